@@ -1,0 +1,80 @@
+"""Postgres from the event loop.
+
+The hot path of a session (events, ledger, spending, checkpoints) speaks psycopg directly, on a pool that belongs to one
+event loop: three ORM transactions a step cost as much again as the whole graph does. Everything else uses the ORM,
+through :func:`run_in_thread` where it is called from a coroutine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, TypeVar
+
+from django.db import connection, connections
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Connection = AsyncConnection[DictRow]
+Pool = AsyncConnectionPool[Connection]
+
+
+def connection_parameters() -> dict[str, Any]:
+    """What psycopg needs to reach Django's default database (the test database under test)."""
+    settings = connection.settings_dict
+    return {
+        "dbname": settings["NAME"],
+        "user": settings["USER"],
+        "password": settings["PASSWORD"],
+        "host": settings["HOST"],
+        "port": settings["PORT"],
+    }
+
+
+class AsyncDatabase:
+    """A pool of psycopg connections and a bounded thread pool for the ORM, both of one event loop."""
+
+    def __init__(self, *, max_connections: int = 8, max_threads: int = 4) -> None:
+        self.pool: Pool = AsyncConnectionPool(
+            min_size=1,
+            max_size=max_connections,
+            open=False,
+            connection_class=AsyncConnection[DictRow],
+            kwargs={
+                **connection_parameters(),
+                "autocommit": True,
+                "prepare_threshold": 0,
+                "row_factory": dict_row,
+            },
+        )
+        self._threads = ThreadPoolExecutor(max_threads, thread_name_prefix="orm")
+
+    async def open(self) -> None:
+        await self.pool.open(wait=True, timeout=30)
+
+    async def close(self) -> None:
+        await self.pool.close()
+        self._threads.shutdown(wait=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection inside a transaction; commits unless the body raises."""
+        async with self.pool.connection() as connection, connection.transaction():
+            yield connection
+
+    async def run_in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a synchronous function that uses the ORM; its database connection goes back afterwards."""
+
+        def call() -> T:
+            try:
+                return function(*args, **kwargs)
+            finally:
+                connections.close_all()
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)

@@ -1,0 +1,111 @@
+"""Telling other processes that something happened.
+
+A message is a hint, not the truth: a subscriber of a session's topic reads the rows after the sequence number it has
+seen. So a message that is lost (Redis was away, the process died between commit and publish) delays a reader until its
+next look, a second later, and loses nothing. Token deltas are the one thing that exists here alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import redis
+import redis.asyncio
+from django.conf import settings
+from django.db import transaction
+
+logger = logging.getLogger(__name__)
+
+Message = dict[str, Any]
+_PREFIX = "archon:live:"
+#: A subscriber that falls this far behind loses messages; it finds the rows at its next look.
+QUEUE_SIZE = 1000
+
+_publisher: redis.Redis | None = None
+
+
+def publish(topic: str, message: Message) -> None:
+    """Send now; a Redis that is away is logged, for nothing depends on the message."""
+    global _publisher
+    if _publisher is None:
+        _publisher = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
+    try:
+        _publisher.publish(_PREFIX + topic, json.dumps(message))
+    except redis.RedisError as error:
+        logger.warning("live update of %s not sent: %s", topic, error)
+
+
+def publish_on_commit(topic: str, message: Message) -> None:
+    """Send once the current Django transaction has committed."""
+    transaction.on_commit(lambda: publish(topic, message))
+
+
+class Hub:
+    """One Redis subscription for the whole process (of one event loop), fanned out to queues in memory."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, set[asyncio.Queue[Message]]] = {}
+        self._redis = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=2, socket_timeout=None)
+        self._subscription = self._redis.pubsub(ignore_subscribe_messages=True)
+        self._reader: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def subscribe(self, topic: str) -> AsyncIterator[asyncio.Queue[Message]]:
+        """A queue that gets every message of the topic from now on."""
+        queue: asyncio.Queue[Message] = asyncio.Queue(maxsize=QUEUE_SIZE)
+        queues = self._queues.setdefault(topic, set())
+        queues.add(queue)
+        if self._reader is None or self._reader.done():
+            self._reader = asyncio.create_task(self._read(), name="live-updates")
+        else:
+            await self._change(self._subscription.subscribe, topic)
+        try:
+            yield queue
+        finally:
+            queues.discard(queue)
+            if not queues:
+                self._queues.pop(topic, None)
+                await self._change(self._subscription.unsubscribe, topic)
+
+    async def publish(self, topic: str, message: Message) -> None:
+        """Send from the event loop; a Redis that is away is logged."""
+        try:
+            await self._redis.publish(_PREFIX + topic, json.dumps(message))
+        except (redis.RedisError, OSError) as error:
+            logger.warning("live update of %s not sent: %s", topic, error)
+
+    async def close(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        await self._subscription.aclose()  # type: ignore[no-untyped-call]
+        await self._redis.aclose()
+
+    async def _change(self, change: Any, topic: str) -> None:
+        try:
+            await change(_PREFIX + topic)
+        except (redis.RedisError, OSError) as error:
+            logger.warning("live subscription of %s not changed: %s", topic, error)
+
+    async def _read(self) -> None:
+        """Read for as long as somebody listens; after a fault, subscribe to everything again."""
+        while self._queues:
+            try:
+                await self._subscription.subscribe(*(_PREFIX + topic for topic in self._queues))
+                while self._queues:
+                    message = await self._subscription.get_message(timeout=5)
+                    if message is not None and message["type"] == "message":
+                        self._deliver(message["channel"].decode(), json.loads(message["data"]))
+            except (redis.RedisError, OSError, RuntimeError) as error:
+                logger.warning("live updates interrupted: %s", error)
+                await asyncio.sleep(1)
+
+    def _deliver(self, channel: str, message: Message) -> None:
+        for queue in self._queues.get(channel.removeprefix(_PREFIX), ()):
+            if not queue.full():
+                queue.put_nowait(message)

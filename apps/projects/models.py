@@ -1,0 +1,54 @@
+"""Projects, who works on them, and what their repository needs."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+
+from apps.core.models import BaseModel
+
+
+class RepositoryState(models.TextChoices):
+    EMPTY = "empty"
+    READY = "ready"
+
+
+class Project(BaseModel):
+    """A repository that agents work on. The bare repository itself lives under ``ARCHON_HOME`` by the project's id."""
+
+    name = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+    repository_state = models.CharField(
+        max_length=10, choices=RepositoryState.choices, default=RepositoryState.EMPTY
+    )
+    default_branch = models.CharField(max_length=255, blank=True)
+    #: A shell command that installs the dependencies; empty: found from the lock files.
+    setup_command = models.TextField(blank=True)
+    #: Shell commands that tell whether the code works; empty: found from the repository.
+    check_commands = models.JSONField(default=list, blank=True)
+    members: models.ManyToManyField[models.Model, Membership] = models.ManyToManyField(
+        settings.AUTH_USER_MODEL, through="Membership", related_name="projects"
+    )
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Role(models.TextChoices):
+    OWNER = "owner"
+    MEMBER = "member"
+    VIEWER = "viewer"
+
+
+class Membership(BaseModel):
+    """A user's part in a project; a project without the user in it does not exist for them."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "user"], name="membership_unique")]

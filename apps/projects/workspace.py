@@ -1,0 +1,104 @@
+"""Where an agent's files are and its commands run: the promise, whatever keeps it.
+
+An adapter (bubblewrap here, a container elsewhere) gives one worktree a place in which commands see that worktree and
+nothing else. Paths are relative to the worktree, with forward slashes; one that leaves it, through ``..``, a link or a
+race, is refused. Paths come from a model: every refusal is a :class:`WorkspaceError` whose message the model is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from apps.core.errors import Unavailable
+
+#: Where a worktree stands inside every sandbox, so that what a set-up wrote into the environment stays true.
+SANDBOX_WORKSPACE = "/workspace"
+#: Where a project's environment stands inside every sandbox.
+SANDBOX_ENVIRONMENT = "/env"
+
+
+class WorkspaceError(Exception):
+    """A file or command operation that was refused or failed; the message says which and why."""
+
+
+class SandboxUnavailable(Unavailable):
+    """No sandbox can be started here, and nothing is ever run without one."""
+
+    code = "sandbox_unavailable"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    path: str
+    kind: Literal["file", "directory", "link", "other"]
+    size: int
+
+
+@dataclass(frozen=True)
+class FileListing:
+    entries: tuple[FileEntry, ...]
+    #: More entries were there than the limit allowed.
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What came of a command: ``exit_code`` is None when it was killed (timed out, over a limit, cancelled)."""
+
+    exit_code: int | None
+    #: Standard output and error as they came, decoded with replacement, cut in the middle when too long.
+    output: str
+    truncated: bool
+    seconds: float
+    #: Why it was killed: empty, `timeout`, `memory`, `disk`, `output`.
+    killed: str = ""
+
+
+@dataclass(frozen=True)
+class SandboxLimits:
+    memory_mb: int
+    disk_mb: int
+    processes: int
+
+
+class Workspace(Protocol):
+    """One worktree, held open: its files, and commands in its sandbox. Made by ``sandbox.workspace_open``."""
+
+    async def file_list(self, path: str = ".", *, depth: int = 1, limit: int = 500) -> FileListing:
+        """Entries below a folder, sorted by path; ``.git`` and what git ignores are left out."""
+
+    async def file_read(self, path: str, *, max_bytes: int = 1_000_000) -> bytes:
+        """The whole file; larger than ``max_bytes``, missing, or no regular file: WorkspaceError."""
+
+    async def file_write(self, path: str, content: bytes) -> None:
+        """Replace the file atomically, keeping its mode; folders are made as needed."""
+
+    async def command_run(
+        self,
+        command: Sequence[str] | str,
+        *,
+        timeout: float,
+        max_output: int = 100_000,
+        on_output: Callable[[str], None] | None = None,
+    ) -> CommandResult:
+        """Run an argument vector, or a string by ``bash -c``, in the worktree; what it leaves running is killed.
+
+        Cancelling the awaiting task kills the command's whole process tree before CancelledError goes on.
+        """
+
+    async def close(self) -> None:
+        """End the sandbox and everything in it."""
+
+
+@dataclass(frozen=True)
+class Worktree:
+    """A session's checkout on disk. ``path`` belongs to the sandbox's user; ``git_dir`` and ``index`` to the server."""
+
+    path: Path
+    git_dir: Path
+    index: Path
+    branch: str
+    base_commit: str

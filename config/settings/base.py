@@ -1,0 +1,171 @@
+"""Settings shared by every environment; the only module that reads the process environment."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import environ
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+env = environ.Env()
+
+# --- Django -----------------------------------------------------------------------------------------------------------
+SECRET_KEY = env("DJANGO_SECRET_KEY", default="")
+DEBUG = env.bool("DJANGO_DEBUG", default=False)
+ALLOWED_HOSTS: list[str] = env.list("DJANGO_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+STATIC_URL = "static/"
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "corsheaders",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_filters",
+    "channels",
+    "apps.core",
+    "apps.authentication",
+    "apps.projects",
+    "apps.usage",
+    "apps.planning",
+    "apps.agents",
+    "apps.chat",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.middleware.common.CommonMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+    }
+]
+
+# --- Database, cache, queue -------------------------------------------------------------------------------------------
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": env("DB_NAME", default="archon"),
+        "USER": env("DB_USER", default="postgres"),
+        "PASSWORD": env("DB_PASSWORD", default=""),
+        "HOST": env("DB_HOST", default="127.0.0.1"),
+        "PORT": env("DB_PORT", default="5432"),
+        # A pool rather than persistent connections: CONN_MAX_AGE leaks connections under ASGI.
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {"pool": {"min_size": 0, "max_size": env.int("DB_POOL_SIZE", default=20), "timeout": 30}},
+    }
+}
+REDIS_URL = env("REDIS_URL", default="redis://127.0.0.1:6379/0")
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+
+CELERY_BROKER_URL = env("CELERY_BROKER_URL", default=REDIS_URL)
+CELERY_RESULT_BACKEND = env("CELERY_RESULT_BACKEND", default=REDIS_URL)
+# The queue is only a wake-up (the truth is a row and a lease), so a message may be lost or come twice.
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = False
+CELERY_WORKER_POOL = "threads"
+CELERY_WORKER_CONCURRENCY = env.int("ARCHON_WORKER_THREADS", default=4)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 60, "global_keyprefix": "archon:"}
+CELERY_TASK_DEFAULT_QUEUE = "archon"
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+
+# --- Accounts ---------------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "authentication.User"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+#: Who may register: `open`, `invite` (a token made by an administrator) or `closed`.
+ARCHON_REGISTRATION: str = env("ARCHON_REGISTRATION", default="closed")
+JWT_SECRET_KEY = env("JWT_SECRET_KEY", default="")
+JWT_ALGORITHM = env("JWT_ALGORITHM", default="HS256")
+ACCESS_TOKEN_LIFETIME = timedelta(minutes=env.int("ACCESS_TOKEN_EXPIRE_MINUTES", default=30))
+REFRESH_TOKEN_LIFETIME = timedelta(days=env.int("REFRESH_TOKEN_EXPIRE_DAYS", default=7))
+CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
+
+# --- Archon -----------------------------------------------------------------------------------------------------------
+ARCHON_HOME = Path(env("ARCHON_HOME", default=str(BASE_DIR / ".archon")))
+#: Folders from which a repository may be imported by path; none by default.
+ARCHON_REPOSITORY_ROOTS: list[str] = env.list("ARCHON_REPOSITORY_ROOTS", default=[])
+#: The largest git bundle that is accepted, in MiB.
+ARCHON_UPLOAD_LIMIT_MB: int = env.int("ARCHON_UPLOAD_LIMIT_MB", default=1024)
+#: `provider:model` for sessions that name none; empty: the first provider that has a key.
+ARCHON_MODEL: str = env("ARCHON_MODEL", default="")
+#: Model endpoints that users may name: URL prefixes; a port of `*` stands for any.
+ARCHON_MODEL_BASE_URLS: list[str] = env.list("ARCHON_MODEL_BASE_URLS", default=[])
+#: Keys for such endpoints, as `url-prefix=key`; a key goes to no other host.
+ARCHON_MODEL_KEYS: dict[str, str] = env.dict("ARCHON_MODEL_KEYS", default={})
+#: What a session may spend unless it says otherwise.
+ARCHON_LIMIT_COST_USD: float = env.float("ARCHON_LIMIT_COST_USD", default=5.0)
+ARCHON_LIMIT_TOKENS: int = env.int("ARCHON_LIMIT_TOKENS", default=2_000_000)
+ARCHON_LIMIT_STEPS: int = env.int("ARCHON_LIMIT_STEPS", default=200)
+ARCHON_LIMIT_SECONDS: int = env.int("ARCHON_LIMIT_SECONDS", default=3600)
+#: Sessions that one worker process runs at a time.
+ARCHON_WORKER_SESSIONS: int = env.int("ARCHON_WORKER_SESSIONS", default=32)
+#: How long a worker may be silent before another takes its sessions.
+ARCHON_LEASE_SECONDS: int = env.int("ARCHON_LEASE_SECONDS", default=10)
+#: Sandbox limits: memory and disk in MiB, processes, seconds of one command and of one check.
+ARCHON_SANDBOX_MEMORY_MB: int = env.int("ARCHON_SANDBOX_MEMORY_MB", default=2048)
+ARCHON_SANDBOX_DISK_MB: int = env.int("ARCHON_SANDBOX_DISK_MB", default=4096)
+ARCHON_SANDBOX_PROCESSES: int = env.int("ARCHON_SANDBOX_PROCESSES", default=256)
+ARCHON_COMMAND_SECONDS: int = env.int("ARCHON_COMMAND_SECONDS", default=120)
+ARCHON_CHECK_SECONDS: int = env.int("ARCHON_CHECK_SECONDS", default=900)
+ARCHON_SETUP_SECONDS: int = env.int("ARCHON_SETUP_SECONDS", default=1200)
+
+# --- Providers and services of later use ------------------------------------------------------------------------------
+OPENAI_API_KEY = env("OPENAI_API_KEY", default="")
+#: Where OPENAI_API_KEY belongs, when not to OpenAI itself.
+OPENAI_BASE_URL = env("OPENAI_BASE_URL", default="")
+ANTHROPIC_API_KEY = env("ANTHROPIC_API_KEY", default="")
+GEMINI_API_KEY = env("GEMINI_API_KEY", default="")
+PINECONE_API_KEY = env("PINECONE_API_KEY", default="")
+#: Cloud and region of an index that is made, as `aws-us-east-1`.
+PINECONE_ENVIRONMENT = env("PINECONE_ENVIRONMENT", default="")
+PINECONE_INDEX_NAME = env("PINECONE_INDEX_NAME", default="archon-index")
+SUPABASE_URL = env("SUPABASE_URL", default="")
+SUPABASE_KEY = env("SUPABASE_KEY", default="")
+SUPABASE_SERVICE_KEY = env("SUPABASE_SERVICE_KEY", default="")
+LANGCHAIN_API_KEY = env("LANGCHAIN_API_KEY", default="")
+LANGCHAIN_TRACING_V2 = env.bool("LANGCHAIN_TRACING_V2", default=False)
+LANGCHAIN_PROJECT = env("LANGCHAIN_PROJECT", default="archon")
+# LangChain reads its tracing variables from the environment itself: hand on what `.env` said.
+os.environ["LANGCHAIN_TRACING_V2"] = "true" if LANGCHAIN_TRACING_V2 and LANGCHAIN_API_KEY else "false"
+os.environ["LANGCHAIN_PROJECT"] = LANGCHAIN_PROJECT
+# Checkpoints hold plain data; nothing else is ever unpacked from them.
+os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
+
+# --- API --------------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "Archon",
+    "DESCRIPTION": "Self-hosted backend for autonomous coding agents.",
+    "VERSION": "0.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}

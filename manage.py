@@ -1,0 +1,17 @@
+#!/usr/bin/env python
+"""Django's command line, with the embedded services behind it where none are configured."""
+
+import sys
+
+from config.bootstrap import prepare
+
+
+def main() -> None:
+    prepare(command=sys.argv[1] if len(sys.argv) > 1 else "help")
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()
