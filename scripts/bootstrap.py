@@ -126,7 +126,7 @@ def _venv_create(venv: Path) -> None:
 
 def _uv_install(python: Path, lock: Path, environment: dict[str, str]) -> None:
     """Install the installer, at the version and hashes that the lock names."""
-    pinned = re.search(r"^uv==.*(?:\\\n.*)*", lock.read_text(), re.MULTILINE)
+    pinned = re.search(r"^uv==[^\\\n]*(?:\\\n[^\\\n]*)*", lock.read_text(), re.MULTILINE)
     if pinned is None:
         _fail(f"{lock} does not pin uv", "Restore the file.")
     version = pinned.group().split()[0].removeprefix("uv==")
