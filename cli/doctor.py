@@ -62,5 +62,5 @@ def _print(console: Console, finding: Finding) -> None:
     mark, style = _MARKS[finding.state]
     console.print(Text.assemble("  ", (f"{mark:<8}", style), f"{finding.name:<24} ", finding.detail), soft_wrap=True)
     if finding.next_step and finding.state is not State.OK:
-        console.print(Text(f"{"":35}→ {finding.next_step}"), soft_wrap=True)
+        console.print(Text(f"{' ' * 35}→ {finding.next_step}"), soft_wrap=True)
 
