@@ -117,15 +117,16 @@ def api_problem(url: str) -> str | None:
         return f"the API answers with something else than HTTP ({type(error).__name__})"
     finally:
         connection.close()
-    return None if answer.status == http.HTTPStatus.OK else _missing(answer.status, body)
+    return _missing(answer.status, body)
 
 
-def _missing(status: int, body: bytes) -> str:
+def _missing(status: int, body: bytes) -> str | None:
     try:
-        parts = json.loads(body)["parts"]
-        return "; ".join(f"{part['name']}: {part['detail']}" for part in parts if not part["ok"])
+        document = json.loads(body)
+        missing = "; ".join(f"{part['name']}: {part['detail']}" for part in document["parts"] if not part["ok"])
+        return None if document["ready"] is True else missing
     except (ValueError, KeyError, TypeError):
-        return f"the API answers {status}"
+        return f"the API answers {status} and something unexpected"
 
 
 def _allowed_host(own: str) -> str:

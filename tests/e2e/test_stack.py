@@ -46,6 +46,15 @@ def up(home: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str
             process.terminate()
 
 
+@pytest.fixture
+def fresh_shell(archon_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process starts gets the environment that a user's command would get."""
+    for name in set(os.environ) - {"PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER"}:
+        monkeypatch.delenv(name)
+    for name, value in environment(archon_home).items():
+        monkeypatch.setenv(name, value)
+
+
 def _state(home: Path) -> str:
     state = StackLayout(home).state_get()
     return state.status if state is not None else ""
@@ -119,6 +128,7 @@ def test_down_stops_what_runs(archon_home: Path) -> None:
     assert processes_of(archon_home) == {}
 
 
+@pytest.mark.usefixtures("fresh_shell")
 def test_what_a_command_started_is_gone_when_it_ends(archon_home: Path) -> None:
     phases: list[str] = []
     with stack_attach(archon_home, progress=phases.append) as stack:
@@ -147,6 +157,7 @@ def test_a_client_that_is_killed_leaves_nothing_for_long(archon_home: Path) -> N
     assert wait_until(lambda: not processes_of(archon_home))
 
 
+@pytest.mark.usefixtures("fresh_shell")
 def test_a_stack_that_is_kept_stays_until_down(archon_home: Path) -> None:
     with stack_attach(archon_home) as stack:
         stack.keep()
@@ -155,6 +166,7 @@ def test_a_stack_that_is_kept_stays_until_down(archon_home: Path) -> None:
     assert processes_of(archon_home) == {}
 
 
+@pytest.mark.usefixtures("fresh_shell")
 def test_a_command_that_ends_does_not_stop_up(archon_home: Path) -> None:
     with up(archon_home) as (_, url):
         with stack_attach(archon_home) as stack:
@@ -162,12 +174,11 @@ def test_a_command_that_ends_does_not_stop_up(archon_home: Path) -> None:
         assert ready(url)["ready"] is True
 
 
-def test_a_start_that_fails_says_why_and_leaves_nothing(
-    archon_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("fresh_shell")
+def test_a_start_that_fails_says_why_and_leaves_nothing(archon_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DB_HOST", "127.0.0.1")
     monkeypatch.setenv("DB_PORT", "1")
-    with pytest.raises(StackUnavailable, match="brought up to date"), stack_attach(archon_home):
+    with pytest.raises(StackUnavailable, match="the database at 127.0.0.1:1 can't be used"), stack_attach(archon_home):
         pass
     assert owner_pid(StackLayout(archon_home).lock) is None
     assert wait_until(lambda: not processes_of(archon_home))
