@@ -60,7 +60,11 @@ def main(argv: list[str]) -> int:
         "parts_mb": {name: round(size, 1) for name, size in sorted(parts.items())},
         "cpus": os.cpu_count(),
     }
-    print(json.dumps(result, indent=2) if arguments.json else "\n".join(f"{key}: {value}" for key, value in result.items()))
+    print(
+        json.dumps(result, indent=2)
+        if arguments.json
+        else "\n".join(f"{key}: {value}" for key, value in result.items())
+    )
     return 0
 
 

@@ -59,8 +59,9 @@ class Child:
         now = time.monotonic()
         self._deaths = [death for death in self._deaths if now - death < _RESTARTS_WITHIN_SECONDS] + [now]
         if len(self._deaths) > _RESTARTS:
+            tail = process.log_tail(self.log)
             raise StackUnavailable(
-                f"the {self.name} ended {len(self._deaths)} times; the end of {self.log}:\n{process.log_tail(self.log)}",
+                f"the {self.name} ended {len(self._deaths)} times; the end of {self.log}:\n{tail}",
                 next_step="./archon doctor",
             )
         self.start()

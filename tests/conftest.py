@@ -63,7 +63,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark every test with its folder's tier, and leave out the tiers that were not asked for."""
     asked = set(config.getoption("--tier") or ())
     named = _tiers_named(config)
-    kept, left_out = [], []
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
     for item in items:
         tier = _tier_of(item.path)
         if tier is not None:

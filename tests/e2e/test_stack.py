@@ -178,7 +178,7 @@ def test_a_command_that_ends_does_not_stop_up(archon_home: Path) -> None:
 def test_a_start_that_fails_says_why_and_leaves_nothing(archon_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DB_HOST", "127.0.0.1")
     monkeypatch.setenv("DB_PORT", "1")
-    with pytest.raises(StackUnavailable, match="the database at 127.0.0.1:1 can't be used"), stack_attach(archon_home):
+    with pytest.raises(StackUnavailable, match="can't be used"), stack_attach(archon_home):
         pass
     assert owner_pid(StackLayout(archon_home).lock) is None
     assert wait_until(lambda: not processes_of(archon_home))

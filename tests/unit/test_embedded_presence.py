@@ -57,7 +57,9 @@ def test_asking_for_our_own_lock_does_not_lose_it(tmp_path: Path) -> None:
 
 
 def _probe(path: Path) -> subprocess.Popen[str]:
-    code = f"from pathlib import Path; from integrations.embedded.presence import *; print(owner_pid(Path({str(path)!r})))"
+    code = (
+        f"from pathlib import Path; from integrations.embedded.presence import *; print(owner_pid(Path({str(path)!r})))"
+    )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
 
