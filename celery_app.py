@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celery import Celery
 
+from apps.core.worker_presence import AnnounceWorker
 from config.bootstrap import prepare
 
 prepare()
@@ -11,3 +12,4 @@ prepare()
 app = Celery("archon")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+app.steps["worker"].add(AnnounceWorker)
