@@ -5,6 +5,7 @@ from __future__ import annotations
 from celery import Celery
 
 from apps.agents.worker import SessionHostStep
+from apps.core.worker_presence import AnnounceWorker
 from config.bootstrap import prepare
 
 prepare()
@@ -12,8 +13,4 @@ prepare()
 app = Celery("archon")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-app.conf.beat_schedule = {
-    # A session whose worker died is taken up within the lease and one sweep.
-    "sweep-sessions": {"task": "apps.agents.tasks.sweep_sessions", "schedule": 3.0, "options": {"expires": 3}},
-}
-app.steps["worker"].add(SessionHostStep)
+app.steps["worker"].update((AnnounceWorker, SessionHostStep))

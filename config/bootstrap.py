@@ -43,6 +43,8 @@ def prepare(*, settings_module: str = "config.settings.dev", command: str | None
     os.environ.setdefault("ARCHON_HOME", str(home_path()))
     if os.environ["DJANGO_SETTINGS_MODULE"] == "config.settings.dev":
         _secrets_fill(home_path())
+    # Where the API puts uploads while they come in; Django refuses to run with a setting that names no folder.
+    (home_path() / "uploads").mkdir(parents=True, exist_ok=True)
     if command in COMMANDS_WITHOUT_SERVICES:
         return
     needs_database = not os.environ.get("DB_HOST")
