@@ -1,0 +1,121 @@
+"""Where a session works: its worktree, the environment, the sandbox and the checks, each opened when first needed."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from apps.core.database import AsyncDatabase
+from apps.projects.checks import CheckReport, CheckSpec, checks_detect, checks_run
+from apps.projects.environment import Environment, EnvironmentSpec, environment_detect, environment_prepare
+from apps.projects.sandbox import workspace_open
+from apps.projects.workspace import SandboxLimits, Workspace, Worktree
+from apps.projects.worktree import CommitResult, worktree_commit, worktree_create, worktree_snapshot
+
+
+@dataclass(frozen=True)
+class SiteFacts:
+    session_id: uuid.UUID
+    project_id: uuid.UUID
+    branch: str
+    base_commit: str
+    check_commands: tuple[str, ...]
+    setup_command: str
+
+
+class WorkSite:
+    """One session's place of work on this machine; close it when the run ends."""
+
+    def __init__(self, *, facts: SiteFacts, database: AsyncDatabase, on_progress: Callable[[str], None]) -> None:
+        self._facts = facts
+        self._database = database
+        self._on_progress = on_progress
+        self._resources = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._worktree: Worktree | None = None
+        self._environment: Environment | None = None
+        self._workspace: Workspace | None = None
+
+    async def worktree(self) -> Worktree:
+        if self._worktree is None:
+            self._worktree = await self._database.run_in_thread(
+                worktree_create,
+                project_id=self._facts.project_id,
+                session_id=self._facts.session_id,
+                branch=self._facts.branch,
+                base_commit=self._facts.base_commit,
+            )
+        return self._worktree
+
+    async def requirements(self) -> tuple[EnvironmentSpec, tuple[CheckSpec, ...]]:
+        """What the repository needs installed and how it is checked; ask before an agent has changed anything."""
+        worktree = await self.worktree()
+        return (
+            await self._database.run_in_thread(
+                environment_detect, worktree.path, setup_command=self._facts.setup_command
+            ),
+            await self._database.run_in_thread(checks_detect, worktree.path, self._facts.check_commands),
+        )
+
+    async def environment_open(self, spec: EnvironmentSpec) -> Environment:
+        """Install the dependencies, or find them in the cache; the sandboxes opened from now on have them."""
+        if self._environment is None:
+            self._environment = await environment_prepare(
+                project_id=self._facts.project_id,
+                commit=self._facts.base_commit,
+                spec=spec,
+                on_progress=self._on_progress,
+            )
+        return self._environment
+
+    async def workspace(self) -> Workspace:
+        """The agent's sandbox on the worktree; the environment has to be open."""
+        assert self._environment is not None, "the environment is opened by the prepare node"
+        async with self._opening:
+            if self._workspace is None:
+                self._workspace = await self._resources.enter_async_context(
+                    workspace_open(
+                        await self.worktree(),
+                        limits=sandbox_limits(),
+                        environment=self._environment.path,
+                        env=self._environment.env,
+                    )
+                )
+            return self._workspace
+
+    async def checks_run(self, treeish: str, specs: Sequence[CheckSpec]) -> tuple[CheckReport, ...]:
+        """Each check in a fresh sandbox on a clean checkout of the commit (or tree)."""
+        assert self._environment is not None, "the environment is opened by the prepare node"
+        return await checks_run(
+            project_id=self._facts.project_id,
+            commit=treeish,
+            specs=specs,
+            environment=self._environment,
+            on_progress=self._on_progress,
+        )
+
+    async def snapshot(self) -> str:
+        """The worktree as it is now, as a tree in the server's repository."""
+        return await self._database.run_in_thread(worktree_snapshot, await self.worktree())
+
+    async def commit(self, *, message: str, parent: str, timestamp: int) -> CommitResult:
+        """Commit the worktree on the session's branch; the same arguments and files give the same commit."""
+        return await self._database.run_in_thread(
+            worktree_commit, await self.worktree(), message=message, parent=parent, timestamp=timestamp
+        )
+
+    async def close(self) -> None:
+        await self._resources.aclose()
+
+
+def sandbox_limits() -> SandboxLimits:
+    return SandboxLimits(
+        memory_mb=settings.ARCHON_SANDBOX_MEMORY_MB,
+        disk_mb=settings.ARCHON_SANDBOX_DISK_MB,
+        processes=settings.ARCHON_SANDBOX_PROCESSES,
+    )
