@@ -15,23 +15,16 @@ _TEXT_KEPT = 4000
 _TELLING = ("path", "command", "pattern", "question", "summary")
 
 PHASES = {
-    "environment": "preparing the environment",
-    "checks": "running the checks",
-    "baseline": "running the checks before any change",
-    "plan": "planning",
-    "planning": "planning",
-    "code": "working",
-    "coding": "working",
-    "verify": "verifying",
-    "verifying": "verifying",
-    "report": "reporting",
+    "preparing": "preparing the environment, running the checks",
+    "verifying": "the server runs the checks on the commit",
 }
 
 
 @dataclass
 class TaskState:
-    id: str
     title: str
+    #: Empty until it has started.
+    id: str = ""
     #: `pending`, `running`, `done` or `failed`.
     status: str = "pending"
     attempt: int = 0
@@ -154,12 +147,10 @@ class SessionState:
         for check in _dicts(payload.get("checks")):
             name = str(check.get("name") or check.get("command") or "check")
             state = self.checks.setdefault(name, CheckState(name))
-            passed = check.get(stage)
-            if passed is None:
-                passed = check.get("status") or check.get("passed")
-            result = passed if isinstance(passed, str) else None if passed is None else "passed" if passed else "failed"
-            tests = check.get(f"tests_{stage}", check.get("tests"))
-            count = tests if isinstance(tests, int) else None
+            result = "passed" if check.get("passed") else "failed"
+            tests = check.get("tests")
+            # Where a check does not tell its tests one by one, there is nothing to count.
+            count = tests if isinstance(tests, int) and tests > 0 else None
             if stage == "before":
                 state.before, state.tests_before = result, count
             else:
@@ -167,22 +158,19 @@ class SessionState:
 
     def _plan_created(self, payload: dict[str, Any]) -> None:
         self.plan_summary = str(payload.get("summary") or "")
-        tasks = _dicts(payload.get("tasks")) + [
-            task for feature in _dicts(payload.get("features")) for task in _dicts(feature.get("tasks"))
-        ]
-        seen: dict[str, TaskState] = {}
-        for task in tasks:
-            identifier = str(task.get("id") or task.get("title") or "")
-            seen.setdefault(identifier, TaskState(identifier, str(task.get("title") or identifier)))
-        self.tasks = list(seen.values())
+        titles = payload.get("tasks")
+        self.tasks = [TaskState(str(title)) for title in titles] if isinstance(titles, list) else []
 
     def _task_started(self, payload: dict[str, Any]) -> None:
-        identifier = str(payload.get("task", ""))
-        task = next((task for task in self.tasks if task.id == identifier), None)
-        if task is None:
-            task = TaskState(identifier, str(payload.get("title") or identifier))
+        # A plan names its tasks by title alone; an id comes with the start.
+        identifier, title = str(payload.get("task", "")), str(payload.get("title") or "task")
+        for task in self.tasks:
+            if task.id == identifier or (not task.id and task.title == title and task.status == "pending"):
+                break
+        else:
+            task = TaskState(title)
             self.tasks.append(task)
-        task.status, task.attempt = "running", int(payload.get("attempt") or 1)
+        task.id, task.status, task.attempt = identifier, "running", int(payload.get("attempt") or 1)
 
     def _task_status(self, payload: dict[str, Any], status: str) -> None:
         for task in self.tasks:

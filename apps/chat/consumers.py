@@ -8,21 +8,19 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from apps.agents.selectors import event_list, session_get_for_user
 from apps.agents.types import TERMINAL_STATUSES, SessionEventData
-from apps.authentication.services import ticket_redeem, token_authenticate
+from apps.authentication.services.credentials import credentials_get, credentials_valid, ticket_credentials_get
+from apps.authentication.types import Credentials
 from apps.chat.live import Live, live_get
 from apps.chat.origins import origin_allowed
 from apps.core.errors import ApplicationError, InvalidInput, NotAuthenticated, NotFound, PermissionDenied
 from apps.core.realtime import Message
-
-if TYPE_CHECKING:
-    from apps.authentication.models import User
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +97,9 @@ class AgentConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         if hello is None:
             await self._close(CLOSE_SILENT, "no authenticate frame came")
             return
-        credential, after = hello
-        reader = SessionReader(live=live, session_id=session_id, user=await live.database.run_in_thread(credential))
+        credentials_find, after = hello
+        credentials = await live.database.run_in_thread(credentials_find)
+        reader = SessionReader(live=live, session_id=session_id, credentials=credentials)
         # Subscribed before the first look, so that what happens in between rings the bell.
         async with live.hub.subscribe(f"session:{session_id}") as bell:
             status, last_seq = await reader.status_get()
@@ -145,12 +144,12 @@ class AgentConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             if message.get("seq", 0) > after or loop.time() >= until:
                 return
 
-    async def _hello(self) -> tuple[Callable[[], User], int] | None:
+    async def _hello(self) -> tuple[Callable[[], Credentials], int] | None:
         """How to find out who is there, and the last event that they have; None when nothing was said in time."""
         query = parse_qs(self.scope.get("query_string", b"").decode("ascii", "replace"))
         ticket = query.get("ticket", [""])[0]
         if ticket:
-            return (lambda: ticket_redeem(ticket)), _after_parse(query.get("after", ["0"])[0])
+            return (lambda: ticket_credentials_get(ticket)), _after_parse(query.get("after", ["0"])[0])
         try:
             async with asyncio.timeout(AUTHENTICATE_SECONDS):
                 frame = await self._first_frame
@@ -163,7 +162,7 @@ class AgentConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         if not isinstance(hello, dict) or hello.get("type") != "authenticate" or not isinstance(hello.get("token"), str):
             raise InvalidInput('the first frame must be {"type": "authenticate", "token": …, "after": …}')
         token: str = hello["token"]
-        return (lambda: token_authenticate(token)), _after_parse(hello.get("after", 0))
+        return (lambda: credentials_get(token)), _after_parse(hello.get("after", 0))
 
     async def _send(self, frame: dict[str, Any]) -> None:
         """Send one frame; TimeoutError when the client does not take it."""
@@ -180,21 +179,20 @@ class AgentConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
 
 class SessionReader:
-    """Reads one session for one user, from an event loop."""
+    """Reads one session for whom the credentials belong to, from an event loop."""
 
-    def __init__(self, *, live: Live, session_id: uuid.UUID, user: User) -> None:
+    def __init__(self, *, live: Live, session_id: uuid.UUID, credentials: Credentials) -> None:
         self._live = live
         self._session_id = session_id
-        self._user = user
+        self._credentials = credentials
 
     async def status_get(self) -> tuple[str, int]:
         """The status and the last event's number; NotFound or NotAuthenticated when the right to watch is gone."""
 
         def read() -> tuple[str, int]:
-            self._user.refresh_from_db(fields=["is_active"])
-            if not self._user.is_active:
-                raise NotAuthenticated("this account is closed")
-            session = session_get_for_user(user=self._user, session_id=self._session_id)
+            if not credentials_valid(self._credentials):
+                raise NotAuthenticated("these credentials no longer hold")
+            session = session_get_for_user(user=self._credentials.user, session_id=self._session_id)
             return session.status, session.head.seq
 
         return await self._live.database.run_in_thread(read)
