@@ -200,7 +200,7 @@ def _decoded(answer: httpx.Response) -> Any:
         raise _nonsense(answer) from error
 
 
-def _validated(kind: Any, data: Any) -> Any:
+def _validated(kind: type[T], data: Any) -> T:
     try:
         return TypeAdapter(kind).validate_python(data)
     except ValidationError as error:

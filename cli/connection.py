@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ class Connection:
     #: The server's address, or LOCAL_SERVER.
     server: str
     home: Path
+    #: Let a local stack that this command started live on after it.
+    keep: Callable[[], None]
 
 
 def home_path() -> Path:
@@ -41,7 +43,7 @@ def connection_open(server: str | None, *, console: Console) -> Iterator[Connect
     named = server or os.environ.get("ARCHON_SERVER", "").strip()
     if named:
         with Api(base_url=named, token=token_from_environment()) as api:
-            yield Connection(api=api, server=api.base_url, home=home)
+            yield Connection(api=api, server=api.base_url, home=home, keep=lambda: None)
         return
     # Imported here: starting services is of no concern to a client of another machine's server.
     from cli.stack import stack_attach
@@ -56,4 +58,4 @@ def connection_open(server: str | None, *, console: Console) -> Iterator[Connect
                 code="no_token",
             ) from error
         with Api(base_url=stack.url, token=token) as api:
-            yield Connection(api=api, server=LOCAL_SERVER, home=home)
+            yield Connection(api=api, server=LOCAL_SERVER, home=home, keep=stack.keep)

@@ -88,9 +88,7 @@ class PanelView:
         try:
             yield
         finally:
-            self._live = Live(
-                console=self._console, get_renderable=self._render, refresh_per_second=8, transient=False
-            )
+            self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=8, transient=False)
             self._live.start()
 
     def _render(self) -> RenderableType:

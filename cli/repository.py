@@ -110,7 +110,9 @@ def branch_fetch(repository: LocalRepository, *, bundle: Path, branch: str) -> s
         if "prerequisite" in said:
             next_step = "this is not the repository that the session started from; name that one with --repo"
         elif "non-fast-forward" in said or "rejected" in said:
-            next_step = f"{branch} has commits of its own here: rename it (git branch -m {branch} OTHER), then fetch again"
+            next_step = (
+                f"{branch} has commits of its own here: rename it (git branch -m {branch} OTHER), then fetch again"
+            )
         elif "checked out" in said:
             next_step = f"{branch} is checked out: switch to another branch, then fetch again"
         else:
@@ -137,7 +139,12 @@ def _git(
 ) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name not in _REPOSITORY_VARIABLES}
     # No index refresh, no prompts, no lazy fetches: looking changes nothing. English, since errors are read.
-    environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C.UTF-8"}
+    environment |= {
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_NO_LAZY_FETCH": "1",
+        "LC_ALL": "C.UTF-8",
+    }
     try:
         result = subprocess.run(
             ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments],

@@ -128,9 +128,7 @@ class SessionWatch:
         useful = False
         with connection:
             try:
-                connection.send(
-                    json.dumps({"type": "authenticate", "token": self._api.token, "after": self.last_seq})
-                )
+                connection.send(json.dumps({"type": "authenticate", "token": self._api.token, "after": self.last_seq}))
                 for item in self._frames(connection):
                     useful = True
                     yield item

@@ -106,9 +106,7 @@ class AgentConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self._send({"type": "ready", "last_seq": last_seq, "status": status})
             await self._follow(reader, bell, after=after, status=status)
 
-    async def _follow(
-        self, reader: SessionReader, bell: asyncio.Queue[Message], *, after: int, status: str
-    ) -> None:
+    async def _follow(self, reader: SessionReader, bell: asyncio.Queue[Message], *, after: int, status: str) -> None:
         """Send rows and deltas until the client goes or loses the right to watch."""
         told_end = ""
         check_at = time.monotonic() + RIGHT_SECONDS
@@ -159,7 +157,11 @@ class AgentConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             hello = json.loads(frame or "")
         except ValueError:
             hello = None
-        if not isinstance(hello, dict) or hello.get("type") != "authenticate" or not isinstance(hello.get("token"), str):
+        if (
+            not isinstance(hello, dict)
+            or hello.get("type") != "authenticate"
+            or not isinstance(hello.get("token"), str)
+        ):
             raise InvalidInput('the first frame must be {"type": "authenticate", "token": …, "after": …}')
         token: str = hello["token"]
         return (lambda: credentials_get(token)), _after_parse(hello.get("after", 0))
@@ -198,9 +200,7 @@ class SessionReader:
         return await self._live.database.run_in_thread(read)
 
     async def event_page(self, *, after: int) -> list[SessionEventData]:
-        return await self._live.database.run_in_thread(
-            event_list, session_id=self._session_id, after=after, limit=PAGE
-        )
+        return await self._live.database.run_in_thread(event_list, session_id=self._session_id, after=after, limit=PAGE)
 
 
 class UnknownAddressConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
