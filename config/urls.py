@@ -13,5 +13,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/", include("apps.core.urls")),
     path("api/auth/", include("apps.authentication.urls")),
     path("api/projects/", include("apps.projects.urls")),
+    path("api/agents/", include("apps.agents.urls")),
     path("api/planning/", include("apps.planning.urls")),
 ]

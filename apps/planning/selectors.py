@@ -104,6 +104,8 @@ def plan_progress(plan_id: uuid.UUID) -> PlanProgress:
                     status=TaskStatus(task.status),
                     attempts=task.attempts,
                     commit=task.commit,
+                    instructions=task.instructions,
+                    result=task.result,
                 )
                 for task in feature.tasks.all()
             ),

@@ -28,6 +28,8 @@ class TaskProgress:
     status: TaskStatus
     attempts: int
     commit: str
+    instructions: str = ""
+    result: str = ""
 
 
 @dataclass(frozen=True)

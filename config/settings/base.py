@@ -98,6 +98,8 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     # Proves through the queue that a worker takes jobs; one that nobody took in time is of no use to anybody.
+    # A session whose worker died is taken up within the lease and one sweep.
+    "sweep-sessions": {"task": "apps.agents.tasks.sweep_sessions", "schedule": 3.0, "options": {"expires": 3}},
     "worker-heartbeat": {"task": "apps.core.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
     "prune-tokens": {"task": "apps.authentication.tasks.prune_tokens", "schedule": timedelta(hours=6)},
 }

@@ -23,7 +23,7 @@ from apps.core.storable import text_storable
 from apps.projects.models import Project, RepositoryState
 from apps.projects.repository import branch_delete, branch_merge, commit_resolve
 from apps.projects.selectors import project_get_for_user
-from apps.projects.worktree import worktree_discard
+from apps.projects.worktree import session_files_delete
 from apps.usage.services import budget_create, model_resolve
 from apps.usage.types import Limits
 
@@ -191,7 +191,7 @@ def session_discard(*, user: User, session_id: uuid.UUID) -> AgentSession:
         return session
     state_require(session, [SessionStatus.COMPLETED, SessionStatus.FAILED, SessionStatus.CANCELLED])
     branch_delete(project_id=session.project_id, branch=session.branch)
-    worktree_discard(session_id=session_id)
+    session_files_delete(session_id=session_id)
     with transaction.atomic():
         locked = session_lock(session_id)
         if locked.discarded_at is None:
