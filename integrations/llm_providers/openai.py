@@ -109,11 +109,13 @@ def failure(spec: ModelSpec, error: Exception) -> CallFailure | None:
             charged=True,
         )
     if isinstance(error, _UNREADABLE):
+        empty = "No generation chunks" in str(error) and "no_stream" not in spec.quirks
         return CallFailure(
             kind="bad_response",
             message=f"{spec.base_url} answers something that is not the OpenAI chat protocol: {_said(spec, error)}",
             next_step="Check that the base URL is the one of an OpenAI-compatible API; most end in /v1.",
             retryable=True,
+            quirk="no_stream" if empty else None,
         )
     return None
 

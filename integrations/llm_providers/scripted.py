@@ -55,13 +55,13 @@ class _Request:
     def __init__(self, messages: Sequence[BaseMessage], tools: frozenset[str]) -> None:
         self._messages = messages
         self.tools = tools
-        system = messages[0].text if messages and isinstance(messages[0], SystemMessage) else ""
+        system = str(messages[0].text) if messages and isinstance(messages[0], SystemMessage) else ""
         named = _ROLE.match(system)
         self.role = named["role"] if named else ""
-        self.task = next((m.text for m in messages if isinstance(m, HumanMessage)), "")
-        self.user = next((m.text for m in reversed(messages) if isinstance(m, HumanMessage)), "")
+        self.task = next((str(m.text) for m in messages if isinstance(m, HumanMessage)), "")
+        self.user = next((str(m.text) for m in reversed(messages) if isinstance(m, HumanMessage)), "")
         last = messages[-1] if messages else None
-        self.last_result = last.text if isinstance(last, ToolMessage) else None
+        self.last_result = str(last.text) if isinstance(last, ToolMessage) else None
         self.last_tool = self._tool_name(last) if isinstance(last, ToolMessage) else None
 
     @cached_property
@@ -71,7 +71,7 @@ class _Request:
         for message in self._messages:
             if isinstance(message, SystemMessage):
                 continue
-            lines.append(message.text)
+            lines.append(str(message.text))
             if isinstance(message, AIMessage):
                 lines += [f"{call['name']} {json.dumps(call['args'])}" for call in message.tool_calls]
         return "\n".join(lines)

@@ -64,8 +64,8 @@ class ModelSpec:
     max_output_tokens: int = DEFAULT_OUTPUT_TOKENS
     temperature: float | None = None
     #: Seconds for one attempt, for one silence within it, and for connecting.
-    timeout_s: float = 900.0
-    idle_timeout_s: float = 180.0
+    timeout_s: float = 1200.0
+    idle_timeout_s: float = 300.0
     connect_timeout_s: float = 10.0
     quirks: frozenset[Quirk] = frozenset()
 
