@@ -13,6 +13,7 @@ django_application = get_asgi_application()
 
 from django.conf import settings  # noqa: E402
 
+import config.celery  # noqa: E402, F401  (what the API sends goes to this queue)
 from apps.chat.routing import websocket_urlpatterns  # noqa: E402
 from apps.core.body_limit import BodyLimit  # noqa: E402
 from apps.projects.uploads import upload_limit_for  # noqa: E402

@@ -11,10 +11,10 @@ from celery import bootsteps
 logger = logging.getLogger(__name__)
 
 
-class SessionHostStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class SessionHostStep(bootsteps.StartStopStep):
     """Starts the process's event loop beside the consumer, and ends its sessions when the worker stops."""
 
-    requires = {"celery.worker.components:Pool"}
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)

@@ -43,6 +43,6 @@ class AnnounceWorker(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         try:
-            parent.app.send_task("apps.core.tasks.heartbeat", retry=False, expires=10)
+            parent.app.send_task("apps.core.tasks.heartbeat", retry=False, ignore_result=True, expires=10)
         except (OperationalError, OSError) as error:
             logger.warning("the first heartbeat was not sent, beat will send the next: %s", error)

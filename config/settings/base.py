@@ -92,7 +92,7 @@ CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_CONCURRENCY = env.int("ARCHON_WORKER_THREADS", default=4)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 60, "global_keyprefix": "archon:"}
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 60, "socket_connect_timeout": 2, "global_keyprefix": "archon:"}
 CELERY_TASK_DEFAULT_QUEUE = "archon"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"

@@ -15,6 +15,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langgraph.runtime import Runtime
 
+from apps.agents.nodes.baseline import baseline_open, checks_observe
 from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
 from apps.agents.services.ledger import ToolCallIntent, ToolCallRecord
 from apps.agents.tools.base import Finish, Observation, Question, Risk, ToolContext
@@ -249,9 +250,14 @@ async def _result_of(
     repeatable = judged.tool.risk in (Risk.READ, Risk.TALK) or judged.tool.name == "run_checks"
     if not record.is_new and not repeatable:
         return Observation(UNKNOWN_OUTCOME, ok=False, summary="interrupted, outcome unknown")
+
+    async def checks_run() -> Observation:
+        baseline = await baseline_open(context)
+        return checks_observe(await context.site.checks_run(await context.site.snapshot(), baseline.specs))
+
     tools = ToolContext(
         workspace=await context.site.workspace(),
-        checks_run=context.site.checks_observe,
+        checks_run=checks_run,
         command_seconds=context.facts.command_seconds,
     )
     try:

@@ -60,7 +60,7 @@ async def _complete(
 ) -> None:
     reason = None
     if outcome is not SessionOutcome.VERIFIED:
-        reason = Reason(outcome.value, "; ".join(reasons) or outcome.label, "look at the report and the diff")
+        reason = Reason(outcome.value, "; ".join(reasons) or outcome.value, "look at the report and the diff")
     await context.ledger.session_end(
         Event("SessionReported", {"summary": text, "outcome": outcome.value, "files_changed": files or []}),
         Event("SessionCompleted", {"outcome": outcome.value, "reasons": list(reasons)}),
@@ -74,7 +74,7 @@ async def _complete(
 
 async def _verifications(context: RunContext, progress: PlanProgress) -> list[Mapping[str, Any]]:
     """The last verification of each task that got so far, in order."""
-    found = []
+    found: list[Mapping[str, Any]] = []
     for feature in progress.features:
         for task in feature.tasks:
             known = await context.ledger.effect_find(f"verify:{task.id}:{task.attempts}") if task.attempts else None

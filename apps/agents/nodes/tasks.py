@@ -83,9 +83,8 @@ async def verify(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     context = runtime.context
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
     key = f"verify:{task_id}:{attempt}"
-    known = await context.ledger.effect_find(key)
-    if known is None:
-        known = await _verify_once(context, state, key)
+    found = await context.ledger.effect_find(key)
+    known = found if found is not None else await _verify_once(context, state, key)
     if known["acceptable"]:
         return {"verdict": "passed"}
     return {"verdict": "retry" if attempt < ATTEMPTS and not known["hopeless"] else "failed"}

@@ -78,8 +78,9 @@ class WorkSite:
         """The agent's sandbox on the worktree; the environment has to be open."""
         assert self._environment is not None, "the environment is opened by the prepare node"
         async with self._opening:
-            if self._workspace is None:
-                self._workspace = await self._resources.enter_async_context(
+            workspace = self._workspace
+            if workspace is None:
+                workspace = await self._resources.enter_async_context(
                     workspace_open(
                         await self.worktree(),
                         limits=sandbox_limits(),
@@ -87,7 +88,8 @@ class WorkSite:
                         env=self._environment.env,
                     )
                 )
-            return self._workspace
+                self._workspace = workspace
+            return workspace
 
     async def checks_run(self, treeish: str, specs: Sequence[CheckSpec]) -> tuple[CheckReport, ...]:
         """Each check in a fresh sandbox on a clean checkout of the commit (or tree)."""

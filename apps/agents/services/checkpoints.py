@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import psycopg
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
@@ -56,6 +56,6 @@ class FencedSaver(AsyncPostgresSaver):
             raise
 
 
-def thread_config(session_id: uuid.UUID) -> dict[str, Any]:
+def thread_config(session_id: uuid.UUID) -> RunnableConfig:
     """Where a session's graph keeps its cursor."""
     return {"configurable": {"thread_id": str(session_id)}, "recursion_limit": 100_000}
