@@ -6,7 +6,8 @@ from apps.agents.worker import SessionHostStep
 from apps.core.worker_presence import AnnounceWorker
 from config.bootstrap import prepare
 from config.celery import app
+from config.worker_beat import BeatThreadStep
 
 prepare()
 
-app.steps["worker"].update((AnnounceWorker, SessionHostStep))
+app.steps["worker"].update((AnnounceWorker, SessionHostStep, BeatThreadStep))
