@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import openai
 from langchain_core.exceptions import ContextOverflowError
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_openai import ChatOpenAI
 
 from .credentials import OPENAI_URL, endpoint_parse
@@ -28,6 +28,20 @@ _CONTEXT = re.compile(
 )
 
 
+class _LeanChatOpenAI(ChatOpenAI):
+    """Hands the conversation past the client library's type-driven copy of it.
+
+    That copy only renames keys, none of which occur here, and takes 35 ms of CPU for two hundred messages, each time.
+    """
+
+    def _get_request_payload(
+        self, input_: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        payload = super()._get_request_payload(input_, stop=stop, **kwargs)
+        moved = {name: payload[name] for name in ("messages", "tools") if name in payload}
+        return payload | dict.fromkeys(moved, ()) | {"extra_body": (payload.get("extra_body") or {}) | moved}
+
+
 def build(spec: ModelSpec) -> BaseChatModel:
     """A client of the endpoint; nothing is sent yet."""
     endpoint = endpoint_parse(spec.base_url)
@@ -41,7 +55,7 @@ def build(spec: ModelSpec) -> BaseChatModel:
 
     modern = _modern_limit(spec)
     limit: dict[str, Any] = {} if modern else output_limit_arguments(spec, spec.max_output_tokens)
-    return ChatOpenAI(
+    return _LeanChatOpenAI(
         model=spec.model,
         base_url=spec.base_url,
         # A coroutine rather than a string: with a string, a second, synchronous client is built, and never used.
