@@ -142,7 +142,7 @@ class Api:
             ) as answer:
                 if answer.status_code != 200:
                     answer.read()
-                    raise _problem(answer)
+                    raise problem_error(answer)
                 with target.open("wb") as file:
                     for chunk in answer.iter_bytes(_CHUNK):
                         file.write(chunk)
@@ -181,7 +181,7 @@ class Api:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if not answer.is_success:
-            raise _problem(answer)
+            raise problem_error(answer)
         return answer
 
     def _unreachable(self, error: httpx.HTTPError) -> ApiError:
@@ -223,7 +223,7 @@ def _nonsense(answer: httpx.Response) -> ApiError:
     )
 
 
-def _problem(answer: httpx.Response) -> ApiError:
+def problem_error(answer: httpx.Response) -> ApiError:
     """The error that a problem document (RFC 9457) tells."""
     try:
         body = answer.json()
