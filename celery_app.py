@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from celery import Celery
 
+from apps.agents.worker import SessionHostStep
+from apps.core.worker_presence import AnnounceWorker
 from config.bootstrap import prepare
 
 prepare()
@@ -11,3 +13,4 @@ prepare()
 app = Celery("archon")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+app.steps["worker"].update((AnnounceWorker, SessionHostStep))

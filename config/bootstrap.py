@@ -15,11 +15,16 @@ from pathlib import Path
 
 import environ
 
+from integrations.embedded.reach import home_create
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 #: Commands that look at code alone: they need no database, so none is started for them.
 COMMANDS_WITHOUT_SERVICES = frozenset(
-    {"check", "makemigrations", "spectacular", "collectstatic", "diffsettings", "help", "version"}
+    {
+        *("check", "collectstatic", "compilemessages", "diffsettings", "makemessages", "makemigrations"),
+        *("sandbox_probe", "spectacular", "startapp", "help", "--help", "-h", "version", "--version"),
+    }
 )
 
 
@@ -38,6 +43,8 @@ def prepare(*, settings_module: str = "config.settings.dev", command: str | None
     os.environ.setdefault("ARCHON_HOME", str(home_path()))
     if os.environ["DJANGO_SETTINGS_MODULE"] == "config.settings.dev":
         _secrets_fill(home_path())
+    # Where the API puts uploads while they come in; Django refuses to run with a setting that names no folder.
+    (home_path() / "uploads").mkdir(parents=True, exist_ok=True)
     if command in COMMANDS_WITHOUT_SERVICES:
         return
     needs_database = not os.environ.get("DB_HOST")
@@ -45,8 +52,11 @@ def prepare(*, settings_module: str = "config.settings.dev", command: str | None
     if needs_database or needs_redis:
         from integrations.embedded import services_attach
 
-        services = services_attach(home=home_path(), database=needs_database, redis=needs_redis)
-        os.environ.update(services.environment())
+        services = services_attach(home_path(), database=needs_database, redis=needs_redis)
+        for name, value in services.environment().items():
+            # A broker that the operator named for itself stays; a half-configured database does not.
+            if not (name.startswith("CELERY_") and os.environ.get(name)):
+                os.environ[name] = value
 
 
 def _secrets_fill(home: Path) -> None:
@@ -55,7 +65,7 @@ def _secrets_fill(home: Path) -> None:
     if all(os.environ.get(name) for name in names):
         return
     path = home / "secrets.json"
-    home.mkdir(parents=True, exist_ok=True)
+    home_create(home)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

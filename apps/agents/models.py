@@ -35,6 +35,8 @@ class AgentSession(BaseModel):
     #: Shell commands; empty: found from the repository.
     check_commands = models.JSONField(default=list, blank=True)
     setup_command = models.TextField(blank=True)
+    #: How long it may run, from its first start.
+    limit_seconds = models.PositiveIntegerField()
     branch = models.CharField(max_length=255)
     base_branch = models.CharField(max_length=255)
     base_commit = models.CharField(max_length=64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.db.models import Q, QuerySet
@@ -10,7 +11,8 @@ from django.db.models.functions import Now
 
 from apps.agents.models import AgentSession, SessionEvent, SessionHead, ToolCall
 from apps.agents.types import SessionEventData, SessionStatus, ToolCallStatus
-from apps.core.errors import NotFound
+from apps.core.errors import Conflict, NotFound
+from apps.projects.repository import branch_bundle, diff_read
 from apps.projects.selectors import project_get_for_user
 
 if TYPE_CHECKING:
@@ -52,3 +54,25 @@ def session_wanted_list() -> list[uuid.UUID]:
         .filter(Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lt=Now()))
         .values_list("session_id", flat=True)
     )
+
+
+def session_diff(session: AgentSession, *, max_bytes: int = 1_000_000) -> dict[str, object]:
+    """What the session's branch changes against the commit that it started from."""
+    head = session.head_commit or session.base_commit
+    diff = diff_read(project_id=session.project_id, base=session.base_commit, head=head, max_bytes=max_bytes)
+    return {
+        "base": session.base_commit,
+        "head": head,
+        "diff": diff.text,
+        "files": diff.files,
+        "truncated": diff.truncated,
+    }
+
+
+def session_bundle(session: AgentSession) -> Path:
+    """A new file with the session's branch as a git bundle; the caller deletes it."""
+    if session.discarded_at is not None:
+        raise Conflict("the session's branch was discarded", state="discarded")
+    if not session.head_commit or session.head_commit == session.base_commit:
+        raise Conflict("the session has changed nothing yet, so there is no branch to fetch", state=session.status)
+    return branch_bundle(project_id=session.project_id, branch=session.branch, base=session.base_commit)

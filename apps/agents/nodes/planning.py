@@ -15,6 +15,7 @@ from apps.agents.tools.conversation import SubmitPlanArguments
 from apps.agents.types import Event
 from apps.planning.services import plan_create
 from apps.planning.types import FeatureDraft, TaskDraft
+from apps.projects.models import Project
 from apps.projects.workspace import WorkspaceError
 
 BRIEF_FILES = 300
@@ -68,7 +69,7 @@ async def _plan_store(
     if await context.ledger.effect_find("plan") is None:
         plan_id = uuid.uuid5(context.facts.session_id, "plan")
         await context.ledger.database.run_in_thread(
-            plan_create,
+            _plan_create,
             plan_id=plan_id,
             project_id=context.facts.project_id,
             goal=context.facts.goal,
@@ -82,6 +83,13 @@ async def _plan_store(
         )
         await context.ledger.effect_record("plan", created, result={"plan": str(plan_id)}, plan_id=plan_id)
     return {"ended": False}
+
+
+def _plan_create(
+    *, plan_id: uuid.UUID, project_id: uuid.UUID, goal: str, summary: str, features: tuple[FeatureDraft, ...]
+) -> None:
+    project = Project.objects.get(id=project_id)
+    plan_create(plan_id=plan_id, project=project, goal=goal, summary=summary, features=features)
 
 
 async def _conversation_begin(context: RunContext, role: str, phase: str) -> SessionState:

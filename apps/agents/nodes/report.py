@@ -10,9 +10,9 @@ from langgraph.runtime import Runtime
 
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.types import AgentType, Event, Reason, SessionOutcome, SessionStatus
-from apps.planning.models import TaskStatus
+from apps.planning.models import PlanStatus, TaskStatus
 from apps.planning.selectors import plan_progress
-from apps.planning.services import plan_finish
+from apps.planning.services import plan_update_status
 from apps.planning.types import PlanProgress
 
 
@@ -20,7 +20,7 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     """Complete the session with the verdict on its last commit."""
     context = runtime.context
     plan_id = uuid.uuid5(context.facts.session_id, "plan")
-    progress = await context.ledger.database.run_in_thread(plan_progress, plan_id=plan_id)
+    progress = await context.ledger.database.run_in_thread(plan_progress, plan_id)
     if context.facts.agent_type is AgentType.PLANNER:
         await _complete(context, progress.summary, SessionOutcome.UNVERIFIED, ("a plan was made, no code was changed",))
         return {}
@@ -30,7 +30,9 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     files = sorted({path for known in await _verifications(context, progress) for path in known["files"]})
     if outcome is SessionOutcome.VERIFIED and not files:
         outcome, reasons = SessionOutcome.UNVERIFIED, ("no file was changed",)
-    await context.ledger.database.run_in_thread(plan_finish, plan_id=plan_id, failed=failed)
+    await context.ledger.database.run_in_thread(
+        plan_update_status, plan_id=plan_id, status=PlanStatus.FAILED if failed else PlanStatus.DONE
+    )
     text = _report_text(progress, outcome, reasons, files)
     await _complete(
         context, text, outcome, reasons, files=files, checks=verified["comparisons"], head_commit=verified["commit"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -185,10 +186,17 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
     )
     assert begun is not None
     message = f"{task.title}\n\n{text_cut(summary, 2000)}".strip() + f"\n\nArchon-Session: {context.facts.session_id}\n"
-    committed = await context.site.commit(message=message, parent=begun["parent"], timestamp=intent["at"])
+    before = await context.ledger.effect_find(f"verify:{task_id}:{attempt - 1}")
+    committed = await context.site.commit(
+        message=message,
+        parent=begun["parent"],
+        replaces=before["commit"] if before else begun["parent"],
+        timestamp=datetime.datetime.fromtimestamp(intent["at"], datetime.UTC),
+    )
     baseline = await baseline_open(context)
     commit = committed.commit or begun["parent"]
-    after, comparisons, outcome, reasons = await checks_judge(context, baseline, commit, committed.files)
+    files = [change.path for change in committed.files]
+    after, comparisons, outcome, reasons = await checks_judge(context, baseline, commit, files)
     worse = any(comparison.newly_failing or comparison.disappeared for comparison in comparisons)
     # Tasks before the last one may leave what failed before failing; they must not make anything worse.
     acceptable = outcome != "failing" or (not last and not worse)
@@ -197,7 +205,7 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
         observation += "\nThe server's verdict: " + "; ".join(reasons)
     known = {
         "commit": commit,
-        "files": list(committed.files),
+        "files": files,
         "acceptable": acceptable,
         "hopeless": bool(result.get("unfinished")),
         "summary": summary,
@@ -219,7 +227,7 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
 async def _tasks(context: RunContext) -> list[TaskProgress]:
     """The plan's tasks in the order in which they are to be done."""
     plan_id = uuid.uuid5(context.facts.session_id, "plan")
-    progress = await context.ledger.database.run_in_thread(plan_progress, plan_id=plan_id)
+    progress = await context.ledger.database.run_in_thread(plan_progress, plan_id)
     return [task for feature in progress.features for task in feature.tasks]
 
 

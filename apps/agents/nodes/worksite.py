@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -101,12 +102,22 @@ class WorkSite:
 
     async def snapshot(self) -> str:
         """The worktree as it is now, as a tree in the server's repository."""
-        return await self._database.run_in_thread(worktree_snapshot, await self.worktree())
+        return await self._database.run_in_thread(worktree_snapshot, worktree=await self.worktree())
 
-    async def commit(self, *, message: str, parent: str, timestamp: int) -> CommitResult:
-        """Commit the worktree on the session's branch; the same arguments and files give the same commit."""
+    async def commit(
+        self, *, message: str, parent: str, replaces: str, timestamp: datetime.datetime
+    ) -> CommitResult:
+        """Commit the worktree on the session's branch, in place of what an earlier attempt left there.
+
+        The same arguments and files give the same commit.
+        """
         return await self._database.run_in_thread(
-            worktree_commit, await self.worktree(), message=message, parent=parent, timestamp=timestamp
+            worktree_commit,
+            worktree=await self.worktree(),
+            message=message,
+            parent=parent,
+            replaces=replaces,
+            timestamp=timestamp,
         )
 
     async def close(self) -> None:

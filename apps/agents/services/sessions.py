@@ -106,6 +106,7 @@ def session_create(
     base_commit: str,
     check_commands: list[str],
     setup_command: str,
+    limit_seconds: int,
 ) -> AgentSession:
     """A pending session with its head row and first event; inside the caller's transaction."""
     session = AgentSession.objects.create(
@@ -121,6 +122,7 @@ def session_create(
         base_commit=base_commit,
         check_commands=check_commands,
         setup_command=setup_command,
+        limit_seconds=limit_seconds,
         graph_version=GRAPH_VERSION,
     )
     SessionHead.objects.create(session=session)
