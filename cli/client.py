@@ -115,11 +115,9 @@ class Api:
     def session_progress(self, session_id: str) -> Progress:
         return self._json(Progress, "GET", f"/api/agents/sessions/{session_id}/progress/")
 
-    def session_command(self, session_id: str, command: str) -> dict[str, Any]:
-        """`pause`, `resume`, `cancel`, `merge` or `discard` the session; the answer as it came."""
-        answer = self._request("POST", f"/api/agents/sessions/{session_id}/{command}/", json={})
-        body = _decoded(answer) if answer.content else {}
-        return body if isinstance(body, dict) else {}
+    def session_command(self, session_id: str, command: str, **arguments: Any) -> Session:
+        """`pause`, `resume`, `cancel`, `merge` or `discard` the session; how it stands then."""
+        return self._json(Session, "POST", f"/api/agents/sessions/{session_id}/{command}/", body=arguments)
 
     def session_answer(self, session_id: str, *, question_id: str, answer: str) -> None:
         self._request(
