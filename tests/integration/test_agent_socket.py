@@ -12,7 +12,7 @@ import pytest_asyncio
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
 from django.db import connections
-from pytest_django.fixtures import SettingsWrapper
+from pytest_django.fixtures import Settings
 
 from apps.agents.models import AgentSession, SessionEvent
 from apps.agents.services.sessions import event_append, session_create, session_stop
@@ -308,7 +308,7 @@ async def test_a_revoked_key_is_closed(scene: Scene, monkeypatch: pytest.MonkeyP
     ],
 )
 async def test_web_pages_of_elsewhere_may_not_connect(
-    origin: str, allowed: bool, scene: Scene, settings: SettingsWrapper
+    origin: str, allowed: bool, scene: Scene, settings: Settings
 ) -> None:
     settings.CORS_ALLOWED_ORIGINS = ["https://console.example"]
     settings.ALLOWED_HOSTS = ["archon.test"]
@@ -320,7 +320,7 @@ async def test_web_pages_of_elsewhere_may_not_connect(
             assert await watcher.closed() == 4403
 
 
-async def test_a_page_whose_own_name_points_here_may_not_connect(scene: Scene, settings: SettingsWrapper) -> None:
+async def test_a_page_whose_own_name_points_here_may_not_connect(scene: Scene, settings: Settings) -> None:
     settings.ALLOWED_HOSTS = ["localhost"]
     async with Watcher(scene.path, origin="http://archon.test") as watcher:
         assert await watcher.closed() == 4403
