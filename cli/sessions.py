@@ -161,7 +161,9 @@ def merge(
 
     def told(merged: Session) -> str:
         here = f"{command_line('fetch', merged.id)}, then git merge {merged.branch}"
-        return f"Merged on the server as {merged.merged_commit[:12]}. Your checkout is as it was; to have it here: {here}"
+        return (
+            f"Merged on the server as {merged.merged_commit[:12]}. Your checkout is as it was; to have it here: {here}"
+        )
 
     arguments = {"allow_failing": True} if allow_failing else {}
     _command(session, "merge", told, json_output=json_output, server=server, arguments=arguments)

@@ -237,7 +237,7 @@ async def test_a_ticket_lets_in_once(scene: Scene) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "nonsense", "[]", '{"type": "hello"}', '{"type": "authenticate"}', '{"type": "authenticate", "token": 1}'],
+    [" ", "nonsense", "[]", '{"type": "hello"}', '{"type": "authenticate"}', '{"type": "authenticate", "token": 1}'],
 )
 async def test_a_first_frame_that_makes_no_sense_is_refused(text: str, scene: Scene) -> None:
     async with Watcher(scene.path) as watcher:
