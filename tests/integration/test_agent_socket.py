@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from asgiref.sync import sync_to_async
+from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.db import connections
 from pytest_django.fixtures import Settings
@@ -25,7 +26,6 @@ from apps.chat.live import live_close, live_get
 from apps.chat.routing import websocket_urlpatterns
 from apps.projects.models import Membership
 from apps.projects.services import project_create
-from channels.routing import URLRouter
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]
 
