@@ -115,11 +115,9 @@ class Api:
     def session_progress(self, session_id: str) -> Progress:
         return self._json(Progress, "GET", f"/api/agents/sessions/{session_id}/progress/")
 
-    def session_command(self, session_id: str, command: str) -> dict[str, Any]:
-        """`pause`, `resume`, `cancel`, `merge` or `discard` the session; the answer as it came."""
-        answer = self._request("POST", f"/api/agents/sessions/{session_id}/{command}/", json={})
-        body = _decoded(answer) if answer.content else {}
-        return body if isinstance(body, dict) else {}
+    def session_command(self, session_id: str, command: str, **arguments: Any) -> Session:
+        """`pause`, `resume`, `cancel`, `merge` or `discard` the session; how it stands then."""
+        return self._json(Session, "POST", f"/api/agents/sessions/{session_id}/{command}/", body=arguments)
 
     def session_answer(self, session_id: str, *, question_id: str, answer: str) -> None:
         self._request(
@@ -142,7 +140,7 @@ class Api:
             ) as answer:
                 if answer.status_code != 200:
                     answer.read()
-                    raise _problem(answer)
+                    raise problem_error(answer)
                 with target.open("wb") as file:
                     for chunk in answer.iter_bytes(_CHUNK):
                         file.write(chunk)
@@ -181,7 +179,7 @@ class Api:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if not answer.is_success:
-            raise _problem(answer)
+            raise problem_error(answer)
         return answer
 
     def _unreachable(self, error: httpx.HTTPError) -> ApiError:
@@ -223,7 +221,7 @@ def _nonsense(answer: httpx.Response) -> ApiError:
     )
 
 
-def _problem(answer: httpx.Response) -> ApiError:
+def problem_error(answer: httpx.Response) -> ApiError:
     """The error that a problem document (RFC 9457) tells."""
     try:
         body = answer.json()

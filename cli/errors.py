@@ -28,8 +28,9 @@ EXIT_WAITING = 4
 EXIT_CANCELLED = 130
 
 EXIT_CODES_HELP = (
-    "Exit codes: 0 verified (the server ran the checks and they passed) or detached; 3 completed without any check to run; "
-    "1 failed, or its checks fail; 4 waits for an answer (with --json); 2 wrong usage or something missing; 130 cancelled."
+    "Exit codes: 0 verified (the server ran the checks and they passed), or detached; 1 failed, or its checks fail; "
+    "2 wrong usage, or something is missing; 3 completed without a check to vouch for it; "
+    "4 paused, or waiting for an answer that nobody here gives; 130 cancelled or interrupted."
 )
 
 

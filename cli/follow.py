@@ -76,9 +76,8 @@ def session_follow(api: Api, session: Session, *, console: Console, manners: Man
                     if ending := follower.wait_settle():
                         return Followed(state, ending)
             view.refresh()
-            if interrupt.taken():
-                if ending := follower.interrupted():
-                    return Followed(state, ending)
+            if interrupt.taken() and (ending := follower.interrupted()):
+                return Followed(state, ending)
     raise AssertionError("a watch ends with Ended")
 
 

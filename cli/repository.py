@@ -101,7 +101,7 @@ def branch_fetch(repository: LocalRepository, *, bundle: Path, branch: str) -> s
     fetched = _git(
         repository.path,
         "-c", "transfer.fsckObjects=true", "-c", "maintenance.auto=false", "-c", "gc.auto=0",
-        "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
+        "fetch", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
         str(bundle), f"{ref}:{ref}",
         check=False,
     )  # fmt: skip

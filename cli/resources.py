@@ -77,20 +77,12 @@ class Session(Resource):
     usage: Usage = Usage()
     checks: list[Check] = []
     question: Question | None = None
+    #: What was done, as Markdown; empty until the end.
+    report: str = ""
+    merged_commit: str = ""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
-
-    @property
-    def finished(self) -> bool:
-        return self.status in TERMINAL_STATUSES
-
-    @property
-    def seconds(self) -> float:
-        """From the start to the end; 0 while one of the two is missing."""
-        if self.started_at is None or self.finished_at is None:
-            return 0.0
-        return round((self.finished_at - self.started_at).total_seconds(), 3)
 
 
 class Progress(Resource):
@@ -126,8 +118,9 @@ class EventPage(Resource):
 class DiffFile(Resource):
     path: str
     status: str = ""
-    additions: int = 0
-    deletions: int = 0
+    #: None for binary files.
+    additions: int | None = None
+    deletions: int | None = None
 
 
 class Diff(Resource):

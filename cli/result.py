@@ -81,12 +81,12 @@ def result_get(api: Api, session_id: str) -> SessionResult:
     return SessionResult(session=session, progress=api.session_progress(session_id), diff=diff)
 
 
-def result_print(result: SessionResult, *, console: Console, report: str = "", repository: Path | None = None) -> None:
+def result_print(result: SessionResult, *, console: Console, repository: Path | None = None) -> None:
     """Report, diff, checks, figures, and what can be done next."""
     session = result.session
-    if report.strip():
+    if session.report.strip():
         console.print(Rule("report", style="dim"))
-        console.print(Markdown(text_clean(report), hyperlinks=False))
+        console.print(Markdown(text_clean(session.report), hyperlinks=False))
     if result.diff.diff:
         console.print(Rule("diff", style="dim"))
         diff_print(result.diff, console=console, limit=DIFF_LINES, session_id=session.id)

@@ -16,7 +16,7 @@ from rich.text import Text
 from cli.command import command_line, console_make
 from cli.connection import Connection, connection_open
 from cli.errors import EXIT_CODES_HELP, EXIT_WAITING, ApiError, CliError, errors_reported
-from cli.follow import Followed, Manners, manners_of, session_follow
+from cli.follow import Manners, manners_of, session_follow
 from cli.registry import ProjectRegistry
 from cli.repository import LocalRepository, bundle_create, repository_open
 from cli.resources import Project, Session
@@ -70,7 +70,7 @@ def session_attend(
         _waiting_tell(session, console=console)
         return EXIT_WAITING
     else:
-        result_print(result, console=console, report=_report(followed), repository=repository)
+        result_print(result, console=console, repository=repository)
     return result.exit_code
 
 
@@ -88,10 +88,6 @@ def session_leave(connection: Connection, session: Session, *, console: Console,
 def document_print(document: dict[str, Any]) -> None:
     """The one thing that standard output carries with ``--json``."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
-
-
-def _report(followed: Followed) -> str:
-    return followed.state.message if followed.state.status == "completed" else ""
 
 
 def _waiting_tell(session: Session, *, console: Console) -> None:

@@ -151,15 +151,22 @@ def fetch(
         console.print(Text(f"To merge it: git -C '{repository.path}' merge {found.branch}"), soft_wrap=True)
 
 
-def merge(session: SessionArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
+def merge(
+    session: SessionArgument,
+    allow_failing: Annotated[bool, typer.Option("--allow-failing", help="Although the checks fail.")] = False,
+    json_output: JsonOption = False,
+    server: ServerOption = None,
+) -> None:
     """Merge a session's branch in the server's copy of the repository, where later sessions start from."""
 
-    def told(found: Session, answer: dict[str, Any]) -> str:
-        commit = answer.get("merged_commit") or answer.get("commit") or answer.get("head_commit")
-        at = f" as {str(commit)[:12]}" if commit else ""
-        return f"Merged on the server{at}. To have it here, too: {command_line('fetch', found.id)}, then git merge"
+    def told(merged: Session) -> str:
+        here = f"{command_line('fetch', merged.id)}, then git merge {merged.branch}"
+        return (
+            f"Merged on the server as {merged.merged_commit[:12]}. Your checkout is as it was; to have it here: {here}"
+        )
 
-    _command(session, "merge", told, json_output=json_output, server=server)
+    arguments = {"allow_failing": True} if allow_failing else {}
+    _command(session, "merge", told, json_output=json_output, server=server, arguments=arguments)
 
 
 def discard(
@@ -169,7 +176,7 @@ def discard(
     _command(
         session,
         "discard",
-        lambda *_: "Discarded.",
+        lambda _: "Discarded.",
         json_output=json_output,
         server=server,
         confirm="" if yes else "throw its branch away on the server?",
@@ -181,7 +188,7 @@ def pause(session: SessionArgument, json_output: JsonOption = False, server: Ser
     _command(
         session,
         "pause",
-        lambda found, _: f"Paused. To go on: {command_line('resume', found.id)}",
+        lambda found: f"Paused. To go on: {command_line('resume', found.id)}",
         json_output=json_output,
         server=server,
     )
@@ -192,7 +199,7 @@ def resume(session: SessionArgument, json_output: JsonOption = False, server: Se
     _command(
         session,
         "resume",
-        lambda found, _: f"It goes on. To watch it: {command_line('watch', found.id)}",
+        lambda found: f"It goes on. To watch it: {command_line('watch', found.id)}",
         json_output=json_output,
         server=server,
         keep=True,
@@ -201,7 +208,7 @@ def resume(session: SessionArgument, json_output: JsonOption = False, server: Se
 
 def cancel(session: SessionArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
     """End a session for good; what it has committed stays on its branch."""
-    _command(session, "cancel", lambda *_: "Cancelled.", json_output=json_output, server=server)
+    _command(session, "cancel", lambda _: "Cancelled.", json_output=json_output, server=server)
 
 
 def answer(
@@ -234,12 +241,13 @@ def answer(
 def _command(
     reference: str,
     name: str,
-    told: Callable[[Session, dict[str, Any]], str],
+    told: Callable[[Session], str],
     *,
     json_output: bool,
     server: str | None,
     confirm: str = "",
     keep: bool = False,
+    arguments: dict[str, Any] | None = None,
 ) -> None:
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)
@@ -249,14 +257,13 @@ def _command(
             found = session_find(connection.api, reference)
             if confirm and not typer.confirm(f"{text_line(found.goal, width=80)}: {confirm}"):
                 raise CliError("left as it is", code="confirmation_needed")
-            said = connection.api.session_command(found.id, name)
+            now = connection.api.session_command(found.id, name, **(arguments or {}))
             if keep:
                 connection.keep()
-            now = connection.api.session_get(found.id)
         if json_output:
             document_print(now.model_dump(mode="json"))
         else:
-            console.print(Text(told(now, said)), soft_wrap=True)
+            console.print(Text(told(now)), soft_wrap=True)
 
 
 def _repository_known(connection: Connection, session: Session) -> Path | None:

@@ -117,6 +117,8 @@ class SessionWatch:
                 self._url(),
                 open_timeout=10,
                 close_timeout=2,
+                ping_interval=10,
+                ping_timeout=10,
                 max_size=_MAX_FRAME,
                 user_agent_header="archon-cli",
                 proxy=None if url_is_loopback(self._api.base_url) else True,
