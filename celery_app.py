@@ -5,9 +5,11 @@ from __future__ import annotations
 from celery import Celery
 
 from config.bootstrap import prepare
+from config.worker_beat import BeatThreadStep
 
 prepare()
 
 app = Celery("archon")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+app.steps["worker"].add(BeatThreadStep)

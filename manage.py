@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """Django's command line, with the embedded services behind it where none are configured."""
 
+from __future__ import annotations
+
 import sys
 
 from config.bootstrap import prepare
