@@ -272,6 +272,37 @@ def commit_files(
     return found
 
 
+def commit_is_imported(*, project_id: object, commit: str) -> bool:
+    """Whether a commit is the users' own: on a branch of theirs, merged there or imported, and not only an agent's."""
+    listing = git_run(
+        "for-each-ref", "--format=%(refname)", f"--contains={commit}", "refs/heads/", "refs/remotes/source/",
+        git_dir=_repository_require(project_id),
+    )  # fmt: skip
+    names = (name.removeprefix("refs/heads/").removeprefix("refs/remotes/source/") for name in listing.text.splitlines())
+    return any(not _is_session_branch(name) for name in names)
+
+
+def commit_overlay(*, project_id: object, commit: str, base: str, paths: Sequence[str]) -> str:
+    """A commit like ``commit`` whose ``paths`` are as in ``base`` (gone where ``base`` has none); on no branch."""
+    git_dir = _repository_require(project_id)
+    listing = git_run(
+        "ls-tree", "-r", "-z", "--full-tree", base, "--", *paths,
+        git_dir=git_dir, environment={"GIT_LITERAL_PATHSPECS": "1"},
+    )  # fmt: skip
+    removed = "".join(f"0 {'0' * 40}\t{path}\0" for path in paths).encode("utf-8", "surrogateescape")
+    # `<mode> blob <id>\t<path>` is what update-index reads as well.
+    with tempfile.TemporaryDirectory(prefix="overlay-", dir=_temporary()) as folder:
+        index = Path(folder) / "index"
+        git_run("read-tree", commit, git_dir=git_dir, index=index)
+        git_run("update-index", "-z", "--index-info", git_dir=git_dir, index=index, stdin=removed + listing.stdout)
+        tree = git_run("write-tree", git_dir=git_dir, index=index).text
+    dates = {"GIT_AUTHOR_DATE": "0 +0000", "GIT_COMMITTER_DATE": "0 +0000"}
+    return git_run(
+        "commit-tree", tree, "-p", commit, "-m", "Original tests",
+        git_dir=git_dir, environment={**_SERVER_IDENTITY, **dates},
+    ).text  # fmt: skip
+
+
 def branch_merge(*, project_id: object, branch: str, into: str, expected: str) -> str:
     """Bring a branch into another that stands at ``expected``; returns the commit that ``into`` is then at.
 
@@ -336,9 +367,7 @@ def branch_bundle(*, project_id: object, branch: str, base: str = "") -> Path:
     commit = commit_resolve(project_id=project_id, revision=branch)
     if base and _is_ancestor(git_dir, commit, base):
         raise Conflict(f"{branch} has no commits of its own", state="empty")
-    folder = settings.ARCHON_HOME / "temporary"
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix="branch-", suffix=".bundle", dir=folder)
+    handle, name = tempfile.mkstemp(prefix="branch-", suffix=".bundle", dir=_temporary())
     os.close(handle)
     try:
         git_run(
@@ -527,6 +556,12 @@ def _repository_open(project_id: object) -> Path:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
     return path
+
+
+def _temporary() -> Path:
+    folder: Path = settings.ARCHON_HOME / "temporary"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _repository_require(project_id: object) -> Path:

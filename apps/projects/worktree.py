@@ -21,8 +21,9 @@ from django.conf import settings
 from apps.core.errors import Conflict, NotFound, TooLarge
 from apps.projects.git import GitError, GitResult, git_binary, git_run, path_decode, path_display
 from apps.projects.repository import IGNORED_LEFTOVERS, FileChange, changes_read, repository_path
+from apps.projects.sandbox.owners import sandbox_owner
 from apps.projects.workspace import Worktree, WorkspaceError
-from integrations.embedded.reach import runtime_root, unprivileged_uid
+from integrations.embedded.reach import runtime_root
 
 #: The largest file that an agent may add to a commit.
 MAX_FILE_BYTES = 20 * 1024 * 1024
@@ -206,15 +207,17 @@ def checkout_export(*, project_id: object, commit: str, destination: Path, depth
 # --- Files on disk ----------------------------------------------------------------------------------------------------
 
 
-def tree_own(path: Path) -> None:
-    """Give a folder to the user that sandboxes run as; nothing to do unless this process is root."""
-    account = unprivileged_uid()
-    if account is None:
+def tree_own(path: Path, owner: int | None = None) -> None:
+    """Give a folder to the user that its sandboxes run as (or to ``owner``); nothing to do unless we are root."""
+    owner = sandbox_owner(path) if owner is None else owner
+    if owner is None:
         return
-    os.lchown(path, *account)
     for _, folders, files, handle in os.fwalk(path, follow_symlinks=False):
+        if os.fstat(handle).st_uid != owner:
+            os.fchown(handle, owner, owner)
         for entry in (*folders, *files):
-            os.chown(entry, *account, dir_fd=handle, follow_symlinks=False)
+            if os.stat(entry, dir_fd=handle, follow_symlinks=False).st_uid != owner:
+                os.chown(entry, owner, owner, dir_fd=handle, follow_symlinks=False)
 
 
 def tree_delete(path: Path) -> None:
@@ -278,7 +281,7 @@ def _history_write(worktree: Worktree, commit: str, index: Path, depth: int | No
             timeout=_CHECKOUT_SECONDS,
         )  # fmt: skip
         shutil.copyfile(index, fresh / "index")
-        tree_own(fresh)
+        tree_own(fresh, sandbox_owner(worktree.path))
         # Renames touch no link that an agent may have put there; what was there goes with the temporary folder.
         target = worktree.path / ".git"
         if os.path.lexists(target):
