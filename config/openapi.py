@@ -16,17 +16,15 @@ from apps.core.serializers import ProblemSerializer
 class ArchonSchema(AutoSchema):
     """Adds the problem documents to every operation: those that it can name, and ``default`` for any other."""
 
-    def get_response_serializers(self) -> Any:
-        declared = super().get_response_serializers()
-        responses: dict[Any, Any] = dict(declared) if isinstance(declared, dict) else {self._success(): declared}
-        known = {str(key[0] if isinstance(key, tuple) else key) for key in responses}
+    # Not `get_response_serializers`, which `extend_schema` replaces in a subclass of its own.
+    def _get_response_bodies(self, direction: Any = "response") -> Any:
+        responses = super()._get_response_bodies(direction)
         for status in self._problem_statuses():
-            if status not in known:
-                responses[(status, CONTENT_TYPE)] = ProblemSerializer
+            if status not in responses:
+                responses[status] = self._get_response_for_code(  # type: ignore[no-untyped-call]
+                    ProblemSerializer, status, [CONTENT_TYPE], direction
+                )
         return responses
-
-    def _success(self) -> str:
-        return "204" if self.method == "DELETE" else "200"
 
     def _problem_statuses(self) -> list[str]:
         statuses = ["default"]

@@ -11,7 +11,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+#: Typed loosely, for frameworks type the same three things in their own ways.
+Application = Callable[[Any, Any, Any], Awaitable[None]]
 #: The limit in bytes of a request that may be larger than others, or None for one that may not.
 LimitFor = Callable[[Scope], Awaitable[int | None]]
 

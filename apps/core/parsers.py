@@ -24,7 +24,7 @@ class LimitedJSONParser(JSONParser):
         if len(body) > limit:
             raise TooLarge(
                 f"The request body is larger than {settings.ARCHON_REQUEST_LIMIT_KB} KiB.",
-                next_step="send less at once; repositories are uploaded as git bundles to /api/projects/{id}/repository/",
+                next_step="send less at once; repositories go as git bundles to /api/projects/{id}/repository/",
             )
         try:
             return super().parse(io.BytesIO(body), media_type, parser_context)

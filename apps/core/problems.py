@@ -138,7 +138,11 @@ def _problem(error: Exception) -> tuple[Document, dict[str, str]]:
     if isinstance(error, exceptions.ValidationError):
         errors = errors_flatten(error.detail)
         fields = [name for name in errors if name]
-        detail = f"Not valid: {', '.join(fields)}." if fields else " ".join(sum(errors.values(), []))
+        detail = (
+            f"Not valid: {', '.join(fields)}."
+            if fields
+            else " ".join(message for messages in errors.values() for message in messages)
+        )
         return problem_document(status=400, code="invalid_input", detail=detail, errors=errors), headers
     if isinstance(error, exceptions.APIException):
         code = _CODES.get(type(error), str(error.default_code))

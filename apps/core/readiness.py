@@ -58,7 +58,7 @@ def _database_parts() -> tuple[Part, ...]:
         )
     return (
         Part("database", True, "reachable"),
-        Part("migrations", not pending, f"{pending} to apply; run `python manage.py migrate`" if pending else "applied"),
+        Part("migrations", not pending, f"{pending} to do; run `python manage.py migrate`" if pending else "applied"),
         Part("vectors", vectors.available, vectors.detail, required=False),
     )
 

@@ -17,7 +17,7 @@ class ProblemSerializer(serializers.Serializer[Any]):
     code = serializers.CharField(help_text="What kind of problem it is, for programs.")
     next_step = serializers.CharField(help_text="What to do about it; may be empty.")
     request_id = serializers.CharField(help_text="Names the request in the server's log.")
-    errors = serializers.DictField(
+    errors = serializers.DictField(  # type: ignore[assignment]  # a field here, whatever the base class has
         child=serializers.ListField(child=serializers.CharField()),
         required=False,
         help_text="Messages by field name, dotted where nested.",
@@ -32,7 +32,9 @@ class PartSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
     ok = serializers.BooleanField()
     detail = serializers.CharField()
-    required = serializers.BooleanField(help_text="Whether the server is unready without it.")
+    required = serializers.BooleanField(  # type: ignore[assignment]  # a field here, whatever the base class has
+        help_text="Whether the server is unready without it."
+    )
 
 
 class ReadinessSerializer(serializers.Serializer[Any]):

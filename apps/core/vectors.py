@@ -18,9 +18,7 @@ class VectorsStatus:
 def vectors_status() -> VectorsStatus:
     """Ask the database; raises django.db.Error when it cannot be reached."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT installed_version, default_version FROM pg_available_extensions WHERE name = 'vector'"
-        )
+        cursor.execute("SELECT installed_version, default_version FROM pg_available_extensions WHERE name = 'vector'")
         row = cursor.fetchone()
     if row is None:
         return VectorsStatus(

@@ -39,7 +39,7 @@ class AnnounceWorker(bootsteps.StartStopStep):
     Added by ``app.steps["worker"].add(AnnounceWorker)``.
     """
 
-    requires = {"celery.worker.components:Pool"}
+    requires = ("celery.worker.components:Pool",)
 
     def start(self, parent: Any) -> None:
         try:

@@ -26,7 +26,9 @@ class Plan(BaseModel):
 
     class Meta:
         ordering = ["-created_at"]
-        constraints = [models.CheckConstraint(condition=models.Q(status__in=PlanStatus.values), name="plan_status_known")]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(status__in=PlanStatus.values), name="plan_status_known")
+        ]
 
 
 class Feature(BaseModel):
@@ -67,4 +69,6 @@ class Task(BaseModel):
 
     class Meta:
         ordering = ["feature__position", "position", "created_at"]
-        constraints = [models.CheckConstraint(condition=models.Q(status__in=TaskStatus.values), name="task_status_known")]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(status__in=TaskStatus.values), name="task_status_known")
+        ]

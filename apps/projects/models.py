@@ -18,9 +18,7 @@ class Project(BaseModel):
 
     name = models.CharField(max_length=200)
     description = models.TextField(blank=True)
-    repository_state = models.CharField(
-        max_length=10, choices=RepositoryState.choices, default=RepositoryState.EMPTY
-    )
+    repository_state = models.CharField(max_length=10, choices=RepositoryState.choices, default=RepositoryState.EMPTY)
     default_branch = models.CharField(max_length=255, blank=True)
     #: The commit of the default branch, copied from the repository at each import and merge.
     head_commit = models.CharField(max_length=64, blank=True)

@@ -18,9 +18,7 @@ def project_list(*, user: User) -> QuerySet[Project]:
     return Project.objects.filter(memberships__user=user).annotate(role=F("memberships__role"))
 
 
-def project_get_for_user(
-    *, user: User, project_id: uuid.UUID, write: bool = False, manage: bool = False
-) -> Project:
+def project_get_for_user(*, user: User, project_id: uuid.UUID, write: bool = False, manage: bool = False) -> Project:
     """A project that the user may read; with ``write`` one they may change, with ``manage`` one they own.
 
     Has the user's ``role``. Raises NotFound when the user is not in it, PermissionDenied when their role is too small.

@@ -8,12 +8,13 @@ import tempfile
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import Error as DatabaseError
-from rest_framework.parsers import BaseParser
+from django.http import HttpRequest
+from rest_framework.exceptions import UnsupportedMediaType
 
 from apps.authentication.services.credentials import credentials_get
 from apps.core.errors import ApplicationError, InvalidInput, TooLarge
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _PATH = re.compile(r"/api/projects/[0-9a-f-]{36}/repository/")
 _CHUNK = 1024 * 1024
+_MEDIA_TYPES = ("application/octet-stream", "application/x-git-bundle", "")
 
 
 def upload_limit() -> int:
@@ -50,26 +52,21 @@ async def upload_limit_for(scope: MutableMapping[str, Any]) -> int | None:
     return upload_limit()
 
 
-class BundleParser(BaseParser):
-    """Leaves the body unread: the view writes it to disk."""
-
-    media_type = "application/octet-stream"
-
-    def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> IO[Any]:
-        return stream
-
-
 @contextmanager
-def upload_received(stream: IO[bytes], *, declared: int | None) -> Iterator[Path]:
+def upload_received(request: HttpRequest) -> Iterator[Path]:
     """The body as a file that is there inside the block alone.
 
-    ``declared`` is the Content-Length, which may lie: what counts is what came. Raises TooLarge over the cap, and
-    InvalidInput for nothing at all or for another number of bytes than was declared.
+    The Content-Length may be missing or lie: what counts is what came. Raises TooLarge over the cap, InvalidInput for
+    nothing at all or for another number of bytes than was declared, UnsupportedMediaType for what says it is no file.
     """
+    if request.content_type not in _MEDIA_TYPES:
+        raise UnsupportedMediaType(str(request.content_type))
+    length = request.headers.get("Content-Length", "")
+    declared = int(length) if length.isdigit() else None
     limit = upload_limit()
     with tempfile.NamedTemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR, prefix="bundle-") as file:
         received = 0
-        while chunk := stream.read(_CHUNK):
+        while chunk := request.read(_CHUNK):
             received += len(chunk)
             if received > limit:
                 raise TooLarge(

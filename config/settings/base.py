@@ -176,7 +176,7 @@ os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
 #: The largest JSON body, in KiB.
 ARCHON_REQUEST_LIMIT_KB: int = env.int("ARCHON_REQUEST_LIMIT_KB", default=2048)
 # Uploads pass through files here rather than in /tmp, which may be memory.
-FILE_UPLOAD_TEMP_DIR = str(ARCHON_HOME / "uploads")
+FILE_UPLOAD_TEMP_DIR: str | None = str(ARCHON_HOME / "uploads")
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["apps.authentication.bearer.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
@@ -193,6 +193,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SERVE_AUTHENTICATION": [],
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SCHEMA_PATH_PREFIX": "/api",
+    # The version whose schemas are JSON Schema, so that any validator can read them.
+    "OAS_VERSION": "3.1.0",
     "COMPONENT_SPLIT_REQUEST": True,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

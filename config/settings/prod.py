@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from django.core.exceptions import ImproperlyConfigured
 
+from config.logs import logging_settings
+
 from .base import *  # noqa: F403
-from .base import ARCHON_LOG_LEVEL, JWT_SECRET_KEY, SECRET_KEY, env, logging_settings
+from .base import ARCHON_LOG_LEVEL, JWT_SECRET_KEY, SECRET_KEY, env
 
 DEBUG = False
 for _name, _value in (("DJANGO_SECRET_KEY", SECRET_KEY), ("JWT_SECRET_KEY", JWT_SECRET_KEY)):

@@ -7,30 +7,41 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('projects', '0001_initial'),
+        ("projects", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.AlterModelOptions(
-            name='membership',
-            options={'ordering': ['created_at']},
+            name="membership",
+            options={"ordering": ["created_at"]},
         ),
         migrations.AddField(
-            model_name='project',
-            name='head_commit',
+            model_name="project",
+            name="head_commit",
             field=models.CharField(blank=True, max_length=64),
         ),
         migrations.AddConstraint(
-            model_name='membership',
-            constraint=models.CheckConstraint(condition=models.Q(('role__in', ['owner', 'member', 'viewer'])), name='membership_role_known'),
+            model_name="membership",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("role__in", ["owner", "member", "viewer"])), name="membership_role_known"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='project',
-            constraint=models.CheckConstraint(condition=models.Q(('repository_state__in', ['empty', 'ready'])), name='project_repository_state_known'),
+            model_name="project",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("repository_state__in", ["empty", "ready"])), name="project_repository_state_known"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='project',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('repository_state', 'ready'), _negated=True), models.Q(('default_branch', ''), _negated=True), _connector='OR'), name='project_ready_has_branch'),
+            model_name="project",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("repository_state", "ready"), _negated=True),
+                    models.Q(("default_branch", ""), _negated=True),
+                    _connector="OR",
+                ),
+                name="project_ready_has_branch",
+            ),
         ),
     ]
