@@ -8,7 +8,6 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
-from apps.agents.models import AgentSession
 from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
 from apps.agents.types import AgentType, SessionOutcome, SessionStatus
 
@@ -103,7 +102,7 @@ class QuestionSerializer(serializers.Serializer[Any]):
     choices = serializers.ListField(child=serializers.CharField())
 
 
-class SessionSerializer(serializers.Serializer[AgentSession]):
+class SessionSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     project = serializers.UUIDField()
     goal = serializers.CharField()

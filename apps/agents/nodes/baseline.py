@@ -43,11 +43,11 @@ async def baseline_open(context: RunContext) -> Baseline:
     known = await context.ledger.effect_find(BASELINE_EFFECT)
     if known is not None:
         baseline = Baseline.from_dict(known)
-        await context.site.environment_open(baseline.environment)
+        await context.site.environment_open(baseline.environment, untouched=False)
         return baseline
     await context.ledger.record(Event("PhaseChanged", {"phase": "preparing"}))
     environment_spec, check_specs = await context.site.requirements()
-    environment = await context.site.environment_open(environment_spec)
+    environment = await context.site.environment_open(environment_spec, untouched=True)
     await context.ledger.record(
         Event(
             "EnvironmentPrepared",

@@ -35,7 +35,7 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     )
     text = _report_text(progress, outcome, reasons, files)
     await _complete(
-        context, text, outcome, reasons, files=files, checks=verified["comparisons"], head_commit=verified["commit"]
+        context, text, outcome, reasons, files=files, checks=verified["checks"], head_commit=verified["commit"]
     )
     return {}
 

@@ -22,7 +22,8 @@ from apps.planning.models import TaskStatus
 from apps.planning.services import task_update_status
 from apps.planning.selectors import plan_progress
 from apps.planning.types import TaskProgress
-from apps.projects.checks import CheckComparison, CheckReport, checks_compare, outcome_judge
+from apps.projects.checks import Verification
+from apps.projects.environment import EnvironmentSetupFailed
 
 #: How often a task is coded before it is given up.
 ATTEMPTS = 3
@@ -161,14 +162,33 @@ async def task_give_up(state: SessionState, runtime: Runtime[RunContext]) -> Ses
     return {}
 
 
-async def checks_judge(
-    context: RunContext, baseline: Baseline, commit: str, files: Sequence[str]
-) -> tuple[tuple[CheckReport, ...], tuple[CheckComparison, ...], str, tuple[str, ...]]:
-    """Run the checks on a commit: reports, comparisons with the baseline, the outcome and its reasons."""
-    after = await context.site.checks_run(commit, baseline.specs)
-    comparisons = checks_compare(baseline.before, after, files)
-    outcome, reasons = outcome_judge(comparisons)
-    return after, comparisons, outcome, tuple(reasons)
+async def commit_judge(context: RunContext, baseline: Baseline, commit: str, files: Sequence[str]) -> Verification:
+    """The server's checks on a commit. What cannot be installed any more fails, with the set-up's own words."""
+    try:
+        return await context.site.verify(
+            commit=commit, specs=baseline.specs, before=baseline.before, changed_files=files
+        )
+    except EnvironmentSetupFailed as error:
+        reason = f"the environment that the commit asks for cannot be set up: {error.message}"
+        return Verification("failing", (reason,), (), ())
+
+
+def checks_present(verification: Verification) -> list[dict[str, Any]]:
+    """What the checks said before and after, as the session's row keeps it and the API shows it."""
+    reports = {report.name: report for report in verification.reports}
+    presented = []
+    for comparison in verification.comparisons:
+        report = reports.get(comparison.name)
+        presented.append(
+            {
+                **dataclasses.asdict(comparison),
+                "command": report.command if report else "",
+                "exit_code": report.exit_code if report else None,
+                "output": report.output[-8000:] if report else "",
+            }
+        )
+    plain: list[dict[str, Any]] = json_storable(presented)
+    return plain
 
 
 async def _verify_once(context: RunContext, state: SessionState, key: str) -> Mapping[str, Any]:
@@ -195,28 +215,30 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
     baseline = await baseline_open(context)
     commit = committed.commit or begun["parent"]
     files = [change.path for change in committed.files]
-    after, comparisons, outcome, reasons = await checks_judge(context, baseline, commit, files)
-    worse = any(comparison.newly_failing or comparison.disappeared for comparison in comparisons)
+    judged = await commit_judge(context, baseline, commit, files)
+    worse = not judged.comparisons or any(
+        check.newly_failing or check.disappeared or check.vanished_failures for check in judged.comparisons
+    )
     # Tasks before the last one may leave what failed before failing; they must not make anything worse.
-    acceptable = outcome != "failing" or (not last and not worse)
-    observation = checks_observe(after).text
-    if reasons:
-        observation += "\nThe server's verdict: " + "; ".join(reasons)
+    acceptable = judged.outcome != "failing" or (not last and not worse)
+    observation = checks_observe(judged.reports).text
+    if judged.reasons:
+        observation += "\nThe server's verdict: " + " ".join(judged.reasons)
     known = {
         "commit": commit,
         "files": files,
         "acceptable": acceptable,
         "hopeless": bool(result.get("unfinished")),
         "summary": summary,
-        "outcome": outcome,
-        "reasons": list(reasons),
+        "outcome": judged.outcome,
+        "reasons": list(judged.reasons),
         "observation": text_storable(observation),
-        "comparisons": [json_storable(dataclasses.asdict(comparison)) for comparison in comparisons],
+        "checks": checks_present(judged),
     }
     await context.ledger.effect_record(
         key,
-        Event("ChecksFinished", {"stage": "after", "commit": commit, "checks": checks_brief(after)}),
-        Event("TaskVerified", {"task": str(task_id), "attempt": attempt, "passed": acceptable, "reasons": list(reasons)}),
+        Event("ChecksFinished", {"stage": "after", "commit": commit, "checks": checks_brief(judged.reports)}),
+        Event("TaskVerified", {"task": str(task_id), "attempt": attempt, "passed": acceptable, "reasons": list(judged.reasons)}),
         result=known,
         head_commit=commit,
     )

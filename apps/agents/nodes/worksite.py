@@ -12,11 +12,17 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from apps.core.database import AsyncDatabase
-from apps.projects.checks import CheckReport, CheckSpec, checks_detect, checks_run
-from apps.projects.environment import Environment, EnvironmentSpec, environment_detect, environment_prepare
+from apps.projects.checks import CheckReport, CheckSpec, Verification, checks_detect, checks_run, checks_verify
+from apps.projects.environment import (
+    Environment,
+    EnvironmentSpec,
+    environment_apply,
+    environment_detect,
+    environment_prepare,
+)
 from apps.projects.sandbox import workspace_open
 from apps.projects.workspace import SandboxLimits, Workspace, Worktree
-from apps.projects.worktree import CommitResult, worktree_commit, worktree_create, worktree_snapshot
+from apps.projects.worktree import CommitResult, worktree_commit, worktree_create, worktree_exclude, worktree_snapshot
 
 
 @dataclass(frozen=True)
@@ -57,22 +63,38 @@ class WorkSite:
         """What the repository needs installed and how it is checked; ask before an agent has changed anything."""
         worktree = await self.worktree()
         return (
+            await self.environment_spec(),
             await self._database.run_in_thread(
-                environment_detect, worktree.path, setup_command=self._facts.setup_command
+                checks_detect, checkout=worktree.path, commands=self._facts.check_commands
             ),
-            await self._database.run_in_thread(checks_detect, worktree.path, self._facts.check_commands),
         )
 
-    async def environment_open(self, spec: EnvironmentSpec) -> Environment:
-        """Install the dependencies, or find them in the cache; the sandboxes opened from now on have them."""
+    async def environment_spec(self) -> EnvironmentSpec:
+        """What the worktree as it is now needs installed."""
+        worktree = await self.worktree()
+        return await self._database.run_in_thread(
+            environment_detect, checkout=worktree.path, setup_command=self._facts.setup_command
+        )
+
+    async def environment_open(self, spec: EnvironmentSpec, *, untouched: bool) -> Environment:
+        """Install the dependencies, or find them in the cache; the sandboxes opened from now on have them.
+
+        ``untouched``: no agent has been in the worktree yet, so it gets what the set-up made beside the environment.
+        """
         if self._environment is None:
-            self._environment = await environment_prepare(
-                project_id=self._facts.project_id,
-                commit=self._facts.base_commit,
-                spec=spec,
-                on_progress=self._on_progress,
-            )
+            self._environment = await self._environment_prepare(spec, self._facts.base_commit)
+            if untouched:
+                worktree = await self.worktree()
+                made = await self._database.run_in_thread(
+                    environment_apply, environment=self._environment, checkout=worktree.path
+                )
+                await self._database.run_in_thread(worktree_exclude, worktree=worktree, paths=made)
         return self._environment
+
+    async def _environment_prepare(self, spec: EnvironmentSpec, commit: str) -> Environment:
+        return await environment_prepare(
+            project_id=self._facts.project_id, commit=commit, spec=spec, on_progress=self._on_progress
+        )
 
     async def workspace(self) -> Workspace:
         """The agent's sandbox on the worktree; the environment has to be open."""
@@ -99,6 +121,25 @@ class WorkSite:
             commit=treeish,
             specs=specs,
             environment=self._environment,
+            on_progress=self._on_progress,
+        )
+
+    async def verify(
+        self, *, commit: str, specs: Sequence[CheckSpec], before: Sequence[CheckReport], changed_files: Sequence[str]
+    ) -> Verification:
+        """The server's word on a commit: its checks, in the environment that the commit itself asks for."""
+        base = self._environment
+        assert base is not None, "the environment is opened by the prepare node"
+        spec = await self.environment_spec()
+        return await checks_verify(
+            project_id=self._facts.project_id,
+            base_commit=self._facts.base_commit,
+            commit=commit,
+            specs=specs,
+            before=before,
+            changed_files=changed_files,
+            base_environment=base,
+            environment=base if spec.key == base.key else await self._environment_prepare(spec, commit),
             on_progress=self._on_progress,
         )
 
