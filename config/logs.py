@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import structlog
@@ -9,9 +10,14 @@ from structlog.types import EventDict, WrappedLogger
 
 
 def _objects_drop(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
-    """Django attaches the request itself, whose representation is of no use in a log."""
+    """Django attaches the request itself, Celery its message again: of no use in a log."""
     event.pop("request", None)
+    event.pop("data", None)
     return event
+
+
+def _crash_is(record: logging.LogRecord) -> bool:
+    return record.exc_info is not None
 
 
 def logging_settings(*, level: str, json: bool) -> dict[str, Any]:
@@ -38,14 +44,19 @@ def logging_settings(*, level: str, json: bool) -> dict[str, Any]:
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
             }
         },
+        "filters": {"crashes": {"()": "django.utils.log.CallbackFilter", "callback": _crash_is}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             # The request log has a line for each request already, so these would say it twice.
             "django": {"handlers": [], "propagate": True, "level": "INFO"},
-            "django.request": {"level": "ERROR"},
+            "django.request": {"level": "ERROR", "filters": ["crashes"]},
+            "django.security.DisallowedHost": {"level": "CRITICAL"},
             "django.server": {"handlers": [], "propagate": True, "level": "WARNING"},
             "uvicorn.access": {"handlers": [], "propagate": True, "level": "WARNING"},
+            # Two lines for each heartbeat; a job that fails is an error and logged.
+            "celery.worker.strategy": {"level": "WARNING"},
+            "celery.app.trace": {"level": "WARNING"},
             "httpx": {"level": "WARNING"},
             # Says at length that a client went away while it was being answered.
             "asyncio": {"level": "ERROR"},

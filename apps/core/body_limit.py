@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+import structlog
+
 from apps.core.problems import CONTENT_TYPE, problem_bytes, problem_document
+
+logger = logging.getLogger("archon.request")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -39,7 +45,7 @@ class BodyLimit:
             return
         limit = await self._limit_for(scope) or self._limit
         if declared is not None and declared > limit:
-            await _refuse(send, limit)
+            await _refuse(scope, send, limit)
             return
         received = 0
 
@@ -55,7 +61,7 @@ class BodyLimit:
             await self._application(scope, receive_counted, send)
         except _BodyTooLarge:
             # Raised while the body is being read, which is before Django sends anything.
-            await _refuse(send, limit)
+            await _refuse(scope, send, limit)
 
 
 def _content_length(scope: Scope) -> int | None:
@@ -67,12 +73,17 @@ def _content_length(scope: Scope) -> int | None:
     return 0
 
 
-async def _refuse(send: Send, limit: int) -> None:
-    document = problem_document(
-        status=413, code="too_large", detail=f"The request body is larger than {limit // 1024} KiB."
-    )
+async def _refuse(scope: Scope, send: Send, limit: int) -> None:
+    # Below the middleware, so it gives the request its id and its line in the log itself.
+    request_id = uuid.uuid4().hex
+    with structlog.contextvars.bound_contextvars(request_id=request_id):
+        document = problem_document(
+            status=413, code="too_large", detail=f"The request body is larger than {limit // 1024} KiB."
+        )
+        logger.info("request", extra={"method": scope["method"], "path": scope["path"], "status": 413})
     body = problem_bytes(document)
     headers = [
+        (b"x-request-id", request_id.encode()),
         (b"content-type", CONTENT_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),

@@ -27,6 +27,7 @@ class LimitedJSONParser(JSONParser):
                 next_step="send less at once; repositories go as git bundles to /api/projects/{id}/repository/",
             )
         try:
-            return super().parse(io.BytesIO(body), media_type, parser_context)
+            # JSON is UTF-8; a charset that the client names could be any codec of Python's.
+            return super().parse(io.BytesIO(body), media_type, {**(parser_context or {}), "encoding": "utf-8"})
         except RecursionError as error:
             raise ParseError("JSON parse error - nested too deeply") from error

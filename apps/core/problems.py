@@ -69,7 +69,7 @@ def problem_document(
         "type": f"urn:archon:problem:{code}",
         "title": title or code.replace("_", " ").capitalize(),
         "status": status,
-        "detail": detail,
+        "detail": _encodable(detail),
         "code": code,
         "next_step": next_step or _NEXT_STEPS.get(code, ""),
         "request_id": structlog.contextvars.get_contextvars().get("request_id", ""),
@@ -108,7 +108,12 @@ def errors_flatten(detail: Any, *, path: str = "") -> dict[str, list[str]]:
             for field, messages in errors_flatten(inner, path=f"{path}.{position}" if nested else path).items():
                 flat.setdefault(field, []).extend(messages)
         return flat
-    return {path: [str(detail)]}
+    return {path: [_encodable(str(detail))]}
+
+
+def _encodable(text: str) -> str:
+    """Messages quote what the client sent, which may hold half a surrogate pair, and that has no UTF-8."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:

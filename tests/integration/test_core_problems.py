@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 
 from apps.core.errors import Conflict, LimitReached
 from config.urls import urlpatterns as real_urlpatterns
-from tests.api import client_for, client_make, user_make
+from tests.api import client_for, client_make, project_make, user_make
 
 pytestmark = pytest.mark.django_db
 
@@ -127,6 +127,14 @@ def test_text_that_the_database_cannot_hold(value: str) -> None:
         content_type="application/json",
     )
     assert "name" in _problem(response, 400, "invalid_input")["errors"]
+
+
+def test_refusal_quotes_nothing_that_cannot_be_encoded() -> None:
+    owner = user_make()
+    address = f"/api/projects/{project_make(owner=owner).id}/members/"
+    body = b'{"email": "a@example.org", "role": "\\ud800"}'
+    response = client_for(owner).generic("POST", address, body, content_type="application/json")
+    assert "role" in _problem(response, 400, "invalid_input")["errors"]
 
 
 def test_offset_beyond_all_numbers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,14 +84,14 @@ def test_vectors_say_why_they_are_unavailable() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_migrate_works_for_a_role_that_may_not_enable_vectors() -> None:
+    role = f"plain_{uuid.uuid4().hex}"
     with connection.cursor() as cursor:
         cursor.execute("DROP EXTENSION vector")
         cursor.execute("DELETE FROM django_migrations WHERE app = 'core'")
-        cursor.execute("DROP ROLE IF EXISTS test_core_plain")
-        cursor.execute("CREATE ROLE test_core_plain")
-        cursor.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO test_core_plain")
-        cursor.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO test_core_plain")
-        cursor.execute("SET ROLE test_core_plain")
+        cursor.execute(f"CREATE ROLE {role}")
+        cursor.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+        cursor.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}")
+        cursor.execute(f"SET ROLE {role}")
     try:
         call_command("migrate", "core", verbosity=0)
         assert not vectors_status().available
@@ -98,8 +99,8 @@ def test_migrate_works_for_a_role_that_may_not_enable_vectors() -> None:
         with connection.cursor() as cursor:
             cursor.execute("RESET ROLE")
             cursor.execute("CREATE EXTENSION vector")
-            cursor.execute("DROP OWNED BY test_core_plain")
-            cursor.execute("DROP ROLE test_core_plain")
+            cursor.execute(f"DROP OWNED BY {role}")
+            cursor.execute(f"DROP ROLE {role}")
 
 
 @pytest.mark.parametrize("debug", [True, False])
