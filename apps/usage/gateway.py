@@ -11,13 +11,15 @@ import json
 import logging
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -32,7 +34,7 @@ from integrations.llm_providers.types import CallFailure, ModelSpec, Quirk
 
 from . import ledger
 from .errors import ModelCallFailed
-from .reply import message_of
+from .reply import as_chunk, message_of
 from .types import ModelReply, Usage
 
 logger = logging.getLogger(__name__)
@@ -93,7 +95,7 @@ class ModelGateway:
         self._models: dict[ModelSpec, BaseChatModel] = {}
         self._bound: dict[tuple[ModelSpec, tuple[int, ...]], tuple[Tools, Runnable[Any, Any]]] = {}
         self._tools: dict[tuple[int, ...], tuple[Tools, tuple[dict[str, Any], ...], str]] = {}
-        # What endpoints turned out not to understand, by what they were asked with first.
+        # What endpoints turned out not to understand, where leaving it out has helped.
         self._quirks: dict[ModelSpec, frozenset[Quirk]] = {}
 
     async def close(self) -> None:
@@ -174,30 +176,37 @@ class ModelGateway:
             call.tries += 1
             try:
                 await self._stream(call, reservation)
-            except Exception as error:
+            except (_VendorError, ModelCallFailed) as error:
+                cause = error.cause if isinstance(error, _VendorError) else error
+                failure = cause.failure if isinstance(cause, ModelCallFailed) else call_failure(call.spec, cause)
                 call.charged = bool(call.chunks)
-                failure = error.failure if isinstance(error, ModelCallFailed) else call_failure(call.spec, error)
                 if failure is None:
-                    raise
+                    raise cause from None
                 if failure.quirk is not None and not call.chunks:
                     # Each of them can come up once only.
-                    self._quirks[asked] = quirks = call.spec.quirks | {failure.quirk}
-                    call.spec = replace(call.spec, quirks=quirks)
+                    call.spec = replace(call.spec, quirks=call.spec.quirks | {failure.quirk})
                     call.tries -= 1
                     continue
                 call.charged = call.charged or failure.charged
                 wait = None if call.charged else self._retry.wait(failure, call.tries)
                 if wait is None:
-                    raise ModelCallFailed(failure) from error
+                    raise ModelCallFailed(failure) from cause
                 logger.info("model %s: %s; again in %.1f s", call.spec.name, failure.message, wait)
                 await asyncio.sleep(wait)
                 continue
-            message = message_of(call.chunks, seen=call.messages)
+            if call.spec.quirks != asked.quirks:
+                self._quirks[asked] = call.spec.quirks
             usage, cost = self._usage(call)
+            message = message_of(call.chunks, seen=call.messages)
+            message.usage_metadata = UsageMetadata(
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                total_tokens=usage.input_tokens + usage.output_tokens,
+            )
             return ModelReply(message=message, usage=usage), cost
 
     async def _stream(self, call: _Call, reservation: ledger.Reservation) -> None:
-        """One try: fills ``call.chunks``. Raises what the vendor's library raises, and on an incomplete reply."""
+        """One try: fills ``call.chunks``. Raises :class:`_VendorError`, or ModelCallFailed for an incomplete reply."""
         spec = call.spec
         arguments: dict[str, Any] = {}
         if reservation.output_tokens < spec.max_output_tokens:
@@ -210,17 +219,22 @@ class ModelGateway:
         now = asyncio.get_running_loop().time
         deadline = now() + spec.timeout_s
         size = 0
-        async with asyncio.timeout_at(min(deadline, now() + spec.connect_timeout_s + spec.idle_timeout_s)) as limit:
-            stream = model.astream(list(call.messages), **arguments)
-            async for chunk in stream:
-                limit.reschedule(min(deadline, now() + spec.idle_timeout_s))
-                call.chunks.append(chunk)
-                text = chunk.content if isinstance(chunk.content, str) else chunk.text
-                size += len(text) + sum(len(part["args"] or "") for part in chunk.tool_call_chunks)
-                if size > MAX_REPLY_CHARACTERS:
-                    raise ModelCallFailed(_too_long(spec))
-                if text and call.on_delta is not None:
-                    call.on_delta(text)
+        try:
+            async with asyncio.timeout_at(min(deadline, now() + spec.connect_timeout_s + spec.idle_timeout_s)) as limit:
+                async with aclosing(_replies(model, call.messages, arguments)) as parts:
+                    async for chunk in parts:
+                        limit.reschedule(min(deadline, now() + spec.idle_timeout_s))
+                        call.chunks.append(chunk)
+                        text = str(chunk.text)
+                        size += len(text) + sum(len(part["args"] or "") for part in chunk.tool_call_chunks)
+                        if size > MAX_REPLY_CHARACTERS:
+                            raise ModelCallFailed(_too_long(spec))
+                        if text and call.on_delta is not None:
+                            call.on_delta(text)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise _VendorError(error) from error
         if not _is_complete(call.chunks):
             raise ModelCallFailed(_broken_off(spec))
 
@@ -342,6 +356,34 @@ class ModelGateway:
         return known[1]
 
 
+class _VendorError(Exception):
+    """An exception that came out of a vendor's library, and not out of code of ours."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+async def _replies(
+    model: Runnable[Any, Any], messages: Sequence[BaseMessage], arguments: dict[str, Any]
+) -> AsyncGenerator[AIMessageChunk, None]:
+    """The parts of a reply as the vendor's library yields them; a whole message is one part."""
+    stream = aiter(model.astream(list(messages), **arguments))
+    try:
+        while True:
+            try:
+                message = await anext(stream)
+            except StopAsyncIteration:
+                return
+            except Exception as error:
+                raise _VendorError(error) from error
+            yield message if isinstance(message, AIMessageChunk) else as_chunk(message)
+    finally:
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()
+
+
 def _remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
     if len(cache) >= _CACHE_SIZE:
         del cache[next(iter(cache))]
@@ -366,7 +408,8 @@ def _broken_off(spec: ModelSpec) -> CallFailure:
 def _too_long(spec: ModelSpec) -> CallFailure:
     return CallFailure(
         kind="bad_response",
-        message=f"{spec.name}{_at(spec)} sends a reply without end; it was cut off at {MAX_REPLY_CHARACTERS} characters",
+        message=f"{spec.name}{_at(spec)} sends a reply without end; it was cut off after "
+        f"{MAX_REPLY_CHARACTERS} characters",
         next_step="Choose another model.",
         charged=True,
     )

@@ -1,7 +1,7 @@
 """Reserving and settling, in SQL.
 
-The budget's row is the one place where concurrent calls meet. A reservation is one conditional UPDATE of it, so that two
-calls cannot both take the last of it; locks are always taken in the order call, budget, new call.
+The budget's row is the one place where concurrent calls meet. A reservation is one conditional UPDATE of it, so that
+two calls cannot both take the last of it; locks are always taken in the order call, budget, new call.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ UPDATE usage_modelcall
 RETURNING reserved_cost_usd, reserved_input_tokens, reserved_output_tokens
 """
 _LOCK = """
-SELECT limit_cost_usd, limit_tokens, limit_steps, spent_cost_usd, spent_input_tokens + spent_output_tokens AS spent_tokens,
-       spent_steps, reserved_cost_usd, reserved_tokens, reserved_steps
+SELECT limit_cost_usd, limit_tokens, limit_steps, spent_cost_usd,
+       spent_input_tokens + spent_output_tokens AS spent_tokens, spent_steps,
+       reserved_cost_usd, reserved_tokens, reserved_steps
   FROM usage_budget WHERE scope_id = %(scope)s FOR UPDATE
 """
 _MOVE = """
@@ -76,8 +77,9 @@ WITH budget AS (
 INSERT INTO usage_modelcall
        (scope_id, key, attempt, role, provider, model, state, reserved_cost_usd, reserved_input_tokens,
         reserved_output_tokens)
-SELECT %(scope)s, %(key)s,
-       (SELECT coalesce(max(attempt), 0) + 1 FROM usage_modelcall WHERE scope_id = %(scope)s AND key = %(key)s),
+SELECT %(scope)s, %(key)s::varchar,
+       (SELECT coalesce(max(attempt), 0) + 1 FROM usage_modelcall
+         WHERE scope_id = %(scope)s AND key = %(key)s::varchar),
        %(role)s, %(provider)s, %(model)s, 'reserved', %(cost)s, %(input)s, %(output)s
 RETURNING id
 """

@@ -23,8 +23,10 @@ FailureKind = Literal[
 ]
 
 #: What an endpoint turned out not to understand: no streaming, no usage in a stream, the other name of the output
-#: limit, no temperature.
-Quirk = Literal["no_stream", "no_stream_options", "other_max_tokens", "no_temperature"]
+#: limit, no temperature; or that it has no room for replies of the usual length.
+Quirk = Literal["no_stream", "no_stream_options", "other_max_tokens", "no_temperature", "short_output"]
+#: The length of replies that is asked for instead.
+SHORT_OUTPUT_TOKENS = 4_096
 
 
 class Secret:

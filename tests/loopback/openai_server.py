@@ -1,7 +1,8 @@
 """A real HTTP server that speaks the OpenAI chat protocol on the loopback interface.
 
-It refuses what the real API would refuse (see ``openai_schema``), streams over the wire or answers plain JSON, and takes
-what it says from a Python callable, which sees the whole request: an answer can be worked out from what the tools said.
+It refuses what the real API would refuse (see ``openai_schema``), streams over the wire or answers plain JSON, and
+takes what it says from a Python callable, which sees the whole request: an answer can be worked out from what the tools
+said.
 
     with OpenAIServer(lambda request: Reply(text="Hello")) as server:
         ...  # server.base_url, server.requests
