@@ -29,7 +29,13 @@ from apps.core.errors import Unavailable
 from integrations.llm_providers import call_failure, close_chat_model, get_chat_model, output_limit_arguments
 from integrations.llm_providers.errors import ProviderError
 from integrations.llm_providers.prices import price_actual, price_ceiling
-from integrations.llm_providers.tokens import reply_tokens, tokens_ceiling, tokens_close
+from integrations.llm_providers.tokens import (
+    reply_tokens,
+    reply_tokens_rough,
+    tokens_ceiling,
+    tokens_close,
+    tokens_rough,
+)
 from integrations.llm_providers.types import CallFailure, ModelSpec, Quirk
 
 from . import ledger
@@ -196,7 +202,7 @@ class ModelGateway:
                 continue
             if call.spec.quirks != asked.quirks:
                 self._quirks[asked] = call.spec.quirks
-            usage, cost = self._usage(call)
+            usage, cost = self._usage(call, complete=True)
             message = message_of(call.chunks, seen=call.messages)
             message.usage_metadata = UsageMetadata(
                 input_tokens=usage.input_tokens,
@@ -266,7 +272,7 @@ class ModelGateway:
 
     async def _settle_failed(self, call: _Call, reservation: ledger.Reservation, error: BaseException) -> None:
         # Cancelled before a token came, it counts as well: the endpoint is at work, and charges for what it has read.
-        usage, cost = self._usage(call) if call.charged else (Usage(), Decimal(0))
+        usage, cost = self._usage(call, complete=False) if call.charged else (Usage(), Decimal(0))
         text = f"{type(error).__name__}: {error}"
         await _uninterrupted(self._settle_alone(reservation, usage, cost, "failed", text))
 
@@ -276,8 +282,8 @@ class ModelGateway:
         async with self._database.pool.connection() as connection:
             await ledger.settle(connection, reservation, usage, cost, state=state, error=error)
 
-    def _usage(self, call: _Call) -> tuple[Usage, Decimal]:
-        """What the call took so far: as the vendor says, or else as we count."""
+    def _usage(self, call: _Call, *, complete: bool) -> tuple[Usage, Decimal]:
+        """What the call took so far: as the vendor says, or else as we count (closely, if it is complete)."""
         spec = call.spec
         reported = [chunk.usage_metadata for chunk in call.chunks if chunk.usage_metadata is not None]
         read = max((max(0, usage["input_tokens"]) for usage in reported), default=0)
@@ -288,8 +294,12 @@ class ModelGateway:
         if estimated:
             text = "".join(chunk.text for chunk in call.chunks)
             parts = [dict(part) for chunk in call.chunks for part in chunk.tool_call_chunks]
-            read = tokens_close(call.messages, call.tools_json, model=spec.model)
-            written = reply_tokens(text, parts, model=spec.model) if text or parts else 0
+            if complete:
+                read = tokens_close(call.messages, call.tools_json, model=spec.model)
+                written = reply_tokens(text, parts, model=spec.model)
+            else:
+                read = tokens_rough(call.messages, call.tools_json)
+                written = reply_tokens_rough(text, parts) if call.chunks else 0
         cost = price_actual(
             provider=spec.provider,
             model=spec.model,

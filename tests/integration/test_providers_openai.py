@@ -277,7 +277,7 @@ async def test_headers_of_the_own_account_stay_at_home(server: OpenAIServer, mon
 
 
 async def test_a_key_that_the_endpoint_repeats_is_not_shown(server: OpenAIServer) -> None:
-    server.answer = lambda request: Reply(failure="unauthorized", message=f"bad {request.authorization}")
+    server.answer = lambda request: Reply(failure="unauthorized", message=f"bad {request.authorization}\x00")
     async with scene() as on:
         with pytest.raises(ModelCallFailed) as caught:
             await on.call(loopback_spec(server, api_key=Secret("sk-private"), key_source="ARCHON_MODEL_KEYS"))
