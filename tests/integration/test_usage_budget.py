@@ -77,7 +77,7 @@ async def test_calls_at_once_get_exactly_what_fits(limits: dict[str, Any], fit: 
     assert budget.reserved_steps == fit
 
 
-@hypothesis.settings(deadline=None, max_examples=15)
+@hypothesis.settings(deadline=None, max_examples=40)
 @given(
     seed=st.integers(0, 2**32),
     cost=st.integers(0, 120_000),
@@ -168,6 +168,21 @@ async def test_what_a_dead_process_held_counts_as_spent() -> None:
         await settle(on, alive, 60, 6)
         budget = await on.budget()
     assert (budget.input_tokens, budget.output_tokens, budget.steps) == (110, 11, 2)
+    assert [budget.reserved_tokens, budget.reserved_steps, budget.reserved_cost_usd] == [0] * 3
+
+
+@pytest.mark.asyncio
+async def test_a_slow_process_and_its_successor_settle_at_once() -> None:
+    """The budget's row is never computed from what it was before the loss."""
+    async with scene() as on:
+        for turn in range(40):
+            slow = await ledger.reserve(on.database, demand(on, key=str(turn)))
+            next_one, _ = await asyncio.gather(
+                ledger.reserve(on.database, demand(on, key=str(turn))), settle(on, slow, 1, 0)
+            )
+            await settle(on, next_one, 0, 1)
+        budget = await on.budget()
+    assert (budget.input_tokens, budget.output_tokens, budget.steps) == (40, 40, 80)
     assert [budget.reserved_tokens, budget.reserved_steps, budget.reserved_cost_usd] == [0] * 3
 
 
