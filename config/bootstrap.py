@@ -81,6 +81,8 @@ def environment_read(*, settings_module: str = DEVELOPMENT_SETTINGS) -> Path:
                 f"the state folder {home} can't be used: {error.strerror}",
                 next_step="make it yours (it may belong to another user), or set ARCHON_HOME to another folder",
             ) from error
+    # Where the API puts uploads while they come in; Django refuses to run with a setting that names no folder.
+    (home / "uploads").mkdir(parents=True, exist_ok=True)
     return home
 
 

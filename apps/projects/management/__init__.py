@@ -1,0 +1,1 @@
+"""Commands of the projects app for manage.py."""

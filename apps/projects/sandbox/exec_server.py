@@ -1,0 +1,496 @@
+"""What runs as process 1 inside a sandbox: starts commands, watches them, and leaves nothing behind.
+
+The standard library only, one file, started with ``python -I -S``: nothing of the server is in the sandbox beside it.
+Being process 1 of its own pid namespace, it can't be signalled from within, every orphan becomes its child, and
+``kill(-1)`` followed by ``waitpid`` until there is no child left proves that nothing survived a call, however often it
+forked and whatever it ignores. It is undumpable, so that nothing in the sandbox reads or writes its memory or its
+descriptors, and no command inherits the channel that it speaks over.
+
+The channel carries frames: length of the body (4 bytes, big-endian), kind (1 byte), body. Kind 0 is a JSON object,
+kind 1 (only from here to the host) output of the running command. One command runs at a time.
+
+Host to server: ``{"op": "run", "id", "argv", "env", "cwd", "timeout"}``, ``{"op": "cancel", "id"}``, ``{"op": "ping"}``.
+Server to host: ``{"event": "ready"}``, ``{"event": "pong"}`` and ``{"event": "done", "id", "exit", "killed",
+"seconds"}``; ``exit`` is 128 + N for a command that died of signal N, and None when this server killed it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import stat
+import struct
+import sys
+import threading
+import time
+from typing import Any, NamedTuple, NoReturn
+
+JSON, OUTPUT = 0, 1
+HEADER = struct.Struct("!IB")
+CHUNK = 65536
+PAGE = resource.getpagesize()
+PR_SET_DUMPABLE = 4
+#: Seconds between looks at memory and disk; only while a command runs.
+WATCH = 0.05
+
+
+class Config(NamedTuple):
+    """What the host wants of this sandbox; bytes and counts."""
+
+    #: The inherited descriptor of the channel.
+    channel: int
+    memory: int
+    disk: int
+    processes: int
+    #: Output of one command beyond which it is killed.
+    output: int
+    #: Folders whose size counts towards ``disk``.
+    watched: list[str]
+    #: Exit with the first command's exit code, so that the host learns it from the kernel as well.
+    once: bool
+    #: A unix socket to which 127.0.0.1:``proxy_port`` is forwarded; empty: none.
+    proxy_socket: str
+    proxy_port: int
+
+
+class Call:
+    """The command that is running."""
+
+    # No dataclass here and below: importing what makes them would add a tenth to the boot of every sandbox.
+    def __init__(self, *, number: int, pid: int, output: int, started: float, deadline: float) -> None:
+        self.number = number
+        self.pid = pid
+        self.output = output
+        self.started = started
+        self.deadline = deadline
+        self.written = 0
+        self.killed = ""
+        self.status: int | None = None
+
+
+class DiskWatch:
+    """Whether the watched folders outgrow their limit, without walking them all the time.
+
+    The file system's free space is cheap to ask for; only when it has shrunk by a step are the folders measured, in a
+    forked child (which stays undumpable), since walking them would hold up the output.
+    """
+
+    def __init__(self, paths: list[str], limit: int) -> None:
+        self.paths = paths
+        self.limit = limit
+        #: Free space at the last measurement that ended well.
+        self.free = free_space(paths)
+        self.child = 0
+        self.pipe = -1
+        self.not_before = 0.0
+        self.began = 0.0
+
+    def due(self) -> int:
+        """By how much free space shrank since the last measurement, if by a step; others may have taken it."""
+        grown = sum(max(0, self.free.setdefault(path, now) - now) for path, now in free_space(self.paths).items())
+        return grown if grown >= max(self.limit // 8, 8 << 20) and time.monotonic() >= self.not_before else 0
+
+    def begin(self) -> None:
+        """Start measuring beside the command, when it is due."""
+        grown = self.due()
+        if not grown:
+            return
+        now = time.monotonic()
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        try:
+            child = os.fork()
+        except BlockingIOError:  # the command used up the processes: measured at the next look
+            os.close(reading)
+            os.close(writing)
+            return
+        if child == 0:
+            try:
+                os.write(writing, b"%d" % (disk_used(self.paths, grown, now + 10) + held_by_processes()))
+            finally:
+                os._exit(0)
+        os.close(writing)
+        self.child, self.pipe, self.began = child, reading, now
+
+    def over(self) -> bool:
+        """Whether the measurement that just ended is over the limit; one that was shot counts as over."""
+        said = os.read(self.pipe, 32)
+        self.forget()
+        self.settle()
+        return not said or int(said) > self.limit
+
+    def over_now(self) -> bool:
+        """The same, measured on the spot when it is due: for the end of a call, when nothing runs any more."""
+        grown = self.due()
+        if not grown:
+            return False
+        self.began = time.monotonic()
+        used = disk_used(self.paths, grown, self.began + 10)
+        self.settle()
+        return used > self.limit
+
+    def settle(self) -> None:
+        self.free = free_space(self.paths)
+        # Measuring may take a fifth of the time at most.
+        self.not_before = time.monotonic() + 5 * (time.monotonic() - self.began)
+
+    def forget(self) -> None:
+        if self.pipe >= 0:
+            os.close(self.pipe)
+        self.child, self.pipe = 0, -1
+
+
+def free_space(paths: list[str]) -> dict[str, int]:
+    """Free bytes of each file system that holds one of the paths, by one path of it."""
+    free: dict[int, tuple[str, int]] = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found = os.statvfs(path)
+            free.setdefault(os.stat(path).st_dev, (path, found.f_bfree * found.f_frsize))
+    return dict(free.values())
+
+
+def disk_used(paths: list[str], grown: int, deadline: float) -> int:
+    """Bytes on disk below the paths. What can't be looked into, or not in time, counts as having grown by ``grown``."""
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    pending = list(paths)
+    while pending:
+        if time.monotonic() > deadline:
+            return total + grown
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    found = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(found.st_mode):
+                        pending.append(entry.path)
+                    elif found.st_nlink > 1:
+                        if (found.st_dev, found.st_ino) in seen:
+                            continue
+                        seen.add((found.st_dev, found.st_ino))
+                    total += found.st_blocks * 512
+        except FileNotFoundError:
+            continue
+        except OSError:
+            total, grown = total + grown, 0
+    return total
+
+
+def held_by_processes() -> int:
+    """Bytes of deleted files that a process still holds open: on disk, and in no folder."""
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    for pid in process_ids():
+        with contextlib.suppress(OSError):
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    found = os.stat(f"/proc/{pid}/fd/{name}")
+                    if stat.S_ISREG(found.st_mode) and not found.st_nlink and (found.st_dev, found.st_ino) not in seen:
+                        seen.add((found.st_dev, found.st_ino))
+                        total += found.st_blocks * 512
+    return total
+
+
+def process_ids() -> list[int]:
+    """Everything in this sandbox but this process itself."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+
+
+def memory_over(limit: int) -> bool:
+    """Whether the sandbox's processes together hold more than ``limit`` bytes.
+
+    Resident sizes are cheap and count shared pages once for each process, so they only raise the question; what each
+    process really adds (proportional anonymous and shared memory) answers it.
+    """
+    shared_memory = system_v_memory()
+    resident: dict[int, int] = {}
+    for pid in process_ids():
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/statm", "rb") as file:
+            resident[pid] = int(file.read().split()[1]) * PAGE
+    if sum(resident.values()) + shared_memory <= limit:
+        return False
+    total = shared_memory
+    for pid, size in resident.items():
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+                for line in file:
+                    if line.startswith((b"Pss_Anon:", b"Pss_Shmem:")):
+                        total += int(line.split()[1]) * 1024
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except OSError:
+            total += size
+        if total > limit:
+            return True
+    return False
+
+
+def system_v_memory() -> int:
+    try:
+        with open("/proc/sysvipc/shm", "rb") as file:
+            header = file.readline().split()
+            column = header.index(b"rss")
+            return sum(int(line.split()[column]) for line in file)
+    except (OSError, ValueError):
+        return 0
+
+
+class Server:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.channel = socket.socket(fileno=config.channel)
+        os.set_inheritable(config.channel, False)
+        self.received = bytearray()
+        self.call: Call | None = None
+        self.disk = DiskWatch(config.watched, config.disk)
+        self.wakeup, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        # A handler has to be there for a child's end to write to the wake-up descriptor.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        self.poll = select.poll()
+        self.poll.register(self.channel, select.POLLIN)
+        self.poll.register(self.wakeup, select.POLLIN)
+
+    def serve(self) -> NoReturn:
+        if self.config.proxy_socket:
+            forwarder_start(self.config, self.channel)
+        self.send({"event": "ready"})
+        watch_at = 0.0
+        while True:
+            for descriptor, _ in self.poll.poll(None if self.call is None else WATCH * 1000):
+                if descriptor == self.wakeup:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self.wakeup, CHUNK)
+                elif descriptor == self.channel.fileno():
+                    self.receive()
+                elif self.call is not None and descriptor == self.call.output:
+                    self.pump(self.call)
+            call = self.call
+            if call is None:
+                watch_at = 0.0
+                continue
+            now = time.monotonic()
+            if now >= call.deadline:
+                call.killed = "timeout"
+            elif now >= (watch_at := watch_at or now + WATCH) and not call.killed:
+                self.watch(call)
+                # A sandbox with very many processes is looked at less often, so that looking stays cheap.
+                watch_at = time.monotonic() + max(WATCH, 5 * (time.monotonic() - now))
+            self.reap(call)
+            if call.killed or call.status is not None:
+                self.finish(call)
+
+    # --- the channel --------------------------------------------------------------------------------------------------
+    def send(self, message: dict[str, Any]) -> None:
+        self.send_frame(JSON, json.dumps(message).encode())
+
+    def send_frame(self, kind: int, body: bytes) -> None:
+        try:
+            self.channel.sendall(HEADER.pack(len(body), kind) + body)
+        except OSError:
+            # Nobody is left to work for. Process 1 takes everything else with it.
+            os._exit(1)
+
+    def receive(self) -> None:
+        try:
+            data = self.channel.recv(CHUNK)
+        except OSError:
+            data = b""
+        if not data:
+            os._exit(1)
+        self.received += data
+        while len(self.received) >= HEADER.size:
+            length, _ = HEADER.unpack_from(self.received)
+            if len(self.received) < HEADER.size + length:
+                return
+            message = json.loads(self.received[HEADER.size : HEADER.size + length])
+            del self.received[: HEADER.size + length]
+            if message["op"] == "run":
+                self.start(message)
+            elif message["op"] == "cancel":
+                if self.call is not None and self.call.number == message["id"]:
+                    self.call.killed = "cancelled"
+            else:
+                self.send({"event": "pong"})
+
+    # --- a call -------------------------------------------------------------------------------------------------------
+    def start(self, message: dict[str, Any]) -> None:
+        argv, env = message["argv"], message["env"]
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(reading, False)
+        started = time.monotonic()
+        try:
+            # The program's folder is process-wide, and only this thread starts programs.
+            os.chdir(message["cwd"])
+            pid = os.posix_spawn(
+                program_find(argv[0], env.get("PATH", "")),
+                argv,
+                env,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, writing, 1),
+                    (os.POSIX_SPAWN_DUP2, writing, 2),
+                ],
+                setsid=True,
+                setsigmask=[],
+                # Python ignores these, and what is ignored is inherited.
+                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+            )
+        except OSError as error:
+            os.close(reading)
+            code = 127 if error.errno == errno.ENOENT else 126
+            self.send_frame(OUTPUT, f"{argv[0]}: {os.strerror(error.errno or 0)}\n".encode())
+            self.done(message["id"], code, "", 0.0)
+            return
+        finally:
+            os.close(writing)
+            os.chdir("/")
+        self.call = Call(
+            number=message["id"], pid=pid, output=reading, started=started, deadline=started + message["timeout"]
+        )
+        self.poll.register(reading, select.POLLIN)
+
+    def pump(self, call: Call) -> bool:
+        """Pass on a piece of output; False when there is none now."""
+        try:
+            data = os.read(call.output, CHUNK)
+        except BlockingIOError:
+            return False
+        if not data:
+            with contextlib.suppress(KeyError):
+                self.poll.unregister(call.output)
+            return False
+        call.written += len(data)
+        if call.written > self.config.output and not call.killed:
+            call.killed = "output"
+        if call.written <= self.config.output + CHUNK:
+            self.send_frame(OUTPUT, data)
+        return True
+
+    def watch(self, call: Call) -> None:
+        if memory_over(self.config.memory):
+            call.killed = "memory"
+        elif not self.disk.child:
+            self.disk.begin()
+
+    def reap(self, call: Call) -> bool:
+        """Collect the dead; False when this process has no child left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == call.pid:
+                call.status = status
+            elif pid == self.disk.child and self.disk.over() and not call.killed:
+                call.killed = "disk"
+
+    def finish(self, call: Call) -> None:
+        """Kill whatever is left, pass on the rest of the output, and report."""
+        # First of all the result: what the command left behind can't change it any more.
+        status = call.status
+        self.disk.forget()
+        while self.reap(call):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+            # Somebody who can't be killed yet waits in the kernel (for a disk, say).
+            select.select([self.wakeup], [], [], 0.01)
+            with contextlib.suppress(BlockingIOError):
+                os.read(self.wakeup, CHUNK)
+        while self.pump(call):
+            pass
+        with contextlib.suppress(KeyError):
+            self.poll.unregister(call.output)
+        os.close(call.output)
+        if not call.killed and self.disk.over_now():
+            call.killed = "disk"
+        self.call = None
+        exit_code = None if call.killed or status is None else os.waitstatus_to_exitcode(status)
+        if exit_code is not None and exit_code < 0:
+            exit_code = 128 - exit_code
+        self.done(call.number, exit_code, call.killed, time.monotonic() - call.started)
+
+    def done(self, number: int, exit_code: int | None, killed: str, seconds: float) -> None:
+        self.send({"event": "done", "id": number, "exit": exit_code, "killed": killed, "seconds": seconds})
+        if self.config.once:
+            os._exit(1 if exit_code is None else exit_code)
+
+
+def program_find(name: str, path: str) -> str:
+    if "/" in name:
+        return name
+    for folder in path.split(":"):
+        candidate = f"{folder}/{name}"
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            return candidate
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+# --- the way out to the proxy -----------------------------------------------------------------------------------------
+def forwarder_start(config: Config, channel: socket.socket) -> None:
+    """Listen on loopback before any command runs, and forward in a child that doesn't hold the channel."""
+    listener = socket.create_server(("127.0.0.1", config.proxy_port), backlog=128)
+    if os.fork() == 0:
+        channel.close()
+        signal.set_wakeup_fd(-1)
+        try:
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=forward, args=(client, config.proxy_socket), daemon=True).start()
+        finally:
+            os._exit(1)
+    listener.close()
+
+
+def forward(client: socket.socket, path: str) -> None:
+    with client, socket.socket(socket.AF_UNIX) as server:
+        try:
+            server.connect(path)
+            open_ends = {client: server, server: client}
+            while open_ends:
+                for source in select.select(list(open_ends), [], [])[0]:
+                    data = source.recv(CHUNK)
+                    if data:
+                        open_ends[source].sendall(data)
+                    else:
+                        open_ends.pop(source).shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+
+def limits_apply(config: Config) -> None:
+    for name, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 4096),
+        (resource.RLIMIT_NPROC, config.processes),
+        (resource.RLIMIT_FSIZE, config.disk),
+        (resource.RLIMIT_MEMLOCK, 8 << 20),
+    ):
+        hard = resource.getrlimit(name)[1]
+        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(name, (limit, limit))
+
+
+def main() -> NoReturn:
+    config = Config(**json.loads(sys.argv[1]))
+    # When the host runs out of memory, a sandbox goes before anything else does.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("800")
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "PR_SET_DUMPABLE")
+    os.umask(0o022)
+    os.makedirs("/tmp/home", mode=0o700, exist_ok=True)
+    limits_apply(config)
+    Server(config).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,292 @@
+"""The server's own access to a worktree in which an agent may do anything at any time.
+
+Every path is resolved by the kernel (``openat2`` with RESOLVE_BENEATH and RESOLVE_NO_MAGICLINKS) against a descriptor of
+the worktree, so neither ``..``, nor a link, nor a link that is swapped in between leads out. Links that stay within the
+worktree are followed for reading. Files are opened without blocking and have to be regular, so that a FIFO never hangs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from apps.projects.sandbox.gitignore import IgnoreRules
+from apps.projects.workspace import FileEntry, FileListing, WorkspaceError
+
+_OPENAT2 = 437
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+#: Left out of listings unless asked for by name: made by tools, large, and not always named in a .gitignore.
+_SKIPPED = frozenset({"__pycache__", "node_modules", ".venv", ".tox", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
+#: Most entries of one folder that are looked at.
+_FOLDER_LIMIT = 20_000
+_IGNORE_FILE_LIMIT = 200_000
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def open_beneath(root: int, path: str, flags: int, *, follow: bool = True) -> int:
+    """``openat2``: a descriptor of ``path`` below the folder ``root``, or OSError; EXDEV when it leads out of it."""
+    resolve = _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS | (0 if follow else _RESOLVE_NO_SYMLINKS)
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
+    for _ in range(20):
+        descriptor = int(_libc.syscall(_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how)))
+        if descriptor >= 0:
+            return descriptor
+        error = ctypes.get_errno()
+        # EAGAIN: something above was renamed meanwhile, so the kernel can't tell; it says to ask again.
+        if error != errno.EAGAIN:
+            break
+    raise OSError(error, os.strerror(error), path)
+
+
+class FileTree:
+    """A folder's files by paths relative to it. Every refusal is a WorkspaceError that names the path."""
+
+    def __init__(self, root: Path, *, owner: int | None = None) -> None:
+        """``owner``: to whom new files are given, when root writes them."""
+        self._root = os.open(root, _FOLDER_FLAGS)
+        self._owner = owner
+
+    def close(self) -> None:
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
+
+    def read(self, path: str, *, max_bytes: int) -> bytes:
+        name = _checked(path)
+        with _explained(path):
+            descriptor = open_beneath(self._root, name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            try:
+                found = os.fstat(descriptor)
+                if stat.S_ISDIR(found.st_mode):
+                    raise WorkspaceError(f"{path} is a folder")
+                if not stat.S_ISREG(found.st_mode):
+                    raise WorkspaceError(f"{path} is not a regular file")
+                if found.st_size > max_bytes:
+                    raise WorkspaceError(f"{path} is {_size(found.st_size)}, over the limit of {_size(max_bytes)}")
+                pieces = []
+                left = max_bytes + 1
+                while left > 0 and (piece := os.read(descriptor, left)):
+                    pieces.append(piece)
+                    left -= len(piece)
+            finally:
+                os.close(descriptor)
+        if left == 0:
+            raise WorkspaceError(f"{path} is over the limit of {_size(max_bytes)}")
+        return b"".join(pieces)
+
+    def write(self, path: str, content: bytes) -> None:
+        """Replace atomically: a new file in the same folder, renamed over the old name."""
+        folders, _, name = _checked(path).rpartition("/")
+        if not name or name in (".", ".."):
+            raise WorkspaceError(f"{path} is a folder")
+        if ".git" in (*folders.split("/"), name):
+            raise WorkspaceError(f"{path} belongs to git and can't be written")
+        with _explained(path), self._folder_made(folders) as folder:
+            mode = self._mode_kept(path, name, folder)
+            temporary = f".archon-{secrets.token_hex(8)}"
+            descriptor = os.open(
+                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder
+            )
+            try:
+                try:
+                    view = memoryview(content)
+                    while view:
+                        view = view[os.write(descriptor, view) :]
+                    if self._owner is not None:
+                        os.fchown(descriptor, self._owner, self._owner)
+                    os.fchmod(descriptor, mode)
+                finally:
+                    os.close(descriptor)
+                os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError:
+                with suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder)
+                raise
+
+    def entries(self, path: str, *, depth: int, limit: int) -> FileListing:
+        """What is below a folder, folder by folder in order of name, without what git ignores or tools make."""
+        start = _checked(path)
+        found: list[FileEntry] = []
+        truncated = False
+        with _explained(path):
+            descriptor = open_beneath(self._root, start, _FOLDER_FLAGS)
+            try:
+                rules = self._rules_above(start)
+                for entry in self._walk(descriptor, "" if start == "." else f"{start}/", depth, rules):
+                    if len(found) == limit:
+                        truncated = True
+                        break
+                    found.append(entry)
+            finally:
+                os.close(descriptor)
+        return FileListing(tuple(sorted(found, key=lambda entry: entry.path)), truncated)
+
+    # --- folders ------------------------------------------------------------------------------------------------------
+    @contextmanager
+    def _folder_made(self, path: str) -> Iterator[int]:
+        """A descriptor of the folder, made with those above it where it isn't there."""
+        descriptor = os.dup(self._root)
+        try:
+            try:
+                descriptor = _swapped(descriptor, open_beneath(self._root, path or ".", _FOLDER_FLAGS))
+            except FileNotFoundError:
+                # Links are followed as far as the path exists; what is made is made one name at a time.
+                parent, _, name = path.rpartition("/")
+                with self._folder_made(parent) as above:
+                    with suppress(FileExistsError):
+                        os.mkdir(name, 0o755, dir_fd=above)
+                        if self._owner is not None:
+                            os.chown(name, self._owner, self._owner, dir_fd=above, follow_symlinks=False)
+                    descriptor = _swapped(descriptor, open_beneath(above, name, _FOLDER_FLAGS, follow=False))
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _mode_kept(self, path: str, name: str, folder: int) -> int:
+        try:
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return 0o644
+        if stat.S_ISLNK(found.st_mode):
+            target = os.readlink(name, dir_fd=folder)
+            raise WorkspaceError(f"{path} is a link to {target}; write the file that it points to, within the workspace")
+        if stat.S_ISDIR(found.st_mode):
+            raise WorkspaceError(f"{path} is a folder")
+        if not stat.S_ISREG(found.st_mode):
+            raise WorkspaceError(f"{path} is not a regular file")
+        # Never more than permissions: no set-user-id.
+        return found.st_mode & 0o777
+
+    def _walk(self, folder: int, prefix: str, depth: int, rules: IgnoreRules) -> Iterator[FileEntry]:
+        rules = rules.with_file(prefix, self._ignore_file(folder))
+        for name in _names(folder):
+            try:
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except OSError:  # gone meanwhile
+                continue
+            is_folder = stat.S_ISDIR(found.st_mode)
+            path = prefix + name
+            if name == ".git" or (is_folder and name in _SKIPPED) or rules.ignores(path, is_folder=is_folder):
+                continue
+            yield FileEntry(os.fsencode(path).decode(errors="replace"), _kind(found.st_mode), found.st_size)
+            if is_folder and depth > 1:
+                try:
+                    below = open_beneath(folder, name, _FOLDER_FLAGS, follow=False)
+                except OSError:
+                    continue
+                try:
+                    yield from self._walk(below, f"{path}/", depth - 1, rules)
+                finally:
+                    os.close(below)
+
+    def _rules_above(self, path: str) -> IgnoreRules:
+        """The rules of the folders above a folder."""
+        rules = IgnoreRules()
+        parts = [part for part in path.split("/") if part != "."]
+        for count in range(len(parts)):
+            above = "/".join(parts[:count])
+            with suppress(OSError):
+                folder = open_beneath(self._root, above or ".", _FOLDER_FLAGS)
+                try:
+                    rules = rules.with_file(f"{above}/" if above else "", self._ignore_file(folder))
+                finally:
+                    os.close(folder)
+        return rules
+
+    def _ignore_file(self, folder: int) -> str:
+        try:
+            descriptor = open_beneath(folder, ".gitignore", os.O_RDONLY | os.O_NONBLOCK, follow=False)
+        except OSError:
+            return ""
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return ""
+            return os.read(descriptor, _IGNORE_FILE_LIMIT).decode(errors="surrogateescape")
+        finally:
+            os.close(descriptor)
+
+
+def _checked(path: str) -> str:
+    """The path without what means nothing; an empty one, one from the root or one with NUL is refused."""
+    if "\0" in path or not path.strip():
+        raise WorkspaceError("a path is needed, without NUL characters")
+    if path.startswith("/"):
+        raise WorkspaceError(f"{path} leaves the workspace; paths are relative to it, without a leading slash")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return "/".join(parts) or "."
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Turn the kernel's refusals into words for a model."""
+    try:
+        yield
+    except OSError as error:
+        match error.errno:
+            case errno.ENOENT:
+                reason = f"no such file: {path}"
+            case errno.EXDEV:
+                reason = f"{path} leaves the workspace"
+            case errno.ENOTDIR:
+                reason = f"{path} is not a folder, or one of the folders in it is a file"
+            case errno.EISDIR:
+                reason = f"{path} is a folder"
+            case errno.ELOOP:
+                reason = f"{path} has a link in it that leads nowhere or is not followed here"
+            case errno.EACCES | errno.EPERM:
+                reason = f"{path}: permission denied"
+            case errno.ENAMETOOLONG:
+                reason = f"{path[:200]}... is too long for a path"
+            case errno.ENXIO | errno.ENODEV:
+                reason = f"{path} is not a regular file"
+            case errno.ENOSPC | errno.EDQUOT:
+                reason = f"{path} can't be written: no space is left on the server's disk"
+            case _:
+                reason = f"{path}: {error.strerror}"
+        raise WorkspaceError(reason) from error
+    except UnicodeEncodeError as error:
+        raise WorkspaceError(f"{path!r} is not a path that can be written in UTF-8") from error
+
+
+def _names(folder: int) -> list[str]:
+    names: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            names.append(entry.name)
+            if len(names) == _FOLDER_LIMIT:
+                break
+    return sorted(names)
+
+
+def _kind(mode: int) -> Literal["file", "directory", "link", "other"]:
+    if stat.S_ISREG(mode):
+        return "file"
+    if stat.S_ISDIR(mode):
+        return "directory"
+    return "link" if stat.S_ISLNK(mode) else "other"
+
+
+def _swapped(old: int, new: int) -> int:
+    os.close(old)
+    return new
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
