@@ -36,7 +36,13 @@ def git(folder: Path, *arguments: str) -> str:
     }
     command = ["git", "-c", "safe.directory=*", *arguments]
     return subprocess.run(
-        command, cwd=folder, env=environment, check=True, capture_output=True, encoding="utf-8", errors="surrogateescape"
+        command,
+        cwd=folder,
+        env=environment,
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
     ).stdout.strip()
 
 

@@ -195,9 +195,7 @@ def test_a_tool_call_is_written_once_and_found_again(session: AgentSession) -> N
 
 def test_stopping_twice_changes_nothing_and_a_wrong_state_is_named(session: AgentSession) -> None:
     for _ in range(2):
-        session_stop(
-            session_id=session.id, status=SessionStatus.PAUSED, allowed=RUNNING, event=Event("SessionPaused")
-        )
+        session_stop(session_id=session.id, status=SessionStatus.PAUSED, allowed=RUNNING, event=Event("SessionPaused"))
     assert SessionEvent.objects.filter(session=session, type="SessionPaused").count() == 1
     with pytest.raises(Conflict) as caught:
         session_wake(session_id=session.id, allowed=[SessionStatus.PENDING], event=Event("SessionQueued"))
