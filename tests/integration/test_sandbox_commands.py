@@ -51,7 +51,8 @@ async def test_a_command_reports_its_output_and_exit_code(tmp_path: Path) -> Non
 async def test_toolchains_and_tools_are_there(tmp_path: Path) -> None:
     async with opened(tmp_path) as workspace:
         result = await workspace.command_run(
-            "python3.11 -c 'import ssl, sqlite3, ctypes; print(\"python\")' && rg --version | head -1 && git --version", timeout=60
+            "python3.11 -c 'import ssl, sqlite3, ctypes; print(\"python\")' && rg --version | head -1 && git --version",
+            timeout=60,
         )
     assert result.exit_code == 0, result.output
     assert "python\nripgrep" in result.output
@@ -144,7 +145,9 @@ async def test_commands_of_one_workspace_wait_for_each_other(tmp_path: Path) -> 
     async with opened(tmp_path) as workspace:
         await asyncio.gather(
             *(
-                workspace.command_run(f"test ! -e busy && touch busy && sleep 0.1 && rm busy && echo {number} >> done", timeout=60)
+                workspace.command_run(
+                    f"test ! -e busy && touch busy && sleep 0.1 && rm busy && echo {number} >> done", timeout=60
+                )
                 for number in range(5)
             )
         )

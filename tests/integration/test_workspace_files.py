@@ -22,7 +22,9 @@ async def test_a_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
         await workspace.file_write("made/for/it.bin", content)
         assert await workspace.file_read("made/for/it.bin") == content
         # The agent's commands see it and may change it.
-        result = await workspace.command_run("cat made/for/it.bin | sha256sum; echo more >> made/for/it.bin", timeout=20)
+        result = await workspace.command_run(
+            "cat made/for/it.bin | sha256sum; echo more >> made/for/it.bin", timeout=20
+        )
     assert result.exit_code == 0
     path = tmp_path / "worktree/made/for/it.bin"
     assert path.read_bytes() == content + b"more\n"

@@ -52,7 +52,9 @@ _ISOLATION = (
 ).split()
 # The outer bubblewrap keeps an init of its own as process 1: root's, so that it dies with its parent for certain (a
 # process that changed its user id is not signalled by one that lost its capabilities), and everything with it.
-_OUTER = "--unshare-pid --unshare-ipc --die-with-parent --clearenv --cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID"
+_OUTER = (
+    "--unshare-pid --unshare-ipc --die-with-parent --clearenv --cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID"
+)
 _BECOME_USER = (
     "import os, sys; user = int(sys.argv[1]); os.setgroups([]); os.setresgid(user, user, user); "
     "os.setresuid(user, user, user); os.execv(sys.argv[2], sys.argv[2:])"

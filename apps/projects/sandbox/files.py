@@ -163,7 +163,9 @@ class FileTree:
             return 0o644
         if stat.S_ISLNK(found.st_mode):
             target = os.readlink(name, dir_fd=folder)
-            raise WorkspaceError(f"{path} is a link to {target}; write the file that it points to, within the workspace")
+            raise WorkspaceError(
+                f"{path} is a link to {target}; write the file that it points to, within the workspace"
+            )
         if stat.S_ISDIR(found.st_mode):
             raise WorkspaceError(f"{path} is a folder")
         if not stat.S_ISREG(found.st_mode):

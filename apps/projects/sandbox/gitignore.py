@@ -90,7 +90,10 @@ def _part(part: str) -> str:
         elif character == "\\" and position < len(part):
             result += re.escape(part[position])
             position += 1
-        elif character == "[" and (end := part.find("]", position + 2 if part[position : position + 1] in "!^" else position + 1)) > 0:
+        elif (
+            character == "["
+            and (end := part.find("]", position + 2 if part[position : position + 1] in "!^" else position + 1)) > 0
+        ):
             inside = part[position:end]
             negated = inside[:1] in ("!", "^")
             inside = (inside[1:] if negated else inside).replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]")

@@ -127,7 +127,10 @@ def sandbox_require() -> None:
 
 async def _probe() -> SandboxReport:
     # Beside no worktree: this is only about the machine.
-    with tempfile.TemporaryDirectory(prefix="archon-probe-") as folder, socket.create_server(("127.0.0.1", 0)) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="archon-probe-") as folder,
+        socket.create_server(("127.0.0.1", 0)) as server,
+    ):
         workspace = Path(folder)
         user = sandbox_owner(workspace)
         problems: dict[str, str] = {}

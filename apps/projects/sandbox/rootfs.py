@@ -171,7 +171,9 @@ def relocated(entries: Sequence[Entry]) -> list[Entry]:
     return moved
 
 
-def workspace_entries(workspace: Path, *, writable: bool, environment: Path | None, binds: Sequence[Bind]) -> list[Entry]:
+def workspace_entries(
+    workspace: Path, *, writable: bool, environment: Path | None, binds: Sequence[Bind]
+) -> list[Entry]:
     """What is worked on: the worktree, the project's environment, and whatever else was asked for."""
     entries: list[Entry] = [Bind(workspace, SANDBOX_WORKSPACE, writable)]
     if environment is not None:
