@@ -11,42 +11,99 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import environ
+from integrations.embedded.errors import ServicesUnavailable
+from integrations.embedded.reach import home_create
+
+if TYPE_CHECKING:
+    from integrations.embedded import Services
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+DEVELOPMENT_SETTINGS = "config.settings.dev"
+
+#: Names the file in which a beat inside the worker remembers when it last sent what (see ``config.worker_beat``).
+BEAT_SCHEDULE_VARIABLE = "ARCHON_BEAT_SCHEDULE"
 
 #: Commands that look at code alone: they need no database, so none is started for them.
 COMMANDS_WITHOUT_SERVICES = frozenset(
-    {"check", "makemigrations", "spectacular", "collectstatic", "diffsettings", "help", "version"}
+    {
+        *("check", "collectstatic", "compilemessages", "diffsettings", "makemessages", "makemigrations"),
+        *("sandbox_probe", "spectacular", "startapp", "help", "--help", "-h", "version", "--version"),
+    }
 )
 
 
-def home_path() -> Path:
-    """Where Archon keeps its state: ``ARCHON_HOME``, or ``.archon`` in the checkout."""
-    return Path(os.environ.get("ARCHON_HOME") or BASE_DIR / ".archon").expanduser().absolute()
-
-
-def prepare(*, settings_module: str = "config.settings.dev", command: str | None = None) -> None:
+def prepare(*, settings_module: str = DEVELOPMENT_SETTINGS, command: str | None = None) -> None:
     """Complete ``os.environ`` for this process; safe to call more than once.
 
-    Raises ``integrations.embedded.ServicesUnavailable`` when embedded services are needed and don't start.
+    Ends the process with the reason when embedded services are needed and don't start.
     """
-    environ.Env.read_env(BASE_DIR / ".env")
+    try:
+        environment_read(settings_module=settings_module)
+        if command not in COMMANDS_WITHOUT_SERVICES:
+            services_prepare(progress=lambda message: print(f"{message} …", file=sys.stderr))
+    except ServicesUnavailable as error:
+        sys.exit(str(error))
+
+
+def variables_read() -> Path:
+    """Add what ``.env`` says to the environment, which wins, and make ``ARCHON_HOME`` absolute; returns it."""
+    if (BASE_DIR / ".env").exists():
+        # Imported only here: without the file, reading the environment takes no time at all.
+        import environ
+
+        environ.Env.read_env(BASE_DIR / ".env")
+    home = home_path()
+    os.environ["ARCHON_HOME"] = str(home)
+    return home
+
+
+def environment_read(*, settings_module: str = DEVELOPMENT_SETTINGS) -> Path:
+    """:func:`variables_read`, and the settings module and local secrets where none are named; returns the home.
+
+    Raises ``ServicesUnavailable`` when that folder can't be used.
+    """
+    home = variables_read()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", settings_module)
-    os.environ.setdefault("ARCHON_HOME", str(home_path()))
-    if os.environ["DJANGO_SETTINGS_MODULE"] == "config.settings.dev":
-        _secrets_fill(home_path())
-    if command in COMMANDS_WITHOUT_SERVICES:
-        return
+    if os.environ["DJANGO_SETTINGS_MODULE"] == DEVELOPMENT_SETTINGS:
+        try:
+            _secrets_fill(home)
+        except OSError as error:
+            raise ServicesUnavailable(
+                f"the state folder {home} can't be used: {error.strerror}",
+                next_step="make it yours (it may belong to another user), or set ARCHON_HOME to another folder",
+            ) from error
+    # Where the API puts uploads while they come in; Django refuses to run with a setting that names no folder.
+    (home / "uploads").mkdir(parents=True, exist_ok=True)
+    return home
+
+
+def services_prepare(*, progress: Callable[[str], None] | None = None) -> Services | None:
+    """Attach to embedded services where none are configured, and put their addresses into the environment.
+
+    None when everything is configured. Raises ``ServicesUnavailable``.
+    """
     needs_database = not os.environ.get("DB_HOST")
     needs_redis = not os.environ.get("REDIS_URL")
-    if needs_database or needs_redis:
-        from integrations.embedded import services_attach
+    if not (needs_database or needs_redis):
+        return None
+    from integrations.embedded import services_attach
 
-        services = services_attach(home=home_path(), database=needs_database, redis=needs_redis)
-        os.environ.update(services.environment())
+    services = services_attach(home_path(), database=needs_database, redis=needs_redis, progress=progress)
+    for name, value in services.environment().items():
+        # A broker that the operator named for itself stays; half of a database's address does not.
+        if not (name.startswith("CELERY_") and os.environ.get(name)):
+            os.environ[name] = value
+    return services
+
+
+def home_path() -> Path:
+    """Where Archon keeps its state: ``ARCHON_HOME`` (from the checkout, when relative), or ``.archon`` in it."""
+    return BASE_DIR / Path(os.environ.get("ARCHON_HOME") or ".archon").expanduser()
 
 
 def _secrets_fill(home: Path) -> None:
@@ -55,13 +112,16 @@ def _secrets_fill(home: Path) -> None:
     if all(os.environ.get(name) for name in names):
         return
     path = home / "secrets.json"
-    home.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
-    else:
-        with os.fdopen(descriptor, "w") as file:
+    if not path.exists():
+        home_create(home)
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump({name: secrets.token_urlsafe(48) for name in names}, file)
+        try:
+            os.link(draft, path)  # whole or not at all, and the first of two wins
+        except FileExistsError:
+            pass
+        draft.unlink()
     for name, value in json.loads(path.read_text()).items():
-        os.environ.setdefault(name, value)
+        if not os.environ.get(name):
+            os.environ[name] = value

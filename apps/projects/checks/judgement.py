@@ -1,0 +1,131 @@
+"""What a change did to the checks, and what its result is worth. Plain functions over reports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+from apps.projects.checks.types import CheckComparison, CheckReport, Outcome, TestResult
+
+_CONFIGURATION = re.compile(
+    r"conftest\.py|\.?pytest\.(ini|toml)|pyproject\.toml|setup\.(cfg|py)|tox\.ini|noxfile\.py|\.coveragerc|Makefile|"
+    r"(site|user)customize\.py|.*\.pth|.*requirements?.*\.txt|package\.json|jest\.config\..*|vitest\.config\..*"
+)
+_TEST_FILE = re.compile(r"test_.*|.*_tests?\.\w+|tests?\.py|.*\.(test|spec)\.\w+")
+_TEST_FOLDERS = {"test", "tests", "testing", "__tests__", "spec"}
+_SHOWN = 5
+
+
+def is_check_configuration(path: str) -> bool:
+    """A file that decides how checks run."""
+    return bool(_CONFIGURATION.fullmatch(PurePosixPath(path).name))
+
+
+def is_test_file(path: str) -> bool:
+    """A file that is a test, or that only tests use."""
+    pure = PurePosixPath(path)
+    if is_check_configuration(path):
+        return False
+    return bool(_TEST_FILE.fullmatch(pure.name)) or bool(_TEST_FOLDERS.intersection(pure.parts[:-1]))
+
+
+def checks_compare(
+    *,
+    before: Sequence[CheckReport],
+    after: Sequence[CheckReport],
+    changed_files: Sequence[str],
+    with_originals: Sequence[CheckReport] = (),
+) -> tuple[CheckComparison, ...]:
+    """Each check before and after the change. ``with_originals``: the changed commit with the tests and the
+    configuration as they were before, run when either was changed."""
+    earlier = {report.name: report for report in before}
+    later = {report.name: report for report in after}
+    original = {report.name: report for report in with_originals}
+    test_files = tuple(sorted(path for path in changed_files if is_test_file(path)))
+    configuration = tuple(sorted(path for path in changed_files if is_check_configuration(path)))
+    comparisons = []
+    for name in dict.fromkeys((*earlier, *later)):
+        old, new, kept = earlier.get(name), later.get(name), original.get(name)
+        was: Mapping[str, TestResult] = old.tests if old else {}
+        now: Mapping[str, TestResult] = new.tests if new else {}
+        fixed = tuple(test for test in was if _failing(was, test) and now.get(test) == "passed")
+        only_with_changes: tuple[str, ...] = ()
+        broken: tuple[str, ...] = ()
+        if kept is not None:
+            only_with_changes = tuple(test for test in fixed if kept.tests.get(test) != "passed")
+            broken = tuple(test for test in was if was[test] == "passed" and kept.tests.get(test) != "passed")
+        comparisons.append(
+            CheckComparison(
+                name=name,
+                before=_state(old),
+                after=_state(new),
+                fixed=fixed,
+                newly_failing=tuple(test for test in now if _failing(now, test) and not _failing(was, test)),
+                disappeared=tuple(test for test in was if was[test] == "passed" and _gone(now, test)),
+                vanished_failures=tuple(test for test in was if _failing(was, test) and _gone(now, test)),
+                tests_before=sum(result != "skipped" for result in was.values()),
+                tests_after=sum(result != "skipped" for result in now.values()),
+                changed_test_files=test_files,
+                changed_check_config=configuration,
+                passes_only_with_changes=only_with_changes,
+                broken_originals=broken,
+                reason=new.reason if new else "the check was not run",
+            )
+        )
+        if kept is not None and old is not None and not old.passed and new is not None and new.passed and not was:
+            # Nothing is known test by test: the check as a whole is compared.
+            comparisons[-1] = _whole(comparisons[-1], kept)
+    return tuple(comparisons)
+
+
+def outcome_judge(comparisons: Sequence[CheckComparison]) -> tuple[Outcome, tuple[str, ...]]:
+    """What a change is worth, and what speaks against it."""
+    if not comparisons:
+        return "unverified", ("There are no checks.",)
+    failing: list[str] = []
+    doubtful: list[str] = []
+    for check in comparisons:
+        if check.after != "passed":
+            listed = f" ({_listed(check.newly_failing)})" if check.newly_failing else ""
+            failing.append(f"{check.name} does not pass: {check.reason}{listed}.")
+        if check.vanished_failures:
+            failing.append(f"{check.name}: failed before, gone or skipped now: {_listed(check.vanished_failures)}.")
+        if check.passes_only_with_changes:
+            failing.append(f"{check.name}: passes only with changed tests: {_listed(check.passes_only_with_changes)}.")
+        if check.disappeared:
+            doubtful.append(f"{check.name}: passed before, gone or skipped now: {_listed(check.disappeared)}.")
+        hidden = [test for test in check.broken_originals if test not in check.disappeared]
+        if hidden:
+            doubtful.append(f"{check.name}: these pass only since they were changed: {_listed(hidden)}.")
+    if failing:
+        return "failing", (*failing, *doubtful)
+    return ("unverified", tuple(doubtful)) if doubtful else ("verified", ())
+
+
+def original_paths(changed_files: Sequence[str]) -> tuple[str, ...]:
+    """The changed files that have to be put back to see whether the original tests pass."""
+    return tuple(sorted(path for path in changed_files if is_test_file(path) or is_check_configuration(path)))
+
+
+def _whole(comparison: CheckComparison, kept: CheckReport) -> CheckComparison:
+    from dataclasses import replace
+
+    return comparison if kept.passed else replace(comparison, passes_only_with_changes=(comparison.name,))
+
+
+def _state(report: CheckReport | None) -> str | None:  # type: ignore[return]
+    return None if report is None else "passed" if report.passed else "failed"
+
+
+def _failing(tests: Mapping[str, TestResult], test: str) -> bool:
+    return tests.get(test) in ("failed", "error")
+
+
+def _gone(tests: Mapping[str, TestResult], test: str) -> bool:
+    return tests.get(test, "skipped") == "skipped"
+
+
+def _listed(tests: Sequence[str]) -> str:
+    more = f" and {len(tests) - _SHOWN} more" if len(tests) > _SHOWN else ""
+    return ", ".join(tests[:_SHOWN]) + more

@@ -1,0 +1,253 @@
+"""The one way to run git.
+
+Repositories come from strangers and worktrees are written by agents, and git runs programs that its configuration and
+attributes name. So git is only ever run with a git dir that the server owns, an empty environment and the flags
+below: whatever a repository carries (hooks, filters, drivers, fsmonitor, embedded repositories) stays data.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+from apps.core.errors import Unavailable
+
+#: What a call may print when it says nothing else.
+DEFAULT_OUTPUT_BYTES = 64 * 1024 * 1024
+_STDERR_BYTES = 64 * 1024
+_NO_SPACE = ("No space left on device", "Disk quota exceeded")
+
+#: Faults that old, honest histories carry, and that no check-out depends on.
+_TOLERATED_FAULTS = (
+    "badDate",
+    "badDateOverflow",
+    "badEmail",
+    "badTimezone",
+    "missingEmail",
+    "missingNameBeforeEmail",
+    "missingSpaceBeforeDate",
+    "missingSpaceBeforeEmail",
+    "zeroPaddedDate",
+    "zeroPaddedFilemode",
+)
+#: Paths that no check-out could hold: refused on arrival rather than when a session starts.
+_REFUSED_FAULTS = ("emptyName", "fullPathname", "hasDot", "hasDotdot", "hasDotgit")
+_SEVERITIES = (
+    *(f"{fault}=ignore" for fault in _TOLERATED_FAULTS),
+    *(f"{fault}=error" for fault in _REFUSED_FAULTS),
+)
+#: For ``index-pack --strict=``; fetches have the same from the flags below.
+FSCK_SEVERITIES = ",".join(_SEVERITIES)
+
+_FLAGS: tuple[str, ...] = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.untrackedCache=false",
+    "core.pager=cat",
+    "core.editor=false",
+    "core.attributesFile=/dev/null",
+    "core.excludesFile=/dev/null",
+    "core.quotePath=false",
+    "protocol.allow=never",
+    "submodule.recurse=false",
+    "fetch.recurseSubmodules=false",
+    "safe.bareRepository=explicit",
+    "safe.directory=*",
+    "commit.gpgSign=false",
+    "tag.gpgSign=false",
+    "credential.helper=",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "receive.autogc=false",
+    "advice.addEmbeddedRepo=false",
+    "transfer.fsckObjects=true",
+    "pack.threads=2",
+    *(f"fetch.fsck.{severity}" for severity in _SEVERITIES),
+)
+
+
+class GitError(Exception):
+    """A git command failed, took too long or printed too much; ``stderr`` is what it said."""
+
+    def __init__(self, command: Sequence[str], returncode: int | None, stderr: str) -> None:
+        self.command = tuple(command)
+        self.returncode = returncode
+        self.stderr = stderr.strip()
+        what = "was stopped" if returncode is None else f"failed ({returncode})"
+        super().__init__(f"git {command[0] if command else ''} {what}: {self.stderr[-2000:]}")
+
+
+@dataclass(frozen=True)
+class GitResult:
+    returncode: int
+    stdout: bytes
+    stderr: str
+    #: ``stdout`` was cut at the limit and git stopped there; only when the call allowed it.
+    truncated: bool = False
+
+    @property
+    def text(self) -> str:
+        """Standard output as text, without the line end."""
+        return self.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
+
+
+@lru_cache(maxsize=1)
+def git_binary() -> str:
+    """The path of git; without one nothing works: Unavailable."""
+    found = shutil.which("git")
+    if found is None:
+        raise Unavailable("git is not installed", next_step="Install git 2.38 or later and start Archon again.")
+    return found
+
+
+def git_run(
+    *arguments: str,
+    git_dir: Path | None = None,
+    work_tree: Path | None = None,
+    index: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    configuration: Sequence[str] = (),
+    stdin: bytes | IO[bytes] | None = None,
+    timeout: float = 60,
+    max_output: int = DEFAULT_OUTPUT_BYTES,
+    cut_output: bool = False,
+    allow_file_protocol: bool = False,
+    accepted: Sequence[int] = (0,),
+) -> GitResult:
+    """Run git and wait for it.
+
+    An exit code outside ``accepted``, more than ``timeout`` seconds, or more than ``max_output`` bytes (unless
+    ``cut_output``: then what came so far is returned and marked) raise GitError; a full disk raises Unavailable.
+    """
+    command = [git_binary()]
+    for flag in (*_FLAGS, *configuration):
+        command += ["-c", flag]
+    process_environment = {
+        "PATH": f"{Path(git_binary()).parent}:{os.defpath}",
+        "HOME": "/nonexistent",
+        "LC_ALL": "C",
+        "TZ": "UTC",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "false",
+        "GIT_PAGER": "cat",
+        "GIT_EDITOR": "false",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_LITERAL_PATHSPECS": "0",
+        # A protocol that there isn't: an empty list would be no list.
+        "GIT_ALLOW_PROTOCOL": "file" if allow_file_protocol else "none",
+    }
+    if git_dir is not None:
+        process_environment["GIT_DIR"] = str(git_dir)
+    if work_tree is not None:
+        process_environment["GIT_WORK_TREE"] = str(work_tree)
+    if index is not None:
+        process_environment["GIT_INDEX_FILE"] = str(index)
+    process_environment.update(environment or {})
+    if isinstance(stdin, bytes):
+        with tempfile.TemporaryFile() as spooled:
+            spooled.write(stdin)
+            spooled.seek(0)
+            result = _communicate(
+                [*command, *arguments], arguments, process_environment, work_tree, spooled, timeout, max_output
+            )
+    else:
+        result = _communicate(
+            [*command, *arguments], arguments, process_environment, work_tree, stdin, timeout, max_output
+        )
+    if any(phrase in result.stderr for phrase in _NO_SPACE):
+        raise Unavailable("The disk is full: git could not write", next_step="Free some disk space and try again.")
+    if result.truncated:
+        if cut_output:
+            return result
+        raise GitError(arguments, None, f"more than {max_output} bytes of output")
+    if result.returncode not in accepted:
+        raise GitError(arguments, result.returncode, result.stderr)
+    return result
+
+
+def _communicate(
+    command: list[str],
+    arguments: Sequence[str],
+    environment: dict[str, str],
+    directory: Path | None,
+    stdin: IO[bytes] | None,
+    timeout: float,
+    max_output: int,
+) -> GitResult:
+    deadline = time.monotonic() + timeout
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        cwd=directory or "/",
+        stdin=stdin if stdin is not None else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    stdout, stderr = bytearray(), bytearray()
+    truncated = False
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ, stdout)
+            selector.register(process.stderr, selectors.EVENT_READ, stderr)
+            while selector.get_map() and not truncated:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    raise GitError(arguments, None, f"no answer within {timeout:.0f} s")
+                for key, _ in selector.select(remaining):
+                    chunk = os.read(key.fd, 1 << 16)
+                    if not chunk:
+                        selector.unregister(key.fileobj)
+                    elif key.data is stdout:
+                        stdout += chunk
+                        truncated = len(stdout) > max_output
+                    elif len(stderr) < _STDERR_BYTES:
+                        stderr += chunk
+        if truncated:
+            del stdout[max_output:]
+            return GitResult(0, bytes(stdout), _decode(stderr), truncated=True)
+        try:
+            returncode = process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise GitError(arguments, None, f"no end within {timeout:.0f} s") from None
+        return GitResult(returncode, bytes(stdout), _decode(stderr))
+    finally:
+        if process.poll() is None:
+            # The whole group: git starts children (index-pack, upload-pack) of its own.
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def _decode(raw: bytearray) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def path_decode(raw: bytes) -> str:
+    """A path as git printed it (with ``-z``); bytes that are not UTF-8 become lone surrogates, as in ``os.fsdecode``."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def path_display(path: str) -> str:
+    """A path that can be stored and sent: what is not UTF-8 in it is replaced."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,356 @@
+"""A session's checkout: made from the server's repository, written by an agent, and read back without being believed.
+
+git runs with the repository and the index that the server owns; the ``.git`` that the agent sees is a copy of its
+branch's history, there to be looked at, replaced after every commit and never read. Nothing of these functions may
+run while a command runs in the worktree's sandbox: the caller sees to that.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import stat
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from django.conf import settings
+
+from apps.core.errors import Conflict, NotFound, TooLarge
+from apps.projects.git import GitError, GitResult, git_binary, git_run, path_decode, path_display
+from apps.projects.repository import IGNORED_LEFTOVERS, FileChange, changes_read, repository_path
+from apps.projects.sandbox.owners import sandbox_owner
+from apps.projects.workspace import Worktree, WorkspaceError
+from integrations.embedded.reach import runtime_root
+
+#: The largest file that an agent may add to a commit.
+MAX_FILE_BYTES = 20 * 1024 * 1024
+#: A history with more than this is cut to its newest commits in the copy that an agent sees.
+_HISTORY_BYTES = 200 * 1024 * 1024
+_HISTORY_DEPTH = 200
+_CHECKOUT_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class CommitResult:
+    #: None when the worktree is as its parent left it.
+    commit: str | None
+    files: tuple[FileChange, ...]
+
+
+def worktree_path(*, session_id: object, name: str = "main") -> Path:
+    """Where a session's worktree is, or will be."""
+    return runtime_root(settings.ARCHON_HOME) / "workspaces" / str(session_id) / name
+
+
+def worktree_create(
+    *, project_id: object, session_id: object, name: str = "main", branch: str, base_commit: str
+) -> Worktree:
+    """A checkout of ``branch``, which starts at ``base_commit`` when it isn't there yet. Found again on a replay."""
+    git_dir = repository_path(project_id=project_id)
+    if not git_dir.exists():
+        raise NotFound("The project has no repository yet", next_step="Import a folder or upload a git bundle.")
+    path = worktree_path(session_id=session_id, name=name)
+    index = settings.ARCHON_HOME / "worktrees" / str(session_id) / f"{name}.index"
+    worktree = Worktree(path=path, git_dir=git_dir, index=index, branch=branch, base_commit=base_commit)
+    tip = _branch_tip(git_dir, branch)
+    if tip is None:
+        git_run("update-ref", f"refs/heads/{branch}", base_commit, "0" * 40, git_dir=git_dir)
+        tip = base_commit
+    # The index comes last, so that where it stands the checkout is whole.
+    if index.exists() and path.is_dir():
+        return worktree
+    index.parent.mkdir(parents=True, exist_ok=True)
+    index.unlink(missing_ok=True)
+    tree_delete(path)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
+    fresh = index.with_suffix(".fresh")
+    try:
+        _checkout(git_dir, tip, path, fresh)
+        _history_write(worktree, tip, fresh)
+        fresh.rename(index)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        tree_delete(path)
+        raise
+    return worktree
+
+
+def worktree_exclude(*, worktree: Worktree, paths: tuple[str, ...]) -> None:
+    """Keep files out of every snapshot of this worktree, such as those that the environment's set-up made."""
+    quoted = (path.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?").replace("[", "\\[") for path in paths)
+    _exclude_file(worktree).write_text("".join(f"/{path}\n" for path in quoted), "utf-8", "surrogateescape")
+
+
+def worktree_snapshot(*, worktree: Worktree, max_file_bytes: int = MAX_FILE_BYTES) -> str:
+    """The id of a tree that holds the worktree as it is, without what git ignores.
+
+    A repository inside it is taken as plain files, its ``.git`` left out. Files over ``max_file_bytes`` and files that
+    can't be read raise WorkspaceError, which names them.
+    """
+    listing = _git(worktree, "ls-files", "-z", "--others", "--modified", "--deleted", "--exclude-standard").stdout
+    changed = dict.fromkeys(path_decode(entry) for entry in listing.split(b"\0") if entry)
+    # A folder in this list is a repository of its own.
+    embedded = [entry for entry in changed if entry.endswith("/")]
+    plain = [path for folder in embedded for path in _embedded_files(worktree, folder)]
+    sizes = {path: _file_size(worktree.path / path) for path in (*changed, *plain)}
+    huge = {path: size for path, size in sizes.items() if size > max_file_bytes}
+    if huge:
+        listed = ", ".join(f"{path_display(path)} ({size >> 20} MiB)" for path, size in sorted(huge.items())[:10])
+        raise WorkspaceError(
+            f"Files larger than {max_file_bytes >> 20} MiB can't be kept: {listed}. "
+            "Delete them, or name them in .gitignore."
+        )
+    try:
+        if len(changed) > len(embedded):
+            excluded = [f":(exclude,literal){folder.rstrip('/')}" for folder in embedded]
+            _git(worktree, "add", "--all", "--", ".", *excluded)
+        if plain:
+            paths = "".join(f"{path}\0" for path in plain).encode("utf-8", "surrogateescape")
+            _git(worktree, "update-index", "--add", "--replace", "-z", "--stdin", stdin=paths)
+        return _git(worktree, "write-tree").text
+    except GitError as error:
+        raise WorkspaceError(f"The changes can't be kept: {path_display(error.stderr[-1000:])}") from error
+
+
+def worktree_changed_files(*, worktree: Worktree, base: str = "") -> tuple[FileChange, ...]:
+    """What is different from ``base`` (without it: from the branch's last commit)."""
+    tree = worktree_snapshot(worktree=worktree)
+    return changes_read(
+        git_dir=worktree.git_dir,
+        base=base or _branch_tip(worktree.git_dir, worktree.branch) or worktree.base_commit,
+        head=tree,
+    )
+
+
+def worktree_commit(
+    *, worktree: Worktree, message: str, parent: str, timestamp: datetime, replaces: str = "", author: str = "Archon <archon@localhost>"
+) -> CommitResult:
+    """Commit the worktree on top of ``parent`` and move the branch there; it may stand at ``replaces`` so far.
+
+    The same content, parent, message and timestamp give the same commit, so a replay finds what it made. A branch
+    that is neither at ``replaces`` (without it: ``parent``) nor at that commit raises Conflict.
+    """
+    tree = worktree_snapshot(worktree=worktree)
+    if tree == git_run("rev-parse", f"{parent}^{{tree}}", git_dir=worktree.git_dir).text:
+        return CommitResult(None, ())
+    name, _, address = author.partition("<")
+    moment = f"{int(timestamp.timestamp())} +0000"
+    identity = {
+        f"GIT_{role}_{part}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for part, value in (("NAME", name.strip()), ("EMAIL", address.rstrip("> ")), ("DATE", moment))
+    }
+    text = (message.strip() or "Change files").encode("utf-8", "replace") + b"\n"
+    commit = git_run(
+        "commit-tree", tree, "-p", parent, "-F", "-", git_dir=worktree.git_dir, environment=identity, stdin=text
+    ).text
+    tip = _branch_tip(worktree.git_dir, worktree.branch)
+    expected = replaces or parent
+    if tip != commit:
+        try:
+            git_run("update-ref", f"refs/heads/{worktree.branch}", commit, expected, git_dir=worktree.git_dir)
+        except GitError as error:
+            raise Conflict(
+                f"{worktree.branch} has moved: it is at {(tip or 'no commit')[:12]}, not at {expected[:12]}",
+                state="branch_moved",
+            ) from error
+        _history_write(worktree, commit, worktree.index)
+    return CommitResult(commit, changes_read(git_dir=worktree.git_dir, base=parent, head=commit))
+
+
+def worktree_reset(*, worktree: Worktree, commit: str) -> None:
+    """Make the files those of ``commit`` again, new ones removed, ignored ones kept; the branch stays where it is."""
+    _git(worktree, "read-tree", "--reset", "-u", commit, timeout=_CHECKOUT_SECONDS)
+    _git(worktree, "clean", "-ffdq", timeout=_CHECKOUT_SECONDS)
+    tree_own(worktree.path)
+    _git(worktree, "update-index", "-q", "--refresh", accepted=(0, 1))
+    _history_write(worktree, commit, worktree.index)
+
+
+def worktree_delete(*, worktree: Worktree) -> None:
+    """Remove the checkout; its branch stays. One that is gone is fine."""
+    for leftover in (worktree.index, _exclude_file(worktree), worktree.index.with_suffix(".fresh")):
+        leftover.unlink(missing_ok=True)
+    tree_delete(worktree.path)
+    for folder in (worktree.path.parent, worktree.index.parent):
+        try:
+            folder.rmdir()
+        except OSError:
+            # The session has other worktrees.
+            continue
+
+
+def session_files_delete(*, session_id: object) -> None:
+    """Remove every checkout of a session and what the server keeps beside them; gone is fine."""
+    tree_delete(worktree_path(session_id=session_id).parent)
+    tree_delete(settings.ARCHON_HOME / "worktrees" / str(session_id))
+
+
+def checkout_export(*, project_id: object, commit: str, destination: Path, depth: int | None = 1) -> None:
+    """A clean checkout that belongs to the sandbox's user, with a ``.git`` of the newest ``depth`` commits.
+
+    Checks get a little history, since tests ask git things; a set-up gets all (``None``), since it may derive the
+    version from the tags.
+    """
+    git_dir = repository_path(project_id=project_id)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="checkout-", dir=_server_folder("temporary")) as apart:
+        index = Path(apart) / "index"
+        _checkout(git_dir, commit, destination, index)
+        worktree = Worktree(path=destination, git_dir=git_dir, index=index, branch="main", base_commit=commit)
+        _history_write(worktree, commit, index, depth=depth)
+
+
+# --- Files on disk ----------------------------------------------------------------------------------------------------
+
+
+def tree_own(path: Path, owner: int | None = None) -> None:
+    """Give a folder to the user that its sandboxes run as (or to ``owner``); nothing to do unless we are root."""
+    owner = sandbox_owner(path) if owner is None else owner
+    if owner is None:
+        return
+    for _, folders, files, handle in os.fwalk(path, follow_symlinks=False):
+        if os.fstat(handle).st_uid != owner:
+            os.fchown(handle, owner, owner)
+        for entry in (*folders, *files):
+            if os.stat(entry, dir_fd=handle, follow_symlinks=False).st_uid != owner:
+                os.chown(entry, owner, owner, dir_fd=handle, follow_symlinks=False)
+
+
+def tree_delete(path: Path) -> None:
+    """Remove a folder whatever an agent made of it (a link, folders without permissions); a missing one is fine."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+        return
+    if os.geteuid() != 0 and path.is_dir():
+        os.chmod(path, 0o700)
+        for folder, folders, _ in os.walk(path):
+            for entry in folders:
+                inner = os.path.join(folder, entry)
+                if not os.path.islink(inner):
+                    os.chmod(inner, 0o700)
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def _checkout(git_dir: Path, commit: str, path: Path, index: Path) -> None:
+    """Write a commit's files into a new folder, given to the sandbox's user, and an index that knows them."""
+    limit = settings.ARCHON_SANDBOX_DISK_MB * 1024 * 1024
+    listing = git_run("ls-tree", "-r", "-l", "-z", "--full-tree", commit, git_dir=git_dir).stdout
+    size = sum(int(entry.split(b"\t", 1)[0].split()[3].replace(b"-", b"0")) for entry in listing.split(b"\0") if entry)
+    if size > limit:
+        raise TooLarge(
+            f"The repository's files take {size >> 20} MiB, more than a sandbox's {settings.ARCHON_SANDBOX_DISK_MB} MiB",
+            next_step="Have the operator raise ARCHON_SANDBOX_DISK_MB.",
+        )
+    path.mkdir(mode=0o700)
+    git_run("read-tree", commit, git_dir=git_dir, index=index)
+    git_run("checkout-index", "--all", "--force", git_dir=git_dir, work_tree=path, index=index, timeout=_CHECKOUT_SECONDS)
+    tree_own(path)
+    # Changing the owner changed what the index remembers of each file.
+    git_run("update-index", "-q", "--refresh", git_dir=git_dir, work_tree=path, index=index, accepted=(0, 1))
+
+
+def _history_write(worktree: Worktree, commit: str, index: Path, depth: int | None = None) -> None:
+    """Put a fresh, disposable ``.git`` into the worktree: a copy that shares no file with the server's repository."""
+    with tempfile.TemporaryDirectory(prefix=".history-", dir=worktree.path.parent) as apart:
+        fresh = Path(apart) / "git"
+        for folder in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info"):
+            (fresh / folder).mkdir(parents=True)
+        (fresh / "HEAD").write_text(f"ref: refs/heads/{worktree.branch}\n")
+        (fresh / "config").write_text(
+            "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n"
+            "\tcheckStat = minimal\n\ttrustctime = false\n[user]\n\tname = Archon\n\temail = archon@localhost\n"
+            "[gc]\n\tauto = 0\n"
+        )
+        exclude = _exclude_file(worktree)
+        generated = exclude.read_text("utf-8", "surrogateescape") if exclude.exists() else ""
+        (fresh / "info" / "exclude").write_text(IGNORED_LEFTOVERS + generated, "utf-8", "surrogateescape")
+        if depth is None and _packed_bytes(worktree.git_dir) > _HISTORY_BYTES:
+            depth = _HISTORY_DEPTH
+        upload_pack = shlex.join([git_binary(), "-c", "safe.directory=*", "-c", "uploadpack.allowAnySHA1InWant=true", "upload-pack"])
+        git_run(
+            "fetch", "--quiet", "--no-write-fetch-head", "--update-head-ok", "--update-shallow", f"--upload-pack={upload_pack}",
+            *([f"--depth={depth}"] if depth else []),
+            str(worktree.git_dir), f"+{commit}:refs/heads/{worktree.branch}",
+            git_dir=fresh, configuration=("transfer.fsckObjects=false",), allow_file_protocol=True,
+            timeout=_CHECKOUT_SECONDS,
+        )  # fmt: skip
+        shutil.copyfile(index, fresh / "index")
+        tree_own(fresh, sandbox_owner(worktree.path))
+        # Renames touch no link that an agent may have put there; what was there goes with the temporary folder.
+        target = worktree.path / ".git"
+        if os.path.lexists(target):
+            target.rename(Path(apart) / "old")
+        fresh.rename(target)
+        tree_delete(Path(apart) / "old")
+
+
+def _git(
+    worktree: Worktree,
+    *arguments: str,
+    stdin: bytes | None = None,
+    timeout: float = 120,
+    accepted: tuple[int, ...] = (0,),
+) -> GitResult:
+    exclude = _exclude_file(worktree)
+    return git_run(
+        *arguments,
+        git_dir=worktree.git_dir,
+        work_tree=worktree.path,
+        index=worktree.index,
+        configuration=(f"core.excludesFile={exclude}",) if exclude.exists() else (),
+        stdin=stdin,
+        timeout=timeout,
+        accepted=accepted,
+    )
+
+
+def _exclude_file(worktree: Worktree) -> Path:
+    return worktree.index.with_suffix(".exclude")
+
+
+def _branch_tip(git_dir: Path, branch: str) -> str | None:
+    found = git_run("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}", git_dir=git_dir, accepted=(0, 1))
+    return found.text or None
+
+
+def _embedded_files(worktree: Worktree, folder: str) -> list[str]:
+    """The regular files and links of a repository inside the worktree, without ``.git`` and what git ignores."""
+    found: list[str] = []
+    for current, folders, files in os.walk(worktree.path / folder):
+        folders[:] = [name for name in folders if name.lower() != ".git"]
+        links = [name for name in folders if os.path.islink(os.path.join(current, name))]
+        for name in (*files, *links):
+            path = Path(current, name)
+            if name.lower() != ".git" and stat.S_IFMT(path.lstat().st_mode) in (stat.S_IFREG, stat.S_IFLNK):
+                found.append(str(path.relative_to(worktree.path)))
+    if not found:
+        return found
+    joined = "".join(f"{path}\0" for path in found).encode("utf-8", "surrogateescape")
+    ignored = _git(worktree, "check-ignore", "-z", "--stdin", stdin=joined, accepted=(0, 1)).stdout
+    skipped = {path_decode(path) for path in ignored.split(b"\0")}
+    return [path for path in found if path not in skipped]
+
+
+def _file_size(path: Path) -> int:
+    try:
+        entry = path.lstat()
+    except OSError:
+        # Deleted, or beyond a link that took a folder's place.
+        return 0
+    return entry.st_size if stat.S_ISREG(entry.st_mode) else 0
+
+
+def _packed_bytes(git_dir: Path) -> int:
+    return sum(pack.stat().st_size for pack in (git_dir / "objects" / "pack").glob("*.pack"))
+
+
+def _server_folder(name: str) -> Path:
+    folder: Path = settings.ARCHON_HOME / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

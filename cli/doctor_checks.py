@@ -1,0 +1,183 @@
+"""The doctor's looks at this machine, at the sandbox and at the settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from cli.doctor_finding import Finding, State
+from cli.stack_state import StackLayout
+from config.bootstrap import BASE_DIR, DEVELOPMENT_SETTINGS, home_path
+from integrations.embedded import ServicesUnavailable
+from integrations.embedded.reach import runtime_root
+
+_LOW_DISK_MB = 2048
+_PROBE_SECONDS = 60
+_VERSION_SECONDS = 10
+#: What repositories may need; the commands ask each for its version.
+_TOOLCHAINS: dict[str, tuple[str, ...]] = {
+    "git": ("git", "--version"),
+    "rg": ("rg", "--version"),
+    "python": ("python3", "--version"),
+    "node": ("node", "--version"),
+    "go": ("go", "version"),
+    "cargo": ("cargo", "--version"),
+    "java": ("java", "-version"),
+}
+_PROVIDERS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
+
+
+def installation() -> Iterator[Finding]:
+    version = platform.python_version()
+    supported = sys.version_info[:2] == (3, 11)
+    state = State.OK if supported else State.PROBLEM
+    yield Finding("python", state, f"{version} at {sys.executable}", "" if supported else "Archon needs Python 3.11")
+    system = f"{platform.system()} {platform.release()} on {platform.machine()}"
+    known = platform.system() == "Linux" and platform.machine() in ("x86_64", "aarch64")
+    yield Finding(
+        "platform",
+        State.OK if known else State.PROBLEM,
+        system,
+        "" if known else "embedded services and the sandbox need Linux on x86_64 or aarch64",
+    )
+    lock, stamp = BASE_DIR / "requirements.txt", Path(sys.prefix) / "archon-requirements.txt"
+    if sys.prefix == sys.base_prefix:
+        yield Finding("packages", State.MISSING, "not in a virtual environment", "./archon makes one")
+    elif not stamp.exists():
+        yield Finding("packages", State.OK, f"installed into {sys.prefix} by other means than ./archon")
+    elif stamp.read_bytes() == lock.read_bytes():
+        yield Finding("packages", State.OK, f"{sys.prefix} is what {lock.name} names")
+    else:
+        yield Finding("packages", State.PROBLEM, f"{sys.prefix} is not what {lock.name} names", "run ./archon once more")
+
+
+def state() -> Iterator[Finding]:
+    home = home_path()
+    try:
+        root = runtime_root(home)
+    except (ServicesUnavailable, OSError) as error:
+        yield Finding("home", State.PROBLEM, f"{home}: {error}", "set ARCHON_HOME to a folder that is yours")
+        return
+    if not os.access(home, os.W_OK):
+        yield Finding("home", State.PROBLEM, f"{home} can't be written", "set ARCHON_HOME to a folder that is yours")
+    else:
+        elsewhere = "" if root == home else f"; what must not be root's is in {root}"
+        yield Finding("home", State.OK, f"{home}{elsewhere}")
+    free_mb = shutil.disk_usage(root).free // 2**20
+    low = free_mb < _LOW_DISK_MB
+    advice = "free some space, or set ARCHON_HOME to a folder with more" if low else ""
+    yield Finding("disk", State.PROBLEM if low else State.OK, f"{free_mb / 1024:.1f} GiB free", advice)
+    stack = StackLayout(home).state_get()
+    if stack is None:
+        yield Finding("stack", State.OK, "not running; ./archon up starts it, demo and run do so by themselves")
+    else:
+        kind = "by itself" if stack.detached else "in the foreground"
+        yield Finding("stack", State.OK, f"{stack.status} at {stack.url} (pid {stack.pid}), {kind}")
+
+
+def sandbox() -> Iterator[Finding]:
+    """Try it: in a process of its own, since the sandbox belongs to the server."""
+    command = [sys.executable, str(BASE_DIR / "manage.py"), "sandbox_probe", "--json"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False, cwd=BASE_DIR)
+        result = json.loads(answer.stdout)
+    except subprocess.TimeoutExpired:
+        yield Finding("sandbox", State.PROBLEM, f"the try-out took longer than {_PROBE_SECONDS} s")
+        return
+    except ValueError:
+        last = (answer.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        yield Finding("sandbox", State.PROBLEM, f"the try-out failed: {last}")
+        return
+    working = bool(result.get("ok"))
+    yield Finding(
+        "sandbox",
+        State.OK if working else State.PROBLEM,
+        str(result.get("detail") or ("works" if working else "does not work")),
+        str(result.get("next_step") or ""),
+    )
+
+
+def toolchains() -> Iterator[Finding]:
+    # ripgrep comes with the packages, beside our own interpreter.
+    own = str(Path(sys.executable).parent)
+    for name, command in _TOOLCHAINS.items():
+        executable = (shutil.which(name, path=own) if name == "rg" else None) or shutil.which(command[0])
+        if executable is None:
+            needed = name in ("git", "rg")
+            advice = "install it (apt install git)" if name == "git" else "run ./archon once more" if needed else ""
+            yield Finding(name, State.PROBLEM if needed else State.MISSING, "not found", advice)
+            continue
+        version = _version_of([executable, *command[1:]])
+        if version is None:
+            yield Finding(name, State.MISSING, f"{executable} does not run", "repair or remove it")
+        else:
+            yield Finding(name, State.OK, f"{version} at {executable}")
+
+
+def models() -> Iterator[Finding]:
+    configured = [name for name in _PROVIDERS if os.environ.get(name)]
+    endpoints = _prefixes(os.environ.get("ARCHON_MODEL_KEYS", ""))
+    if configured or endpoints:
+        yield Finding("keys", State.OK, ", ".join([*configured, *(f"ARCHON_MODEL_KEYS for {url}" for url in endpoints)]))
+    else:
+        advice = f"set one of {', '.join(_PROVIDERS)} in .env; ./archon demo needs none"
+        yield Finding("keys", State.MISSING, "no provider has one", advice)
+    yield Finding("model", State.OK, os.environ.get("ARCHON_MODEL") or "the first provider that has a key")
+    if address := os.environ.get("OPENAI_BASE_URL"):
+        yield Finding("openai", State.OK, f"OPENAI_API_KEY belongs to {_without_secrets(address)}")
+    listed = [url.strip() for url in os.environ.get("ARCHON_MODEL_BASE_URLS", "").split(",") if url.strip()]
+    default = "this machine's own" if _settings_module() == DEVELOPMENT_SETTINGS else "none"
+    allowed = ", ".join(_without_secrets(url) for url in listed) or f"{default} (ARCHON_MODEL_BASE_URLS is not set)"
+    yield Finding("base URLs", State.OK, f"allowed: {allowed}")
+
+
+def settings() -> Iterator[Finding]:
+    module = _settings_module()
+    yield Finding("settings", State.OK, module)
+    dotenv = BASE_DIR / ".env"
+    yield Finding(".env", State.OK, "read" if dotenv.exists() else "none; .env.example shows what can be set")
+    if dotenv.exists() and dotenv.stat().st_mode & 0o077:
+        yield Finding(".env", State.MISSING, "other users of this machine may read it", "chmod 600 .env")
+    for name in ("DJANGO_SECRET_KEY", "JWT_SECRET_KEY"):
+        present = bool(os.environ.get(name))
+        advice = "" if present else "set it to 50 or more random characters"
+        yield Finding(name, State.OK if present else State.PROBLEM, "set" if present else "not set", advice)
+    for name in ("DJANGO_DEBUG", "DJANGO_ALLOWED_HOSTS", "ARCHON_REGISTRATION", "ARCHON_REPOSITORY_ROOTS"):
+        yield Finding(name, State.OK, os.environ.get(name) or "as the settings say")
+
+
+def _settings_module() -> str:
+    return os.environ.get("DJANGO_SETTINGS_MODULE", DEVELOPMENT_SETTINGS)
+
+
+def _version_of(command: list[str]) -> str | None:
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=_VERSION_SECONDS, check=False, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"\d+(\.\d+)+", answer.stdout + answer.stderr)
+    return found.group() if answer.returncode == 0 and found else None
+
+
+def _prefixes(text: str) -> list[str]:
+    """The addresses in ``url=key,url=key``, without the keys."""
+    return [_without_secrets(entry.split("=", 1)[0].strip()) for entry in text.split(",") if entry.strip()]
+
+
+def _without_secrets(url: str) -> str:
+    """The address without user, password, query and fragment."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(not an address)"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

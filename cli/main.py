@@ -1,0 +1,67 @@
+"""The ``archon`` command: which module has which command.
+
+A module is imported when its command is called (or when help is asked for), so that none pays for the others. It has a
+function ``register(app)`` that adds its commands.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+
+import typer
+
+#: The module of every command, in the order in which help lists them.
+MODULES: dict[str, str] = {
+    "demo": "cli.demo",
+    "run": "cli.run",
+    "up": "cli.stack_commands",
+    "down": "cli.stack_commands",
+    "doctor": "cli.doctor",
+    **dict.fromkeys(
+        (
+            "sessions",
+            "show",
+            "watch",
+            "answer",
+            "pause",
+            "resume",
+            "cancel",
+            "diff",
+            "fetch",
+            "merge",
+            "discard",
+        ),
+        "cli.sessions",
+    ),
+    "test": "cli.development",
+    "bench": "cli.development",
+}
+_HELP = "Archon, a self-hosted backend for autonomous coding agents."
+
+
+def run(arguments: list[str]) -> None:
+    """Run the command that the arguments name; ends the process with its exit code."""
+    name = next((argument for argument in arguments if not argument.startswith("-")), "")
+    modules = [MODULES[name]] if name in MODULES else MODULES.values()
+    app_make(modules)(args=arguments, prog_name="archon")
+
+
+def app_make(modules: Iterable[str]) -> typer.Typer:
+    app = typer.Typer(
+        help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    )
+    # With a callback the app stays a group of commands, even with one command in it.
+    app.callback()(_nothing)
+    for module in dict.fromkeys(modules):
+        importlib.import_module(module).register(app)
+    return app
+
+
+def _nothing() -> None:
+    """Archon, a self-hosted backend for autonomous coding agents."""
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])
