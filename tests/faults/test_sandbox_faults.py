@@ -57,35 +57,65 @@ async def test_the_classic_fork_bomb_is_over_with_its_call(tmp_path: Path) -> No
         assert int(following.output) < 10
 
 
-@pytest.mark.parametrize(
-    "hog",
-    [
-        # One process; several that each stay far below the limit; pages that several share; System V segments that no
-        # process maps any more.
-        "blocks = []\nwhile True: blocks.append(bytearray(b'x') * (8 << 20))",
-        "import os, time\nfor _ in range(8): os.fork()  if os.getpid() else 0\nblock = bytearray(b'x') * (4 << 20)\ntime.sleep(60)",
-        "import mmap, os\nblocks = []\nwhile True:\n    m = mmap.mmap(-1, 8 << 20); m.write(b'x' * (8 << 20)); blocks.append(m)",
-        "import ctypes\nlibc = ctypes.CDLL(None); libc.shmat.restype = ctypes.c_void_p\n"
-        "while True:\n    n = libc.shmget(0, 8 << 20, 0o1600); p = libc.shmat(n, 0, 0); ctypes.memset(p, 1, 8 << 20)\n"
-        "    libc.shmdt(ctypes.c_void_p(p))",
-    ],
-    ids=["one", "many", "shared", "segments"],
-)
-async def test_a_memory_hog_is_stopped_by_name(tmp_path: Path, hog: str) -> None:
+HOGS = {
+    "one process": """
+blocks = []
+while True:
+    blocks.append(bytearray(b"x") * (8 << 20))
+""",
+    "many small processes": """
+import os, time
+for _ in range(8):
+    os.fork()
+block = bytearray(b"x") * (4 << 20)
+time.sleep(60)
+""",
+    "shared mappings": """
+import mmap
+blocks = []
+while True:
+    block = mmap.mmap(-1, 8 << 20)
+    block.write(b"x" * (8 << 20))
+    blocks.append(block)
+""",
+    "segments that nobody maps": """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.shmat.restype = ctypes.c_void_p
+while True:
+    segment = libc.shmget(0, 8 << 20, 0o1600)
+    address = libc.shmat(segment, 0, 0)
+    ctypes.memset(address, 1, 8 << 20)
+    libc.shmdt(ctypes.c_void_p(address))
+""",
+}
+
+
+@pytest.mark.parametrize("way", HOGS)
+async def test_a_memory_hog_is_stopped_by_name(tmp_path: Path, way: str) -> None:
     limits = SandboxLimits(memory_mb=300, disk_mb=256, processes=300)
     async with opened(tmp_path, limits=limits) as workspace:
-        result = await python_inside(workspace, hog)
+        result = await python_inside(workspace, HOGS[way])
         assert (result.exit_code, result.killed) == (None, "memory")
         assert (await workspace.command_run("echo next", timeout=20)).output.endswith("next\n")
 
 
 async def test_memory_that_is_shared_is_counted_once(tmp_path: Path) -> None:
     limits = SandboxLimits(memory_mb=300, disk_mb=256, processes=64)
-    shared = (
-        "import os, time\nblock = bytearray(b'x') * (100 << 20)\nchildren = []\n"
-        "for _ in range(8):\n    child = os.fork()\n    if not child: time.sleep(1); os._exit(0)\n    children.append(child)\n"
-        "for child in children: os.waitpid(child, 0)\nprint('fine')"
-    )
+    shared = """
+import os, time
+block = bytearray(b"x") * (100 << 20)
+children = []
+for _ in range(8):
+    child = os.fork()
+    if not child:
+        time.sleep(1)
+        os._exit(0)
+    children.append(child)
+for child in children:
+    os.waitpid(child, 0)
+print("fine")
+"""
     async with opened(tmp_path, limits=limits) as workspace:
         result = await python_inside(workspace, shared)
     assert (result.exit_code, result.killed, result.output) == (0, "", "fine\n")
@@ -94,7 +124,9 @@ async def test_memory_that_is_shared_is_counted_once(tmp_path: Path) -> None:
 FILL = {
     "one file": "cat /dev/zero > big; sleep 1",
     "many files": "for i in $(seq 100000); do head -c 1000000 /dev/zero > file$i; done",
-    "deleted but open": "exec 3> a 4> b 5> c; rm a b c; for fd in 3 4 5; do head -c 50000000 /dev/zero >&$fd; done; sleep 60",
+    "deleted but open": (
+        "exec 3> a 4> b 5> c; rm a b c; for fd in 3 4 5; do head -c 50000000 /dev/zero >&$fd; done; sleep 60"
+    ),
     "quick commands": "head -c 50000000 /dev/zero > file$RANDOM$RANDOM",
 }
 
@@ -128,7 +160,9 @@ from tests.sandboxing import opened
 
 async def main():
     async with opened(Path(sys.argv[1])) as workspace:
-        await workspace.command_run("trap '' TERM HUP INT; for i in 1 2 3; do setsid sleep %s & done; wait" % sys.argv[2], timeout=600)
+        await workspace.command_run(
+            "trap '' TERM HUP INT; for i in 1 2 3; do setsid sleep %s & done; wait" % sys.argv[2], timeout=600
+        )
 
 asyncio.run(main())
 """
@@ -180,8 +214,8 @@ async def test_a_sandbox_that_nobody_waits_for_any_more_is_not_left_running(tmp_
 
 def children_of(pid: int) -> list[int]:
     found = []
-    for task in os.listdir(f"/proc/{pid}/task"):
-        found += [int(child) for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (task / "children").read_text().split()]
     return found
 
 

@@ -89,8 +89,8 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "nfsservctl": (180, 42),
     "lookup_dcookie": (212, 18),
 }
-# "There is no such call", so that libraries fall back on an older one: clone3's flags are in memory, where a filter can't
-# look; memory files belong to no process's resident size.
+# "There is no such call", so that libraries fall back on an older one: clone3's flags are in memory, where a filter
+# can't look; memory files belong to no process's resident size.
 _MISSING: dict[str, tuple[int | None, int | None]] = {
     "clone3": (435, 435),
     "memfd_create": (319, 279),
