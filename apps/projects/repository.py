@@ -296,7 +296,7 @@ def commit_overlay(*, project_id: object, commit: str, base: str, paths: Sequenc
         git_run("read-tree", commit, git_dir=git_dir, index=index)
         git_run("update-index", "-z", "--index-info", git_dir=git_dir, index=index, stdin=removed + listing.stdout)
         tree = git_run("write-tree", git_dir=git_dir, index=index).text
-    dates = {"GIT_AUTHOR_DATE": "0 +0000", "GIT_COMMITTER_DATE": "0 +0000"}
+    dates = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
     return git_run(
         "commit-tree", tree, "-p", commit, "-m", "Original tests",
         git_dir=git_dir, environment={**_SERVER_IDENTITY, **dates},
@@ -537,7 +537,7 @@ def _bundle_header(path: Path) -> _BundleHeader:
 def _locked(project_id: object) -> Iterator[None]:
     """One writer of the repository's layout at a time, over all processes."""
     path = repository_path(project_id=project_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -560,7 +560,7 @@ def _repository_open(project_id: object) -> Path:
 
 def _temporary() -> Path:
     folder: Path = settings.ARCHON_HOME / "temporary"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
 

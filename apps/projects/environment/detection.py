@@ -36,7 +36,8 @@ _PYTEST_ENV = {"PYTEST_ADDOPTS": "-W ignore::pytest.PytestDeprecationWarning"}
 _SCRIPT = """\
 note() {{ echo "archon: $*" >&2; }}
 install() {{ uv pip install "$@"; }}
-uv venv --quiet --seed --python {python} {environment}
+uv venv --quiet --clear --seed --python {python} {environment} 2>/dev/null ||
+  {{ uv venv --quiet --clear --python {python} {environment} && note "pip is not in the environment: it can't be had"; }}
 """
 
 
