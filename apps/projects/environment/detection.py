@@ -36,8 +36,10 @@ _PYTEST_ENV = {"PYTEST_ADDOPTS": "-W ignore::pytest.PytestDeprecationWarning"}
 _SCRIPT = """\
 note() {{ echo "archon: $*" >&2; }}
 install() {{ uv pip install "$@"; }}
-uv venv --quiet --clear --seed --python {python} {environment} 2>/dev/null ||
-  {{ uv venv --quiet --clear --python {python} {environment} && note "pip is not in the environment: it can't be had"; }}
+uv venv --quiet --python {python} {environment}
+# What `python -m venv` would have put there, from the copies that Python carries for that.
+bundled=$(python -c "import ensurepip as e, os; print(getattr(e, '_WHEEL_PKG_DIR', None) or os.path.dirname(e.__file__) + '/_bundled')")
+UV_COMPILE_BYTECODE=0 install --quiet --no-index --find-links "$bundled" pip setuptools || note "pip is not in the environment"
 """
 
 
