@@ -12,7 +12,7 @@ from cli.text import text_clean, text_line
 #: How much of what a model is writing is kept.
 _TEXT_KEPT = 4000
 #: Which argument of a tool tells the most.
-_TELLING = ("path", "command", "pattern", "question", "summary")
+_TELLING = ("command", "pattern", "path", "question", "summary")
 
 PHASES = {
     "preparing": "preparing the environment, running the checks",
