@@ -16,7 +16,9 @@ _PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help
 def test(context: typer.Context) -> None:
     """Run the tests; arguments go to pytest (paths from the checkout's root, --tier for the slow ones)."""
     arguments = list(context.args)
-    if not any(argument.startswith(("-n", "--numprocesses", "--pdb", "--collect-only", "--co")) for argument in arguments):
+    if not any(
+        argument.startswith(("-n", "--numprocesses", "--pdb", "--collect-only", "--co")) for argument in arguments
+    ):
         arguments = ["-n", str(min(os.cpu_count() or 2, 8)), *arguments]
     _run_module("pytest", arguments)
 

@@ -56,7 +56,9 @@ def installation() -> Iterator[Finding]:
     elif stamp.read_bytes() == lock.read_bytes():
         yield Finding("packages", State.OK, f"{sys.prefix} is what {lock.name} names")
     else:
-        yield Finding("packages", State.PROBLEM, f"{sys.prefix} is not what {lock.name} names", "run ./archon once more")
+        yield Finding(
+            "packages", State.PROBLEM, f"{sys.prefix} is not what {lock.name} names", "run ./archon once more"
+        )
 
 
 def state() -> Iterator[Finding]:
@@ -87,7 +89,9 @@ def sandbox() -> Iterator[Finding]:
     """Try it: in a process of its own, since the sandbox belongs to the server."""
     command = [sys.executable, str(BASE_DIR / "manage.py"), "sandbox_probe", "--json"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False, cwd=BASE_DIR)
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False, cwd=BASE_DIR
+        )
         result = json.loads(answer.stdout)
     except subprocess.TimeoutExpired:
         yield Finding("sandbox", State.PROBLEM, f"the try-out took longer than {_PROBE_SECONDS} s")
@@ -126,7 +130,9 @@ def models() -> Iterator[Finding]:
     configured = [name for name in _PROVIDERS if os.environ.get(name)]
     endpoints = _prefixes(os.environ.get("ARCHON_MODEL_KEYS", ""))
     if configured or endpoints:
-        yield Finding("keys", State.OK, ", ".join([*configured, *(f"ARCHON_MODEL_KEYS for {url}" for url in endpoints)]))
+        yield Finding(
+            "keys", State.OK, ", ".join([*configured, *(f"ARCHON_MODEL_KEYS for {url}" for url in endpoints)])
+        )
     else:
         advice = f"set one of {', '.join(_PROVIDERS)} in .env; ./archon demo needs none"
         yield Finding("keys", State.MISSING, "no provider has one", advice)

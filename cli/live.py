@@ -278,7 +278,8 @@ def event_line(event: Event) -> str:
         case "SessionPaused" | "SessionResumed" | "SessionCancelled":
             return event.type.removeprefix("Session").lower()
         case "SessionReported":
-            return f"report: {said('summary', 400)}"
+            heading = str(payload.get("summary") or "").strip().partition("\n")[0]
+            return f"report: {text_line(heading.lstrip('# '), width=400)}"
         case "SessionCompleted":
             return f"completed: {said('outcome')}"
         case "SessionFailed":

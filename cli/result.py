@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.rule import Rule
 from rich.syntax import Syntax
 from rich.text import Text
@@ -86,7 +85,8 @@ def result_print(result: SessionResult, *, console: Console, repository: Path | 
     session = result.session
     if session.report.strip():
         console.print(Rule("report", style="dim"))
-        console.print(Markdown(text_clean(session.report), hyperlinks=False))
+        for line in text_clean(session.report).strip().splitlines():
+            console.print(_report_line(line))
     if result.diff.diff:
         console.print(Rule("diff", style="dim"))
         diff_print(result.diff, console=console, limit=DIFF_LINES, session_id=session.id)
@@ -134,6 +134,14 @@ def diff_print(diff: Diff, *, console: Console, limit: int | None, session_id: s
         console.print(Text(f"… {left} more lines: {command_line('diff', session_id)}", style="dim"), soft_wrap=True)
     elif diff.truncated:
         console.print(Text("… cut by the server; fetch the branch to see all of it", style="dim"), soft_wrap=True)
+
+
+def _report_line(line: str) -> Text:
+    """A line of the report's Markdown; as much of it as a terminal needs."""
+    heading = line.lstrip("#")
+    if heading != line:
+        return Text(heading.strip(), style="bold")
+    return Text(line.replace("**", "").replace("`", ""))
 
 
 def _verdict(session: Session) -> Text:
