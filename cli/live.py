@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -154,8 +155,8 @@ class StatePanel:
         state = self._state
         lines: list[Text] = []
         if state.text.strip() and state.status == "running":
-            shown = [line for line in state.text.expandtabs(4).splitlines() if line.strip()][-_TEXT_LINES:]
-            lines += [Text(text_line(line, width=width), style="dim italic") for line in shown]
+            wrapped = [part for line in state.text.splitlines() for part in textwrap.wrap(line, max(width, 8))]
+            lines += [Text(line, style="dim italic") for line in wrapped[-_TEXT_LINES:]]
         if state.tool is not None:
             mark = ">" if plain else "▸"
             lines.append(

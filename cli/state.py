@@ -86,6 +86,9 @@ class SessionState:
     def delta_apply(self, text: str) -> None:
         """A piece of what the model is writing."""
         if not self.text_streaming:
+            # Pieces are gathered on their way, so the last one may come after the whole reply.
+            if self.text.endswith(text_clean(text)):
+                return
             self.text, self.text_streaming = "", True
         self.text = (self.text + text_clean(text))[-_TEXT_KEPT:]
 
