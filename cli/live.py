@@ -67,12 +67,16 @@ class PanelView:
         self._state = state
         self._console = console
         self._clock = _Clock(elapsed_s)
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8, transient=False)
+        self._live = self._live_make()
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        with self._live:
+        self._live.start()
+        try:
             yield
+        finally:
+            # Another one than was started, if there was an interruption.
+            self._live.stop()
 
     def event_show(self, event: Event) -> None:
         """The panel is drawn from the state; nothing is kept of single events."""
@@ -89,8 +93,11 @@ class PanelView:
         try:
             yield
         finally:
-            self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=8, transient=False)
+            self._live = self._live_make()
             self._live.start()
+
+    def _live_make(self) -> Live:
+        return Live(console=self._console, get_renderable=self._render, refresh_per_second=8)
 
     def _render(self) -> RenderableType:
         return StatePanel(self._state, elapsed_s=self._clock.elapsed())
