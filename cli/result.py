@@ -15,7 +15,14 @@ from rich.text import Text
 
 from cli.client import Api
 from cli.command import command_line, command_print, prose_print
-from cli.errors import EXIT_CANCELLED, EXIT_FAILED, EXIT_UNVERIFIED, EXIT_VERIFIED, EXIT_WAITING, ApiError
+from cli.errors import (
+    EXIT_CANCELLED,
+    EXIT_FAILED,
+    EXIT_UNVERIFIED,
+    EXIT_VERIFIED,
+    EXIT_WAITING,
+    ApiError,
+)
 from cli.live import StatePanel, checks_table
 from cli.resources import Check, Diff, Progress, Session
 from cli.state import CheckState, SessionState

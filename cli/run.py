@@ -14,7 +14,13 @@ from rich.console import Console
 
 from cli.command import command_line, command_print, console_make, prose_print
 from cli.connection import Connection, connection_open
-from cli.errors import EXIT_CODES_HELP, EXIT_WAITING, ApiError, CliError, errors_reported
+from cli.errors import (
+    EXIT_CODES_HELP,
+    EXIT_WAITING,
+    ApiError,
+    CliError,
+    errors_reported,
+)
 from cli.follow import Manners, manners_of, session_follow
 from cli.registry import ProjectRegistry
 from cli.repository import LocalRepository, bundle_create, repository_open
