@@ -296,7 +296,7 @@ def commit_overlay(*, project_id: object, commit: str, base: str, paths: Sequenc
         git_run("read-tree", commit, git_dir=git_dir, index=index)
         git_run("update-index", "-z", "--index-info", git_dir=git_dir, index=index, stdin=removed + listing.stdout)
         tree = git_run("write-tree", git_dir=git_dir, index=index).text
-    dates = {"GIT_AUTHOR_DATE": "0 +0000", "GIT_COMMITTER_DATE": "0 +0000"}
+    dates = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
     return git_run(
         "commit-tree", tree, "-p", commit, "-m", "Original tests",
         git_dir=git_dir, environment={**_SERVER_IDENTITY, **dates},

@@ -115,6 +115,20 @@ def worktree_snapshot(*, worktree: Worktree, max_file_bytes: int = MAX_FILE_BYTE
         raise WorkspaceError(f"The changes can't be kept: {path_display(error.stderr[-1000:])}") from error
 
 
+def worktree_snapshot_commit(*, worktree: Worktree) -> str:
+    """A commit that holds the worktree as it is, on no branch: for checks of work that isn't finished."""
+    tree = worktree_snapshot(worktree=worktree)
+    parent = _branch_tip(worktree.git_dir, worktree.branch) or worktree.base_commit
+    identity = {
+        f"GIT_{role}_{part}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for part, value in (("NAME", "Archon"), ("EMAIL", "archon@localhost"), ("DATE", "@0 +0000"))
+    }
+    return git_run(
+        "commit-tree", tree, "-p", parent, "-m", "Snapshot", git_dir=worktree.git_dir, environment=identity
+    ).text
+
+
 def worktree_changed_files(*, worktree: Worktree, base: str = "") -> tuple[FileChange, ...]:
     """What is different from ``base`` (without it: from the branch's last commit)."""
     tree = worktree_snapshot(worktree=worktree)

@@ -22,7 +22,7 @@ from apps.projects.environment import (
 )
 from apps.projects.sandbox import workspace_open
 from apps.projects.workspace import SandboxLimits, Workspace, Worktree
-from apps.projects.worktree import CommitResult, worktree_commit, worktree_create, worktree_exclude, worktree_snapshot
+from apps.projects.worktree import CommitResult, worktree_commit, worktree_create, worktree_exclude, worktree_snapshot_commit
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,12 @@ class WorkSite:
                 self._workspace = workspace
             return workspace
 
-    async def checks_run(self, treeish: str, specs: Sequence[CheckSpec]) -> tuple[CheckReport, ...]:
-        """Each check in a fresh sandbox on a clean checkout of the commit (or tree)."""
+    async def checks_run(self, commit: str, specs: Sequence[CheckSpec]) -> tuple[CheckReport, ...]:
+        """Each check in a fresh sandbox on a clean checkout of the commit."""
         assert self._environment is not None, "the environment is opened by the prepare node"
         return await checks_run(
             project_id=self._facts.project_id,
-            commit=treeish,
+            commit=commit,
             specs=specs,
             environment=self._environment,
             on_progress=self._on_progress,
@@ -144,8 +144,8 @@ class WorkSite:
         )
 
     async def snapshot(self) -> str:
-        """The worktree as it is now, as a tree in the server's repository."""
-        return await self._database.run_in_thread(worktree_snapshot, worktree=await self.worktree())
+        """The worktree as it is now, as a commit on no branch."""
+        return await self._database.run_in_thread(worktree_snapshot_commit, worktree=await self.worktree())
 
     async def commit(
         self, *, message: str, parent: str, replaces: str, timestamp: datetime.datetime

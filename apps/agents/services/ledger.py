@@ -14,12 +14,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils import timezone
 from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from apps.agents.services.sessions import event_append_fenced, topic_of
-from apps.agents.types import Event, Lease, Reason, SessionStatus, ToolCallStatus
+from apps.agents.types import TERMINAL_STATUSES, Event, Lease, Reason, SessionStatus, ToolCallStatus
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.realtime import Hub
 from apps.core.storable import text_storable
@@ -136,13 +137,11 @@ class Ledger:
                 " WHERE session_id = %s",
                 (self.session_id,),
             )
+            if status in TERMINAL_STATUSES:
+                columns["finished_at"] = timezone.now()
             await self.session_update(
                 connection, status=status.value, reason=reason.as_dict() if reason else None, **columns
             )
-            if status in (SessionStatus.COMPLETED, SessionStatus.FAILED):
-                await connection.execute(
-                    "UPDATE agents_agentsession SET finished_at = now() WHERE id = %s", (self.session_id,)
-                )
 
     # --- effects -------------------------------------------------------------------------------------------------
     async def effect_find(self, key: str) -> dict[str, Any] | None:

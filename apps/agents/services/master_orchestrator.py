@@ -208,7 +208,7 @@ def _head_resolve(project: Project) -> str:
             next_step="upload a git bundle to the project's repository, or make it from a path",
             state=project.repository_state,
         )
-    return commit_resolve(project_id=project.id, revision=f"refs/heads/{project.default_branch}")
+    return commit_resolve(project_id=project.id, revision=project.default_branch)
 
 
 def _discarded_refuse(session: AgentSession) -> None:
