@@ -20,7 +20,12 @@ from django.conf import settings
 from apps.core.errors import Unavailable
 from apps.projects.egress import egress_open
 from apps.projects.environment.sources import TOOLS, package_sources_read
-from apps.projects.environment.types import NO_ENVIRONMENT, Environment, EnvironmentSetupFailed, EnvironmentSpec
+from apps.projects.environment.types import (
+    NO_ENVIRONMENT,
+    Environment,
+    EnvironmentSetupFailed,
+    EnvironmentSpec,
+)
 from apps.projects.repository import commit_is_imported, commit_paths
 from apps.projects.sandbox import Bind, sandbox_run
 from apps.projects.sandbox.owners import sandbox_owner
@@ -111,9 +116,7 @@ async def _environment_make(
     for folder in (cache, target):
         folder.mkdir(exist_ok=True)
     owner = sandbox_owner(cache)
-    await asyncio.to_thread(
-        checkout_export, project_id=project_id, commit=commit, destination=workspace, depth=None
-    )
+    await asyncio.to_thread(checkout_export, project_id=project_id, commit=commit, destination=workspace, depth=None)
     for folder in (workspace, target, cache):
         if owner is None or folder.stat().st_uid != owner:
             await asyncio.to_thread(tree_own, folder, owner)
@@ -197,7 +200,9 @@ def _results_take(project_id: object, commit: str, fresh: Path) -> None:
             _tree_open(kept)
 
 
-def _tree_copy(source: Path, target: Path, *, without: set[str] | None = None, limit: int | None = None) -> tuple[str, ...]:
+def _tree_copy(
+    source: Path, target: Path, *, without: set[str] | None = None, limit: int | None = None
+) -> tuple[str, ...]:
     """Copy regular files and links that the target doesn't have, following no link; returns their paths."""
     copied: list[str] = []
     size = 0
@@ -294,5 +299,3 @@ def _uv_program() -> Path:
     if not found.is_file():
         raise Unavailable("uv is not installed", next_step="Install Archon's requirements again.")
     return found
-
-
