@@ -139,7 +139,7 @@ def test_tests_that_a_change_removes_are_missed(source: Path, environment: Envir
     assert verification.comparisons[0].changed_test_files == ("tests/test_calc.py",)
 
 
-def test_unittest_is_read_test_by_test(source: Path) -> None:
+def test_unittest_is_read_test_by_test(source: Path, environment: Environment) -> None:
     tests = (
         "import unittest\nfrom calc import add\n\nclass CalcTest(unittest.TestCase):\n"
         "    def test_add(self):\n        self.assertEqual(add(2, 2), 4)\n"
@@ -152,7 +152,7 @@ def test_unittest_is_read_test_by_test(source: Path) -> None:
     )
     specs = checks_detect(checkout=source)
     assert [spec.runner for spec in specs] == ["unittest"]
-    (report,) = run(commit, *specs)
+    (report,) = run(commit, *specs, environment=environment)
     assert (report.passed, report.exit_code) == (False, 1)
     prefix = "tests.test_calc.CalcTest."
     assert {name.removeprefix(prefix): result for name, result in report.tests.items()} == {
@@ -163,10 +163,10 @@ def test_unittest_is_read_test_by_test(source: Path) -> None:
     }
 
 
-def test_a_unittest_run_that_found_nothing_does_not_pass(source: Path) -> None:
+def test_a_unittest_run_that_found_nothing_does_not_pass(source: Path, environment: Environment) -> None:
     commit = project_import(source, {"a.py": "x = 1\n"})
-    (report,) = run(commit, CheckSpec("u", "python -m unittest discover", "unittest"))
-    assert not report.passed
+    (report,) = run(commit, CheckSpec("u", "python -m unittest discover", "unittest"), environment=environment)
+    assert not report.passed and "no test" in report.reason, report.output
 
 
 def test_given_commands_are_judged_by_their_exit_code(source: Path) -> None:

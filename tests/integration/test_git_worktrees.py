@@ -129,7 +129,8 @@ def test_what_an_agent_plants_stays_data(worktree: Worktree, base: str, tmp_path
     with (worktree.path / ".git/config").open("a") as config:
         config.write(
             f"[core]\n\tfsmonitor = {run}\n\thooksPath = /workspace\n\tworktree = /\n"
-            f'[filter "evil"]\n\tclean = {run}; cat\n\tsmudge = {run}; cat\n\tprocess = {run}\n[diff "evil"]\n\ttextconv = {run}; cat\n\tcommand = {run}\n'
+            f'[filter "evil"]\n\tclean = {run}; cat\n\tsmudge = {run}; cat\n'
+            f'\tprocess = {run}\n[diff "evil"]\n\ttextconv = {run}; cat\n\tcommand = {run}\n'
         )
     hook = worktree.path / ".git/hooks/pre-commit"
     hook.parent.mkdir()

@@ -51,7 +51,7 @@ def test_declared_dependencies_are_installed(tmp_path: Path, files: dict[str, st
 
 
 def test_without_dependencies_there_is_nothing_to_set_up(tmp_path: Path) -> None:
-    assert detect(tmp_path, {"a.py": "x = 1\n", "notes.txt": "x\n"}).setup_command == ""
+    assert detect(tmp_path, {"a.c": "int x;\n", "notes.txt": "x\n"}).setup_command == ""
 
 
 def test_broken_files_do_not_stop_it(tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ def environment_detect(*, checkout: Path, setup_command: str = "") -> Environmen
         script = _script() + setup_command.strip() + "\n"
         return _spec(checkout, "command", "the project's set-up command", script)
     needs = requirements_read(checkout, tests=(text_read(checkout / name) for name in tests.files[:400]))
-    if not (needs.installable or needs.base_files or needs.test_files or tests.runner == "pytest"):
+    # Any Python at all gets an environment, if an empty one: the interpreter has one name and place in it everywhere.
+    has_python = tests.files or any(checkout.glob("*.py")) or any(checkout.glob("*/*.py"))
+    if not (needs.installable or needs.base_files or needs.test_files or tests.runner or has_python):
         return EnvironmentSpec("none", "no dependencies found", "", "")
     return _spec(checkout, "python", _describe(needs, tests), _script() + _python_script(needs, tests))
 

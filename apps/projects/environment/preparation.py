@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import stat
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -294,8 +293,9 @@ def _setup_path() -> str:
 
 def _uv_program() -> Path:
     """uv's own binary, which comes with our dependencies."""
-    beside = Path(sys.executable).with_name("uv")
-    found = beside if beside.is_file() else Path(shutil.which("uv") or "/nonexistent/uv")
-    if not found.is_file():
-        raise Unavailable("uv is not installed", next_step="Install Archon's requirements again.")
-    return found
+    try:
+        from uv import find_uv_bin
+
+        return Path(find_uv_bin())
+    except (ImportError, FileNotFoundError) as error:
+        raise Unavailable("uv is not installed", next_step="Install Archon's requirements again.") from error
