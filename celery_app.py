@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from celery import Celery
-
+from apps.agents.worker import SessionHostStep
+from apps.core.worker_presence import AnnounceWorker
 from config.bootstrap import prepare
+from config.celery import app
 from config.worker_beat import BeatThreadStep
 
 prepare()
 
-app = Celery("archon")
-app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks()
-app.steps["worker"].add(BeatThreadStep)
+app.steps["worker"].update((AnnounceWorker, SessionHostStep, BeatThreadStep))

@@ -12,6 +12,8 @@ def main() -> None:
     prepare(command=sys.argv[1] if len(sys.argv) > 1 else "help")
     from django.core.management import execute_from_command_line
 
+    import config.celery  # noqa: F401  (what a command sends goes to this queue)
+
     execute_from_command_line(sys.argv)
 
 

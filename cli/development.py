@@ -11,12 +11,16 @@ from config.bootstrap import BASE_DIR
 
 #: Everything after the command belongs to the program that it starts.
 _PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+#: With one of these the number of processes is decided already, or there is nothing to share out.
+_NOT_PARALLEL = ("-n", "--numprocesses", "--pdb", "--collect-only", "--co", "--help", "-h", "--version")
 
 
 def test(context: typer.Context) -> None:
     """Run the tests; arguments go to pytest (paths from the checkout's root, --tier for the slow ones)."""
     arguments = list(context.args)
-    if not any(argument.startswith(("-n", "--numprocesses", "--pdb", "--collect-only", "--co")) for argument in arguments):
+    if not any(
+        argument.startswith(("-n", "--numprocesses", "--pdb", "--collect-only", "--co")) for argument in arguments
+    ):
         arguments = ["-n", str(min(os.cpu_count() or 2, 8)), *arguments]
     _run_module("pytest", arguments)
 

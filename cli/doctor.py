@@ -63,4 +63,3 @@ def _print(console: Console, finding: Finding) -> None:
     console.print(Text.assemble("  ", (f"{mark:<8}", style), f"{finding.name:<24} ", finding.detail), soft_wrap=True)
     if finding.next_step and finding.state is not State.OK:
         console.print(Text(f"{' ' * 35}→ {finding.next_step}"), soft_wrap=True)
-

@@ -14,9 +14,27 @@ import typer
 
 #: The module of every command, in the order in which help lists them.
 MODULES: dict[str, str] = {
+    "demo": "cli.demo",
+    "run": "cli.run",
     "up": "cli.stack_commands",
     "down": "cli.stack_commands",
     "doctor": "cli.doctor",
+    **dict.fromkeys(
+        (
+            "sessions",
+            "show",
+            "watch",
+            "answer",
+            "pause",
+            "resume",
+            "cancel",
+            "diff",
+            "fetch",
+            "merge",
+            "discard",
+        ),
+        "cli.sessions",
+    ),
     "test": "cli.development",
     "bench": "cli.development",
 }

@@ -9,8 +9,16 @@ prepare()
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
 
-http_application = get_asgi_application()
+django_application = get_asgi_application()
 
+from django.conf import settings  # noqa: E402
+
+import config.celery  # noqa: E402, F401  (what the API sends goes to this queue)
 from apps.chat.routing import websocket_urlpatterns  # noqa: E402
+from apps.core.body_limit import BodyLimit  # noqa: E402
+from apps.projects.uploads import upload_limit_for  # noqa: E402
 
+http_application = BodyLimit(
+    django_application, limit=settings.ARCHON_REQUEST_LIMIT_KB * 1024, limit_for=upload_limit_for
+)
 application = ProtocolTypeRouter({"http": http_application, "websocket": URLRouter(websocket_urlpatterns)})

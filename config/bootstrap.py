@@ -51,8 +51,12 @@ def prepare(*, settings_module: str = DEVELOPMENT_SETTINGS, command: str | None 
 
 
 def variables_read() -> Path:
-    """Add what ``.env`` says to the environment, which wins, and make ``ARCHON_HOME`` absolute; returns it."""
-    if (BASE_DIR / ".env").exists():
+    """Add what ``.env`` says to the environment, which wins, and make ``ARCHON_HOME`` absolute; returns it.
+
+    Tests don't read it: what a developer has configured must not decide whether they pass.
+    """
+    under_test = os.environ.get("DJANGO_SETTINGS_MODULE") == "config.settings.test"
+    if not under_test and (BASE_DIR / ".env").exists():
         # Imported only here: without the file, reading the environment takes no time at all.
         import environ
 
@@ -69,14 +73,17 @@ def environment_read(*, settings_module: str = DEVELOPMENT_SETTINGS) -> Path:
     """
     home = variables_read()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", settings_module)
-    if os.environ["DJANGO_SETTINGS_MODULE"] == DEVELOPMENT_SETTINGS:
-        try:
+    try:
+        home_create(home)
+        # Where the API puts uploads while they come in; Django refuses to run with a setting that names no folder.
+        (home / "uploads").mkdir(exist_ok=True)
+        if os.environ["DJANGO_SETTINGS_MODULE"] == DEVELOPMENT_SETTINGS:
             _secrets_fill(home)
-        except OSError as error:
-            raise ServicesUnavailable(
-                f"the state folder {home} can't be used: {error.strerror}",
-                next_step="make it yours (it may belong to another user), or set ARCHON_HOME to another folder",
-            ) from error
+    except OSError as error:
+        raise ServicesUnavailable(
+            f"the state folder {home} can't be used: {error.strerror}",
+            next_step="make it yours (it may belong to another user), or set ARCHON_HOME to another folder",
+        ) from error
     return home
 
 
@@ -111,7 +118,6 @@ def _secrets_fill(home: Path) -> None:
         return
     path = home / "secrets.json"
     if not path.exists():
-        home_create(home)
         draft = path.with_name(f"{path.name}.{os.getpid()}")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump({name: secrets.token_urlsafe(48) for name in names}, file)

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import RedirectView
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from apps.core.static_files import static_file
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", RedirectView.as_view(pattern_name="docs")),
+    path("static/<path:path>", static_file),
+    path("api/", include("apps.core.urls")),
+    path("api/auth/", include("apps.authentication.urls")),
+    path("api/projects/", include("apps.projects.urls")),
+    path("api/agents/", include("apps.agents.urls")),
+    path("api/planning/", include("apps.planning.urls")),
+]

@@ -48,3 +48,47 @@ class User(BaseModel, AbstractBaseUser, PermissionsMixin):
 
     def __str__(self) -> str:
         return self.email
+
+
+class TokenFamily(BaseModel):
+    """One sign-in: the chain of refresh tokens that came from it, of which only the newest is good.
+
+    Family and token ids are secrets and stored as SHA-256. A family that is revoked takes its access tokens with it.
+    """
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="token_families")
+    family_hash = models.CharField(max_length=64, unique=True)
+    #: Of the one refresh token that may still be used.
+    token_hash = models.CharField(max_length=64)
+    expires_at = models.DateTimeField(db_index=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+
+class ApiKey(BaseModel):
+    """A secret by which a program acts as its owner; shown once, stored as SHA-256."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_keys")
+    name = models.CharField(max_length=100)
+    #: The beginning of the key, by which its owner knows it again.
+    prefix = models.CharField(max_length=20)
+    key_hash = models.CharField(max_length=64, unique=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+
+class Invite(BaseModel):
+    """Lets one person register; its token is shown once and stored as SHA-256."""
+
+    token_hash = models.CharField(max_length=64, unique=True)
+    #: The only address that may use it; empty: any.
+    email = models.EmailField(blank=True)
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="invites_made")
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+    used_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="invites_used")
+
+    class Meta:
+        ordering = ["-created_at"]

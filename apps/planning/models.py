@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 
 from apps.core.models import BaseModel
@@ -25,6 +26,9 @@ class Plan(BaseModel):
 
     class Meta:
         ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(status__in=PlanStatus.values), name="plan_status_known")
+        ]
 
 
 class Feature(BaseModel):
@@ -35,6 +39,10 @@ class Feature(BaseModel):
     title = models.CharField(max_length=300)
     description = models.TextField(blank=True)
     position = models.PositiveIntegerField(default=0)
+    #: The person who added it; none for a feature that an agent planned.
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="features"
+    )
 
     class Meta:
         ordering = ["position", "created_at"]
@@ -61,3 +69,6 @@ class Task(BaseModel):
 
     class Meta:
         ordering = ["feature__position", "position", "created_at"]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(status__in=TaskStatus.values), name="task_status_known")
+        ]

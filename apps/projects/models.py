@@ -18,10 +18,10 @@ class Project(BaseModel):
 
     name = models.CharField(max_length=200)
     description = models.TextField(blank=True)
-    repository_state = models.CharField(
-        max_length=10, choices=RepositoryState.choices, default=RepositoryState.EMPTY
-    )
+    repository_state = models.CharField(max_length=10, choices=RepositoryState.choices, default=RepositoryState.EMPTY)
     default_branch = models.CharField(max_length=255, blank=True)
+    #: The commit of the default branch, copied from the repository at each import and merge.
+    head_commit = models.CharField(max_length=64, blank=True)
     #: A shell command that installs the dependencies; empty: found from the lock files.
     setup_command = models.TextField(blank=True)
     #: Shell commands that tell whether the code works; empty: found from the repository.
@@ -32,6 +32,16 @@ class Project(BaseModel):
 
     class Meta:
         ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(repository_state__in=RepositoryState.values), name="project_repository_state_known"
+            ),
+            # A repository that is ready has a branch to start from.
+            models.CheckConstraint(
+                condition=~models.Q(repository_state=RepositoryState.READY) | ~models.Q(default_branch=""),
+                name="project_ready_has_branch",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -51,4 +61,8 @@ class Membership(BaseModel):
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["project", "user"], name="membership_unique")]
+        ordering = ["created_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["project", "user"], name="membership_unique"),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="membership_role_known"),
+        ]

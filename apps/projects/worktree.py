@@ -115,6 +115,20 @@ def worktree_snapshot(*, worktree: Worktree, max_file_bytes: int = MAX_FILE_BYTE
         raise WorkspaceError(f"The changes can't be kept: {path_display(error.stderr[-1000:])}") from error
 
 
+def worktree_snapshot_commit(*, worktree: Worktree) -> str:
+    """A commit that holds the worktree as it is, on no branch: for checks of work that isn't finished."""
+    tree = worktree_snapshot(worktree=worktree)
+    parent = _branch_tip(worktree.git_dir, worktree.branch) or worktree.base_commit
+    identity = {
+        f"GIT_{role}_{part}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for part, value in (("NAME", "Archon"), ("EMAIL", "archon@localhost"), ("DATE", "@0 +0000"))
+    }
+    return git_run(
+        "commit-tree", tree, "-p", parent, "-m", "Snapshot", git_dir=worktree.git_dir, environment=identity
+    ).text
+
+
 def worktree_changed_files(*, worktree: Worktree, base: str = "") -> tuple[FileChange, ...]:
     """What is different from ``base`` (without it: from the branch's last commit)."""
     tree = worktree_snapshot(worktree=worktree)
@@ -126,12 +140,12 @@ def worktree_changed_files(*, worktree: Worktree, base: str = "") -> tuple[FileC
 
 
 def worktree_commit(
-    *, worktree: Worktree, message: str, parent: str, timestamp: datetime, author: str = "Archon <archon@localhost>"
+    *, worktree: Worktree, message: str, parent: str, timestamp: datetime, replaces: str = "", author: str = "Archon <archon@localhost>"
 ) -> CommitResult:
-    """Commit the worktree on top of ``parent`` and move the branch there.
+    """Commit the worktree on top of ``parent`` and move the branch there; it may stand at ``replaces`` so far.
 
     The same content, parent, message and timestamp give the same commit, so a replay finds what it made. A branch
-    that is neither at ``parent`` nor at that commit raises Conflict.
+    that is neither at ``replaces`` (without it: ``parent``) nor at that commit raises Conflict.
     """
     tree = worktree_snapshot(worktree=worktree)
     if tree == git_run("rev-parse", f"{parent}^{{tree}}", git_dir=worktree.git_dir).text:
@@ -148,12 +162,13 @@ def worktree_commit(
         "commit-tree", tree, "-p", parent, "-F", "-", git_dir=worktree.git_dir, environment=identity, stdin=text
     ).text
     tip = _branch_tip(worktree.git_dir, worktree.branch)
+    expected = replaces or parent
     if tip != commit:
         try:
-            git_run("update-ref", f"refs/heads/{worktree.branch}", commit, parent, git_dir=worktree.git_dir)
+            git_run("update-ref", f"refs/heads/{worktree.branch}", commit, expected, git_dir=worktree.git_dir)
         except GitError as error:
             raise Conflict(
-                f"{worktree.branch} has moved: it is at {(tip or 'no commit')[:12]}, not at {parent[:12]}",
+                f"{worktree.branch} has moved: it is at {(tip or 'no commit')[:12]}, not at {expected[:12]}",
                 state="branch_moved",
             ) from error
         _history_write(worktree, commit, worktree.index)
@@ -180,6 +195,12 @@ def worktree_delete(*, worktree: Worktree) -> None:
         except OSError:
             # The session has other worktrees.
             continue
+
+
+def session_files_delete(*, session_id: object) -> None:
+    """Remove every checkout of a session and what the server keeps beside them; gone is fine."""
+    tree_delete(worktree_path(session_id=session_id).parent)
+    tree_delete(settings.ARCHON_HOME / "worktrees" / str(session_id))
 
 
 def checkout_export(*, project_id: object, commit: str, destination: Path, depth: int | None = 1) -> None:

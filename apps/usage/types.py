@@ -2,23 +2,87 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Literal
 
-from langchain_core.messages import AIMessage
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+
+LimitName = Literal["cost_usd", "tokens", "steps"]
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens as the provider counted them (``estimated``: as we did), and their price."""
+    """Tokens as the provider counted them (``estimated``: as we did), and their price.
+
+    ``input_tokens`` include the cached ones. ``priced`` is False where no price is known; ``cost_usd`` is 0 then.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     cost_usd: float = 0.0
     estimated: bool = False
+    priced: bool = True
 
 
 @dataclass(frozen=True)
 class ModelReply:
     message: AIMessage
     usage: Usage
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a scope may spend; None: no limit of that kind. Tokens are input and output together."""
+
+    cost_usd: Decimal | None = None
+    tokens: int | None = None
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class BudgetState:
+    """A budget at one moment. ``reserved_*`` is held for calls that are under way, or whose process died."""
+
+    scope_id: uuid.UUID
+    limits: Limits
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cost_usd: Decimal
+    steps: int
+    reserved_cost_usd: Decimal
+    reserved_tokens: int
+    reserved_steps: int
+    #: Some of the tokens were not counted by the provider.
+    estimated: bool
+    #: Some of the calls have no known price, so that the money is more than ``cost_usd``.
+    unpriced: bool
+
+    @property
+    def usage(self) -> Usage:
+        """What was spent, as one figure of its kind each."""
+        return Usage(
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            cached_tokens=self.cached_tokens,
+            cost_usd=float(self.cost_usd),
+            estimated=self.estimated,
+            priced=not self.unpriced,
+        )
+
+
+@dataclass(frozen=True)
+class UsageLine:
+    """What one model took."""
+
+    provider: str
+    model: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cost_usd: Decimal

@@ -9,6 +9,8 @@ from typing import Any
 
 import environ
 
+from config.logs import logging_settings
+
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 env = environ.Env()
 
@@ -23,6 +25,9 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "static/"
+# The API is used by programs: a write to an address without its slash is told so rather than redirected
+# (see apps.core.middleware).
+APPEND_SLASH = False
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -45,9 +50,14 @@ INSTALLED_APPS = [
     "apps.chat",
 ]
 MIDDLEWARE = [
+    "apps.core.middleware.RequestContextMiddleware",
+    "apps.core.middleware.ProblemDetailsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "corsheaders.middleware.CorsMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
 ]
 TEMPLATES = [
     {
@@ -82,10 +92,17 @@ CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_CONCURRENCY = env.int("ARCHON_WORKER_THREADS", default=4)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 60, "global_keyprefix": "archon:"}
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 60, "socket_connect_timeout": 2, "global_keyprefix": "archon:"}
 CELERY_TASK_DEFAULT_QUEUE = "archon"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    # Proves through the queue that a worker takes jobs; one that nobody took in time is of no use to anybody.
+    # A session whose worker died is taken up within the lease and one sweep.
+    "sweep-sessions": {"task": "apps.agents.tasks.sweep_sessions", "schedule": 3.0, "options": {"expires": 3}},
+    "worker-heartbeat": {"task": "apps.core.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
+    "prune-tokens": {"task": "apps.authentication.tasks.prune_tokens", "schedule": timedelta(hours=6)},
+}
 
 # --- Accounts ---------------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "authentication.User"
@@ -101,6 +118,8 @@ JWT_ALGORITHM = env("JWT_ALGORITHM", default="HS256")
 ACCESS_TOKEN_LIFETIME = timedelta(minutes=env.int("ACCESS_TOKEN_EXPIRE_MINUTES", default=30))
 REFRESH_TOKEN_LIFETIME = timedelta(days=env.int("REFRESH_TOKEN_EXPIRE_DAYS", default=7))
 CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_URLS_REGEX = r"^/api/"
+CORS_EXPOSE_HEADERS = ["X-Request-ID", "Retry-After", "Location"]
 
 # --- Archon -----------------------------------------------------------------------------------------------------------
 ARCHON_HOME = Path(env("ARCHON_HOME", default=str(BASE_DIR / ".archon")))
@@ -154,18 +173,45 @@ os.environ["LANGCHAIN_PROJECT"] = LANGCHAIN_PROJECT
 os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
 
 # --- API --------------------------------------------------------------------------------------------------------------
+#: The largest JSON body, in KiB.
+ARCHON_REQUEST_LIMIT_KB: int = env.int("ARCHON_REQUEST_LIMIT_KB", default=2048)
+# Uploads pass through files here rather than in /tmp, which may be memory.
+FILE_UPLOAD_TEMP_DIR: str | None = str(ARCHON_HOME / "uploads")
 REST_FRAMEWORK: dict[str, Any] = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["apps.authentication.bearer.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["apps.core.parsers.LimitedJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "config.openapi.ArchonSchema",
+    "EXCEPTION_HANDLER": "apps.core.problems.exception_handler",
 }
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "Archon",
     "DESCRIPTION": "Self-hosted backend for autonomous coding agents.",
     "VERSION": "0.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SCHEMA_PATH_PREFIX": "/api",
+    # The version whose schemas are JSON Schema, so that any validator can read them.
+    "OAS_VERSION": "3.1.0",
+    "COMPONENT_SPLIT_REQUEST": True,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    # Without this Swagger UI sends the document's address to a validator elsewhere.
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
     "REDOC_DIST": "SIDECAR",
 }
+
+# --- Headers and log --------------------------------------------------------------------------------------------------
+# Nothing that the API answers is a page; the documentation's own policy is in apps.core.views.
+CONTENT_SECURITY_POLICY: dict[str, Any] = {
+    "DIRECTIVES": {"default-src": ["'none'"], "frame-ancestors": ["'none'"], "base-uri": ["'none'"]}
+}
+X_FRAME_OPTIONS = "DENY"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "no-referrer"
+#: `console` for people, `json` for collectors.
+ARCHON_LOG_FORMAT: str = env("ARCHON_LOG_FORMAT", default="console")
+ARCHON_LOG_LEVEL: str = env("ARCHON_LOG_LEVEL", default="INFO")
+LOGGING = logging_settings(level=ARCHON_LOG_LEVEL.upper(), json=ARCHON_LOG_FORMAT == "json")

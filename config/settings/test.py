@@ -10,3 +10,4 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 ARCHON_REGISTRATION = "open"
 ARCHON_MODEL_BASE_URLS = ["http://127.0.0.1:*"]
 ALLOWED_HOSTS = ["*"]
+FILE_UPLOAD_TEMP_DIR = None

@@ -1,0 +1,104 @@
+"""The graphs that sessions run, one for each agent type; wiring alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import END, START, StateGraph
+
+from apps.agents.graphs.agent import agent_graph
+from apps.agents.nodes.baseline import prepare
+from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.planning import plan_begin, plan_record, plan_skip, research_begin
+from apps.agents.nodes.report import answer_report, report
+from apps.agents.nodes.tasks import (
+    code_begin,
+    route_after_choice,
+    route_after_verify,
+    task_accept,
+    task_give_up,
+    task_next,
+    task_retry,
+    verify,
+)
+from apps.agents.types import AgentType
+
+
+def session_graph(agent_type: AgentType, saver: BaseCheckpointSaver[Any] | None) -> Any:
+    """The compiled graph of an agent type."""
+    builders = {
+        AgentType.EXECUTOR: _executor,
+        AgentType.CODER: _coder,
+        AgentType.PLANNER: _planner,
+        AgentType.RESEARCHER: _reader,
+        AgentType.REVIEWER: _reader,
+    }
+    graph = StateGraph(SessionState, context_schema=RunContext)
+    graph.add_node("prepare", prepare)
+    graph.add_edge(START, "prepare")
+    builders[agent_type](graph)
+    return graph.compile(checkpointer=saver)
+
+
+def _executor(graph: StateGraph[Any, Any, Any, Any]) -> None:
+    """prepare → plan → for each task: code → verify → accept, or again, or give up → report."""
+    _plan(graph)
+    _carry_out(graph, after="plan_record")
+
+
+def _coder(graph: StateGraph[Any, Any, Any, Any]) -> None:
+    """As the executor, with the goal as the one task."""
+    graph.add_node("plan_skip", plan_skip)
+    graph.add_edge("prepare", "plan_skip")
+    _carry_out(graph, after="plan_skip")
+
+
+def _planner(graph: StateGraph[Any, Any, Any, Any]) -> None:
+    """prepare → plan → report."""
+    _plan(graph)
+    graph.add_node("report", report)
+    graph.add_edge("plan_record", "report")
+    graph.add_edge("report", END)
+
+
+def _reader(graph: StateGraph[Any, Any, Any, Any]) -> None:
+    """prepare → read → answer."""
+    graph.add_node("research_begin", research_begin)
+    graph.add_node("read", agent_graph())
+    graph.add_node("answer_report", answer_report)
+    graph.add_edge("prepare", "research_begin")
+    graph.add_edge("research_begin", "read")
+    graph.add_edge("read", "answer_report")
+    graph.add_edge("answer_report", END)
+
+
+def _plan(graph: StateGraph[Any, Any, Any, Any]) -> None:
+    graph.add_node("plan_begin", plan_begin)
+    graph.add_node("plan", agent_graph())
+    graph.add_node("plan_record", plan_record)
+    graph.add_edge("prepare", "plan_begin")
+    graph.add_edge("plan_begin", "plan")
+    graph.add_edge("plan", "plan_record")
+
+
+def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, after: str) -> None:
+    graph.add_node("task_next", task_next)
+    graph.add_node("code_begin", code_begin)
+    graph.add_node("code", agent_graph())
+    graph.add_node("verify", verify)
+    graph.add_node("task_accept", task_accept)
+    graph.add_node("task_retry", task_retry)
+    graph.add_node("task_give_up", task_give_up)
+    graph.add_node("report", report)
+    graph.add_edge(after, "task_next")
+    graph.add_conditional_edges("task_next", route_after_choice, {"code": "code_begin", "report": "report"})
+    graph.add_edge("code_begin", "code")
+    graph.add_edge("code", "verify")
+    graph.add_conditional_edges(
+        "verify", route_after_verify, {"passed": "task_accept", "retry": "task_retry", "failed": "task_give_up"}
+    )
+    graph.add_edge("task_accept", "task_next")
+    graph.add_edge("task_retry", "code")
+    graph.add_edge("task_give_up", "report")
+    graph.add_edge("report", END)

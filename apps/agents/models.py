@@ -1,0 +1,170 @@
+"""Sessions of agents, and everything that happened in them.
+
+Four histories, each with one use: the session's row is *now*; its events are *what happened*; the LangGraph checkpoint
+is an opaque cursor; executions, messages and tool calls are what the agents said and did, from which a conversation is
+rebuilt.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from apps.agents.types import TERMINAL_STATUSES, AgentType, SessionOutcome, SessionStatus, ToolCallStatus
+from apps.core.models import BaseModel
+from apps.planning.models import Plan, Task
+from apps.projects.models import Project
+
+
+class AgentSession(BaseModel):
+    """One goal, worked on in one branch. Written by ``services.sessions`` alone."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="sessions")
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="sessions")
+    goal = models.TextField()
+    agent_type = models.CharField(max_length=20, choices=AgentType.choices, default=AgentType.EXECUTOR)
+    status = models.CharField(max_length=20, choices=SessionStatus.choices, default=SessionStatus.PENDING)
+    outcome = models.CharField(max_length=20, choices=SessionOutcome.choices, null=True, blank=True)
+    #: Why it is paused, failed or unverified: ``{code, message, next_step}``.
+    reason = models.JSONField(null=True, blank=True)
+    plan = models.ForeignKey(Plan, on_delete=models.SET_NULL, null=True, blank=True, related_name="sessions")
+    #: ``provider:model`` and the endpoint, empty for the provider's own.
+    model = models.CharField(max_length=300)
+    base_url = models.CharField(max_length=500, blank=True)
+    #: Shell commands; empty: found from the repository.
+    check_commands = models.JSONField(default=list, blank=True)
+    setup_command = models.TextField(blank=True)
+    #: How long it may run, from its first start.
+    limit_seconds = models.PositiveIntegerField()
+    branch = models.CharField(max_length=255)
+    base_branch = models.CharField(max_length=255)
+    base_commit = models.CharField(max_length=64)
+    head_commit = models.CharField(max_length=64, blank=True)
+    merged_commit = models.CharField(max_length=64, blank=True)
+    discarded_at = models.DateTimeField(null=True, blank=True)
+    #: What the server's checks said before and after, a list of comparisons.
+    checks = models.JSONField(default=list, blank=True)
+    report = models.TextField(blank=True)
+    #: The wiring of the graph that runs it, so that a newer one knows whom it meets.
+    graph_version = models.PositiveIntegerField(default=1)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["project", "-created_at"]), models.Index(fields=["status"])]
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=SessionStatus.values), name="session_status_known"),
+            models.CheckConstraint(
+                condition=Q(outcome__isnull=True) | Q(outcome__in=SessionOutcome.values), name="session_outcome_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(finished_at__isnull=False, status__in=sorted(TERMINAL_STATUSES))
+                | (Q(finished_at__isnull=True) & ~Q(status__in=sorted(TERMINAL_STATUSES))),
+                name="session_finished_when_terminal",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="completed") | Q(outcome__isnull=False), name="session_completed_has_outcome"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.status})"
+
+
+class SessionHead(models.Model):
+    """The narrow row that every write of a session passes through: its counter of events and its lease.
+
+    Whoever changes a session locks this row first, so that events, transitions and claims have one order.
+    """
+
+    session = models.OneToOneField(AgentSession, on_delete=models.CASCADE, primary_key=True, related_name="head")
+    seq = models.BigIntegerField(default=0)
+    #: Grows with every claim and every revocation; a write that carries an older one is refused.
+    fence = models.BigIntegerField(default=0)
+    owner = models.CharField(max_length=100, blank=True)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    #: Somebody wants the session to run; the sweeper wakes it while nobody holds the lease.
+    wanted = models.BooleanField(default=False)
+    claims = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        indexes = [models.Index(fields=["lease_expires_at"], condition=Q(wanted=True), name="sessionhead_wanted")]
+
+
+class SessionEvent(models.Model):
+    """Something that happened, numbered without gaps; never changed, never removed before its session is."""
+
+    session = models.ForeignKey(AgentSession, on_delete=models.CASCADE, related_name="events")
+    seq = models.BigIntegerField()
+    type = models.CharField(max_length=40)
+    payload = models.JSONField(default=dict)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["session", "seq"]
+        constraints = [models.UniqueConstraint(fields=["session", "seq"], name="sessionevent_seq_unique")]
+
+
+class SessionEffect(models.Model):
+    """An effect that must happen once: a replayed node finds here what it did before."""
+
+    session = models.ForeignKey(AgentSession, on_delete=models.CASCADE, related_name="effects")
+    key = models.CharField(max_length=200)
+    result = models.JSONField(default=dict)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["session", "key"], name="sessioneffect_key_unique")]
+
+
+class AgentExecution(BaseModel):
+    """One agent at work: a role, on one attempt at one task (or on the session as a whole)."""
+
+    session = models.ForeignKey(AgentSession, on_delete=models.CASCADE, related_name="executions")
+    task = models.ForeignKey(Task, on_delete=models.SET_NULL, null=True, blank=True, related_name="executions")
+    role = models.CharField(max_length=20)
+    attempt = models.PositiveIntegerField(default=1)
+    result = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["created_at"]
+
+
+class ExecutionMessage(models.Model):
+    """A message of an execution's conversation, in order; LangChain's own serial form."""
+
+    execution = models.ForeignKey(AgentExecution, on_delete=models.CASCADE, related_name="messages")
+    position = models.PositiveIntegerField()
+    message = models.JSONField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["execution", "position"]
+        constraints = [models.UniqueConstraint(fields=["execution", "position"], name="executionmessage_once")]
+
+
+class ToolCall(BaseModel):
+    """One call of a tool: written before it runs, completed after. Its id is derived from where it stands."""
+
+    session = models.ForeignKey(AgentSession, on_delete=models.CASCADE, related_name="tool_calls")
+    execution = models.ForeignKey(AgentExecution, on_delete=models.CASCADE, related_name="tool_calls")
+    #: The position of the message that proposed it, and its place among that message's calls.
+    position = models.PositiveIntegerField()
+    ordinal = models.PositiveIntegerField()
+    provider_call_id = models.CharField(max_length=200)
+    name = models.CharField(max_length=100)
+    arguments = models.JSONField(default=dict)
+    status = models.CharField(max_length=10, choices=ToolCallStatus.choices, default=ToolCallStatus.OPEN)
+    ok = models.BooleanField(null=True)
+    #: What the model is told.
+    observation = models.TextField(blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["created_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["execution", "position", "ordinal"], name="toolcall_once"),
+            models.CheckConstraint(condition=Q(status__in=ToolCallStatus.values), name="toolcall_status_known"),
+        ]

@@ -1,0 +1,267 @@
+"""The two nodes of an agent at work: ask the model, carry out what it asks for.
+
+Both read where they are from the conversation's rows, so running one again after a crash repeats nothing that was
+written: a reply that stands is not asked for again, a finished call is not made again.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langgraph.runtime import Runtime
+
+from apps.agents.nodes.baseline import baseline_open, checks_observe
+from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
+from apps.agents.services.ledger import ToolCallIntent, ToolCallRecord
+from apps.agents.tools.base import Finish, Observation, Question, Risk, ToolContext
+from apps.agents.tools.catalogue import tools_for
+from apps.agents.tools.policy import Allowed, Refused, call_judge
+from apps.agents.types import Event, SessionStatus, ToolCallStatus
+from apps.core.database import Connection
+from apps.core.storable import json_storable, text_storable
+from apps.projects.workspace import WorkspaceError
+from apps.usage.types import ModelReply
+
+#: Answers without a tool call in a row before the agent's last words are taken for its result.
+PLAIN_ANSWERS = 3
+#: Replies that one execution may take; the session's own limit of steps usually comes first.
+EXECUTION_TURNS = 400
+NUDGE = "Go on by calling a tool. When your work is done, or cannot be done, call {final}."
+UNKNOWN_OUTCOME = (
+    "The process that ran this call died before it could write down the result: the outcome is unknown. The call was"
+    " not repeated. Look at the files first, then decide whether it has to be made again."
+)
+
+
+@dataclass(frozen=True)
+class ProposedCall:
+    """A tool call as the model proposed it; ``problem`` when its arguments aren't JSON."""
+
+    provider_call_id: str
+    name: str
+    arguments: Mapping[str, Any]
+    problem: str = ""
+
+
+async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """Ask the model for the next message, unless the rows hold it already."""
+    context = runtime.context
+    execution_id, role = uuid.UUID(state["execution_id"]), state["role"]
+    transcript = await context.transcript(execution_id)
+    if isinstance(transcript[-1], AIMessage):
+        return {"turn": len(transcript)}
+    context.time_check()
+    position = len(transcript)
+    seq = 0
+
+    async def settle(connection: Connection, reply: ModelReply) -> None:
+        nonlocal seq
+        message = message_normalise(reply.message, position)
+        seq = await context.ledger.append(connection, _model_replied(execution_id, role, position, message, reply))
+        await context.ledger.message_insert(connection, execution_id, position, message)
+        transcript.append(message)
+
+    def delta(text: str) -> None:
+        context.ledger.delta_send(execution_id=execution_id, role=role, text=text)
+
+    try:
+        await context.gateway.call(
+            scope_id=context.facts.session_id,
+            key=f"{execution_id}:{position}",
+            role=role,
+            spec=context.model,
+            messages=transcript,
+            tools=[tool.definition for tool in tools_for(role).values()],
+            on_delta=delta,
+            on_settle=settle,
+        )
+    except BaseException:
+        # The rows decide what was said: the message above may or may not have been committed.
+        context.transcript_forget(execution_id)
+        raise
+    context.ledger.ring(seq)
+    return {"turn": position + 1}
+
+
+async def tools_run(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """Carry out the calls of the last reply that have no result yet, one after the other."""
+    context = runtime.context
+    execution_id, role = uuid.UUID(state["execution_id"]), state["role"]
+    transcript = await context.transcript(execution_id)
+    position = max(index for index, message in enumerate(transcript) if isinstance(message, AIMessage))
+    reply = transcript[position]
+    assert isinstance(reply, AIMessage)
+    calls = calls_proposed(reply)
+    if not calls:
+        return await _plain_answer(context, role, execution_id, transcript, position)
+    ended = False
+    for ordinal, call in enumerate(calls):
+        if position + 1 + ordinal < len(transcript):
+            continue
+        ended = await _call_carry_out(context, role, execution_id, transcript, position, ordinal, call) or ended
+    ended = ended or await context.ledger.result_load(execution_id) is not None
+    return {"turn": len(transcript), "ended": ended or len(transcript) > 2 * EXECUTION_TURNS}
+
+
+def route_after_tools(state: SessionState) -> str:
+    return "end" if state.get("ended") else "model"
+
+
+def message_normalise(message: AIMessage, position: int) -> AIMessage:
+    """The reply as it is stored and sent back: plain, storable, each call with an id of its own."""
+    calls, seen = [], set()
+    for ordinal, call in enumerate([*message.tool_calls, *message.invalid_tool_calls]):
+        call_id = call.get("id") or ""
+        if not call_id or call_id in seen:
+            call_id = f"call_{position}_{ordinal}"
+        seen.add(call_id)
+        calls.append({**call, "id": text_storable(call_id)})
+    valid = json_storable(calls[: len(message.tool_calls)])
+    invalid = json_storable(calls[len(message.tool_calls) :])
+    return AIMessage(
+        content=json_storable(message.content),
+        tool_calls=valid,
+        invalid_tool_calls=invalid,
+        usage_metadata=message.usage_metadata,
+    )
+
+
+def calls_proposed(reply: AIMessage) -> list[ProposedCall]:
+    """The reply's calls in order, those whose arguments could not be read last."""
+    proposed = [ProposedCall(str(call["id"]), call["name"], call["args"]) for call in reply.tool_calls]
+    for broken in reply.invalid_tool_calls:
+        problem = f"the arguments are not valid JSON: {(broken.get('args') or '')[:500]}"
+        proposed.append(ProposedCall(str(broken["id"]), broken.get("name") or "", {}, problem))
+    return proposed
+
+
+def _model_replied(
+    execution_id: uuid.UUID, role: str, position: int, message: AIMessage, reply: ModelReply
+) -> Event:
+    usage = reply.usage
+    return Event(
+        "ModelReplied",
+        {
+            "execution": str(execution_id),
+            "role": role,
+            "step": position,
+            "text": str(message.text),
+            "tool_calls": [{"name": call.name, "arguments": dict(call.arguments)} for call in calls_proposed(message)],
+            "usage": {
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "cost_usd": usage.cost_usd,
+                "estimated": usage.estimated,
+            },
+        },
+    )
+
+
+async def _plain_answer(
+    context: RunContext, role: str, execution_id: uuid.UUID, transcript: list[BaseMessage], position: int
+) -> SessionState:
+    """The model spoke and called nothing: ask for a call, and after a few of these take its words for the result."""
+    replies = [message for message in transcript if isinstance(message, AIMessage)]
+    plain = 0
+    for reply in reversed(replies):
+        if calls_proposed(reply):
+            break
+        plain += 1
+    if plain >= PLAIN_ANSWERS:
+        summary = str(replies[-1].text).strip()
+        async with context.ledger.transaction() as connection:
+            await context.ledger.result_set(connection, execution_id, {"summary": summary, "unfinished": True})
+        return {"turn": len(transcript), "ended": True}
+    final = "submit_plan" if role == "planner" else "finish"
+    nudge = HumanMessage(NUDGE.format(final=final))
+    if position + 1 == len(transcript):
+        async with context.ledger.transaction() as connection:
+            await context.ledger.message_insert(connection, execution_id, position + 1, nudge)
+        transcript.append(nudge)
+    return {"turn": len(transcript)}
+
+
+async def _call_carry_out(
+    context: RunContext,
+    role: str,
+    execution_id: uuid.UUID,
+    transcript: list[BaseMessage],
+    position: int,
+    ordinal: int,
+    call: ProposedCall,
+) -> bool:
+    """Run one call and write its result; whether the agent is done with it."""
+    intent = ToolCallIntent(
+        execution_id, position, ordinal, call.provider_call_id, text_storable(call.name), call.arguments
+    )
+    judged: Allowed | Refused = (
+        Refused(call.problem) if call.problem else call_judge(role=role, name=call.name, arguments=call.arguments)
+    )
+    started = Event(
+        "ToolStarted", {"call": str(intent.id), "name": intent.name, "arguments": dict(intent.arguments)}
+    )
+    record = await context.ledger.tool_call_open(intent, started)
+    began = time.monotonic()
+    result = await _result_of(context, record, judged)
+    if isinstance(result, Question):
+        asked = Event(
+            "QuestionAsked", {"question": str(intent.id), "text": result.text, "choices": list(result.choices)}
+        )
+        await context.ledger.tool_call_wait(intent.id, asked, status=SessionStatus.WAITING_INPUT)
+        raise SessionSuspended("the agent asked a question")
+    ok = result.ok if isinstance(result, Observation) else True
+    summary = result.summary if isinstance(result, Observation) else ""
+    text = text_storable(result.text)
+    message = ToolMessage(text, tool_call_id=call.provider_call_id, name=intent.name, status="success" if ok else "error")
+    finished = Event(
+        "ToolFinished",
+        {
+            "call": str(intent.id),
+            "name": intent.name,
+            "ok": ok,
+            "summary": text_storable(summary) or text.strip().partition("\n")[0][:200],
+            "seconds": round(time.monotonic() - began, 3),
+        },
+    )
+    async with context.ledger.transaction(finished) as connection:
+        await context.ledger.tool_call_finish(connection, intent.id, ok=ok, observation=text)
+        await context.ledger.message_insert(connection, execution_id, position + 1 + ordinal, message)
+        if isinstance(result, Finish):
+            await context.ledger.result_set(connection, execution_id, json_storable(result.result))
+    transcript.append(message)
+    return isinstance(result, Finish)
+
+
+async def _result_of(
+    context: RunContext, record: ToolCallRecord, judged: Allowed | Refused
+) -> Observation | Finish | Question:
+    """What came of the call: from its row where that knows, otherwise by running it."""
+    if record.status == ToolCallStatus.FINISHED:
+        return Observation(record.observation, ok=bool(record.ok))
+    if isinstance(judged, Refused):
+        return Observation(judged.reason, ok=False, summary=judged.reason)
+    if record.status == ToolCallStatus.WAITING:
+        raise SessionSuspended("the question has no answer yet")
+    repeatable = judged.tool.risk in (Risk.READ, Risk.TALK) or judged.tool.name == "run_checks"
+    if not record.is_new and not repeatable:
+        return Observation(UNKNOWN_OUTCOME, ok=False, summary="interrupted, outcome unknown")
+
+    async def checks_run() -> Observation:
+        baseline = await baseline_open(context)
+        return checks_observe(await context.site.checks_run(await context.site.snapshot(), baseline.specs))
+
+    tools = ToolContext(
+        workspace=await context.site.workspace(),
+        checks_run=checks_run,
+        command_seconds=context.facts.command_seconds,
+    )
+    try:
+        result: Observation | Finish | Question = await judged.tool.run(tools, judged.arguments)
+    except WorkspaceError as error:
+        return Observation(str(error), ok=False, summary=str(error).partition("\n")[0])
+    return result

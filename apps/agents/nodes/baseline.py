@@ -1,0 +1,111 @@
+"""What a session found before anything was changed: what to install, how to check, and what the checks said."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langgraph.runtime import Runtime
+
+from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.tools.base import Observation, text_cut
+from apps.agents.types import Event
+from apps.core.storable import json_storable
+from apps.projects.checks import CheckReport, CheckSpec
+from apps.projects.environment import EnvironmentSpec
+
+BASELINE_EFFECT = "baseline"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    environment: EnvironmentSpec
+    specs: tuple[CheckSpec, ...]
+    before: tuple[CheckReport, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        plain: dict[str, Any] = json_storable(dataclasses.asdict(self))
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Baseline:
+        return cls(
+            environment=EnvironmentSpec(**plain["environment"]),
+            specs=tuple(CheckSpec(**spec) for spec in plain["specs"]),
+            before=tuple(CheckReport(**report) for report in plain["before"]),
+        )
+
+
+async def baseline_open(context: RunContext) -> Baseline:
+    """The session's baseline: from its row, or found now; the environment is open afterwards."""
+    known = await context.ledger.effect_find(BASELINE_EFFECT)
+    if known is not None:
+        baseline = Baseline.from_dict(known)
+        await context.site.environment_open(baseline.environment, untouched=False)
+        return baseline
+    await context.ledger.record(Event("PhaseChanged", {"phase": "preparing"}))
+    environment_spec, check_specs = await context.site.requirements()
+    environment = await context.site.environment_open(environment_spec, untouched=True)
+    await context.ledger.record(
+        Event(
+            "EnvironmentPrepared",
+            {
+                "ecosystem": environment_spec.ecosystem,
+                "cached": environment.cached,
+                "seconds": round(environment.seconds, 2),
+            },
+        )
+    )
+    before = await context.site.checks_run(context.facts.base_commit, check_specs)
+    baseline = Baseline(environment_spec, check_specs, before)
+    await context.ledger.effect_record(
+        BASELINE_EFFECT,
+        Event(
+            "ChecksFinished",
+            {"stage": "before", "commit": context.facts.base_commit, "checks": checks_brief(before)},
+        ),
+        result=baseline.as_dict(),
+    )
+    return baseline
+
+
+async def prepare(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """Make the worktree, install what the project needs, and see what the checks say before anything changes."""
+    await baseline_open(runtime.context)
+    return {}
+
+
+def checks_brief(reports: tuple[CheckReport, ...]) -> list[dict[str, Any]]:
+    """Check reports as events carry them: without each test's name."""
+    return [
+        {
+            "name": report.name,
+            "command": report.command,
+            "passed": report.passed,
+            "exit_code": report.exit_code,
+            "tests": len(report.tests),
+            "failing": [name for name, result in report.tests.items() if result in ("failed", "error")][:50],
+            "seconds": round(report.seconds, 2),
+            "output": json_storable(report.output[-4000:]),
+        }
+        for report in reports
+    ]
+
+
+def checks_observe(reports: tuple[CheckReport, ...]) -> Observation:
+    """Check reports in words for a model."""
+    if not reports:
+        return Observation("this repository has no checks that the server can find", summary="no checks")
+    parts = []
+    for report in reports:
+        counts = f", {len(report.tests)} tests" if report.tests else ""
+        parts.append(f"{report.name}: {'passed' if report.passed else 'FAILED'}{counts} (`{report.command}`)")
+        failing = [name for name, result in report.tests.items() if result in ("failed", "error")]
+        if failing:
+            parts.append("failing: " + ", ".join(failing[:20]))
+        if not report.passed:
+            parts.append(report.output[-8000:])
+    summary = "; ".join(f"{report.name} {'passed' if report.passed else 'failed'}" for report in reports)
+    return Observation(text_cut("\n".join(parts)), ok=all(report.passed for report in reports), summary=summary)

@@ -1,0 +1,94 @@
+"""What the nodes of a running session share: facts, the ledger, the model, the place of work."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+from django.utils import timezone
+from langchain_core.messages import BaseMessage
+
+from apps.agents.services.ledger import Ledger
+from apps.agents.nodes.worksite import WorkSite
+from apps.agents.types import AgentType
+from apps.core.errors import LimitReached
+from apps.usage.gateway import ModelGateway
+from integrations.llm_providers.types import ModelSpec
+
+
+class SessionState(TypedDict, total=False):
+    """The graph's state: a cursor into the rows, nothing that they don't hold.
+
+    Messages, plans and results are rows, so a checkpoint stays small however long the session gets.
+    """
+
+    #: The execution whose agent loop runs, and its role.
+    execution_id: str
+    role: str
+    #: Messages in the execution's conversation when the last node ended.
+    turn: int
+    #: The agent loop is over.
+    ended: bool
+    task_id: str
+    attempt: int
+    #: What the last verification came to: `passed`, `retry`, `failed`.
+    verdict: str
+
+
+class SessionSuspended(Exception):
+    """The session waits for a person; its rows say for what. Ends the run without being a fault."""
+
+
+class TimeLimitReached(LimitReached):
+    """The session has run for as long as it may."""
+
+    code = "time_limit_reached"
+
+
+@dataclass(frozen=True)
+class SessionFacts:
+    """What is fixed about a session for as long as one worker runs it."""
+
+    session_id: uuid.UUID
+    project_id: uuid.UUID
+    goal: str
+    agent_type: AgentType
+    branch: str
+    base_branch: str
+    base_commit: str
+    started_at: datetime.datetime
+    limit_seconds: int
+    command_seconds: int
+
+
+@dataclass
+class RunContext:
+    """Handed to every node by the executor."""
+
+    facts: SessionFacts
+    ledger: Ledger
+    gateway: ModelGateway
+    model: ModelSpec
+    site: WorkSite
+    _transcripts: dict[uuid.UUID, list[BaseMessage]] = field(default_factory=dict)
+
+    async def transcript(self, execution_id: uuid.UUID) -> list[BaseMessage]:
+        """The execution's conversation, read from its rows once and appended to as they are."""
+        if execution_id not in self._transcripts:
+            self._transcripts[execution_id] = await self.ledger.messages_load(execution_id)
+        return self._transcripts[execution_id]
+
+    def transcript_forget(self, execution_id: uuid.UUID) -> None:
+        """Read the conversation again next time: somebody else wrote to it."""
+        self._transcripts.pop(execution_id, None)
+
+    def time_check(self) -> None:
+        """Raise once the session has run for longer than it may."""
+        elapsed = (timezone.now() - self.facts.started_at).total_seconds()
+        if elapsed > self.facts.limit_seconds:
+            raise TimeLimitReached(
+                f"the session has run for {elapsed:.0f} s of the {self.facts.limit_seconds} s that it may",
+                next_step="raise its time limit and resume it",
+            )

@@ -1,0 +1,103 @@
+"""Ending a session: what it is worth, by the server's own checks, and the words for a person."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from langgraph.runtime import Runtime
+
+from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.types import AgentType, Event, Reason, SessionOutcome, SessionStatus
+from apps.planning.models import PlanStatus, TaskStatus
+from apps.planning.selectors import plan_progress
+from apps.planning.services import plan_update_status
+from apps.planning.types import PlanProgress
+
+
+async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """Complete the session with the verdict on its last commit."""
+    context = runtime.context
+    plan_id = uuid.uuid5(context.facts.session_id, "plan")
+    progress = await context.ledger.database.run_in_thread(plan_progress, plan_id)
+    if context.facts.agent_type is AgentType.PLANNER:
+        await _complete(context, progress.summary, SessionOutcome.UNVERIFIED, ("a plan was made, no code was changed",))
+        return {}
+    verified = await _last_verification(context, progress)
+    failed = any(task.status == TaskStatus.FAILED for feature in progress.features for task in feature.tasks)
+    outcome, reasons = SessionOutcome(verified["outcome"]), tuple(verified["reasons"])
+    files = sorted({path for known in await _verifications(context, progress) for path in known["files"]})
+    if outcome is SessionOutcome.VERIFIED and not files:
+        outcome, reasons = SessionOutcome.UNVERIFIED, ("no file was changed",)
+    await context.ledger.database.run_in_thread(
+        plan_update_status, plan_id=plan_id, status=PlanStatus.FAILED if failed else PlanStatus.DONE
+    )
+    text = _report_text(progress, outcome, reasons, files)
+    await _complete(
+        context, text, outcome, reasons, files=files, checks=verified["checks"], head_commit=verified["commit"]
+    )
+    return {}
+
+
+async def answer_report(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """Complete the session of an agent that only read: its answer is the report."""
+    context = runtime.context
+    result = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
+    summary = str(result.get("summary", "")) or "The agent ended without an answer."
+    await _complete(context, summary, SessionOutcome.UNVERIFIED, ("nothing was changed, so there was nothing to check",))
+    return {}
+
+
+async def _complete(
+    context: RunContext,
+    text: str,
+    outcome: SessionOutcome,
+    reasons: tuple[str, ...],
+    *,
+    files: list[str] | None = None,
+    **columns: Any,
+) -> None:
+    reason = None
+    if outcome is not SessionOutcome.VERIFIED:
+        reason = Reason(outcome.value, "; ".join(reasons) or outcome.value, "look at the report and the diff")
+    await context.ledger.session_end(
+        Event("SessionReported", {"summary": text, "outcome": outcome.value, "files_changed": files or []}),
+        Event("SessionCompleted", {"outcome": outcome.value, "reasons": list(reasons)}),
+        status=SessionStatus.COMPLETED,
+        reason=reason,
+        outcome=outcome.value,
+        report=text,
+        **columns,
+    )
+
+
+async def _verifications(context: RunContext, progress: PlanProgress) -> list[Mapping[str, Any]]:
+    """The last verification of each task that got so far, in order."""
+    found: list[Mapping[str, Any]] = []
+    for feature in progress.features:
+        for task in feature.tasks:
+            known = await context.ledger.effect_find(f"verify:{task.id}:{task.attempts}") if task.attempts else None
+            if known is not None:
+                found.append(known)
+    return found
+
+
+async def _last_verification(context: RunContext, progress: PlanProgress) -> Mapping[str, Any]:
+    return (await _verifications(context, progress))[-1]
+
+
+def _report_text(
+    progress: PlanProgress, outcome: SessionOutcome, reasons: tuple[str, ...], files: list[str]
+) -> str:
+    """What was done, as Markdown."""
+    lines = [f"# {progress.summary}", "", f"Outcome: **{outcome.value}**" + (f" ({'; '.join(reasons)})" if reasons else "")]
+    for feature in progress.features:
+        lines += ["", f"## {feature.title}", ""]
+        for task in feature.tasks:
+            mark = "x" if task.status == TaskStatus.DONE else " "
+            commit = f" ({task.commit[:10]})" if task.commit else ""
+            lines.append(f"- [{mark}] {task.title}{commit}" + (f": {task.result}" if task.result else ""))
+    if files:
+        lines += ["", "Files changed: " + ", ".join(f"`{path}`" for path in files)]
+    return "\n".join(lines)

@@ -1,0 +1,258 @@
+"""Carrying out a plan: choose a task, have it coded, commit, let the server judge the commit, and go on or again."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import HumanMessage, SystemMessage
+from langgraph.runtime import Runtime
+
+from apps.agents.nodes.baseline import Baseline, baseline_open, checks_brief, checks_observe
+from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.prompts import prompt_read
+from apps.agents.tools.base import text_cut
+from apps.agents.types import Event
+from apps.core.storable import json_storable, text_storable
+from apps.planning.models import TaskStatus
+from apps.planning.services import task_update_status
+from apps.planning.selectors import plan_progress
+from apps.planning.types import TaskProgress
+from apps.projects.checks import Verification
+from apps.projects.environment import EnvironmentSetupFailed
+
+#: How often a task is coded before it is given up.
+ATTEMPTS = 3
+
+
+async def task_next(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """The first task that is not done; none left, or one that failed: on to the report."""
+    context = runtime.context
+    tasks = await _tasks(context)
+    if any(task.status == TaskStatus.FAILED for task in tasks):
+        return {"task_id": ""}
+    waiting = [task for task in tasks if task.status != TaskStatus.DONE]
+    if not waiting:
+        return {"task_id": ""}
+    task = waiting[0]
+    if state.get("task_id") == str(task.id):
+        return {}
+    return {"task_id": str(task.id), "attempt": 1}
+
+
+def route_after_choice(state: SessionState) -> str:
+    return "code" if state["task_id"] else "report"
+
+
+async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """Open the coder's conversation on the task."""
+    context = runtime.context
+    task_id = uuid.UUID(state["task_id"])
+    task = next(task for task in await _tasks(context) if task.id == task_id)
+    if await context.ledger.effect_find(f"begin:{task_id}") is None:
+        await context.ledger.database.run_in_thread(
+            task_update_status, task_id=task_id, status=TaskStatus.RUNNING, attempts=1
+        )
+        started = Event("TaskStarted", {"task": str(task_id), "title": task.title, "attempt": 1})
+        await context.ledger.effect_record(
+            f"begin:{task_id}",
+            Event("PhaseChanged", {"phase": "coding"}),
+            started,
+            result={"parent": await _head_commit(context)},
+        )
+    baseline = await baseline_open(context)
+    content = "\n\n".join(
+        (
+            f"Task: {task.title}",
+            task.instructions,
+            f"It is part of this goal:\n{context.facts.goal}",
+            f"Checks before any change:\n{checks_observe(baseline.before).text}",
+        )
+    )
+    execution_id = await context.ledger.execution_open(
+        role="coder", task_id=task_id, messages=[SystemMessage(prompt_read("coder")), HumanMessage(content)]
+    )
+    return {"execution_id": str(execution_id), "role": "coder", "ended": False}
+
+
+async def verify(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """Commit what the coder left and run the checks on that commit, in a sandbox that the coder never touched."""
+    context = runtime.context
+    task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
+    key = f"verify:{task_id}:{attempt}"
+    found = await context.ledger.effect_find(key)
+    known = found if found is not None else await _verify_once(context, state, key)
+    if known["acceptable"]:
+        return {"verdict": "passed"}
+    return {"verdict": "retry" if attempt < ATTEMPTS and not known["hopeless"] else "failed"}
+
+
+def route_after_verify(state: SessionState) -> str:
+    return state["verdict"]
+
+
+async def task_accept(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """The task's commit stands."""
+    context = runtime.context
+    task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
+    verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
+    assert verified is not None
+    await context.ledger.database.run_in_thread(
+        task_update_status,
+        task_id=task_id,
+        status=TaskStatus.DONE,
+        attempts=attempt,
+        commit=verified["commit"],
+        result=verified["summary"],
+    )
+    committed = Event(
+        "TaskCommitted", {"task": str(task_id), "commit": verified["commit"], "files": verified["files"]}
+    )
+    await context.ledger.effect_record(f"accept:{task_id}", committed, result={})
+    return {}
+
+
+async def task_retry(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """Tell the coder, in the same conversation, what the server found."""
+    context = runtime.context
+    task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
+    execution_id = uuid.UUID(state["execution_id"])
+    key = f"retry:{task_id}:{attempt}"
+    if await context.ledger.effect_find(key) is None:
+        verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
+        assert verified is not None
+        transcript = await context.transcript(execution_id)
+        message = HumanMessage(
+            "The server ran the checks on your commit, and it doesn't stand yet.\n\n"
+            f"{verified['observation']}\n\nGo on with the same task. The files are as you left them."
+        )
+        title = next(task.title for task in await _tasks(context) if task.id == task_id)
+        started = Event("TaskStarted", {"task": str(task_id), "title": title, "attempt": attempt + 1})
+        await context.ledger.database.run_in_thread(
+            task_update_status, task_id=task_id, status=TaskStatus.RUNNING, attempts=attempt + 1
+        )
+        async with context.ledger.transaction(started) as connection:
+            await context.ledger.effect_insert(connection, key, {})
+            await context.ledger.result_set(connection, execution_id, None)
+            await context.ledger.message_insert(connection, execution_id, len(transcript), message)
+        context.transcript_forget(execution_id)
+    return {"attempt": attempt + 1, "ended": False}
+
+
+async def task_give_up(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """The task failed; its last commit stays on the branch for a person to look at."""
+    context = runtime.context
+    task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
+    verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
+    assert verified is not None
+    await context.ledger.database.run_in_thread(
+        task_update_status,
+        task_id=task_id,
+        status=TaskStatus.FAILED,
+        attempts=attempt,
+        commit=verified["commit"],
+        result=verified["summary"],
+    )
+    failed = Event("TaskFailed", {"task": str(task_id), "reason": "; ".join(verified["reasons"])})
+    await context.ledger.effect_record(f"give-up:{task_id}", failed, result={})
+    return {}
+
+
+async def commit_judge(context: RunContext, baseline: Baseline, commit: str, files: Sequence[str]) -> Verification:
+    """The server's checks on a commit. What cannot be installed any more fails, with the set-up's own words."""
+    try:
+        return await context.site.verify(
+            commit=commit, specs=baseline.specs, before=baseline.before, changed_files=files
+        )
+    except EnvironmentSetupFailed as error:
+        reason = f"the environment that the commit asks for cannot be set up: {error.message}"
+        return Verification("failing", (reason,), (), ())
+
+
+def checks_present(verification: Verification) -> list[dict[str, Any]]:
+    """What the checks said before and after, as the session's row keeps it and the API shows it."""
+    reports = {report.name: report for report in verification.reports}
+    presented = []
+    for comparison in verification.comparisons:
+        report = reports.get(comparison.name)
+        presented.append(
+            {
+                **dataclasses.asdict(comparison),
+                "command": report.command if report else "",
+                "exit_code": report.exit_code if report else None,
+                "output": report.output[-8000:] if report else "",
+            }
+        )
+    plain: list[dict[str, Any]] = json_storable(presented)
+    return plain
+
+
+async def _verify_once(context: RunContext, state: SessionState, key: str) -> Mapping[str, Any]:
+    task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
+    tasks = await _tasks(context)
+    task = next(task for task in tasks if task.id == task_id)
+    last = all(other.status == TaskStatus.DONE for other in tasks if other.id != task_id)
+    begun = await context.ledger.effect_find(f"begin:{task_id}")
+    result = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
+    summary = str(result.get("summary", ""))
+    # The time is part of the commit: written down first, so that a replay makes the same commit.
+    intent = await context.ledger.effect_record(
+        f"commit:{task_id}:{attempt}", Event("PhaseChanged", {"phase": "verifying"}), result={"at": int(time.time())}
+    )
+    assert begun is not None
+    message = f"{task.title}\n\n{text_cut(summary, 2000)}".strip() + f"\n\nArchon-Session: {context.facts.session_id}\n"
+    before = await context.ledger.effect_find(f"verify:{task_id}:{attempt - 1}")
+    committed = await context.site.commit(
+        message=message,
+        parent=begun["parent"],
+        replaces=before["commit"] if before else begun["parent"],
+        timestamp=datetime.datetime.fromtimestamp(intent["at"], datetime.UTC),
+    )
+    baseline = await baseline_open(context)
+    commit = committed.commit or begun["parent"]
+    files = [change.path for change in committed.files]
+    judged = await commit_judge(context, baseline, commit, files)
+    worse = not judged.comparisons or any(
+        check.newly_failing or check.disappeared or check.vanished_failures for check in judged.comparisons
+    )
+    # Tasks before the last one may leave what failed before failing; they must not make anything worse.
+    acceptable = judged.outcome != "failing" or (not last and not worse)
+    observation = checks_observe(judged.reports).text
+    if judged.reasons:
+        observation += "\nThe server's verdict: " + " ".join(judged.reasons)
+    known = {
+        "commit": commit,
+        "files": files,
+        "acceptable": acceptable,
+        "hopeless": bool(result.get("unfinished")),
+        "summary": summary,
+        "outcome": judged.outcome,
+        "reasons": list(judged.reasons),
+        "observation": text_storable(observation),
+        "checks": checks_present(judged),
+    }
+    await context.ledger.effect_record(
+        key,
+        Event("ChecksFinished", {"stage": "after", "commit": commit, "checks": checks_brief(judged.reports)}),
+        Event("TaskVerified", {"task": str(task_id), "attempt": attempt, "passed": acceptable, "reasons": list(judged.reasons)}),
+        result=known,
+        head_commit=commit,
+    )
+    return known
+
+
+async def _tasks(context: RunContext) -> list[TaskProgress]:
+    """The plan's tasks in the order in which they are to be done."""
+    plan_id = uuid.uuid5(context.facts.session_id, "plan")
+    progress = await context.ledger.database.run_in_thread(plan_progress, plan_id)
+    return [task for feature in progress.features for task in feature.tasks]
+
+
+async def _head_commit(context: RunContext) -> str:
+    """Where the branch stands: the last accepted task's commit, or the base."""
+    commits = [task.commit for task in await _tasks(context) if task.status == TaskStatus.DONE and task.commit]
+    return commits[-1] if commits else context.facts.base_commit

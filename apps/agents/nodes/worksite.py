@@ -1,0 +1,175 @@
+"""Where a session works: its worktree, the environment, the sandbox and the checks, each opened when first needed."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from apps.core.database import AsyncDatabase
+from apps.projects.checks import CheckReport, CheckSpec, Verification, checks_detect, checks_run, checks_verify
+from apps.projects.environment import (
+    Environment,
+    EnvironmentSpec,
+    environment_apply,
+    environment_detect,
+    environment_prepare,
+)
+from apps.projects.sandbox import workspace_open
+from apps.projects.workspace import SandboxLimits, Workspace, Worktree
+from apps.projects.worktree import CommitResult, worktree_commit, worktree_create, worktree_exclude, worktree_snapshot_commit
+
+
+@dataclass(frozen=True)
+class SiteFacts:
+    session_id: uuid.UUID
+    project_id: uuid.UUID
+    branch: str
+    base_commit: str
+    check_commands: tuple[str, ...]
+    setup_command: str
+
+
+class WorkSite:
+    """One session's place of work on this machine; close it when the run ends."""
+
+    def __init__(self, *, facts: SiteFacts, database: AsyncDatabase, on_progress: Callable[[str], None]) -> None:
+        self._facts = facts
+        self._database = database
+        self._on_progress = on_progress
+        self._resources = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._worktree: Worktree | None = None
+        self._environment: Environment | None = None
+        self._workspace: Workspace | None = None
+
+    async def worktree(self) -> Worktree:
+        if self._worktree is None:
+            self._worktree = await self._database.run_in_thread(
+                worktree_create,
+                project_id=self._facts.project_id,
+                session_id=self._facts.session_id,
+                branch=self._facts.branch,
+                base_commit=self._facts.base_commit,
+            )
+        return self._worktree
+
+    async def requirements(self) -> tuple[EnvironmentSpec, tuple[CheckSpec, ...]]:
+        """What the repository needs installed and how it is checked; ask before an agent has changed anything."""
+        worktree = await self.worktree()
+        return (
+            await self.environment_spec(),
+            await self._database.run_in_thread(
+                checks_detect, checkout=worktree.path, commands=self._facts.check_commands
+            ),
+        )
+
+    async def environment_spec(self) -> EnvironmentSpec:
+        """What the worktree as it is now needs installed."""
+        worktree = await self.worktree()
+        return await self._database.run_in_thread(
+            environment_detect, checkout=worktree.path, setup_command=self._facts.setup_command
+        )
+
+    async def environment_open(self, spec: EnvironmentSpec, *, untouched: bool) -> Environment:
+        """Install the dependencies, or find them in the cache; the sandboxes opened from now on have them.
+
+        ``untouched``: no agent has been in the worktree yet, so it gets what the set-up made beside the environment.
+        """
+        if self._environment is None:
+            self._environment = await self._environment_prepare(spec, self._facts.base_commit)
+            if untouched:
+                worktree = await self.worktree()
+                made = await self._database.run_in_thread(
+                    environment_apply, environment=self._environment, checkout=worktree.path
+                )
+                await self._database.run_in_thread(worktree_exclude, worktree=worktree, paths=made)
+        return self._environment
+
+    async def _environment_prepare(self, spec: EnvironmentSpec, commit: str) -> Environment:
+        return await environment_prepare(
+            project_id=self._facts.project_id, commit=commit, spec=spec, on_progress=self._on_progress
+        )
+
+    async def workspace(self) -> Workspace:
+        """The agent's sandbox on the worktree; the environment has to be open."""
+        assert self._environment is not None, "the environment is opened by the prepare node"
+        async with self._opening:
+            workspace = self._workspace
+            if workspace is None:
+                workspace = await self._resources.enter_async_context(
+                    workspace_open(
+                        await self.worktree(),
+                        limits=sandbox_limits(),
+                        environment=self._environment.path,
+                        env=self._environment.env,
+                    )
+                )
+                self._workspace = workspace
+            return workspace
+
+    async def checks_run(self, commit: str, specs: Sequence[CheckSpec]) -> tuple[CheckReport, ...]:
+        """Each check in a fresh sandbox on a clean checkout of the commit."""
+        assert self._environment is not None, "the environment is opened by the prepare node"
+        return await checks_run(
+            project_id=self._facts.project_id,
+            commit=commit,
+            specs=specs,
+            environment=self._environment,
+            on_progress=self._on_progress,
+        )
+
+    async def verify(
+        self, *, commit: str, specs: Sequence[CheckSpec], before: Sequence[CheckReport], changed_files: Sequence[str]
+    ) -> Verification:
+        """The server's word on a commit: its checks, in the environment that the commit itself asks for."""
+        base = self._environment
+        assert base is not None, "the environment is opened by the prepare node"
+        spec = await self.environment_spec()
+        return await checks_verify(
+            project_id=self._facts.project_id,
+            base_commit=self._facts.base_commit,
+            commit=commit,
+            specs=specs,
+            before=before,
+            changed_files=changed_files,
+            base_environment=base,
+            environment=base if spec.key == base.key else await self._environment_prepare(spec, commit),
+            on_progress=self._on_progress,
+        )
+
+    async def snapshot(self) -> str:
+        """The worktree as it is now, as a commit on no branch."""
+        return await self._database.run_in_thread(worktree_snapshot_commit, worktree=await self.worktree())
+
+    async def commit(
+        self, *, message: str, parent: str, replaces: str, timestamp: datetime.datetime
+    ) -> CommitResult:
+        """Commit the worktree on the session's branch, in place of what an earlier attempt left there.
+
+        The same arguments and files give the same commit.
+        """
+        return await self._database.run_in_thread(
+            worktree_commit,
+            worktree=await self.worktree(),
+            message=message,
+            parent=parent,
+            replaces=replaces,
+            timestamp=timestamp,
+        )
+
+    async def close(self) -> None:
+        await self._resources.aclose()
+
+
+def sandbox_limits() -> SandboxLimits:
+    return SandboxLimits(
+        memory_mb=settings.ARCHON_SANDBOX_MEMORY_MB,
+        disk_mb=settings.ARCHON_SANDBOX_DISK_MB,
+        processes=settings.ARCHON_SANDBOX_PROCESSES,
+    )

@@ -1,0 +1,137 @@
+"""A session as the API shows it, put together from the rows of several apps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.urls import reverse
+from django.utils import timezone
+
+from apps.agents.models import AgentSession, SessionEvent, ToolCall
+from apps.agents.selectors import question_get
+from apps.agents.types import SessionStatus
+from apps.planning.selectors import plan_progress
+from apps.usage.selectors import budget_list
+from apps.usage.types import BudgetState
+
+#: Events that tell what a session is doing at the moment.
+_CURRENT_EVENTS = ("PhaseChanged", "TaskStarted", "ToolStarted", "ToolFinished", "ModelReplied")
+
+
+def sessions_present(sessions: Sequence[AgentSession]) -> list[dict[str, Any]]:
+    """Sessions as ``SessionSerializer`` renders them; one query for all budgets."""
+    budgets = budget_list([session.id for session in sessions])
+    return [_session_present(session, budgets[session.id]) for session in sessions]
+
+
+def session_present(session: AgentSession) -> dict[str, Any]:
+    return sessions_present([session])[0]
+
+
+def _session_present(session: AgentSession, budget: BudgetState) -> dict[str, Any]:
+    return {
+        "id": session.id,
+        "project": session.project_id,
+        "goal": session.goal,
+        "agent_type": session.agent_type,
+        "status": session.status,
+        "outcome": session.outcome,
+        "reason": session.reason,
+        "model": session.model,
+        "base_url": session.base_url,
+        "branch": session.branch,
+        "base_branch": session.base_branch,
+        "base_commit": session.base_commit,
+        "head_commit": session.head_commit,
+        "merged_commit": session.merged_commit,
+        "discarded_at": session.discarded_at,
+        "limits": _limits(session, budget),
+        "usage": _usage(budget),
+        "checks": session.checks,
+        "question": _question(session),
+        "report": session.report,
+        "created_at": session.created_at,
+        "started_at": session.started_at,
+        "finished_at": session.finished_at,
+        "progress_url": reverse("agent-session-progress", args=[session.id]),
+    }
+
+
+def progress_present(session: AgentSession) -> dict[str, Any]:
+    """Where the session is, as ``ProgressSerializer`` renders it."""
+    budget = budget_list([session.id])[session.id]
+    plan = plan_progress(session.plan_id) if session.plan_id else None
+    end = session.finished_at or timezone.now()
+    return {
+        "id": session.id,
+        "status": session.status,
+        "outcome": session.outcome,
+        "reason": session.reason,
+        "plan": plan,
+        "current": _current(session),
+        "usage": _usage(budget),
+        "limits": _limits(session, budget),
+        "elapsed_s": round((end - session.started_at).total_seconds(), 2) if session.started_at else 0.0,
+        "last_seq": session.head.seq,
+        "checks": session.checks,
+        "question": _question(session),
+    }
+
+
+def _usage(budget: BudgetState) -> dict[str, Any]:
+    return {
+        "input_tokens": budget.input_tokens,
+        "output_tokens": budget.output_tokens,
+        "cost_usd": float(budget.cost_usd),
+        "steps": budget.steps,
+        "estimated": budget.estimated,
+    }
+
+
+def _limits(session: AgentSession, budget: BudgetState) -> dict[str, Any]:
+    cost = budget.limits.cost_usd
+    return {
+        "cost_usd": None if cost is None else float(cost),
+        "tokens": budget.limits.tokens,
+        "steps": budget.limits.steps,
+        "seconds": session.limit_seconds,
+    }
+
+
+def _question(session: AgentSession) -> dict[str, Any] | None:
+    if session.status != SessionStatus.WAITING_INPUT:
+        return None
+    call: ToolCall | None = question_get(session_id=session.id)
+    if call is None:
+        return None
+    arguments = call.arguments
+    return {"id": call.id, "text": arguments.get("question", ""), "choices": list(arguments.get("choices") or [])}
+
+
+def _current(session: AgentSession) -> dict[str, Any] | None:
+    """What the session does now, read off its newest events."""
+    if session.status != SessionStatus.RUNNING:
+        return None
+    latest = SessionEvent.objects.filter(session=session, type__in=_CURRENT_EVENTS).order_by("-seq")[:200]
+    found: dict[str, SessionEvent] = {}
+    for event in latest:
+        found.setdefault(event.type, event)
+        if len(found) == len(_CURRENT_EVENTS):
+            break
+    if not found:
+        return None
+    started, finished = found.get("ToolStarted"), found.get("ToolFinished")
+    running = started is not None and (finished is None or finished.seq < started.seq)
+    newest = max(found.values(), key=lambda event: event.seq)
+    return {
+        "phase": _payload(found.get("PhaseChanged"), "phase"),
+        "role": _payload(found.get("ModelReplied"), "role"),
+        "task": _payload(found.get("TaskStarted"), "title"),
+        "tool": _payload(started, "name") if running else None,
+        "since": newest.created_at,
+    }
+
+
+def _payload(event: SessionEvent | None, key: str) -> Any:
+    return None if event is None else event.payload.get(key)

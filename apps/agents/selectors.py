@@ -1,0 +1,78 @@
+"""Reading sessions, scoped to who asks."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+
+from apps.agents.models import AgentSession, SessionEvent, SessionHead, ToolCall
+from apps.agents.types import SessionEventData, SessionStatus, ToolCallStatus
+from apps.core.errors import Conflict, NotFound
+from apps.projects.repository import branch_bundle, diff_read
+from apps.projects.selectors import project_get_for_user
+
+if TYPE_CHECKING:
+    from apps.authentication.models import User
+
+
+def session_list_for_user(*, user: User) -> QuerySet[AgentSession]:
+    """Every session of the user's projects, newest first."""
+    return AgentSession.objects.filter(project__memberships__user=user).select_related("project", "head")
+
+
+def session_get_for_user(*, user: User, session_id: uuid.UUID, write: bool = False) -> AgentSession:
+    """The session; NotFound when it is not in one of the user's projects, PermissionDenied to write as a viewer."""
+    session = AgentSession.objects.filter(id=session_id).select_related("project", "head").first()
+    if session is None:
+        raise NotFound(f"there is no session {session_id}")
+    try:
+        project_get_for_user(user=user, project_id=session.project_id, write=write)
+    except NotFound:
+        raise NotFound(f"there is no session {session_id}") from None
+    return session
+
+
+def event_list(*, session_id: uuid.UUID, after: int = 0, limit: int = 500) -> list[SessionEventData]:
+    """The events after ``after`` in order, at most ``limit``."""
+    rows = SessionEvent.objects.filter(session_id=session_id, seq__gt=after).order_by("seq")[:limit]
+    return [SessionEventData(row.seq, row.type, row.payload, row.created_at) for row in rows]
+
+
+def question_get(*, session_id: uuid.UUID) -> ToolCall | None:
+    """The question that the session waits for an answer to, if it does."""
+    return ToolCall.objects.filter(session_id=session_id, status=ToolCallStatus.WAITING).order_by("created_at").first()
+
+
+def session_wanted_list() -> list[uuid.UUID]:
+    """Sessions that should run and that no living worker holds."""
+    return list(
+        SessionHead.objects.filter(wanted=True, session__status__in=[SessionStatus.PENDING, SessionStatus.RUNNING])
+        .filter(Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lt=Now()))
+        .values_list("session_id", flat=True)
+    )
+
+
+def session_diff(session: AgentSession, *, max_bytes: int = 1_000_000) -> dict[str, object]:
+    """What the session's branch changes against the commit that it started from."""
+    head = session.head_commit or session.base_commit
+    diff = diff_read(project_id=session.project_id, base=session.base_commit, head=head, max_bytes=max_bytes)
+    return {
+        "base": session.base_commit,
+        "head": head,
+        "diff": diff.text,
+        "files": diff.files,
+        "truncated": diff.truncated,
+    }
+
+
+def session_bundle(session: AgentSession) -> Path:
+    """A new file with the session's branch as a git bundle; the caller deletes it."""
+    if session.discarded_at is not None:
+        raise Conflict("the session's branch was discarded", state="discarded")
+    if not session.head_commit or session.head_commit == session.base_commit:
+        raise Conflict("the session has changed nothing yet, so there is no branch to fetch", state=session.status)
+    return branch_bundle(project_id=session.project_id, branch=session.branch, base=session.base_commit)

@@ -1,0 +1,222 @@
+"""Shapes of sessions over HTTP."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from rest_framework import serializers
+
+from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
+from apps.agents.types import AgentType, SessionOutcome, SessionStatus
+
+_COMMAND_LENGTH = 10_000
+
+
+class LimitsSerializer(serializers.Serializer[Any]):
+    cost_usd = serializers.DecimalField(
+        max_digits=12,
+        decimal_places=6,
+        min_value=Decimal(0),
+        required=False,
+        coerce_to_string=False,
+        help_text="US dollars.",
+    )
+    tokens = serializers.IntegerField(min_value=1, max_value=10**12, required=False, help_text="In and out together.")
+    steps = serializers.IntegerField(min_value=1, max_value=10**6, required=False, help_text="Calls of the model.")
+    seconds = serializers.IntegerField(min_value=1, max_value=10**7, required=False, help_text="From its first start.")
+
+
+class SessionCreateSerializer(serializers.Serializer[Any]):
+    project = serializers.UUIDField()
+    goal = serializers.CharField(max_length=GOAL_LIMIT, help_text="What should be different, in plain words.")
+    agent_type = serializers.ChoiceField(choices=AgentType.choices, default=AgentType.EXECUTOR)
+    model = serializers.CharField(
+        max_length=300, required=False, allow_blank=True, default="", help_text="PROVIDER:MODEL; empty: the server's."
+    )
+    base_url = serializers.CharField(
+        max_length=500, required=False, allow_blank=True, default="", help_text="An endpoint that the operator allows."
+    )
+    checks = serializers.ListField(
+        child=serializers.CharField(max_length=_COMMAND_LENGTH),
+        max_length=20,
+        required=False,
+        default=list,
+        help_text="Commands that tell whether the code works; empty: the project's, or found.",
+    )
+    setup_command = serializers.CharField(max_length=_COMMAND_LENGTH, required=False, allow_blank=True, default="")
+    limits = LimitsSerializer(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        limits = attrs.get("limits") or {}
+        attrs["limits"] = {
+            "cost_usd": limits.get("cost_usd", Decimal(str(settings.ARCHON_LIMIT_COST_USD))),
+            "tokens": limits.get("tokens", settings.ARCHON_LIMIT_TOKENS),
+            "steps": limits.get("steps", settings.ARCHON_LIMIT_STEPS),
+            "seconds": limits.get("seconds", settings.ARCHON_LIMIT_SECONDS),
+        }
+        return attrs
+
+
+class ReasonSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    message = serializers.CharField()
+    next_step = serializers.CharField()
+
+
+class UsageSerializer(serializers.Serializer[Any]):
+    input_tokens = serializers.IntegerField()
+    output_tokens = serializers.IntegerField()
+    cost_usd = serializers.FloatField()
+    steps = serializers.IntegerField()
+    estimated = serializers.BooleanField(help_text="Some tokens were not counted by the provider.")
+
+
+class SpentLimitsSerializer(serializers.Serializer[Any]):
+    cost_usd = serializers.FloatField(allow_null=True)
+    tokens = serializers.IntegerField(allow_null=True)
+    steps = serializers.IntegerField(allow_null=True)
+    seconds = serializers.IntegerField()
+
+
+class CheckSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    command = serializers.CharField()
+    before = serializers.ChoiceField(choices=["passed", "failed"], allow_null=True)
+    after = serializers.ChoiceField(choices=["passed", "failed"], allow_null=True)
+    tests_before = serializers.IntegerField(allow_null=True)
+    tests_after = serializers.IntegerField(allow_null=True)
+    exit_code = serializers.IntegerField(allow_null=True)
+    output = serializers.CharField(allow_blank=True)
+    fixed = serializers.ListField(child=serializers.CharField())
+    newly_failing = serializers.ListField(child=serializers.CharField())
+    disappeared = serializers.ListField(child=serializers.CharField())
+    changed_test_files = serializers.ListField(child=serializers.CharField())
+    changed_check_config = serializers.ListField(child=serializers.CharField())
+
+
+class QuestionSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    text = serializers.CharField()
+    choices = serializers.ListField(child=serializers.CharField())
+
+
+class SessionSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    project = serializers.UUIDField()
+    goal = serializers.CharField()
+    agent_type = serializers.ChoiceField(choices=AgentType.choices)
+    status = serializers.ChoiceField(choices=SessionStatus.choices)
+    outcome = serializers.ChoiceField(choices=SessionOutcome.choices, allow_null=True)
+    reason = ReasonSerializer(allow_null=True)
+    model = serializers.CharField()
+    base_url = serializers.CharField(allow_blank=True)
+    branch = serializers.CharField()
+    base_branch = serializers.CharField()
+    base_commit = serializers.CharField()
+    head_commit = serializers.CharField(allow_blank=True)
+    merged_commit = serializers.CharField(allow_blank=True)
+    discarded_at = serializers.DateTimeField(allow_null=True)
+    limits = SpentLimitsSerializer()
+    usage = UsageSerializer()
+    checks = CheckSerializer(many=True)
+    question = QuestionSerializer(allow_null=True)
+    report = serializers.CharField(allow_blank=True)
+    created_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    progress_url = serializers.CharField()
+
+
+class ProgressTaskSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    title = serializers.CharField()
+    status = serializers.CharField()
+    attempts = serializers.IntegerField()
+    commit = serializers.CharField(allow_blank=True)
+
+
+class ProgressFeatureSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    title = serializers.CharField()
+    tasks = ProgressTaskSerializer(many=True)
+
+
+class ProgressPlanSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    summary = serializers.CharField()
+    done = serializers.IntegerField()
+    total = serializers.IntegerField()
+    features = ProgressFeatureSerializer(many=True)
+
+
+class CurrentSerializer(serializers.Serializer[Any]):
+    phase = serializers.CharField(allow_null=True)
+    role = serializers.CharField(allow_null=True)
+    task = serializers.CharField(allow_null=True)
+    tool = serializers.CharField(allow_null=True)
+    since = serializers.DateTimeField(allow_null=True)
+
+
+class ProgressSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=SessionStatus.choices)
+    outcome = serializers.ChoiceField(choices=SessionOutcome.choices, allow_null=True)
+    reason = ReasonSerializer(allow_null=True)
+    plan = ProgressPlanSerializer(allow_null=True)
+    current = CurrentSerializer(allow_null=True)
+    usage = UsageSerializer()
+    limits = SpentLimitsSerializer()
+    elapsed_s = serializers.FloatField()
+    last_seq = serializers.IntegerField()
+    checks = CheckSerializer(many=True)
+    question = QuestionSerializer(allow_null=True)
+
+
+class EventSerializer(serializers.Serializer[Any]):
+    seq = serializers.IntegerField()
+    type = serializers.CharField()
+    payload = serializers.JSONField()
+    created_at = serializers.DateTimeField()
+
+
+class EventPageSerializer(serializers.Serializer[Any]):
+    events = EventSerializer(many=True)
+    next_after = serializers.IntegerField(help_text="Send it as `after` to read on.")
+    last_seq = serializers.IntegerField(help_text="The newest event there is.")
+    session_status = serializers.ChoiceField(choices=SessionStatus.choices)
+
+
+class EventQuerySerializer(serializers.Serializer[Any]):
+    after = serializers.IntegerField(min_value=0, max_value=2**62, default=0, help_text="Events after this number.")
+    limit = serializers.IntegerField(min_value=1, max_value=1000, default=500)
+
+
+class SessionQuerySerializer(serializers.Serializer[Any]):
+    project = serializers.UUIDField(required=False)
+    status = serializers.ChoiceField(choices=SessionStatus.choices, required=False)
+
+
+class AnswerSerializer(serializers.Serializer[Any]):
+    question = serializers.UUIDField()
+    answer = serializers.CharField(max_length=ANSWER_LIMIT)
+
+
+class MergeSerializer(serializers.Serializer[Any]):
+    allow_failing = serializers.BooleanField(default=False, help_text="Merge although the checks fail.")
+
+
+class FileChangeSerializer(serializers.Serializer[Any]):
+    path = serializers.CharField()
+    status = serializers.CharField()
+    additions = serializers.IntegerField(allow_null=True)
+    deletions = serializers.IntegerField(allow_null=True)
+
+
+class DiffSerializer(serializers.Serializer[Any]):
+    base = serializers.CharField()
+    head = serializers.CharField()
+    diff = serializers.CharField(allow_blank=True)
+    files = FileChangeSerializer(many=True)
+    truncated = serializers.BooleanField()

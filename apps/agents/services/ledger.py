@@ -1,0 +1,275 @@
+"""What a running session writes: the worker's hand on its rows, under one lease.
+
+Everything here happens once however often it is asked for: executions, messages, tool calls and effects have keys that
+follow from where they stand, so a node that runs again after a crash finds what it did. Each write shares a transaction
+with its events, and each transaction takes the head row first, which checks the fence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils import timezone
+from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from apps.agents.services.sessions import event_append_fenced, topic_of
+from apps.agents.types import TERMINAL_STATUSES, Event, Lease, Reason, SessionStatus, ToolCallStatus
+from apps.core.database import AsyncDatabase, Connection
+from apps.core.realtime import Hub
+from apps.core.storable import text_storable
+
+#: How long token deltas are gathered before they are sent.
+DELTA_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class ToolCallRecord:
+    """A tool call as it stands in its row."""
+
+    id: uuid.UUID
+    status: ToolCallStatus
+    ok: bool | None
+    observation: str
+    #: This call of :meth:`Ledger.tool_call_open` wrote it; otherwise it was there before.
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class ToolCallIntent:
+    """A tool call before it runs: the ``ordinal``-th call of the message at ``position``."""
+
+    execution_id: uuid.UUID
+    position: int
+    ordinal: int
+    provider_call_id: str
+    name: str
+    arguments: Mapping[str, Any]
+
+    @property
+    def id(self) -> uuid.UUID:
+        """Ours, not the provider's: some number their calls anew in each answer."""
+        return uuid.uuid5(self.execution_id, f"{self.position}:{self.ordinal}")
+
+
+class Ledger:
+    """Writes of one session under one lease; every method raises StaleFence once the lease is lost."""
+
+    def __init__(self, *, database: AsyncDatabase, hub: Hub, lease: Lease) -> None:
+        self.database = database
+        self.lease = lease
+        self._hub = hub
+        self._bell: asyncio.Task[None] | None = None
+        self._seq = 0
+        self._delta = ""
+        self._delta_sender: asyncio.Task[None] | None = None
+
+    @property
+    def session_id(self) -> uuid.UUID:
+        return self.lease.session_id
+
+    @asynccontextmanager
+    async def transaction(self, *events: Event) -> AsyncIterator[Connection]:
+        """A fenced transaction that appends the events first; the bell rings once it has committed."""
+        async with self.database.transaction() as connection:
+            seq = await self.append(connection, *events)
+            yield connection
+        self.ring(seq)
+
+    async def append(self, connection: Connection, *events: Event) -> int:
+        """Append inside a transaction of somebody else's (and check the fence); ring the bell after it."""
+        return await event_append_fenced(connection=connection, lease=self.lease, events=events)
+
+    def ring(self, seq: int) -> None:
+        """Tell readers that there are rows up to ``seq``; calls that come close together become one message."""
+        self._seq = max(seq, self._seq)
+        if self._bell is None or self._bell.done():
+            self._bell = asyncio.get_running_loop().create_task(self._ring(), name="bell")
+
+    async def _ring(self) -> None:
+        told = 0
+        while told < self._seq:
+            told = self._seq
+            await self._hub.publish(topic_of(self.session_id), {"seq": told})
+
+    def delta_send(self, *, execution_id: uuid.UUID, role: str, text: str) -> None:
+        """Token deltas are live only: they are not stored, and who misses them sees the finished message.
+
+        Deltas that come close together leave as one message.
+        """
+        self._delta += text
+        if self._delta_sender is None or self._delta_sender.done():
+            self._delta_sender = asyncio.get_running_loop().create_task(self._delta_flush(execution_id, role))
+
+    async def _delta_flush(self, execution_id: uuid.UUID, role: str) -> None:
+        await asyncio.sleep(DELTA_SECONDS)
+        text, self._delta = self._delta, ""
+        delta = {"execution": str(execution_id), "role": role, "text": text_storable(text)}
+        await self._hub.publish(topic_of(self.session_id), {"delta": delta})
+
+    async def record(self, *events: Event) -> None:
+        async with self.transaction(*events):
+            return
+
+    # --- the session's row ---------------------------------------------------------------------------------------
+    async def session_update(self, connection: Connection, **columns: Any) -> None:
+        """Set columns of the session's row; dicts and lists become JSON."""
+        values = [Jsonb(value) if isinstance(value, (dict, list)) else value for value in columns.values()]
+        assignments = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in columns)
+        await connection.execute(
+            sql.SQL("UPDATE agents_agentsession SET {}, updated_at = now() WHERE id = %s").format(assignments),
+            (*values, self.session_id),
+        )
+
+    async def session_end(
+        self, *events: Event, status: SessionStatus, reason: Reason | None = None, **columns: Any
+    ) -> None:
+        """Leave ``running``: to a terminal status, or to one that waits for a person. The lease is given up with it."""
+        async with self.transaction(*events) as connection:
+            await connection.execute(
+                "UPDATE agents_sessionhead SET wanted = false, owner = '', lease_expires_at = NULL"
+                " WHERE session_id = %s",
+                (self.session_id,),
+            )
+            if status in TERMINAL_STATUSES:
+                columns["finished_at"] = timezone.now()
+            await self.session_update(
+                connection, status=status.value, reason=reason.as_dict() if reason else None, **columns
+            )
+
+    # --- effects -------------------------------------------------------------------------------------------------
+    async def effect_find(self, key: str) -> dict[str, Any] | None:
+        """What the effect came to, if it happened."""
+        async with self.database.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT result FROM agents_sessioneffect WHERE session_id = %s AND key = %s", (self.session_id, key)
+            )
+            row = await cursor.fetchone()
+        return None if row is None else row["result"]
+
+    async def effect_record(
+        self, key: str, *events: Event, result: Mapping[str, Any], **columns: Any
+    ) -> Mapping[str, Any]:
+        """Note that an effect happened, with its events and columns of the session; what stands if it was noted before."""
+        if (known := await self.effect_find(key)) is not None:
+            return known
+        async with self.transaction(*events) as connection:
+            await self.effect_insert(connection, key, result)
+            if columns:
+                await self.session_update(connection, **columns)
+        return result
+
+    async def effect_insert(self, connection: Connection, key: str, result: Mapping[str, Any]) -> None:
+        """Note an effect inside a fenced transaction; one fence at a time writes, so it isn't there yet."""
+        await connection.execute(
+            "INSERT INTO agents_sessioneffect (session_id, key, result, created_at) VALUES (%s, %s, %s, now())",
+            (self.session_id, key, Jsonb(dict(result))),
+        )
+
+    # --- conversations -------------------------------------------------------------------------------------------
+    async def execution_open(
+        self, *, role: str, task_id: uuid.UUID | None, messages: Sequence[BaseMessage], name: str = ""
+    ) -> uuid.UUID:
+        """The role's execution on this task, begun with these messages unless it is there; its id."""
+        execution_id = uuid.uuid5(self.session_id, f"{role}:{task_id}:{name}")
+        async with self.transaction() as connection:
+            cursor = await connection.execute(
+                "INSERT INTO agents_agentexecution (id, session_id, task_id, role, attempt, created_at, updated_at)"
+                " VALUES (%s, %s, %s, %s, 1, now(), now()) ON CONFLICT (id) DO NOTHING RETURNING id",
+                (execution_id, self.session_id, task_id, role),
+            )
+            if await cursor.fetchone() is not None:
+                for position, message in enumerate(messages):
+                    await self.message_insert(connection, execution_id, position, message)
+        return execution_id
+
+    async def messages_load(self, execution_id: uuid.UUID) -> list[BaseMessage]:
+        """The conversation so far."""
+        async with self.database.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT message FROM agents_executionmessage WHERE execution_id = %s ORDER BY position", (execution_id,)
+            )
+            rows = await cursor.fetchall()
+        return messages_from_dict([row["message"] for row in rows])
+
+    async def message_insert(
+        self, connection: Connection, execution_id: uuid.UUID, position: int, message: BaseMessage
+    ) -> None:
+        await connection.execute(
+            "INSERT INTO agents_executionmessage (execution_id, position, message, created_at)"
+            " VALUES (%s, %s, %s, now())",
+            (execution_id, position, Jsonb(message_to_dict(message))),
+        )
+
+    async def result_load(self, execution_id: uuid.UUID) -> dict[str, Any] | None:
+        """What the execution came to, or None while it is at work."""
+        async with self.database.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT result FROM agents_agentexecution WHERE id = %s", (execution_id,)
+            )
+            row = await cursor.fetchone()
+        return None if row is None else row["result"]
+
+    async def result_set(
+        self, connection: Connection, execution_id: uuid.UUID, result: Mapping[str, Any] | None
+    ) -> None:
+        await connection.execute(
+            "UPDATE agents_agentexecution SET result = %s, updated_at = now() WHERE id = %s",
+            (None if result is None else Jsonb(dict(result)), execution_id),
+        )
+
+    # --- tool calls ----------------------------------------------------------------------------------------------
+    async def tool_call_open(self, intent: ToolCallIntent, *events: Event) -> ToolCallRecord:
+        """Write the intent before the effect. A call that was there comes back as it stands, without the events."""
+        async with self.database.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT status, ok, observation FROM agents_toolcall WHERE id = %s", (intent.id,)
+            )
+            row = await cursor.fetchone()
+        if row is not None:
+            status = ToolCallStatus(row["status"])
+            return ToolCallRecord(intent.id, status, row["ok"], row["observation"], is_new=False)
+        async with self.transaction(*events) as connection:
+            await connection.execute(
+                "INSERT INTO agents_toolcall (id, session_id, execution_id, position, ordinal, provider_call_id, name,"
+                " arguments, status, observation, created_at, updated_at)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'open', '', now(), now())",
+                (
+                    intent.id,
+                    self.session_id,
+                    intent.execution_id,
+                    intent.position,
+                    intent.ordinal,
+                    intent.provider_call_id,
+                    intent.name,
+                    Jsonb(dict(intent.arguments)),
+                ),
+            )
+        return ToolCallRecord(intent.id, ToolCallStatus.OPEN, None, "", is_new=True)
+
+    async def tool_call_finish(
+        self, connection: Connection, call_id: uuid.UUID, *, ok: bool, observation: str
+    ) -> None:
+        """Write the result after the effect, inside a fenced transaction."""
+        await connection.execute(
+            "UPDATE agents_toolcall SET status = 'finished', ok = %s, observation = %s, finished_at = now(),"
+            " updated_at = now() WHERE id = %s",
+            (ok, observation, call_id),
+        )
+
+    async def tool_call_wait(self, call_id: uuid.UUID, *events: Event, status: SessionStatus) -> None:
+        """The call waits for a person, and the session with it."""
+        async with self.transaction(*events) as connection:
+            await connection.execute("UPDATE agents_toolcall SET status = 'waiting' WHERE id = %s", (call_id,))
+            await connection.execute(
+                "UPDATE agents_sessionhead SET wanted = false, owner = '', lease_expires_at = NULL"
+                " WHERE session_id = %s",
+                (self.session_id,),
+            )
+            await self.session_update(connection, status=status.value)

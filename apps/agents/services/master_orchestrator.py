@@ -1,0 +1,216 @@
+"""The commands on sessions: start, execute, pause, resume, answer, cancel, merge, discard. No model, no LangGraph.
+
+Every transport calls these. Each is one transaction; what tells others leaves when it has committed. Asking for what is
+already so changes nothing, and asking for what the state rules out is a Conflict that names the state.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.utils import timezone
+
+from apps.agents.models import AgentSession, ToolCall
+from apps.agents.selectors import session_get_for_user
+from apps.agents.services.sessions import event_append, session_create, session_lock, session_stop, session_wake
+from apps.agents.services.sessions import state_require
+from apps.agents.types import AgentType, Event, SessionOutcome, SessionStatus, ToolCallStatus
+from apps.core.errors import Conflict, InvalidInput, NotFound
+from apps.core.storable import text_storable
+from apps.projects.models import Project, RepositoryState
+from apps.projects.repository import branch_delete, branch_merge, commit_resolve
+from apps.projects.selectors import project_get_for_user
+from apps.projects.worktree import session_files_delete
+from apps.usage.services import budget_create, model_resolve
+from apps.usage.types import Limits
+
+if TYPE_CHECKING:
+    from apps.authentication.models import User
+
+GOAL_LIMIT = 100_000
+ANSWER_LIMIT = 50_000
+
+
+@dataclass(frozen=True)
+class SessionRequest:
+    """What a person asks for."""
+
+    project_id: uuid.UUID
+    goal: str
+    limits: Limits
+    limit_seconds: int
+    agent_type: AgentType = AgentType.EXECUTOR
+    model: str = ""
+    base_url: str = ""
+    checks: tuple[str, ...] = ()
+    setup_command: str = ""
+
+
+def session_start(*, user: User, request: SessionRequest, execute: bool) -> AgentSession:
+    """A new session on the head of the project's default branch; with ``execute``, handed to the workers."""
+    goal = text_storable(request.goal).strip()
+    if not goal:
+        raise InvalidInput("the goal is empty", next_step="say in a sentence or two what should be different")
+    if len(goal) > GOAL_LIMIT:
+        raise InvalidInput(f"the goal is longer than {GOAL_LIMIT} characters", next_step="put long text into a file")
+    project = project_get_for_user(user=user, project_id=request.project_id, write=True)
+    base_commit = _head_resolve(project)
+    spec = model_resolve(name=request.model, base_url=request.base_url)
+    with transaction.atomic():
+        session = session_create(
+            session_id=uuid.uuid4(),
+            project=project,
+            user_id=user.id,
+            goal=goal,
+            agent_type=request.agent_type,
+            model=spec.name,
+            base_url=request.base_url,
+            base_branch=project.default_branch,
+            base_commit=base_commit,
+            check_commands=list(request.checks or project.check_commands),
+            setup_command=request.setup_command or project.setup_command,
+            limit_seconds=request.limit_seconds,
+        )
+        budget_create(scope_id=session.id, project=project, user=user, limits=request.limits)
+        if execute:
+            session_wake(session_id=session.id, allowed=[SessionStatus.PENDING], event=Event("SessionQueued"))
+    return session_get_for_user(user=user, session_id=session.id)
+
+
+def session_execute(*, user: User, session_id: uuid.UUID) -> AgentSession:
+    """Hand a pending session to the workers."""
+    session_get_for_user(user=user, session_id=session_id, write=True)
+    session_wake(session_id=session_id, allowed=[SessionStatus.PENDING], event=Event("SessionQueued"))
+    return session_get_for_user(user=user, session_id=session_id)
+
+
+def session_pause(*, user: User, session_id: uuid.UUID) -> AgentSession:
+    """Stop the session where it is; nothing of it is lost."""
+    session_get_for_user(user=user, session_id=session_id, write=True)
+    session_stop(
+        session_id=session_id,
+        status=SessionStatus.PAUSED,
+        allowed=[SessionStatus.PENDING, SessionStatus.RUNNING],
+        event=Event("SessionPaused", {"reason": None}),
+    )
+    return session_get_for_user(user=user, session_id=session_id)
+
+
+def session_resume(*, user: User, session_id: uuid.UUID) -> AgentSession:
+    """Go on from where the session was paused."""
+    session_get_for_user(user=user, session_id=session_id, write=True)
+    session_wake(session_id=session_id, allowed=[SessionStatus.PAUSED], event=Event("SessionResumed"))
+    return session_get_for_user(user=user, session_id=session_id)
+
+
+def session_cancel(*, user: User, session_id: uuid.UUID) -> AgentSession:
+    """End the session for good; its branch stays as it is."""
+    session_get_for_user(user=user, session_id=session_id, write=True)
+    session_stop(
+        session_id=session_id,
+        status=SessionStatus.CANCELLED,
+        allowed=[
+            SessionStatus.PENDING,
+            SessionStatus.RUNNING,
+            SessionStatus.PAUSED,
+            SessionStatus.WAITING_INPUT,
+            SessionStatus.WAITING_APPROVAL,
+        ],
+        event=Event("SessionCancelled"),
+    )
+    return session_get_for_user(user=user, session_id=session_id)
+
+
+@transaction.atomic
+def session_answer(*, user: User, session_id: uuid.UUID, question_id: uuid.UUID, answer: str) -> AgentSession:
+    """Answer the agent's question and let it go on. The same answer again changes nothing."""
+    session_get_for_user(user=user, session_id=session_id, write=True)
+    answer = text_storable(answer).strip()
+    if not answer:
+        raise InvalidInput("the answer is empty")
+    if len(answer) > ANSWER_LIMIT:
+        raise InvalidInput(f"the answer is longer than {ANSWER_LIMIT} characters")
+    session = session_lock(session_id)
+    call = ToolCall.objects.filter(id=question_id, session_id=session_id, name="ask_user").first()
+    if call is None:
+        raise NotFound(f"the session has no question {question_id}")
+    if call.status == ToolCallStatus.FINISHED:
+        if call.observation == answer:
+            return session_get_for_user(user=user, session_id=session_id)
+        raise Conflict("the question was answered already", state=session.status)
+    state_require(session, [SessionStatus.WAITING_INPUT])
+    call.status = ToolCallStatus.FINISHED
+    call.ok = True
+    call.observation = answer
+    call.finished_at = timezone.now()
+    call.save(update_fields=["status", "ok", "observation", "finished_at", "updated_at"])
+    answered = Event("QuestionAnswered", {"question": str(question_id), "answer": answer})
+    session_wake(session_id=session_id, allowed=[SessionStatus.WAITING_INPUT], event=answered)
+    return session_get_for_user(user=user, session_id=session_id)
+
+
+def session_merge(*, user: User, session_id: uuid.UUID, allow_failing: bool = False) -> AgentSession:
+    """Bring the session's branch into the branch that it started from; refused once that has moved on."""
+    session = session_get_for_user(user=user, session_id=session_id, write=True)
+    if session.merged_commit:
+        return session
+    state_require(session, [SessionStatus.COMPLETED])
+    _discarded_refuse(session)
+    if session.outcome == SessionOutcome.FAILING and not allow_failing:
+        raise Conflict(
+            "the checks fail on this branch",
+            next_step="look at the diff; to merge it all the same, send allow_failing",
+            state=session.status,
+        )
+    if not session.head_commit or session.head_commit == session.base_commit:
+        raise Conflict("the session changed nothing, so there is nothing to merge", state=session.status)
+    # Outside the transaction: git's own compare-and-swap decides, and doing it again finds it done.
+    merged = branch_merge(
+        project_id=session.project_id,
+        branch=session.branch,
+        into=session.base_branch,
+        expected=session.base_commit,
+    )
+    with transaction.atomic():
+        locked = session_lock(session_id)
+        if not locked.merged_commit:
+            locked.merged_commit = merged
+            locked.save(update_fields=["merged_commit", "updated_at"])
+            done = Event("SessionMerged", {"into": session.base_branch, "commit": merged})
+            event_append(session_id=session_id, events=[done])
+    return session_get_for_user(user=user, session_id=session_id)
+
+
+def session_discard(*, user: User, session_id: uuid.UUID) -> AgentSession:
+    """Throw the session's branch and files away; its record stays."""
+    session = session_get_for_user(user=user, session_id=session_id, write=True)
+    if session.discarded_at:
+        return session
+    state_require(session, [SessionStatus.COMPLETED, SessionStatus.FAILED, SessionStatus.CANCELLED])
+    branch_delete(project_id=session.project_id, branch=session.branch)
+    session_files_delete(session_id=session_id)
+    with transaction.atomic():
+        locked = session_lock(session_id)
+        if locked.discarded_at is None:
+            locked.discarded_at = timezone.now()
+            locked.save(update_fields=["discarded_at", "updated_at"])
+            event_append(session_id=session_id, events=[Event("SessionDiscarded")])
+    return session_get_for_user(user=user, session_id=session_id)
+
+
+def _head_resolve(project: Project) -> str:
+    if project.repository_state != RepositoryState.READY:
+        raise Conflict(
+            "the project has no repository yet",
+            next_step="upload a git bundle to the project's repository, or make it from a path",
+            state=project.repository_state,
+        )
+    return commit_resolve(project_id=project.id, revision=project.default_branch)
+
+
+def _discarded_refuse(session: AgentSession) -> None:
+    if session.discarded_at is not None:
+        raise Conflict("the session's branch was discarded", state="discarded")

@@ -1,0 +1,117 @@
+"""The event loop of a worker process, on which all its sessions run.
+
+Celery hands a session over and goes on: hundreds of sessions that mostly wait fit in one process. A bounded number runs
+at a time; more wait in line here, and another worker may take them meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import uuid
+from concurrent.futures import Future
+
+from django.conf import settings
+
+from apps.agents.services.autonomous_executor import SessionExecutor
+from apps.agents.services.leases import LeaseKeeper
+from apps.core.database import AsyncDatabase
+from apps.core.realtime import Hub
+from apps.usage.gateway import ModelGateway
+
+logger = logging.getLogger(__name__)
+
+
+class SessionHost:
+    """A thread with an event loop that lives as long as the process, and the sessions on it."""
+
+    def __init__(self, *, sessions: int) -> None:
+        self._limit = sessions
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="sessions", daemon=True)
+        self._tasks: dict[uuid.UUID, asyncio.Task[None]] = {}
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+
+    def start(self) -> None:
+        self._thread.start()
+        self._call(self._open()).result(timeout=60)
+
+    def submit(self, session_id: uuid.UUID) -> None:
+        """Run the session on the loop; one that is there already is left alone. Returns at once."""
+        self._loop.call_soon_threadsafe(self._submit, session_id)
+
+    def stop(self) -> None:
+        """End every session where it is, so that other workers can take them up; then end the loop."""
+        self._call(self._close()).result(timeout=30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=10)
+
+    def _call(self, coroutine: object) -> Future[None]:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)  # type: ignore[arg-type]
+
+    async def _open(self) -> None:
+        self._slots = asyncio.Semaphore(self._limit)
+        self._database = AsyncDatabase()
+        await self._database.open()
+        self._hub = Hub()
+        self._gateway = ModelGateway(database=self._database)
+        self._keeper = LeaseKeeper(seconds=settings.ARCHON_LEASE_SECONDS)
+        self._keeper.start()
+        self._executor = SessionExecutor(
+            database=self._database,
+            hub=self._hub,
+            gateway=self._gateway,
+            keeper=self._keeper,
+            owner=self._owner,
+        )
+
+    def _submit(self, session_id: uuid.UUID) -> None:
+        if session_id not in self._tasks:
+            task = self._loop.create_task(self._run(session_id), name=f"session {session_id}")
+            self._tasks[session_id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(session_id, None))
+
+    async def _run(self, session_id: uuid.UUID) -> None:
+        async with self._slots:
+            try:
+                await self._executor.session_execute(session_id)
+            # The database or the executor itself failed: the sweeper sends the session again.
+            except Exception:
+                logger.exception("session %s could not be run", session_id)
+
+    async def _close(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._keeper.stop()
+        await self._gateway.close()
+        await self._hub.close()
+        await self._database.close()
+
+
+_host: SessionHost | None = None
+_host_lock = threading.Lock()
+
+
+def session_host() -> SessionHost:
+    """This process's host, started when first asked for."""
+    global _host
+    with _host_lock:
+        if _host is None:
+            host = SessionHost(sessions=settings.ARCHON_WORKER_SESSIONS)
+            host.start()
+            _host = host
+        return _host
+
+
+def session_host_stop() -> None:
+    """Stop this process's host, if it has one."""
+    global _host
+    with _host_lock:
+        if _host is not None:
+            _host.stop()
+            _host = None

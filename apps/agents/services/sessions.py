@@ -1,0 +1,228 @@
+"""The only writer of a session's status and events.
+
+Every write goes through the session's head row: one statement takes the next numbers and checks the fence, so a worker
+that lost its lease writes nothing, and numbers have no gap because a rolled-back write gives them back. What tells
+others leaves after the commit.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from apps.agents.models import AgentSession, SessionHead
+from apps.agents.types import TERMINAL_STATUSES, AgentType, Event, Lease, Reason, SessionStatus
+from apps.core.database import AsyncDatabase, Connection
+from apps.core.errors import Conflict, NotFound
+from apps.core.queue import enqueue_on_commit
+from apps.core.realtime import publish_on_commit
+from apps.projects.models import Project
+
+EXECUTE_TASK = "apps.agents.tasks.execute_session"
+#: The wiring of today's graphs; a session in flight under another version starts its task again from the rows.
+GRAPH_VERSION = 1
+
+_APPEND = """
+WITH head AS (
+    UPDATE agents_sessionhead SET seq = seq + %(count)s
+    WHERE session_id = %(session)s AND (%(fence)s::bigint IS NULL OR fence = %(fence)s::bigint)
+    RETURNING seq
+), inserted AS (
+    INSERT INTO agents_sessionevent (session_id, seq, type, payload, created_at)
+    SELECT %(session)s, head.seq - %(count)s + event.ordinality, event.type, event.payload, clock_timestamp()
+    FROM head, unnest(%(types)s::text[], %(payloads)s::jsonb[]) WITH ORDINALITY AS event(type, payload, ordinality)
+)
+SELECT seq FROM head
+"""
+_CLAIM = """
+UPDATE agents_sessionhead AS head
+SET fence = fence + 1, claims = claims + 1, owner = %(owner)s,
+    lease_expires_at = now() + make_interval(secs => %(seconds)s)
+FROM agents_agentsession AS session
+WHERE head.session_id = %(session)s AND session.id = head.session_id AND head.wanted
+  AND session.status IN ('pending', 'running')
+  AND (head.lease_expires_at IS NULL OR head.lease_expires_at < now())
+RETURNING head.fence, head.claims
+"""
+
+
+class StaleFence(Exception):
+    """The lease was taken or revoked: whoever meets this stops, since somebody else decides now."""
+
+
+def topic_of(session_id: uuid.UUID) -> str:
+    """The realtime topic of a session's bell and token deltas."""
+    return f"session:{session_id}"
+
+
+def _append_parameters(session_id: uuid.UUID, fence: int | None, events: Sequence[Event]) -> dict[str, Any]:
+    return {
+        "session": session_id,
+        "fence": fence,
+        "count": len(events),
+        "types": [event.type for event in events],
+        "payloads": [json.dumps(event.payload) for event in events],
+    }
+
+
+def event_append(*, session_id: uuid.UUID, events: Sequence[Event]) -> int:
+    """Append from a command (no lease needed), inside the caller's transaction; the last ``seq``."""
+    with connection.cursor() as cursor:
+        cursor.execute(_APPEND, _append_parameters(session_id, None, events))
+        row = cursor.fetchone()
+    if row is None:
+        raise NotFound(f"there is no session {session_id}")
+    publish_on_commit(topic_of(session_id), {"seq": row[0]})
+    return int(row[0])
+
+
+async def event_append_fenced(*, connection: Connection, lease: Lease, events: Sequence[Event]) -> int:
+    """Append from the worker that holds the lease, inside the caller's transaction; the last ``seq``.
+
+    Locks the head row until the transaction ends, which makes everything else in it fenced too. Raises StaleFence.
+    """
+    cursor = await connection.execute(_APPEND, _append_parameters(lease.session_id, lease.fence, events))
+    row = await cursor.fetchone()
+    if row is None:
+        raise StaleFence(f"session {lease.session_id} is no longer run under fence {lease.fence}")
+    return int(row["seq"])
+
+
+def session_create(
+    *,
+    session_id: uuid.UUID,
+    project: Project,
+    user_id: uuid.UUID,
+    goal: str,
+    agent_type: AgentType,
+    model: str,
+    base_url: str,
+    base_branch: str,
+    base_commit: str,
+    check_commands: list[str],
+    setup_command: str,
+    limit_seconds: int,
+) -> AgentSession:
+    """A pending session with its head row and first event; inside the caller's transaction."""
+    session = AgentSession.objects.create(
+        id=session_id,
+        project=project,
+        created_by_id=user_id,
+        goal=goal,
+        agent_type=agent_type,
+        model=model,
+        base_url=base_url,
+        branch=f"archon/{session_id}",
+        base_branch=base_branch,
+        base_commit=base_commit,
+        check_commands=check_commands,
+        setup_command=setup_command,
+        limit_seconds=limit_seconds,
+        graph_version=GRAPH_VERSION,
+    )
+    SessionHead.objects.create(session=session)
+    created = Event("SessionCreated", {"goal": goal, "agent_type": agent_type, "model": model, "branch": session.branch})
+    event_append(session_id=session_id, events=[created])
+    return session
+
+
+def session_lock(session_id: uuid.UUID) -> AgentSession:
+    """The session, with its head row locked until the transaction ends: no claim, event or transition runs beside."""
+    try:
+        SessionHead.objects.select_for_update().get(session_id=session_id)
+    except SessionHead.DoesNotExist:
+        raise NotFound(f"there is no session {session_id}") from None
+    return AgentSession.objects.get(id=session_id)
+
+
+@transaction.atomic
+def session_wake(*, session_id: uuid.UUID, allowed: Sequence[SessionStatus], event: Event) -> AgentSession:
+    """Let a worker take the session: wanted, free of any lease, announced. Asking again changes nothing."""
+    session = session_lock(session_id)
+    head = session.head
+    if session.status in (SessionStatus.PENDING, SessionStatus.RUNNING) and head.wanted:
+        enqueue_on_commit(EXECUTE_TASK, session_id=str(session_id))
+        return session
+    state_require(session, allowed)
+    SessionHead.objects.filter(session_id=session_id).update(wanted=True, lease_expires_at=None, owner="")
+    if session.status != SessionStatus.PENDING:
+        session.status = SessionStatus.RUNNING
+        session.reason = None
+        session.save(update_fields=["status", "reason", "updated_at"])
+    event_append(session_id=session_id, events=[event])
+    enqueue_on_commit(EXECUTE_TASK, session_id=str(session_id))
+    return session
+
+
+@transaction.atomic
+def session_stop(
+    *,
+    session_id: uuid.UUID,
+    status: SessionStatus,
+    allowed: Sequence[SessionStatus],
+    event: Event,
+    reason: Reason | None = None,
+) -> AgentSession:
+    """Take the session away from whoever runs it, at once: the fence moves on, so nothing more is written under it.
+
+    A worker notices by the bell or at its next write, and ends what it was doing. Asking again changes nothing.
+    """
+    session = session_lock(session_id)
+    if session.status == status:
+        return session
+    state_require(session, allowed)
+    head = SessionHead.objects.get(session_id=session_id)
+    SessionHead.objects.filter(session_id=session_id).update(
+        wanted=False, owner="", lease_expires_at=None, fence=head.fence + 1
+    )
+    session.status = status
+    session.reason = reason.as_dict() if reason else None
+    if status in TERMINAL_STATUSES:
+        session.finished_at = timezone.now()
+    session.save(update_fields=["status", "reason", "finished_at", "updated_at"])
+    event_append(session_id=session_id, events=[event])
+    return session
+
+
+def state_require(session: AgentSession, allowed: Sequence[SessionStatus]) -> None:
+    """Conflict, naming the state, unless the session is in one of these."""
+    if session.status not in allowed:
+        raise Conflict(
+            f"the session is {session.status}",
+            next_step=f"this works while a session is {' or '.join(allowed)}",
+            state=session.status,
+        )
+
+
+async def lease_claim(
+    *, database: AsyncDatabase, session_id: uuid.UUID, owner: str, seconds: float
+) -> Lease | None:
+    """Take the session if it is wanted and nobody's lease is alive; None for whoever comes second."""
+    async with database.transaction() as connection:
+        cursor = await connection.execute(_CLAIM, {"session": session_id, "owner": owner, "seconds": seconds})
+        row = await cursor.fetchone()
+        if row is None:
+            return None
+        lease = Lease(session_id=session_id, fence=row["fence"], attempt=row["claims"])
+        await connection.execute(
+            "UPDATE agents_agentsession SET status = 'running', started_at = coalesce(started_at, now()),"
+            " updated_at = now() WHERE id = %s",
+            (session_id,),
+        )
+        started = Event("SessionStarted", {"worker": owner, "attempt": lease.attempt})
+        await event_append_fenced(connection=connection, lease=lease, events=[started])
+        return lease
+
+
+async def lease_release(*, database: AsyncDatabase, lease: Lease) -> None:
+    """Give the lease up so that another worker need not wait for it to run out."""
+    async with database.transaction() as connection:
+        await connection.execute(
+            "UPDATE agents_sessionhead SET lease_expires_at = NULL, owner = '' WHERE session_id = %s AND fence = %s",
+            (lease.session_id, lease.fence),
+        )

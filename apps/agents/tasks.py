@@ -1,0 +1,25 @@
+"""What the queue wakes: a session that wants to run, and the sweep that finds those nobody runs."""
+
+from __future__ import annotations
+
+import uuid
+
+from celery import shared_task
+
+from apps.agents.selectors import session_wanted_list
+
+
+@shared_task(name="apps.agents.tasks.execute_session")
+def execute_session(session_id: str) -> None:
+    """Hand the session to this process's event loop; the lease decides who really runs it."""
+    # The agent stack (LangGraph, LangChain, vendors) costs seconds to import: only a worker that runs sessions has it.
+    from apps.agents.services.session_host import session_host
+
+    session_host().submit(uuid.UUID(session_id))
+
+
+@shared_task(name="apps.agents.tasks.sweep_sessions")
+def sweep_sessions() -> None:
+    """Wake every session that should run and that no living worker holds."""
+    for session_id in session_wanted_list():
+        execute_session.delay(str(session_id))

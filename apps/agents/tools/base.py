@@ -1,0 +1,131 @@
+"""What a tool is: a name, typed arguments in, a typed observation out.
+
+A tool knows neither the model, the graph nor the policy. It gets a :class:`ToolContext` and says what came of the call
+in words that a model can act on. Errors that a model can recover from are observations with ``ok`` False; anything else
+is a bug and crashes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Generic, Protocol, TypeVar
+
+from langchain_core.utils.json_schema import dereference_refs
+from pydantic import BaseModel, ConfigDict
+
+from apps.projects.workspace import Workspace
+
+#: What one observation may say, in characters; more is cut in the middle.
+OBSERVATION_LIMIT = 24_000
+
+
+class Risk(enum.StrEnum):
+    """What a tool can do, for the policy to judge."""
+
+    READ = "read"
+    WRITE = "write"
+    EXECUTE = "execute"
+    #: Speaks to a person, or ends the work.
+    TALK = "talk"
+
+
+class Arguments(BaseModel):
+    """Base of all arguments: unknown ones are an error, so that a misspelt name is told to the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the model is told. ``summary`` is one line for people."""
+
+    text: str
+    ok: bool = True
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The agent says that its work is done; ``result`` is what it hands over."""
+
+    text: str
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A person has to answer before the agent goes on."""
+
+    text: str
+    choices: tuple[str, ...] = ()
+
+
+ToolResult = Observation | Finish | Question
+
+
+class CheckRunner(Protocol):
+    """Runs the project's checks on the worktree as it is now."""
+
+    async def __call__(self) -> Observation: ...
+
+
+@dataclass(frozen=True)
+class ToolContext:
+    """What tools may touch."""
+
+    workspace: Workspace
+    checks_run: CheckRunner
+    command_seconds: int
+
+
+A = TypeVar("A", bound=Arguments)
+
+
+@dataclass(frozen=True)
+class Tool(Generic[A]):
+    """A tool as the model sees it and as it runs."""
+
+    name: str
+    description: str
+    arguments: type[A]
+    risk: Risk
+    run: Callable[[ToolContext, A], Awaitable[ToolResult]]
+
+    @cached_property
+    def definition(self) -> dict[str, Any]:
+        """The tool in OpenAI's function format, references resolved, since not every server can follow them."""
+        schema = dereference_refs(self.arguments.model_json_schema())
+        schema.pop("$defs", None)
+        schema.pop("description", None)
+        return {
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "description": self.description,
+                "parameters": _without_titles(schema),
+            },
+        }
+
+
+def _without_titles(schema: Any) -> Any:
+    """Pydantic's titles repeat the names and cost tokens at every call."""
+    if isinstance(schema, dict):
+        return {
+            key: _without_titles(value)
+            for key, value in schema.items()
+            if not (key == "title" and isinstance(value, str))
+        }
+    if isinstance(schema, list):
+        return [_without_titles(item) for item in schema]
+    return schema
+
+
+def text_cut(text: str, limit: int = OBSERVATION_LIMIT) -> str:
+    """The text, its middle left out (and said so) when it is over the limit."""
+    if len(text) <= limit:
+        return text
+    head, tail = limit * 2 // 3, limit // 3
+    return f"{text[:head]}\n[... {len(text) - head - tail} characters left out ...]\n{text[-tail:]}"

@@ -1,0 +1,93 @@
+"""The words of a session: its states, its events, and what callers hear about it."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import models
+
+
+class SessionStatus(models.TextChoices):
+    """Where a session is."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    WAITING_INPUT = "waiting_input"
+    WAITING_APPROVAL = "waiting_approval"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL_STATUSES = frozenset({SessionStatus.COMPLETED, SessionStatus.FAILED, SessionStatus.CANCELLED})
+
+
+class SessionOutcome(models.TextChoices):
+    """What a session's result is worth."""
+
+    #: The server ran the checks on the final commit and they passed.
+    VERIFIED = "verified"
+    #: There were no checks to run, or what they say cannot be trusted; the report tells which.
+    UNVERIFIED = "unverified"
+    #: The server ran the checks on the final commit and they did not pass.
+    FAILING = "failing"
+
+
+class AgentType(models.TextChoices):
+    CODER = "coder"
+    PLANNER = "planner"
+    REVIEWER = "reviewer"
+    RESEARCHER = "researcher"
+    EXECUTOR = "executor"
+
+
+class ToolCallStatus(models.TextChoices):
+    """How far a tool call got; an open one whose process died has an unknown outcome."""
+
+    OPEN = "open"
+    WAITING = "waiting"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a session, before it has a number. Types are past tense; see docs/reference/events.md."""
+
+    type: str
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SessionEventData:
+    """A stored event. ``seq`` counts from 1 without a gap within its session."""
+
+    seq: int
+    type: str
+    payload: dict[str, Any]
+    created_at: datetime.datetime
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a session is where it is, for a person: what happened and what to do."""
+
+    code: str
+    message: str
+    next_step: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        return {"code": self.code, "message": self.message, "next_step": self.next_step}
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to run a session until somebody else takes or revokes it; every write carries the fence."""
+
+    session_id: uuid.UUID
+    fence: int
+    #: How many times the session has been taken up, this time included.
+    attempt: int

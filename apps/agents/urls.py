@@ -1,0 +1,24 @@
+"""Addresses below ``/api/agents/``."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from apps.agents import views
+
+urlpatterns = [
+    path("sessions/", views.SessionListView.as_view(), name="agent-sessions"),
+    path("sessions/run/", views.SessionRunView.as_view(), name="agent-session-run"),
+    path("sessions/<uuid:session_id>/", views.SessionDetailView.as_view(), name="agent-session"),
+    path("sessions/<uuid:session_id>/execute/", views.SessionExecuteView.as_view(), name="agent-session-execute"),
+    path("sessions/<uuid:session_id>/pause/", views.SessionPauseView.as_view(), name="agent-session-pause"),
+    path("sessions/<uuid:session_id>/resume/", views.SessionResumeView.as_view(), name="agent-session-resume"),
+    path("sessions/<uuid:session_id>/cancel/", views.SessionCancelView.as_view(), name="agent-session-cancel"),
+    path("sessions/<uuid:session_id>/answer/", views.SessionAnswerView.as_view(), name="agent-session-answer"),
+    path("sessions/<uuid:session_id>/merge/", views.SessionMergeView.as_view(), name="agent-session-merge"),
+    path("sessions/<uuid:session_id>/discard/", views.SessionDiscardView.as_view(), name="agent-session-discard"),
+    path("sessions/<uuid:session_id>/progress/", views.SessionProgressView.as_view(), name="agent-session-progress"),
+    path("sessions/<uuid:session_id>/events/", views.SessionEventsView.as_view(), name="agent-session-events"),
+    path("sessions/<uuid:session_id>/diff/", views.SessionDiffView.as_view(), name="agent-session-diff"),
+    path("sessions/<uuid:session_id>/bundle/", views.SessionBundleView.as_view(), name="agent-session-bundle"),
+]

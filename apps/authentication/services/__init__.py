@@ -1,0 +1,1 @@
+"""Writes of the app, by concept: accounts, tokens, API keys, tickets, invites."""

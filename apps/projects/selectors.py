@@ -1,0 +1,44 @@
+"""Reads of the app. Who may see or change what in a project is decided here, for every app above."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db.models import F, QuerySet
+
+from apps.authentication.models import User
+from apps.core.errors import NotFound, PermissionDenied
+from apps.projects.models import Membership, Project, Role
+
+_WRITERS = (Role.OWNER, Role.MEMBER)
+
+
+def project_list(*, user: User) -> QuerySet[Project]:
+    """The user's projects, newest first, each with the user's ``role`` in it."""
+    return Project.objects.filter(memberships__user=user).annotate(role=F("memberships__role"))
+
+
+def project_get_for_user(*, user: User, project_id: uuid.UUID, write: bool = False, manage: bool = False) -> Project:
+    """A project that the user may read; with ``write`` one they may change, with ``manage`` one they own.
+
+    Has the user's ``role``. Raises NotFound when the user is not in it, PermissionDenied when their role is too small.
+    """
+    project = project_list(user=user).filter(id=project_id).first()
+    if project is None:
+        raise NotFound("There is no such project.", next_step="GET /api/projects/ lists yours")
+    role = project_role(project)
+    if manage and role != Role.OWNER:
+        raise PermissionDenied("Only an owner of the project may do this.", next_step="ask an owner")
+    if write and role not in _WRITERS:
+        raise PermissionDenied("A viewer may only read.", next_step="ask an owner to make you a member")
+    return project
+
+
+def project_role(project: Project) -> Role:
+    """The role with which a project was read by one of the selectors above."""
+    return Role(project.role)  # type: ignore[attr-defined]  # annotated by project_list
+
+
+def membership_list(*, project: Project) -> QuerySet[Membership]:
+    """Who is in the project, in the order in which they came."""
+    return Membership.objects.filter(project=project).select_related("user")

@@ -1,0 +1,15 @@
+"""Addresses below ``/api/projects/``."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from apps.projects import views
+
+urlpatterns = [
+    path("", views.ProjectListView.as_view(), name="projects"),
+    path("<uuid:project_id>/", views.ProjectDetailView.as_view(), name="project"),
+    path("<uuid:project_id>/repository/", views.ProjectRepositoryView.as_view(), name="project-repository"),
+    path("<uuid:project_id>/members/", views.MemberListView.as_view(), name="project-members"),
+    path("<uuid:project_id>/members/<uuid:user_id>/", views.MemberDetailView.as_view(), name="project-member"),
+]

@@ -1,0 +1,152 @@
+"""Projects, their repository and their members over HTTP."""
+
+from __future__ import annotations
+
+import uuid
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.authentication.bearer import request_user
+from apps.core.pagination import PagedView
+from apps.projects import selectors, serializers, services
+from apps.projects.models import Role
+from apps.projects.uploads import upload_received
+
+
+class ProjectListView(PagedView):
+    @extend_schema(operation_id="projects_list", tags=["projects"], responses=serializers.ProjectSerializer(many=True))
+    def get(self, request: Request) -> Response:
+        """Your projects, newest first."""
+        return self.page(selectors.project_list(user=request_user(request)), serializers.ProjectSerializer)
+
+    @extend_schema(
+        operation_id="projects_create",
+        tags=["projects"],
+        request=serializers.ProjectCreateSerializer,
+        responses={201: serializers.ProjectSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """Make a project; its repository comes from a path on the server, or is uploaded afterwards."""
+        data = serializers.ProjectCreateSerializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        project = services.project_create(user=request_user(request), **data.validated_data)
+        return Response(serializers.ProjectSerializer(project).data, status=201)
+
+
+class ProjectDetailView(APIView):
+    @extend_schema(operation_id="projects_get", tags=["projects"], responses=serializers.ProjectSerializer)
+    def get(self, request: Request, project_id: uuid.UUID) -> Response:
+        """One project."""
+        project = selectors.project_get_for_user(user=request_user(request), project_id=project_id)
+        return Response(serializers.ProjectSerializer(project).data)
+
+    @extend_schema(
+        operation_id="projects_replace",
+        tags=["projects"],
+        request=serializers.ProjectWriteSerializer,
+        responses=serializers.ProjectSerializer,
+    )
+    def put(self, request: Request, project_id: uuid.UUID) -> Response:
+        """Set all that can be set; what is not sent becomes empty."""
+        return self._write(request, project_id, serializers.ProjectWriteSerializer)
+
+    @extend_schema(
+        operation_id="projects_update",
+        tags=["projects"],
+        request=serializers.ProjectPatchSerializer,
+        responses=serializers.ProjectSerializer,
+    )
+    def patch(self, request: Request, project_id: uuid.UUID) -> Response:
+        """Change what is sent and leave the rest."""
+        return self._write(request, project_id, serializers.ProjectPatchSerializer)
+
+    @extend_schema(operation_id="projects_delete", tags=["projects"], responses={204: None})
+    def delete(self, request: Request, project_id: uuid.UUID) -> Response:
+        """Delete the project, its sessions, plans and repository; for owners."""
+        project = selectors.project_get_for_user(user=request_user(request), project_id=project_id, manage=True)
+        services.project_delete(project=project)
+        return Response(status=204)
+
+    def _write(
+        self, request: Request, project_id: uuid.UUID, serializer: type[serializers.ProjectWriteSerializer]
+    ) -> Response:
+        project = selectors.project_get_for_user(user=request_user(request), project_id=project_id, write=True)
+        data = serializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        project = services.project_update(project=project, **data.validated_data)
+        return Response(serializers.ProjectSerializer(project).data)
+
+
+class ProjectRepositoryView(APIView):
+    @extend_schema(
+        operation_id="projects_repository_put",
+        tags=["projects"],
+        parameters=[serializers.BundleQuerySerializer],
+        request={"application/octet-stream": OpenApiTypes.BINARY},
+        responses=serializers.ProjectSerializer,
+    )
+    def put(self, request: Request, project_id: uuid.UUID) -> Response:
+        """Upload the repository as a git bundle (`git bundle create FILE --all`), or bring it up to date with one."""
+        project = selectors.project_get_for_user(user=request_user(request), project_id=project_id, write=True)
+        query = serializers.BundleQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        # Django's own request: DRF's stream is empty for a body that comes in chunks, without a Content-Length.
+        with upload_received(request._request) as path:
+            project = services.project_bundle_import(
+                project=project, bundle_path=path, branch=query.validated_data["branch"]
+            )
+        return Response(serializers.ProjectSerializer(project).data)
+
+
+class MemberListView(PagedView):
+    @extend_schema(
+        operation_id="projects_members_list", tags=["projects"], responses=serializers.MembershipSerializer(many=True)
+    )
+    def get(self, request: Request, project_id: uuid.UUID) -> Response:
+        """Who is in the project."""
+        project = selectors.project_get_for_user(user=request_user(request), project_id=project_id)
+        return self.page(selectors.membership_list(project=project), serializers.MembershipSerializer)
+
+    @extend_schema(
+        operation_id="projects_members_add",
+        tags=["projects"],
+        request=serializers.MemberAddSerializer,
+        responses={201: serializers.MembershipSerializer},
+    )
+    def post(self, request: Request, project_id: uuid.UUID) -> Response:
+        """Let a registered user into the project; for owners."""
+        project = selectors.project_get_for_user(user=request_user(request), project_id=project_id, manage=True)
+        data = serializers.MemberAddSerializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        membership = services.member_add(
+            project=project, email=data.validated_data["email"], role=Role(data.validated_data["role"])
+        )
+        return Response(serializers.MembershipSerializer(membership).data, status=201)
+
+
+class MemberDetailView(APIView):
+    @extend_schema(
+        operation_id="projects_members_update",
+        tags=["projects"],
+        request=serializers.MemberUpdateSerializer,
+        responses=serializers.MembershipSerializer,
+    )
+    def patch(self, request: Request, project_id: uuid.UUID, user_id: uuid.UUID) -> Response:
+        """Give a member another role; for owners."""
+        project = selectors.project_get_for_user(user=request_user(request), project_id=project_id, manage=True)
+        data = serializers.MemberUpdateSerializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        membership = services.member_update(project=project, user_id=user_id, role=Role(data.validated_data["role"]))
+        return Response(serializers.MembershipSerializer(membership).data)
+
+    @extend_schema(operation_id="projects_members_remove", tags=["projects"], responses={204: None})
+    def delete(self, request: Request, project_id: uuid.UUID, user_id: uuid.UUID) -> Response:
+        """Take somebody out of the project; for owners, and for oneself."""
+        user = request_user(request)
+        project = selectors.project_get_for_user(user=user, project_id=project_id, manage=user.id != user_id)
+        services.member_remove(project=project, user_id=user_id)
+        return Response(status=204)

@@ -1,0 +1,115 @@
+"""Who may spend how much, and what every call of a model took."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Now
+
+from apps.projects.models import Project
+
+# A call of a small model costs less than a millionth of a dollar, and thousands of them are added up.
+DIGITS, PLACES = 18, 9
+
+
+class Budget(models.Model):
+    """What one scope (a session, its children included) may spend, has spent, and holds for calls under way.
+
+    The columns move in ``ledger``, by statements that add to what is there and never write back what was read.
+    """
+
+    scope_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="budgets")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, related_name="budgets", null=True, blank=True
+    )
+    limit_cost_usd = models.DecimalField(max_digits=DIGITS, decimal_places=PLACES, null=True, blank=True)
+    limit_tokens = models.BigIntegerField(null=True, blank=True)
+    limit_steps = models.IntegerField(null=True, blank=True)
+    spent_cost_usd = models.DecimalField(max_digits=DIGITS, decimal_places=PLACES, default=0, db_default=0)
+    spent_input_tokens = models.BigIntegerField(default=0, db_default=0)
+    spent_output_tokens = models.BigIntegerField(default=0, db_default=0)
+    spent_cached_tokens = models.BigIntegerField(default=0, db_default=0)
+    spent_steps = models.IntegerField(default=0, db_default=0)
+    reserved_cost_usd = models.DecimalField(max_digits=DIGITS, decimal_places=PLACES, default=0, db_default=0)
+    reserved_tokens = models.BigIntegerField(default=0, db_default=0)
+    reserved_steps = models.IntegerField(default=0, db_default=0)
+    estimated = models.BooleanField(default=False, db_default=False)
+    unpriced = models.BooleanField(default=False, db_default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(
+                    spent_cost_usd__gte=0,
+                    spent_input_tokens__gte=0,
+                    spent_output_tokens__gte=0,
+                    spent_cached_tokens__gte=0,
+                    spent_steps__gte=0,
+                ),
+                name="budget_spent_not_negative",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(reserved_cost_usd__gte=0, reserved_tokens__gte=0, reserved_steps__gte=0),
+                name="budget_reserved_not_negative",
+            ),
+        ]
+
+
+class CallState(models.TextChoices):
+    RESERVED = "reserved"
+    SETTLED = "settled"
+    FAILED = "failed"
+    #: Its process died, so nobody knows what it took: what was reserved counts as spent.
+    LOST = "lost"
+
+
+class ModelCall(models.Model):
+    """One call of a model: what was held for it, and what it took."""
+
+    id = models.BigAutoField(primary_key=True)
+    # The unique constraint below is index enough.
+    budget = models.ForeignKey(
+        Budget, on_delete=models.CASCADE, related_name="calls", db_column="scope_id", db_index=False
+    )
+    key = models.CharField(max_length=200)
+    attempt = models.IntegerField()
+    role = models.CharField(max_length=40)
+    provider = models.CharField(max_length=40)
+    model = models.CharField(max_length=200)
+    state = models.CharField(max_length=10, choices=CallState.choices)
+    reserved_cost_usd = models.DecimalField(max_digits=DIGITS, decimal_places=PLACES)
+    reserved_input_tokens = models.BigIntegerField()
+    reserved_output_tokens = models.BigIntegerField()
+    input_tokens = models.BigIntegerField(default=0, db_default=0)
+    output_tokens = models.BigIntegerField(default=0, db_default=0)
+    cached_tokens = models.BigIntegerField(default=0, db_default=0)
+    cost_usd = models.DecimalField(max_digits=DIGITS, decimal_places=PLACES, default=0, db_default=0)
+    priced = models.BooleanField(default=True, db_default=True)
+    estimated = models.BooleanField(default=False, db_default=False)
+    error = models.TextField(blank=True, default="", db_default="")
+    started_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["budget", "key", "attempt"], name="model_call_unique_attempt"),
+            models.CheckConstraint(
+                condition=models.Q(state__in=["reserved", "settled", "failed", "lost"]), name="model_call_state_known"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(
+                    reserved_cost_usd__gte=0,
+                    reserved_input_tokens__gte=0,
+                    reserved_output_tokens__gte=0,
+                    input_tokens__gte=0,
+                    output_tokens__gte=0,
+                    cached_tokens__gte=0,
+                    cost_usd__gte=0,
+                ),
+                name="model_call_not_negative",
+            ),
+        ]

@@ -1,0 +1,82 @@
+"""A streamed reply, put together strictly.
+
+LangChain completes broken JSON of a tool call as well as it can, which would turn a reply that was cut off within a
+file's text into a call that writes half a file. Here such a call is invalid, and the caller tells the model so.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, InvalidToolCall, ToolCall
+from langchain_core.messages.ai import add_ai_message_chunks
+from langchain_core.messages.tool import tool_call_chunk
+
+#: Of what the vendor says about a reply, what is worth keeping in every checkpoint.
+_KEPT = ("model_name", "finish_reason")
+
+
+def message_of(chunks: Sequence[AIMessageChunk], *, seen: Sequence[BaseMessage]) -> AIMessage:
+    """The reply that the chunks make up.
+
+    Every call has a name, arguments that are an object, and an id that no message of ``seen`` has used: some servers
+    send none, or count from zero in each reply. The others are in ``invalid_tool_calls``, whose ``error`` says why.
+    """
+    whole = chunks[0] if len(chunks) == 1 else add_ai_message_chunks(*chunks)
+    calls: list[ToolCall] = []
+    invalid: list[InvalidToolCall] = []
+    if whole.tool_call_chunks:
+        used = {call["id"] for message in seen if isinstance(message, AIMessage) for call in message.tool_calls}
+        for chunk in whole.tool_call_chunks:
+            call_id, name, text = chunk["id"], chunk["name"] or "", chunk["args"] or ""
+            if not call_id or call_id in used:
+                call_id = f"call_{uuid.uuid4().hex[:24]}"
+            used.add(call_id)
+            arguments, error = _arguments(text)
+            if arguments is None or not name:
+                invalid.append(
+                    InvalidToolCall(
+                        type="invalid_tool_call",
+                        id=call_id,
+                        name=name,
+                        args=text,
+                        error=error or "the call has no name",
+                    )
+                )
+            else:
+                calls.append(ToolCall(type="tool_call", id=call_id, name=name, args=arguments))
+    return AIMessage(
+        content=whole.content,
+        tool_calls=calls,
+        invalid_tool_calls=invalid,
+        response_metadata={name: whole.response_metadata[name] for name in _KEPT if name in whole.response_metadata},
+    )
+
+
+def as_chunk(message: AIMessage) -> AIMessageChunk:
+    """A reply that came in one piece, as the only chunk of a stream."""
+    texts = [(call["id"], call["name"], json.dumps(call["args"])) for call in message.tool_calls]
+    texts += [(call["id"], call["name"] or "", call["args"] or "") for call in message.invalid_tool_calls]
+    return AIMessageChunk(
+        content=message.content,
+        tool_call_chunks=[
+            tool_call_chunk(id=call_id, name=name, args=text, index=index)
+            for index, (call_id, name, text) in enumerate(texts)
+        ],
+        usage_metadata=message.usage_metadata,
+        response_metadata=message.response_metadata,
+    )
+
+
+def _arguments(text: str) -> tuple[dict[str, object] | None, str]:
+    if not text.strip():
+        return {}, ""
+    try:
+        value = json.loads(text, strict=False)
+    except (ValueError, RecursionError) as error:
+        return None, f"the arguments are not valid JSON: {error}"
+    if not isinstance(value, dict):
+        return None, "the arguments are not a JSON object"
+    return value, ""

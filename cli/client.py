@@ -1,0 +1,263 @@
+"""The public REST API, typed. Knows nothing of terminals; see ``cli.watch`` for the live half."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import TypeAdapter, ValidationError
+
+from cli.errors import ApiError, CliError
+from cli.resources import Diff, EventPage, Progress, Project, Session
+
+T = TypeVar("T")
+
+#: Seconds; an upload or a download may be silent for longer than an answer.
+REQUEST_TIMEOUT = httpx.Timeout(30, connect=10)
+TRANSFER_TIMEOUT = httpx.Timeout(600, connect=10)
+_CHUNK = 1024 * 1024
+
+
+def url_is_loopback(url: str) -> bool:
+    """Whether the server is this machine, so that no proxy stands in between."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Api:
+    """A client of one Archon server.
+
+    Every method raises :class:`ApiError`: with the server's own words where it answered, with ``status`` 0 where it did
+    not. The token goes to ``base_url`` alone; redirects are not followed.
+    """
+
+    def __init__(self, *, base_url: str, token: str) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise CliError(
+                f"{base_url!r} is no server address",
+                next_step="name it like https://archon.example.com or http://127.0.0.1:8000",
+                code="invalid_server",
+            )
+        if not token.isascii() or any(character.isspace() for character in token):
+            raise CliError(
+                "the token holds characters that no token has", next_step="check ARCHON_TOKEN", code="invalid_token"
+            )
+        self.base_url = base_url.rstrip("/")
+        self.token = token
+        self._http = httpx.Client(
+            base_url=self.base_url,
+            headers={"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "archon-cli"},
+            timeout=REQUEST_TIMEOUT,
+            trust_env=not url_is_loopback(self.base_url),
+        )
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    # --- projects -----------------------------------------------------------------------------------------------------
+    def project_get(self, project_id: str) -> Project:
+        return self._json(Project, "GET", f"/api/projects/{project_id}/")
+
+    def project_create(self, *, name: str, description: str = "") -> Project:
+        return self._json(Project, "POST", "/api/projects/", body={"name": name, "description": description})
+
+    def repository_upload(self, *, project_id: str, bundle: Path, branch: str) -> None:
+        """Stream a git bundle to the project; ``branch`` is the one that sessions start from."""
+
+        def content() -> Iterator[bytes]:
+            with bundle.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    yield chunk
+
+        self._request(
+            "PUT",
+            f"/api/projects/{project_id}/repository/",
+            params={"branch": branch},
+            content=content(),
+            # The length is said beforehand, so that a server can refuse before the bytes have come.
+            headers={"Content-Type": "application/octet-stream", "Content-Length": str(bundle.stat().st_size)},
+            timeout=TRANSFER_TIMEOUT,
+        )
+
+    # --- sessions -----------------------------------------------------------------------------------------------------
+    def session_run(self, *, project_id: str, goal: str, options: Mapping[str, Any]) -> Session:
+        return self._json(
+            Session, "POST", "/api/agents/sessions/run/", body={"project": project_id, "goal": goal, **options}
+        )
+
+    def session_list(self, *, limit: int = 20) -> list[Session]:
+        """The newest sessions first."""
+        answer = self._request("GET", "/api/agents/sessions/", params={"limit": limit, "page_size": limit})
+        body = _decoded(answer)
+        rows = body.get("results") if isinstance(body, dict) else body
+        return _validated(list[Session], rows)[:limit]
+
+    def session_get(self, session_id: str) -> Session:
+        return self._json(Session, "GET", f"/api/agents/sessions/{session_id}/")
+
+    def session_progress(self, session_id: str) -> Progress:
+        return self._json(Progress, "GET", f"/api/agents/sessions/{session_id}/progress/")
+
+    def session_command(self, session_id: str, command: str, **arguments: Any) -> Session:
+        """`pause`, `resume`, `cancel`, `merge` or `discard` the session; how it stands then."""
+        return self._json(Session, "POST", f"/api/agents/sessions/{session_id}/{command}/", body=arguments)
+
+    def session_answer(self, session_id: str, *, question_id: str, answer: str) -> None:
+        self._request(
+            "POST", f"/api/agents/sessions/{session_id}/answer/", json={"question": question_id, "answer": answer}
+        )
+
+    def session_diff(self, session_id: str) -> Diff:
+        return self._json(Diff, "GET", f"/api/agents/sessions/{session_id}/diff/", timeout=TRANSFER_TIMEOUT)
+
+    def event_page(self, session_id: str, *, after: int, limit: int = 500) -> EventPage:
+        return self._json(
+            EventPage, "GET", f"/api/agents/sessions/{session_id}/events/", params={"after": after, "limit": limit}
+        )
+
+    def bundle_download(self, session_id: str, *, target: Path) -> None:
+        """Write the git bundle of the session's branch to ``target``."""
+        try:
+            with self._http.stream(
+                "GET", f"/api/agents/sessions/{session_id}/bundle/", timeout=TRANSFER_TIMEOUT
+            ) as answer:
+                if answer.status_code != 200:
+                    answer.read()
+                    raise problem_error(answer)
+                with target.open("wb") as file:
+                    for chunk in answer.iter_bytes(_CHUNK):
+                        file.write(chunk)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    # --- how ----------------------------------------------------------------------------------------------------------
+    def _json(
+        self,
+        kind: type[T],
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        timeout: httpx.Timeout = REQUEST_TIMEOUT,
+    ) -> T:
+        answer = self._request(method, path, json=body, params=params, timeout=timeout)
+        return _validated(kind, _decoded(answer))
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        content: Iterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: httpx.Timeout = REQUEST_TIMEOUT,
+    ) -> httpx.Response:
+        try:
+            answer = self._http.request(
+                method, path, json=json, params=params, content=content, headers=headers, timeout=timeout
+            )
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        if not answer.is_success:
+            raise problem_error(answer)
+        return answer
+
+    def _unreachable(self, error: httpx.HTTPError) -> ApiError:
+        said = str(error) or type(error).__name__
+        return ApiError(
+            f"{self.base_url} does not answer: {said}",
+            next_step="see whether the server runs (`archon doctor`), and whether --server or ARCHON_SERVER is right",
+            code="unreachable",
+        )
+
+
+def _decoded(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise _nonsense(answer) from error
+
+
+def _validated(kind: type[T], data: Any) -> T:
+    try:
+        return TypeAdapter(kind).validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the answer"
+        raise ApiError(
+            f"the server's answer is not what this client expects ({where}: {first['msg']})",
+            next_step="see whether the client and the server are of the same version",
+            code="unexpected_answer",
+            status=200,
+        ) from error
+
+
+def _nonsense(answer: httpx.Response) -> ApiError:
+    return ApiError(
+        f"{answer.url.copy_with(query=None)} answered {answer.status_code} with something that isn't Archon's",
+        next_step="see whether --server or ARCHON_SERVER names an Archon server",
+        code="not_archon",
+        status=answer.status_code,
+    )
+
+
+def problem_error(answer: httpx.Response) -> ApiError:
+    """The error that a problem document (RFC 9457) tells."""
+    try:
+        body = answer.json()
+    except ValueError:
+        return _nonsense(answer)
+    if not isinstance(body, dict) or not (body.get("detail") or body.get("title")):
+        return _nonsense(answer)
+    message = str(body.get("detail") or body.get("title"))
+    errors = body.get("errors")
+    if errors:
+        message += " (" + "; ".join(_errors_flat(errors)) + ")"
+    next_step = str(body.get("next_step") or "")
+    if answer.status_code == 401 and not next_step:
+        next_step = "set ARCHON_TOKEN to an API key or an access token of this server"
+    return ApiError(message, next_step=next_step, code=str(body.get("code") or "error"), status=answer.status_code)
+
+
+def _errors_flat(errors: Any, name: str = "") -> list[str]:
+    """Validation errors, however deep, as `field: what is wrong`."""
+    if isinstance(errors, dict):
+        if isinstance(errors.get("message"), str):
+            where = str(errors.get("field") or errors.get("loc") or name)
+            return [f"{where}: {errors['message']}" if where else errors["message"]]
+        return [line for key, value in errors.items() for line in _errors_flat(value, f"{name}.{key}" if name else key)]
+    if isinstance(errors, list):
+        return [line for value in errors for line in _errors_flat(value, name)]
+    return [f"{name}: {errors}" if name else str(errors)]
+
+
+def token_from_environment() -> str:
+    """The token for a server that was named; where there is none, what to do."""
+    token = os.environ.get("ARCHON_TOKEN", "").strip()
+    if not token:
+        raise CliError(
+            "a server is named, but no token for it",
+            next_step="make an API key there (POST /api/auth/keys/) and set ARCHON_TOKEN to it",
+            code="no_token",
+        )
+    return token

@@ -1,0 +1,29 @@
+"""How the command line calls itself, for what it tells people to type; and the console it speaks through."""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def command_line(*arguments: str) -> str:
+    """The command with these arguments, ready to be pasted where the user is now."""
+    launcher = CHECKOUT / "archon"
+    name = "./archon" if Path(os.getcwd()) == CHECKOUT or not launcher.exists() else shlex.quote(str(launcher))
+    return " ".join([name, *(argument if argument.isupper() else shlex.quote(argument) for argument in arguments)])
+
+
+def console_make(*, json_output: bool = False) -> Console:
+    """For people: standard output, or standard error when the former carries a document."""
+    stream = sys.stderr if json_output else sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        # A terminal that lacks a character shows a substitute rather than a traceback.
+        stream.reconfigure(errors="replace")
+    return Console(file=stream, highlight=False)

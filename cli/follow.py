@@ -1,0 +1,210 @@
+"""Following a session at the terminal: the view, questions, and Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Literal
+
+from rich.console import Console
+from rich.text import Text
+
+from cli.client import Api
+from cli.command import command_line
+from cli.errors import ApiError
+from cli.live import SessionView, view_open
+from cli.resources import Event, Question, Session
+from cli.state import SessionState
+from cli.text import text_clean
+from cli.watch import Delta, Disconnected, Ended, SessionWatch, Tick
+
+JUDGEMENT = "Use your judgement; nobody is here to ask."
+
+#: How following came to its end: the session's end, the user's wish, or a session that waits for somebody.
+Ending = Literal["ended", "detached", "waiting", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How to behave towards whoever is there."""
+
+    #: Somebody sits at a terminal and can be asked.
+    interactive: bool
+    #: Questions are answered with "use your judgement", confirmations are skipped.
+    yes: bool = False
+    #: A program reads the result: rather an end than a wait for a person.
+    json_output: bool = False
+    #: This command started the session, so that Ctrl-C may mean its end.
+    owner: bool = True
+
+
+@dataclass(frozen=True)
+class Followed:
+    state: SessionState
+    ending: Ending
+
+
+def manners_of(*, yes: bool, json_output: bool, owner: bool) -> Manners:
+    interactive = not json_output and sys.stdin.isatty() and sys.stdout.isatty()
+    return Manners(interactive=interactive, yes=yes, json_output=json_output, owner=owner)
+
+
+def session_follow(api: Api, session: Session, *, console: Console, manners: Manners) -> Followed:
+    """Show the session until it ends, is left, or waits for an answer that nobody here gives."""
+    state = SessionState.from_session(session)
+    elapsed = api.session_progress(session.id).elapsed_s
+    with view_open(state, console=console, elapsed_s=elapsed) as view, _interrupts() as interrupt:
+        follower = _Follower(api, state, view, console, manners)
+        for item in SessionWatch(api=api, session_id=session.id):
+            match item:
+                case Event():
+                    state.event_apply(item)
+                    view.event_show(item)
+                case Delta():
+                    state.delta_apply(item.text)
+                case Disconnected():
+                    view.note(f"{item.reason}; trying again")
+                case Ended():
+                    view.refresh()
+                    return Followed(state, "ended")
+                case Tick(caught_up=True):
+                    # Only now: in a replay, a question may have been answered long ago.
+                    if ending := follower.wait_settle():
+                        return Followed(state, ending)
+            view.refresh()
+            if interrupt.taken() and (ending := follower.interrupted()):
+                return Followed(state, ending)
+    raise AssertionError("a watch ends with Ended")
+
+
+class _Follower:
+    """What to do when the session, or the person, wants something."""
+
+    def __init__(self, api: Api, state: SessionState, view: SessionView, console: Console, manners: Manners) -> None:
+        self._api = api
+        self._state = state
+        self._view = view
+        self._console = console
+        self._manners = manners
+        self._told = ""
+
+    def wait_settle(self) -> Ending | None:
+        """Deal with a session that waits for somebody; an ending when it is not going to be this command."""
+        state = self._state
+        if state.question is not None:
+            return self._question(state.question)
+        if state.status in ("paused", "waiting_approval"):
+            self._tell(f"the session is {state.doing}. To go on: {command_line('resume', state.session_id)}")
+            return None if self._manners.interactive else "waiting"
+        return None
+
+    def interrupted(self) -> Ending | None:
+        """Ctrl-C: leave the session alone, end it, or go on watching."""
+        if not self._manners.owner:
+            return "detached"
+        if not self._manners.interactive:
+            self._cancel()
+            return "interrupted"
+        with self._view.suspended():
+            choice = _prompt(self._console, "(d)etach and let it work on, (c)ancel it, or Enter to go on watching: ")
+        if choice is None or choice.lower().startswith("d"):
+            return "detached"
+        if choice.lower().startswith("c"):
+            self._cancel()
+        return None
+
+    def _question(self, question: Question) -> Ending | None:
+        if self._manners.yes:
+            self._answer(question, JUDGEMENT)
+            self._view.note(f"asked: {question.text} (answered: use your judgement)")
+        elif self._manners.interactive:
+            with self._view.suspended():
+                answer = _question_ask(self._console, question)
+            if answer is None:
+                return "detached"
+            self._answer(question, answer)
+        elif self._manners.json_output:
+            return "waiting"
+        else:
+            self._tell(f"asked: {question.text}")
+            self._tell(f"to answer: {command_line('answer', self._state.session_id, 'TEXT')}")
+        return None
+
+    def _answer(self, question: Question, answer: str) -> None:
+        try:
+            self._api.session_answer(self._state.session_id, question_id=question.id, answer=answer)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            self._view.note("somebody else has answered meanwhile")
+        # The event follows; until then the question counts as dealt with.
+        self._state.question = None
+
+    def _cancel(self) -> None:
+        try:
+            self._api.session_command(self._state.session_id, "cancel")
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            self._view.note("it had ended already")
+
+    def _tell(self, text: str) -> None:
+        """Say it once."""
+        if text not in self._told:
+            self._told += text
+            self._view.note(text)
+
+
+def _question_ask(console: Console, question: Question) -> str | None:
+    """The person's answer; a number picks a choice. None when they rather leave."""
+    console.print(Text(f"\n{text_clean(question.text)}", style="bold yellow"))
+    choices = question.choices or []
+    for number, choice in enumerate(choices, start=1):
+        console.print(Text(f"  {number}  {text_clean(choice)}"))
+    hint = "number, or an answer in your own words" if choices else "answer"
+    while (answer := _prompt(console, f"{hint} (Ctrl-C leaves the session waiting): ")) is not None:
+        if choices and answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(choices):
+            return choices[int(answer) - 1]
+        if answer:
+            return answer
+    return None
+
+
+def _prompt(console: Console, text: str) -> str | None:
+    """A line from the person; None for Ctrl-C or the end of the input."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return console.input(Text(text)).strip()
+    except (EOFError, KeyboardInterrupt):
+        console.print()
+        return None
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+class _Interrupt:
+    """Ctrl-C as a flag: an exception could fall between an event's arrival and its being shown."""
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        self._set = True
+
+    def taken(self) -> bool:
+        was, self._set = self._set, False
+        return was
+
+
+@contextmanager
+def _interrupts() -> Iterator[_Interrupt]:
+    interrupt = _Interrupt()
+    previous = signal.signal(signal.SIGINT, interrupt.handle)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, previous)

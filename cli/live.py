@@ -1,0 +1,297 @@
+"""The live view: a panel that is updated in place, or a line an event where nothing can be updated in place."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from cli.resources import Event
+from cli.state import CheckState, SessionState, TaskState, argument_short
+from cli.text import duration_format, money_format, text_line
+
+_TASKS_SHOWN = 8
+_TEXT_LINES = 3
+_MARKS = {"pending": ("○", "dim"), "running": ("▸", "bold cyan"), "done": ("✓", "green"), "failed": ("✗", "red")}
+_ASCII_MARKS = {"pending": "-", "running": ">", "done": "+", "failed": "x"}
+_STATUS_STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow", "paused": "yellow"}
+
+
+class SessionView(Protocol):
+    """Shows a session while it goes on."""
+
+    def event_show(self, event: Event) -> None:
+        """An event has just been applied to the state."""
+
+    def refresh(self) -> None:
+        """Time has passed, or a delta has come."""
+
+    def note(self, text: str) -> None:
+        """Say something that stays on the screen."""
+
+    def suspended(self) -> AbstractContextManager[None]:
+        """The terminal is needed for a question meanwhile."""
+
+
+@contextmanager
+def view_open(state: SessionState, *, console: Console, elapsed_s: float = 0.0) -> Iterator[SessionView]:
+    """The view that suits the console."""
+    if view_is_live(console):
+        view = PanelView(state, console=console, elapsed_s=elapsed_s)
+        with view.shown():
+            yield view
+    else:
+        yield LineView(state, console=console)
+
+
+def view_is_live(console: Console) -> bool:
+    """Whether something can be updated in place here, and is wanted to be."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("CI") or os.environ.get("TERM") == "dumb"
+    return console.is_terminal and not plain
+
+
+class PanelView:
+    """One compact panel, updated in place."""
+
+    def __init__(self, state: SessionState, *, console: Console, elapsed_s: float = 0.0) -> None:
+        self._state = state
+        self._console = console
+        self._clock = _Clock(elapsed_s)
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8, transient=False)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        with self._live:
+            yield
+
+    def event_show(self, event: Event) -> None:
+        """The panel is drawn from the state; nothing is kept of single events."""
+
+    def refresh(self) -> None:
+        """The panel redraws itself by the clock."""
+
+    def note(self, text: str) -> None:
+        self._live.console.print(Text(text, style="dim"))
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=8, transient=False)
+            self._live.start()
+
+    def _render(self) -> RenderableType:
+        return StatePanel(self._state, elapsed_s=self._clock.elapsed())
+
+
+class StatePanel:
+    """A session's state as a panel that fits the width it is given."""
+
+    def __init__(self, state: SessionState, *, elapsed_s: float) -> None:
+        self._state = state
+        self._elapsed_s = elapsed_s
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        state = self._state
+        width = options.max_width - 4
+        plain = options.ascii_only
+        parts: list[RenderableType] = [
+            Text(text_line(state.goal, width=width * 2), style="bold"),
+            self._figures(),
+        ]
+        if state.tasks or state.plan_summary:
+            parts += [Text(""), *self._plan(width, plain)]
+        activity = self._activity(width, plain)
+        if activity:
+            parts += [Text(""), *activity]
+        if state.checks:
+            parts += [Text(""), checks_table(list(state.checks.values()), plain=plain)]
+        yield Panel(
+            Group(*parts),
+            title=Text(f" archon {state.session_id[:8]} "),
+            title_align="left",
+            subtitle=Text(f" {state.doing} "),
+            subtitle_align="right",
+            border_style=_STATUS_STYLES.get(state.status, "cyan"),
+            box=box.ASCII if plain else box.ROUNDED,
+            width=min(options.max_width, 110),
+        )
+
+    def _figures(self) -> Text:
+        state = self._state
+        steps = f"step {state.steps}" + (f" of {state.limit_steps}" if state.limit_steps else "")
+        cost = money_format(state.cost_usd)
+        if state.limit_cost_usd is not None:
+            cost += f" of {money_format(state.limit_cost_usd)}"
+        figures = [duration_format(self._elapsed_s), steps, f"{state.tokens:,} tokens", cost]
+        return Text(" | ".join([*figures, text_line(state.model, width=40)] if state.model else figures), style="dim")
+
+    def _plan(self, width: int, plain: bool) -> list[Text]:
+        state = self._state
+        current = next((at for at, task in enumerate(state.tasks) if task.status == "running"), 0)
+        first = max(min(current - 2, len(state.tasks) - _TASKS_SHOWN), 0)
+        lines = [Text(text_line(state.plan_summary, width=width), style="italic")] if state.plan_summary else []
+        if first:
+            lines.append(Text(f"  … {first} before", style="dim"))
+        lines += [_task_line(task, width, plain) for task in state.tasks[first : first + _TASKS_SHOWN]]
+        left = len(state.tasks) - first - _TASKS_SHOWN
+        if left > 0:
+            lines.append(Text(f"  … {left} more", style="dim"))
+        return lines
+
+    def _activity(self, width: int, plain: bool) -> list[Text]:
+        state = self._state
+        lines: list[Text] = []
+        if state.text.strip() and state.status == "running":
+            shown = [line for line in state.text.expandtabs(4).splitlines() if line.strip()][-_TEXT_LINES:]
+            lines += [Text(text_line(line, width=width), style="dim italic") for line in shown]
+        if state.tool is not None:
+            mark = ">" if plain else "▸"
+            lines.append(
+                Text.assemble(
+                    (f"{mark} {state.tool.name} ", "cyan"),
+                    text_line(state.tool.argument, width=max(width - len(state.tool.name) - 3, 8)),
+                )
+            )
+        if state.question is not None:
+            lines.append(Text(text_line(f"? {state.question.text}", width=width * 2), style="yellow"))
+        return lines
+
+
+def _task_line(task: TaskState, width: int, plain: bool) -> Text:
+    mark, style = _MARKS[task.status]
+    again = f" (attempt {task.attempt})" if task.attempt > 1 else ""
+    title = text_line(task.title, width=max(width - len(again) - 4, 8))
+    return Text(f"  {_ASCII_MARKS[task.status] if plain else mark} {title}{again}", style=style)
+
+
+def checks_table(checks: list[CheckState], *, plain: bool) -> Table:
+    """What each check said before and after, with the number of tests where it is known."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False)
+    table.add_column("check", overflow="fold")
+    table.add_column("before", no_wrap=True)
+    table.add_column("after", no_wrap=True)
+    for check in checks:
+        table.add_row(
+            Text(text_line(check.name, width=200)),
+            _check_cell(check.before, check.tests_before, plain),
+            _check_cell(check.after, check.tests_after, plain),
+        )
+    return table
+
+
+def _check_cell(result: str | None, tests: int | None, plain: bool) -> Text:
+    if result is None:
+        return Text("-" if plain else "–", style="dim")
+    count = f" ({tests} test{'' if tests == 1 else 's'})" if tests is not None else ""
+    mark = ("" if plain else "✓ ") if result == "passed" else ("" if plain else "✗ ")
+    return Text(f"{mark}{result}{count}", style="green" if result == "passed" else "red")
+
+
+class LineView:
+    """A line for each event that tells a person something."""
+
+    def __init__(self, state: SessionState, *, console: Console) -> None:
+        self._state = state
+        self._console = console
+        self._first: float | None = None
+
+    def event_show(self, event: Event) -> None:
+        moment = event.created_at.timestamp()
+        self._first = moment if self._first is None else self._first
+        line = event_line(event)
+        if line:
+            self._print(f"{duration_format(moment - self._first):>7}  {line}")
+
+    def refresh(self) -> None:
+        """Lines are only written when there is something to say."""
+
+    def note(self, text: str) -> None:
+        self._print(f"{'':>7}  {text}")
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        yield
+
+    def _print(self, line: str) -> None:
+        # One event, one line, however narrow: these are read by other programs, too.
+        self._console.print(Text(line), soft_wrap=True)
+
+
+def event_line(event: Event) -> str:
+    """The event in one line; empty when it tells a person nothing."""
+    payload = event.payload
+
+    def said(name: str, width: int = 160) -> str:
+        return text_line(str(payload.get(name) or ""), width=width)
+
+    match event.type:
+        case "SessionQueued":
+            return "queued"
+        case "SessionStarted":
+            attempt = payload.get("attempt") or 1
+            return "started" if attempt == 1 else f"taken up again (attempt {attempt})"
+        case "PhaseChanged":
+            return f"phase: {said('phase')}"
+        case "EnvironmentPrepared":
+            cached = ", from the cache" if payload.get("cached") else ""
+            return f"environment ready ({said('ecosystem') or 'nothing to install'}{cached})"
+        case "ChecksFinished":
+            state = SessionState(session_id="", goal="")
+            state.event_apply(event)
+            stage = "before" if payload.get("stage") == "before" else "after"
+            results = (f"{text_line(c.name, width=60)} {getattr(c, stage) or 'not run'}" for c in state.checks.values())
+            return f"checks {stage}: {'; '.join(results) or 'none found'}"
+        case "PlanCreated":
+            state = SessionState(session_id="", goal="")
+            state.event_apply(event)
+            return f"plan: {said('summary')} ({len(state.tasks)} task{'' if len(state.tasks) == 1 else 's'})"
+        case "TaskStarted":
+            return f"task: {said('title')}"
+        case "ModelReplied":
+            return f"model: {said('text')}" if said("text") else ""
+        case "ToolStarted":
+            return f"tool: {said('name')} {argument_short(payload.get('arguments'))}".rstrip()
+        case "ToolFinished":
+            return "" if payload.get("ok", True) else f"tool failed: {said('name')}: {said('summary')}"
+        case "QuestionAsked":
+            return f"question: {said('text', 400)}"
+        case "QuestionAnswered":
+            return "question answered"
+        case "TaskVerified":
+            return f"task {'verified' if payload.get('passed') else 'not verified: its checks fail'}"
+        case "TaskCommitted":
+            return f"committed {said('commit')[:12]}"
+        case "TaskFailed":
+            return f"task failed: {said('reason')}"
+        case "SessionPaused" | "SessionResumed" | "SessionCancelled":
+            return event.type.removeprefix("Session").lower()
+        case "SessionReported":
+            return f"report: {said('summary', 400)}"
+        case "SessionCompleted":
+            return f"completed: {said('outcome')}"
+        case "SessionFailed":
+            return f"failed: {said('message', 400)}"
+    return ""
+
+
+class _Clock:
+    """Counts on from what the server said, by this machine's own clock: the two need not agree."""
+
+    def __init__(self, elapsed_s: float) -> None:
+        self._base = elapsed_s
+        self._start = time.monotonic()
+
+    def elapsed(self) -> float:
+        return self._base + time.monotonic() - self._start

@@ -1,0 +1,140 @@
+"""What the API answers, as far as the command line reads it; members it doesn't know are left alone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+TERMINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
+
+
+class Resource(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Reason(Resource):
+    code: str = ""
+    message: str = ""
+    next_step: str = ""
+
+
+class Usage(Resource):
+    """Tokens, dollars and steps that a session has used."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+    steps: int = 0
+    estimated: bool = False
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+class Limits(Resource):
+    cost_usd: float | None = None
+    tokens: int | None = None
+    steps: int | None = None
+    seconds: int | None = None
+
+
+class Check(Resource):
+    """One check: `passed` or `failed` (None: not run) before and after the work."""
+
+    name: str
+    command: str = ""
+    before: str | None = None
+    after: str | None = None
+    tests_before: int | None = None
+    tests_after: int | None = None
+    exit_code: int | None = None
+    output: str = ""
+
+
+class Question(Resource):
+    id: str
+    text: str
+    choices: list[str] | None = None
+
+
+class Session(Resource):
+    id: str
+    project: str
+    goal: str
+    agent_type: str = ""
+    status: str
+    outcome: str | None = None
+    reason: Reason | None = None
+    branch: str = ""
+    base_commit: str | None = None
+    head_commit: str | None = None
+    model: str = ""
+    base_url: str | None = None
+    limits: Limits = Limits()
+    usage: Usage = Usage()
+    checks: list[Check] = []
+    question: Question | None = None
+    #: What was done, as Markdown; empty until the end.
+    report: str = ""
+    merged_commit: str = ""
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class Progress(Resource):
+    """Where a session is; the plan and the tool at hand are told by events, which the live view reads."""
+
+    id: str
+    status: str
+    outcome: str | None = None
+    usage: Usage = Usage()
+    limits: Limits = Limits()
+    elapsed_s: float = 0.0
+    last_seq: int = 0
+    checks: list[Check] = []
+    question: Question | None = None
+
+
+class Event(Resource):
+    """Something that happened in a session; ``seq`` counts from 1 without a gap."""
+
+    seq: int
+    type: str
+    payload: dict[str, Any] = {}
+    created_at: datetime
+
+
+class EventPage(Resource):
+    events: list[Event]
+    next_after: int
+    last_seq: int
+    session_status: str
+
+
+class DiffFile(Resource):
+    path: str
+    status: str = ""
+    #: None for binary files.
+    additions: int | None = None
+    deletions: int | None = None
+
+
+class Diff(Resource):
+    base: str | None = None
+    head: str | None = None
+    diff: str = ""
+    files: list[DiffFile] = []
+    truncated: bool = False
+
+
+class Project(Resource):
+    id: str
+    name: str
+    description: str = ""
+    repository_state: str = ""
+    default_branch: str = ""
+    head_commit: str | None = None

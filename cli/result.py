@@ -1,0 +1,174 @@
+"""What came of a session: as one JSON document, or as text for a person."""
+
+from __future__ import annotations
+
+import io
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.rule import Rule
+from rich.syntax import Syntax
+from rich.text import Text
+
+from cli.client import Api
+from cli.command import command_line
+from cli.errors import EXIT_CANCELLED, EXIT_FAILED, EXIT_UNVERIFIED, EXIT_VERIFIED, EXIT_WAITING, ApiError
+from cli.live import StatePanel, checks_table
+from cli.resources import Check, Diff, Progress, Session
+from cli.state import CheckState, SessionState
+from cli.text import duration_format, money_format, text_clean
+
+DIFF_LINES = 200
+
+
+@dataclass(frozen=True)
+class SessionResult:
+    """A session as the server tells it now, with its diff (empty while there is none)."""
+
+    session: Session
+    progress: Progress
+    diff: Diff
+
+    @property
+    def exit_code(self) -> int:
+        session = self.session
+        match session.status:
+            case "completed":
+                return {"verified": EXIT_VERIFIED, "unverified": EXIT_UNVERIFIED}.get(
+                    session.outcome or "", EXIT_FAILED
+                )
+            case "failed":
+                return EXIT_FAILED
+            case "cancelled":
+                return EXIT_CANCELLED
+            case "waiting_input" | "waiting_approval" | "paused":
+                return EXIT_WAITING
+        return EXIT_VERIFIED
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of ``--json``."""
+        session = self.session
+        return {
+            "status": session.status,
+            "outcome": session.outcome,
+            "session_id": session.id,
+            "branch": session.branch,
+            "checks": [{"name": check.name, "before": check.before, "after": check.after} for check in session.checks],
+            "files_changed": [file.path for file in self.diff.files],
+            "diff": self.diff.diff,
+            "events": self.progress.last_seq,
+            "tokens": session.usage.tokens,
+            "cost_usd": session.usage.cost_usd,
+            "seconds": self.progress.elapsed_s,
+            "reason": session.reason.model_dump() if session.reason else None,
+            "question": session.question.model_dump() if session.question else None,
+        }
+
+
+def result_get(api: Api, session_id: str) -> SessionResult:
+    session = api.session_get(session_id)
+    try:
+        diff = api.session_diff(session_id)
+    except ApiError as error:
+        # A session that failed early, or was discarded, has no branch to compare.
+        if error.status not in (404, 409):
+            raise
+        diff = Diff()
+    return SessionResult(session=session, progress=api.session_progress(session_id), diff=diff)
+
+
+def result_print(result: SessionResult, *, console: Console, repository: Path | None = None) -> None:
+    """Report, diff, checks, figures, and what can be done next."""
+    session = result.session
+    if session.report.strip():
+        console.print(Rule("report", style="dim"))
+        console.print(Markdown(text_clean(session.report), hyperlinks=False))
+    if result.diff.diff:
+        console.print(Rule("diff", style="dim"))
+        diff_print(result.diff, console=console, limit=DIFF_LINES, session_id=session.id)
+    console.print(Rule("result", style="dim"))
+    if session.checks:
+        console.print(checks_table([_check_state(check) for check in session.checks], plain=console.options.ascii_only))
+        console.print()
+    console.print(_verdict(session))
+    if session.reason is not None:
+        console.print(Text(text_clean(session.reason.message)), soft_wrap=True)
+        if session.reason.next_step:
+            console.print(Text.assemble(("Next: ", "bold"), text_clean(session.reason.next_step)), soft_wrap=True)
+    about = " (estimated)" if session.usage.estimated else ""
+    figures = [
+        f"{duration_format(result.progress.elapsed_s)} min",
+        f"{session.usage.steps} steps",
+        f"{session.usage.tokens:,} tokens{about}",
+        f"{money_format(session.usage.cost_usd)}{about}",
+        f"session {session.id}",
+    ]
+    console.print(Text(", ".join(figures), style="dim"), soft_wrap=True)
+    if result.diff.files:
+        _next_print(session, console=console, repository=repository)
+
+
+def picture_save(result: SessionResult, *, state: SessionState, path: Path) -> None:
+    """The last panel and the result as an SVG, for documentation."""
+    console = Console(file=io.StringIO(), record=True, width=100, force_terminal=True, color_system="truecolor")
+    console.print(StatePanel(state, elapsed_s=result.progress.elapsed_s))
+    result_print(result, console=console)
+    console.save_svg(str(path), title="archon")
+
+
+def diff_print(diff: Diff, *, console: Console, limit: int | None, session_id: str) -> None:
+    """The diff in colour; at most ``limit`` lines of it, and then how to see the rest."""
+    lines = text_clean(diff.diff).splitlines()
+    shown = lines if limit is None else lines[:limit]
+    if console.is_terminal and not console.no_color:
+        console.print(Syntax("\n".join(shown), "diff", theme="ansi_dark", background_color="default", word_wrap=True))
+    else:
+        for line in shown:
+            console.print(Text(line), soft_wrap=True)
+    if len(shown) < len(lines):
+        left = len(lines) - len(shown)
+        console.print(Text(f"… {left} more lines: {command_line('diff', session_id)}", style="dim"), soft_wrap=True)
+    elif diff.truncated:
+        console.print(Text("… cut by the server; fetch the branch to see all of it", style="dim"), soft_wrap=True)
+
+
+def _verdict(session: Session) -> Text:
+    if session.status != "completed":
+        return Text(session.status, style="bold red" if session.status == "failed" else "bold yellow")
+    if session.outcome == "verified":
+        return Text.assemble(
+            ("verified", "bold green"), ": the server ran the checks on the final commit and they passed"
+        )
+    if session.outcome == "unverified":
+        return Text.assemble(("unverified", "bold yellow"), ": no check vouches for the result")
+    return Text.assemble(("failing", "bold red"), ": the server ran the checks on the final commit and they fail")
+
+
+def _next_print(session: Session, *, console: Console, repository: Path | None) -> None:
+    where = f" -C {shlex.quote(str(repository))}" if repository else ""
+    rows = [
+        ("Take it", command_line("fetch", session.id)),
+        ("", f"git{where} merge {session.branch}"),
+        ("Throw it away", command_line("discard", session.id)),
+    ]
+    console.print()
+    for label, command in rows:
+        console.print(Text.assemble((f"{label:<14}", "bold"), command), soft_wrap=True)
+    console.print(
+        Text(f"fetch brings the branch {session.branch} into your repository and touches nothing else.", style="dim"),
+        soft_wrap=True,
+    )
+
+
+def _check_state(check: Check) -> CheckState:
+    return CheckState(
+        name=check.name,
+        before=check.before,
+        after=check.after,
+        tests_before=check.tests_before or None,
+        tests_after=check.tests_after or None,
+    )

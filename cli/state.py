@@ -1,0 +1,219 @@
+"""What is known of a session from its events, for whatever shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cli.resources import Event, Question, Session
+from cli.text import text_clean, text_line
+
+#: How much of what a model is writing is kept.
+_TEXT_KEPT = 4000
+#: Which argument of a tool tells the most.
+_TELLING = ("path", "command", "pattern", "question", "summary")
+
+PHASES = {
+    "preparing": "preparing the environment, running the checks",
+    "verifying": "the server runs the checks on the commit",
+}
+
+
+@dataclass
+class TaskState:
+    title: str
+    #: Empty until it has started.
+    id: str = ""
+    #: `pending`, `running`, `done` or `failed`.
+    status: str = "pending"
+    attempt: int = 0
+
+
+@dataclass
+class ToolState:
+    name: str
+    #: The telling argument, on one line.
+    argument: str
+    started_at: datetime
+
+
+@dataclass
+class CheckState:
+    name: str
+    before: str | None = None
+    after: str | None = None
+    tests_before: int | None = None
+    tests_after: int | None = None
+
+
+@dataclass
+class SessionState:
+    """Grows by :meth:`event_apply`; any run of events from the first on gives a state that can be shown."""
+
+    session_id: str
+    goal: str
+    model: str = ""
+    status: str = "pending"
+    outcome: str = ""
+    phase: str = ""
+    plan_summary: str = ""
+    tasks: list[TaskState] = field(default_factory=list)
+    tool: ToolState | None = None
+    #: What the model is writing now, or wrote last.
+    text: str = ""
+    text_streaming: bool = False
+    steps: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+    limit_cost_usd: float | None = None
+    limit_steps: int | None = None
+    checks: dict[str, CheckState] = field(default_factory=dict)
+    question: Question | None = None
+    message: str = ""
+    events: int = 0
+
+    @classmethod
+    def from_session(cls, session: Session) -> SessionState:
+        return cls(
+            session_id=session.id,
+            goal=session.goal,
+            model=session.model,
+            limit_cost_usd=session.limits.cost_usd,
+            limit_steps=session.limits.steps,
+        )
+
+    def delta_apply(self, text: str) -> None:
+        """A piece of what the model is writing."""
+        if not self.text_streaming:
+            self.text, self.text_streaming = "", True
+        self.text = (self.text + text_clean(text))[-_TEXT_KEPT:]
+
+    def event_apply(self, event: Event) -> None:
+        """One event more; an unknown type changes nothing but the count."""
+        self.events = event.seq
+        payload = event.payload
+        match event.type:
+            case "SessionQueued" | "SessionCreated":
+                self.status = "pending"
+            case "SessionStarted" | "SessionResumed":
+                self.status, self.tool, self.message = "running", None, ""
+            case "PhaseChanged":
+                self.phase = str(payload.get("phase", ""))
+            case "ChecksFinished":
+                self._checks_finished(payload)
+            case "PlanCreated":
+                self._plan_created(payload)
+            case "TaskStarted":
+                self._task_started(payload)
+            case "TaskCommitted":
+                self._task_status(payload, "done")
+            case "TaskFailed":
+                self._task_status(payload, "failed")
+            case "ModelReplied":
+                self._model_replied(payload)
+            case "ToolStarted":
+                self.tool = ToolState(
+                    str(payload.get("name", "")), argument_short(payload.get("arguments")), event.created_at
+                )
+            case "ToolFinished":
+                self.tool = None
+            case "QuestionAsked":
+                choices = payload.get("choices")
+                self.question = Question(
+                    id=str(payload.get("question", "")),
+                    text=str(payload.get("text", "")),
+                    choices=[str(choice) for choice in choices] if isinstance(choices, list) else None,
+                )
+                self.status = "waiting_input"
+            case "QuestionAnswered":
+                self.question, self.status = None, "running"
+            case "SessionPaused":
+                self.status, self.tool = "paused", None
+                self.message = str((payload.get("reason") or {}).get("message", "")) if payload else ""
+            case "SessionCancelled":
+                self.status, self.tool, self.question = "cancelled", None, None
+            case "SessionReported":
+                self.message = str(payload.get("summary") or "")
+            case "SessionCompleted":
+                self.status, self.tool, self.question = "completed", None, None
+                self.outcome = str(payload.get("outcome", ""))
+            case "SessionFailed":
+                self.status, self.tool, self.question = "failed", None, None
+                self.message = str(payload.get("message", ""))
+
+    def _checks_finished(self, payload: dict[str, Any]) -> None:
+        stage = "before" if payload.get("stage") == "before" else "after"
+        for check in _dicts(payload.get("checks")):
+            name = str(check.get("name") or check.get("command") or "check")
+            state = self.checks.setdefault(name, CheckState(name))
+            result = "passed" if check.get("passed") else "failed"
+            tests = check.get("tests")
+            # Where a check does not tell its tests one by one, there is nothing to count.
+            count = tests if isinstance(tests, int) and tests > 0 else None
+            if stage == "before":
+                state.before, state.tests_before = result, count
+            else:
+                state.after, state.tests_after = result, count
+
+    def _plan_created(self, payload: dict[str, Any]) -> None:
+        self.plan_summary = str(payload.get("summary") or "")
+        titles = payload.get("tasks")
+        self.tasks = [TaskState(str(title)) for title in titles] if isinstance(titles, list) else []
+
+    def _task_started(self, payload: dict[str, Any]) -> None:
+        # A plan names its tasks by title alone; an id comes with the start.
+        identifier, title = str(payload.get("task", "")), str(payload.get("title") or "task")
+        for task in self.tasks:
+            if task.id == identifier or (not task.id and task.title == title and task.status == "pending"):
+                break
+        else:
+            task = TaskState(title)
+            self.tasks.append(task)
+        task.id, task.status, task.attempt = identifier, "running", int(payload.get("attempt") or 1)
+
+    def _task_status(self, payload: dict[str, Any], status: str) -> None:
+        for task in self.tasks:
+            if task.id == str(payload.get("task", "")):
+                task.status = status
+
+    def _model_replied(self, payload: dict[str, Any]) -> None:
+        self.text_streaming = False
+        text = text_clean(str(payload.get("text") or ""))
+        if text.strip():
+            self.text = text[-_TEXT_KEPT:]
+        usage = payload.get("usage")
+        usage = usage if isinstance(usage, dict) else {}
+        self.steps += 1
+        self.tokens += int(usage.get("input_tokens") or 0) + int(usage.get("output_tokens") or 0)
+        self.cost_usd += float(usage.get("cost_usd") or 0)
+
+    @property
+    def doing(self) -> str:
+        """In a few words, what is going on."""
+        match self.status:
+            case "pending":
+                return "waiting for a worker"
+            case "waiting_input":
+                return "waiting for your answer"
+            case "waiting_approval":
+                return "waiting for your approval"
+            case "running":
+                return PHASES.get(self.phase, self.phase or "starting")
+            case "completed" if self.outcome:
+                return f"completed, {self.outcome}"
+        return self.status
+
+
+def argument_short(arguments: Any, *, width: int = 120) -> str:
+    """The argument that tells most about a tool call, on one line."""
+    if not isinstance(arguments, dict):
+        return ""
+    for name in _TELLING:
+        if arguments.get(name):
+            return text_line(str(arguments[name]), width=width)
+    return text_line(" ".join(f"{name}={value}" for name, value in arguments.items()), width=width)
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,0 +1,1 @@
+"""Invoices with discounts and taxes, to the cent."""

@@ -1,0 +1,38 @@
+"""How much a model reads and writes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from .types import DEFAULT_OUTPUT_TOKENS
+
+#: Assumed of a model that the price list does not know.
+DEFAULT_CONTEXT_TOKENS = 128_000
+
+# Models that refuse a limit above their own; all newer ones write at least DEFAULT_OUTPUT_TOKENS.
+_SMALL_OUTPUTS = (
+    ("gpt-4.1", DEFAULT_OUTPUT_TOKENS),
+    ("gpt-4.5", DEFAULT_OUTPUT_TOKENS),
+    ("gpt-4o-2024-05-13", 4_096),
+    ("gpt-4o", DEFAULT_OUTPUT_TOKENS),
+    ("chatgpt-4o", DEFAULT_OUTPUT_TOKENS),
+    ("gpt-4-32k", 4_096),
+    ("gpt-4", 4_096),
+    ("gpt-3.5", 4_096),
+)
+
+
+def output_limit(model: str) -> int:
+    """The most tokens that a reply of the model is asked for."""
+    name = model.lower()
+    return next((limit for prefix, limit in _SMALL_OUTPUTS if name.startswith(prefix)), DEFAULT_OUTPUT_TOKENS)
+
+
+@lru_cache(maxsize=256)
+def context_limit(provider: str, model: str) -> int:
+    """The model's context window in tokens, or the default for one that is not known."""
+    from .prices import model_known
+
+    known = model_known(provider, model)
+    window = known.context_window if known is not None else None
+    return window or DEFAULT_CONTEXT_TOKENS

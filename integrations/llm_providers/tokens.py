@@ -1,0 +1,109 @@
+"""Counting tokens without asking the vendor.
+
+Three answers: a ceiling that costs nothing (a byte-level vocabulary never makes more tokens than there are bytes),
+which is enough while a budget is far from its end; a rough number, for calls that broke off; and a close count, which
+is worth its price near a budget's end and where a vendor reports no usage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bpe_openai import Encoding  # type: ignore[import-untyped]
+    from langchain_core.messages import BaseMessage
+
+#: What roles and separators cost, above what any known protocol takes.
+TOKENS_PER_MESSAGE = 8
+TOKENS_PER_REQUEST = 64
+_ROUGH_BYTES = 3
+#: Another vendor's vocabulary may need this much more than the one that is counted with.
+FOREIGN_VOCABULARY = 1.35
+
+# Counts by (length, hash) of a text: a conversation is not encoded again at each step, nor kept alive by this.
+_counts: dict[tuple[str, int, int], int] = {}
+_MAX_COUNTS = 50_000
+
+
+def message_texts(messages: Iterable[BaseMessage]) -> Iterable[str]:
+    """Everything of the messages that a model reads."""
+    for message in messages:
+        content = message.content
+        if isinstance(content, str):
+            yield content
+        else:
+            for block in content:
+                yield block if isinstance(block, str) else json.dumps(block, default=str)
+        for call in getattr(message, "tool_calls", ()):
+            yield call["name"]
+            yield json.dumps(call["args"], default=str)
+        for call in getattr(message, "invalid_tool_calls", ()):
+            yield call["name"] or ""
+            yield call["args"] or ""
+
+
+def tokens_ceiling(messages: Sequence[BaseMessage], tools_json: str = "") -> int:
+    """A number of tokens that the request cannot pass."""
+    size = sum(_bytes(text) for text in message_texts(messages)) + _bytes(tools_json)
+    return size + TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_REQUEST
+
+
+def tokens_rough(messages: Sequence[BaseMessage], tools_json: str = "") -> int:
+    """About as many tokens as the request has, and rather more."""
+    return tokens_ceiling(messages, tools_json) // _ROUGH_BYTES
+
+
+def reply_tokens_rough(text: str, arguments: Iterable[Mapping[str, Any]]) -> int:
+    """About as many tokens as a reply has, and rather more."""
+    return (_bytes(text) + sum(_bytes(json.dumps(item, default=str)) for item in arguments)) // _ROUGH_BYTES + 1
+
+
+def tokens_close(messages: Sequence[BaseMessage], tools_json: str = "", *, model: str) -> int:
+    """A close number that the request should not pass; never above :func:`tokens_ceiling`."""
+    encoding, exact = _encoding(model.lower())
+    count = sum(text_tokens(encoding, text) for text in message_texts(messages)) + text_tokens(encoding, tools_json)
+    if not exact:
+        count = int(count * FOREIGN_VOCABULARY)
+    close = count + TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_REQUEST
+    return min(close, tokens_ceiling(messages, tools_json))
+
+
+def reply_tokens(text: str, arguments: Iterable[Mapping[str, Any]], *, model: str) -> int:
+    """About how many tokens a reply has that the vendor did not count."""
+    encoding, _ = _encoding(model.lower())
+    written = [text, *(json.dumps(item, default=str) for item in arguments)]
+    return sum(text_tokens(encoding, part) for part in written)
+
+
+def text_tokens(encoding: str, text: str) -> int:
+    key = (encoding, len(text), hash(text))
+    count = _counts.get(key)
+    if count is None:
+        if len(_counts) >= _MAX_COUNTS:
+            _counts.clear()
+        count = _counts[key] = len(_load(encoding).encode_ordinary(text))
+    return count
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="replace"))
+
+
+def _encoding(model: str) -> tuple[str, bool]:
+    """The vocabulary to count with, and whether it is the model's own."""
+    if model.startswith(("gpt-4o", "gpt-4.", "gpt-5", "chatgpt-4o", "o1", "o3", "o4")):
+        return "o200k_base", True
+    if model.startswith(("gpt-4", "gpt-3.5")):
+        return "cl100k_base", True
+    return "o200k_base", False
+
+
+@lru_cache(maxsize=4)
+def _load(encoding: str) -> Encoding:
+    # Half a second and 140 MB: only once something has to be counted.
+    from bpe_openai import get_encoding
+
+    return get_encoding(encoding)

@@ -1,0 +1,91 @@
+"""For every operation of the API: nobody without credentials, and nobody else's objects."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from apps.authentication.models import User
+from apps.authentication.services.api_keys import api_key_create
+from apps.planning.services import feature_create, feature_id_derive, plan_create, task_id_derive
+from apps.planning.types import FeatureDraft, TaskDraft
+from tests.api import client_for, client_make, openapi_document, project_make, user_make
+
+pytestmark = pytest.mark.django_db
+
+PUBLIC = {
+    ("get", "/api/health/"),
+    ("get", "/api/ready/"),
+    ("post", "/api/auth/register/"),
+    ("post", "/api/auth/login/"),
+    ("post", "/api/auth/refresh/"),
+    ("post", "/api/auth/logout/"),
+}
+
+
+def _operations() -> list[tuple[str, str]]:
+    return [
+        (method, path)
+        for path, operations in openapi_document()["paths"].items()
+        for method in operations
+        if method in ("get", "post", "put", "patch", "delete")
+    ]
+
+
+def _plan_of(owner: User) -> uuid.UUID:
+    features = [FeatureDraft("f", "", (TaskDraft("t", ""),))]
+    project = project_make(owner=owner)
+    return plan_create(plan_id=uuid.uuid4(), project=project, goal="", summary="", features=features).id
+
+
+def _feature_of(owner: User) -> uuid.UUID:
+    project = project_make(owner=owner)
+    return feature_create(user=owner, project_id=project.id, plan_id=None, title="f", description="").id
+
+
+#: How to make an object of somebody's, by the parameter that names it in a path.
+OBJECTS: dict[str, Callable[[User], uuid.UUID]] = {
+    "project_id": lambda owner: project_make(owner=owner).id,
+    "user_id": lambda owner: owner.id,
+    "key_id": lambda owner: api_key_create(user=owner, name="k").row.id,
+    "plan_id": _plan_of,
+    "feature_id": _feature_of,
+    "task_id": lambda owner: task_id_derive(plan_id=_plan_of(owner), feature_position=0, position=0),
+}
+
+
+@pytest.mark.parametrize(("method", "path"), _operations())
+def test_without_credentials_or_with_bad_ones(method: str, path: str) -> None:
+    address = path
+    for name in _parameters(path):
+        address = address.replace("{" + name + "}", str(uuid.uuid4()))
+    expected_public = (method, path) in PUBLIC
+    assert (client_make().generic(method.upper(), address).status_code != 401) is expected_public
+    if not expected_public:
+        assert client_make("nonsense").generic(method.upper(), address).status_code == 401
+
+
+@pytest.mark.parametrize(("method", "path"), [(method, path) for method, path in _operations() if "{" in path])
+def test_another_users_object_does_not_exist(method: str, path: str) -> None:
+    owner, stranger = user_make(), user_make()
+    address = path
+    for name in _parameters(path):
+        assert name in OBJECTS, f"say in OBJECTS how to make the object that {name} names"
+        address = address.replace("{" + name + "}", str(OBJECTS[name](owner)))
+    foreign = client_for(stranger).generic(method.upper(), address, b"{}", content_type="application/json")
+    assert foreign.status_code == 404, foreign.content
+    own = client_for(owner).generic(method.upper(), address, b"{}", content_type="application/json")
+    assert own.status_code != 404, "the object was there to be found"
+
+
+def _parameters(path: str) -> list[str]:
+    return [part.strip("{}") for part in path.split("/") if part.startswith("{")]
+
+
+def test_features_of_a_plan_follow_from_its_id() -> None:
+    """Ids that can be computed are no secret: whoever knows a plan's id still can't read what is in it."""
+    plan_id = _plan_of(user_make())
+    address = f"/api/planning/features/{feature_id_derive(plan_id=plan_id, position=0)}/"
+    assert client_for(user_make()).get(address).status_code == 404

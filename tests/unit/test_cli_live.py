@@ -1,0 +1,180 @@
+"""The live view shows what the events say, fits its terminal, and never lets a model command it."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from cli.live import LineView, StatePanel, event_line, view_is_live
+from cli.resources import Event
+from cli.state import SessionState
+from cli.text import duration_format, money_format, text_clean, text_line
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+CHECK = {"name": "unittest", "command": "python -m unittest", "exit_code": 1, "tests": 25, "output": ""}
+
+
+def events_of(*described: tuple[str, dict[str, Any]]) -> list[Event]:
+    return [
+        Event(seq=seq, type=kind, payload=payload, created_at=START + timedelta(seconds=seq))
+        for seq, (kind, payload) in enumerate(described, start=1)
+    ]
+
+
+def usage(tokens: int, cost: float) -> dict[str, Any]:
+    return {"input_tokens": tokens, "output_tokens": 1, "cost_usd": cost}
+
+
+STORY = events_of(
+    ("SessionCreated", {"goal": "Mend it"}),
+    ("SessionStarted", {"worker": "w", "attempt": 1}),
+    ("PhaseChanged", {"phase": "preparing"}),
+    ("ChecksFinished", {"stage": "before", "commit": "c0", "checks": [{**CHECK, "passed": False}]}),
+    ("PhaseChanged", {"phase": "planning"}),
+    ("ModelReplied", {"role": "planner", "text": "I read the tests.", "usage": usage(1000, 0.01)}),
+    ("PlanCreated", {"summary": "Mend allocate", "features": ["Cents"], "tasks": ["Sort them", "Pin it"]}),
+    ("PhaseChanged", {"phase": "coding"}),
+    ("TaskStarted", {"task": "t1", "title": "Sort them", "attempt": 1}),
+    ("TaskCommitted", {"task": "t1", "commit": "c1", "files": ["money.py"]}),
+    ("TaskStarted", {"task": "t2", "title": "Pin it", "attempt": 1}),
+    ("ModelReplied", {"role": "coder", "text": "Now a test.", "usage": usage(2000, 0.02)}),
+    ("ToolStarted", {"call": "x", "name": "edit_file", "arguments": {"path": "tests/test_money.py", "old_text": "a"}}),
+)
+END = events_of(
+    *((event.type, event.payload) for event in STORY),
+    ("ToolFinished", {"call": "x", "name": "edit_file", "ok": True, "summary": "changed", "seconds": 0.1}),
+    ("ChecksFinished", {"stage": "after", "commit": "c2", "checks": [{**CHECK, "passed": True, "tests": 26}]}),
+    ("TaskCommitted", {"task": "t2", "commit": "c2", "files": ["tests/test_money.py"]}),
+    ("SessionReported", {"summary": "All done", "outcome": "verified", "files_changed": ["money.py"]}),
+    ("SessionCompleted", {"outcome": "verified"}),
+)
+
+
+def state_of(events: list[Event]) -> SessionState:
+    state = SessionState(
+        session_id="6f1d9f0e-1", goal="Mend it", model="openai:gpt-5", limit_cost_usd=5.0, limit_steps=200
+    )
+    for event in events:
+        state.event_apply(event)
+    return state
+
+
+def shown(state: SessionState, *, width: int = 100, encoding: str = "utf-8") -> str:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console = Console(file=file, width=width, force_terminal=False, color_system=None)
+    with console.capture() as capture:
+        console.print(StatePanel(state, elapsed_s=72))
+    return capture.get()
+
+
+def test_shows_plan_tool_figures_and_checks() -> None:
+    text = shown(state_of(STORY))
+    assert "✓ Sort them" in text
+    assert "▸ Pin it" in text
+    assert "edit_file tests/test_money.py" in text
+    assert "Now a test." in text
+    assert "1:12 | step 2 of 200 | 3,002 tokens | $0.03 of $5.00 | openai:gpt-5" in text
+    assert "✗ failed (25 tests)" in text
+    assert "coding" in text
+
+
+def test_shows_the_end() -> None:
+    text = shown(state_of(END))
+    assert "completed, verified" in text
+    assert "✓ passed (26 tests)" in text
+    assert "edit_file" not in text
+
+
+@pytest.mark.parametrize("width", [24, 40, 80, 200])
+def test_fits_the_terminal(width: int) -> None:
+    state = state_of(STORY)
+    state.delta_apply("a very long line of text " * 40)
+    assert max(len(line) for line in shown(state, width=width).splitlines()) <= width
+
+
+def test_speaks_ascii_where_nothing_else_is_understood() -> None:
+    shown(state_of(STORY), encoding="ascii").replace("…", "").encode("ascii")
+
+
+def test_any_beginning_of_the_story_can_be_shown() -> None:
+    for length in range(len(END) + 1):
+        assert "Mend it" in shown(state_of(END[:length]))
+
+
+def test_events_that_make_no_sense_change_nothing() -> None:
+    for kind in {event.type for event in END}:
+        shown(state_of(events_of((kind, {}))))
+    assert state_of(events_of(("SomethingNew", {"a": 1}))).events == 1
+
+
+def test_text_cannot_command_the_terminal() -> None:
+    evil = "\x1b]0;owned\x07\x1b[2Jhello\r\u202eworld\x9b1m[bold]"
+    assert text_clean(evil) == "]0;owned[2Jhelloworld1m[bold]"
+    state = state_of(
+        events_of(
+            ("ModelReplied", {"text": evil}),
+            ("PlanCreated", {"summary": evil, "tasks": [evil]}),
+            ("SessionStarted", {}),
+            ("ToolStarted", {"name": "run_command", "arguments": {"command": evil}}),
+            ("QuestionAsked", {"question": "q", "text": evil}),
+        )
+    )
+    state.delta_apply(evil)
+    assert not {"\x1b", "\x9b", "\r", "\x07", "\u202e"} & set(shown(state))
+
+
+def test_deltas_are_replaced_by_the_reply() -> None:
+    state = state_of(STORY[:2])
+    state.delta_apply("I re")
+    state.delta_apply("ad")
+    assert state.text == "I read"
+    state.event_apply(STORY[5])
+    assert state.text == "I read the tests."
+    state.delta_apply("Next")
+    assert state.text == "Next"
+
+
+def test_a_task_is_taken_up_again() -> None:
+    again = ("TaskStarted", {"task": "t2", "title": "Pin it", "attempt": 2})
+    text = shown(state_of(events_of(*((event.type, event.payload) for event in STORY), again)))
+    assert "Pin it (attempt 2)" in text
+
+
+def test_without_a_terminal_each_event_is_a_line() -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=40)
+    assert not view_is_live(console)
+    view = LineView(state_of([]), console=console)
+    for event in END:
+        view.event_show(event)
+    lines = file.getvalue().splitlines()
+    assert len(lines) == sum(1 for event in END if event_line(event))
+    assert "   0:01  started" in lines
+    assert "   0:03  checks before: unittest failed" in lines
+    assert any("tool: edit_file tests/test_money.py" in line for line in lines)
+
+
+def test_a_question_waits_until_it_is_answered() -> None:
+    asked = ("QuestionAsked", {"question": "q1", "text": "Which?", "choices": ["a", "b"]})
+    state = state_of(events_of(asked))
+    assert state.question is not None and state.question.choices == ["a", "b"]
+    assert state_of(events_of(asked, ("QuestionAnswered", {"question": "q1", "answer": "a"}))).question is None
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.9, "0:59"), (3661, "1:01:01"), (-3, "0:00")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration_format(seconds) == text
+
+
+@pytest.mark.parametrize(("dollars", "text"), [(0, "$0.00"), (0.00421, "$0.0042"), (1.3, "$1.30")])
+def test_money(dollars: float, text: str) -> None:
+    assert money_format(dollars) == text
+
+
+def test_lines_are_cut_to_their_width() -> None:
+    assert text_line("a\nb   c", width=5) == "a b c"
+    assert text_line("abcdef", width=4) == "abc…"

@@ -1,0 +1,48 @@
+"""The gate before every tool call."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from apps.agents.tools.base import Risk
+from apps.agents.tools.catalogue import TOOLS_BY_ROLE, tools_for
+from apps.agents.tools.policy import Allowed, Refused, call_judge
+
+
+@pytest.mark.parametrize("role", ["planner", "researcher", "reviewer"])
+def test_agents_that_only_read_have_no_tool_that_writes(role: str) -> None:
+    assert {tool.risk for tool in TOOLS_BY_ROLE[role]} <= {Risk.READ, Risk.TALK, Risk.EXECUTE}
+    assert not {"edit_file", "write_file", "run_command"} & tools_for(role).keys()
+    refused = call_judge(role=role, name="write_file", arguments={"path": "a", "content": "b"})
+    assert isinstance(refused, Refused)
+
+
+def test_an_unknown_tool_is_refused_with_the_names_that_exist() -> None:
+    refused = call_judge(role="coder", name="bash", arguments={})
+    assert isinstance(refused, Refused)
+    assert "run_command" in refused.reason
+
+
+def test_wrong_arguments_are_told_by_name() -> None:
+    refused = call_judge(role="coder", name="read_file", arguments={"file": "a.py", "start_line": 0})
+    assert isinstance(refused, Refused)
+    assert "path: Field required" in refused.reason
+    assert "file: Extra inputs" in refused.reason
+    assert "start_line" in refused.reason
+
+
+def test_right_arguments_come_out_typed() -> None:
+    allowed = call_judge(role="coder", name="read_file", arguments={"path": "a.py", "start_line": "3"})
+    assert isinstance(allowed, Allowed)
+    assert allowed.arguments.model_dump() == {"path": "a.py", "start_line": 3, "end_line": None}
+
+
+@pytest.mark.parametrize("role", sorted(TOOLS_BY_ROLE))
+def test_tool_definitions_are_plain_json_schema(role: str) -> None:
+    for tool in TOOLS_BY_ROLE[role]:
+        text = json.dumps(tool.definition)
+        assert "$ref" not in text
+        assert tool.definition["function"]["parameters"]["type"] == "object"
+        assert tool.definition["function"]["description"]
