@@ -11,6 +11,8 @@ from config.bootstrap import BASE_DIR
 
 #: Everything after the command belongs to the program that it starts.
 _PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+#: With one of these the number of processes is decided already, or there is nothing to share out.
+_NOT_PARALLEL = ("-n", "--numprocesses", "--pdb", "--collect-only", "--co", "--help", "-h", "--version")
 
 
 def test(context: typer.Context) -> None:

@@ -89,13 +89,12 @@ def sandbox() -> Iterator[Finding]:
     """Try it: in a process of its own, since the sandbox belongs to the server."""
     command = [sys.executable, str(BASE_DIR / "manage.py"), "sandbox_probe", "--json"]
     try:
-        answer = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False, cwd=BASE_DIR
-        )
-        result = json.loads(answer.stdout)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         yield Finding("sandbox", State.PROBLEM, f"the try-out took longer than {_PROBE_SECONDS} s")
         return
+    try:
+        result = json.loads(answer.stdout)
     except ValueError:
         last = (answer.stderr.strip().splitlines() or ["it said nothing"])[-1]
         yield Finding("sandbox", State.PROBLEM, f"the try-out failed: {last}")

@@ -59,8 +59,9 @@ class Child:
         now = time.monotonic()
         self._deaths = [death for death in self._deaths if now - death < _RESTARTS_WITHIN_SECONDS] + [now]
         if len(self._deaths) > _RESTARTS:
+            tail = process.log_tail(self.log)
             raise StackUnavailable(
-                f"the {self.name} ended {len(self._deaths)} times; the end of {self.log}:\n{process.log_tail(self.log)}",
+                f"the {self.name} ended {len(self._deaths)} times; the end of {self.log}:\n{tail}",
                 next_step="./archon doctor",
             )
         self.start()
@@ -117,15 +118,16 @@ def api_problem(url: str) -> str | None:
         return f"the API answers with something else than HTTP ({type(error).__name__})"
     finally:
         connection.close()
-    return None if answer.status == http.HTTPStatus.OK else _missing(answer.status, body)
+    return _missing(answer.status, body)
 
 
-def _missing(status: int, body: bytes) -> str:
+def _missing(status: int, body: bytes) -> str | None:
     try:
-        parts = json.loads(body)["parts"]
-        return "; ".join(f"{part['name']}: {part['detail']}" for part in parts if not part["ok"])
+        document = json.loads(body)
+        missing = "; ".join(f"{part['name']}: {part['detail']}" for part in document["parts"] if not part["ok"])
+        return None if document["ready"] is True else missing
     except (ValueError, KeyError, TypeError):
-        return f"the API answers {status}"
+        return f"the API answers {status} and something unexpected"
 
 
 def _allowed_host(own: str) -> str:

@@ -17,9 +17,7 @@ from integrations.embedded import ServicesUnavailable
 
 
 def up(
-    host: Annotated[
-        str, typer.Option(help="The address to listen on; 0.0.0.0 for every one of this machine.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: all of this machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
 ) -> None:
     """Run the API, the worker and what they need; Ctrl-C stops all of it."""

@@ -51,8 +51,12 @@ def prepare(*, settings_module: str = DEVELOPMENT_SETTINGS, command: str | None 
 
 
 def variables_read() -> Path:
-    """Add what ``.env`` says to the environment, which wins, and make ``ARCHON_HOME`` absolute; returns it."""
-    if (BASE_DIR / ".env").exists():
+    """Add what ``.env`` says to the environment, which wins, and make ``ARCHON_HOME`` absolute; returns it.
+
+    Tests don't read it: what a developer has configured must not decide whether they pass.
+    """
+    under_test = os.environ.get("DJANGO_SETTINGS_MODULE") == "config.settings.test"
+    if not under_test and (BASE_DIR / ".env").exists():
         # Imported only here: without the file, reading the environment takes no time at all.
         import environ
 

@@ -15,10 +15,10 @@ from celery.beat import EmbeddedService
 from config.bootstrap import BEAT_SCHEDULE_VARIABLE
 
 
-class BeatThreadStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class BeatThreadStep(bootsteps.StartStopStep):
     """A worker's start-up step, of use when ``ARCHON_BEAT_SCHEDULE`` names a file."""
 
-    requires = {"celery.worker.components:Pool"}
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)

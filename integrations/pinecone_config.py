@@ -28,7 +28,7 @@ class PineconeConfig:
 
 
 def environment_parse(environment: str) -> tuple[str, str]:
-    """Cloud and region of ``PINECONE_ENVIRONMENT``: ``aws-us-east-1``, ``us-east-1`` (aws), ``us-east1-gcp`` (old style).
+    """Cloud and region of ``PINECONE_ENVIRONMENT``: ``aws-us-east-1``, ``us-east-1`` (aws), ``us-east1-gcp`` (old).
 
     Empty means the default. Raises :class:`PineconeConfigError`.
     """

@@ -16,8 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
+
+Command = Sequence[str | Path]
 
 NEEDED_MB = 1500
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -40,7 +43,9 @@ def main() -> int:
             if not is_installed(venv, lock):
                 _install(root, venv, lock)
     except OSError as error:
-        _fail(f"{error.filename or venv}: {error.strerror}", "Free some space or fix its permissions, or set ARCHON_VENV.")
+        _fail(
+            f"{error.filename or venv}: {error.strerror}", "Free some space, fix its permissions, or set ARCHON_VENV."
+        )
     return 0
 
 
@@ -50,12 +55,12 @@ def is_installed(venv: Path, lock: Path) -> bool:
     return (venv / "bin/python").exists() and stamp.exists() and stamp.read_bytes() == lock.read_bytes()
 
 
-def _wait_for_turn(turnstile: object) -> None:
+def _wait_for_turn(turnstile: IO[str]) -> None:
     try:
-        fcntl.flock(turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[call-overload]
+        fcntl.flock(turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         _say("another archon is installing; waiting for it …")
-        fcntl.flock(turnstile, fcntl.LOCK_EX)  # type: ignore[call-overload]
+        fcntl.flock(turnstile, fcntl.LOCK_EX)
 
 
 def _install(root: Path, venv: Path, lock: Path) -> None:
@@ -71,7 +76,19 @@ def _install(root: Path, venv: Path, lock: Path) -> None:
     _say(f"installing what {lock.name} names …")
     environment |= _uv_settings(python, environment)
     _run(
-        [python, "-m", "uv", "pip", "install", "--python", python, "--require-hashes", "--compile-bytecode", "-r", lock],
+        [
+            python,
+            "-m",
+            "uv",
+            "pip",
+            "install",
+            "--python",
+            python,
+            "--require-hashes",
+            "--compile-bytecode",
+            "-r",
+            lock,
+        ],
         environment,
         failed="installing the packages failed",
     )
@@ -94,7 +111,7 @@ def _venv_check(venv: Path) -> None:
             return
         _fail(f"{venv} is not a virtual environment", "Move it away, or set ARCHON_VENV to another place.")
     python = venv / "bin/python"
-    probe = [python, "-c", "import sys, pip; print('%d.%d' % sys.version_info[:2])"]
+    probe: Command = [python, "-c", "import sys, pip; print('%d.%d' % sys.version_info[:2])"]
     try:
         answer = subprocess.run(probe, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:
@@ -130,7 +147,7 @@ def _uv_install(python: Path, lock: Path, environment: dict[str, str]) -> None:
     if pinned is None:
         _fail(f"{lock} does not pin uv", "Restore the file.")
     version = pinned.group().split()[0].removeprefix("uv==")
-    probe = [python, "-m", "uv", "--version"]
+    probe: Command = [python, "-m", "uv", "--version"]
     answer = subprocess.run(probe, capture_output=True, text=True, env=environment, check=False).stdout
     if answer.split()[1:2] == [version]:
         return
@@ -149,7 +166,7 @@ def _uv_install(python: Path, lock: Path, environment: dict[str, str]) -> None:
 def _uv_settings(python: Path, environment: dict[str, str]) -> dict[str, str]:
     """What pip is configured with (files and ``PIP_…``), as uv wants to hear it; what is set for uv already wins."""
     settings: dict[str, str] = {}
-    command = [python, "-m", "pip", "config", "list"]
+    command: Command = [python, "-m", "pip", "config", "list"]
     listing = subprocess.run(command, capture_output=True, text=True, env=environment, check=False).stdout
     for line in listing.splitlines():
         key, _, value = line.partition("=")
@@ -181,7 +198,7 @@ def _same_device(python: Path) -> bool:
     return cache.stat().st_dev == python.parent.stat().st_dev
 
 
-def _run(command: list[Path | str], environment: dict[str, str], *, failed: str) -> None:
+def _run(command: Command, environment: dict[str, str], *, failed: str) -> None:
     code = subprocess.run(command, stdout=sys.stderr, env=environment, check=False).returncode
     if code != 0:
         _fail(failed, "The lines above say why; the next ./archon takes it up again. pip's own configuration is used.")

@@ -537,7 +537,7 @@ def _bundle_header(path: Path) -> _BundleHeader:
 def _locked(project_id: object) -> Iterator[None]:
     """One writer of the repository's layout at a time, over all processes."""
     path = repository_path(project_id=project_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -560,7 +560,7 @@ def _repository_open(project_id: object) -> Path:
 
 def _temporary() -> Path:
     folder: Path = settings.ARCHON_HOME / "temporary"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
 

@@ -62,7 +62,7 @@ def worktree_create(
     # The index comes last, so that where it stands the checkout is whole.
     if index.exists() and path.is_dir():
         return worktree
-    index.parent.mkdir(parents=True, exist_ok=True)
+    index.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     index.unlink(missing_ok=True)
     tree_delete(path)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
@@ -151,7 +151,7 @@ def worktree_commit(
     if tree == git_run("rev-parse", f"{parent}^{{tree}}", git_dir=worktree.git_dir).text:
         return CommitResult(None, ())
     name, _, address = author.partition("<")
-    moment = f"{int(timestamp.timestamp())} +0000"
+    moment = f"@{int(timestamp.timestamp())} +0000"
     identity = {
         f"GIT_{role}_{part}": value
         for role in ("AUTHOR", "COMMITTER")
@@ -366,5 +366,5 @@ def _packed_bytes(git_dir: Path) -> int:
 
 def _server_folder(name: str) -> Path:
     folder: Path = settings.ARCHON_HOME / name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder

@@ -20,8 +20,8 @@ class BudgetExceeded(LimitReached):
     def __init__(self, *, limit: LimitName, maximum: Any, spent: Any, reserved: Any, needed: Any) -> None:
         held = f" and {reserved} are held for calls under way" if reserved else ""
         super().__init__(
-            f"the limit of {maximum} {_UNITS[limit]} is reached: {spent} are spent{held}, and the next call needs up to "
-            f"{needed}",
+            f"the limit of {maximum} {_UNITS[limit]} is reached: {spent} are spent{held}, and the next call needs "
+            f"up to {needed}",
             next_step=f"Raise the session's limit of {limit} and resume it, or start one with a higher limit.",
             limit=limit,
             maximum=str(maximum),

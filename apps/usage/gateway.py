@@ -11,13 +11,15 @@ import json
 import logging
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -27,12 +29,18 @@ from apps.core.errors import Unavailable
 from integrations.llm_providers import call_failure, close_chat_model, get_chat_model, output_limit_arguments
 from integrations.llm_providers.errors import ProviderError
 from integrations.llm_providers.prices import price_actual, price_ceiling
-from integrations.llm_providers.tokens import reply_tokens, tokens_ceiling, tokens_close
+from integrations.llm_providers.tokens import (
+    reply_tokens,
+    reply_tokens_rough,
+    tokens_ceiling,
+    tokens_close,
+    tokens_rough,
+)
 from integrations.llm_providers.types import CallFailure, ModelSpec, Quirk
 
 from . import ledger
 from .errors import ModelCallFailed
-from .reply import message_of
+from .reply import as_chunk, message_of
 from .types import ModelReply, Usage
 
 logger = logging.getLogger(__name__)
@@ -93,7 +101,7 @@ class ModelGateway:
         self._models: dict[ModelSpec, BaseChatModel] = {}
         self._bound: dict[tuple[ModelSpec, tuple[int, ...]], tuple[Tools, Runnable[Any, Any]]] = {}
         self._tools: dict[tuple[int, ...], tuple[Tools, tuple[dict[str, Any], ...], str]] = {}
-        # What endpoints turned out not to understand, by what they were asked with first.
+        # What endpoints turned out not to understand, where leaving it out has helped.
         self._quirks: dict[ModelSpec, frozenset[Quirk]] = {}
 
     async def close(self) -> None:
@@ -174,30 +182,37 @@ class ModelGateway:
             call.tries += 1
             try:
                 await self._stream(call, reservation)
-            except Exception as error:
+            except (_VendorError, ModelCallFailed) as error:
+                cause = error.cause if isinstance(error, _VendorError) else error
+                failure = cause.failure if isinstance(cause, ModelCallFailed) else call_failure(call.spec, cause)
                 call.charged = bool(call.chunks)
-                failure = error.failure if isinstance(error, ModelCallFailed) else call_failure(call.spec, error)
                 if failure is None:
-                    raise
+                    raise cause from None
                 if failure.quirk is not None and not call.chunks:
                     # Each of them can come up once only.
-                    self._quirks[asked] = quirks = call.spec.quirks | {failure.quirk}
-                    call.spec = replace(call.spec, quirks=quirks)
+                    call.spec = replace(call.spec, quirks=call.spec.quirks | {failure.quirk})
                     call.tries -= 1
                     continue
                 call.charged = call.charged or failure.charged
                 wait = None if call.charged else self._retry.wait(failure, call.tries)
                 if wait is None:
-                    raise ModelCallFailed(failure) from error
+                    raise ModelCallFailed(failure) from cause
                 logger.info("model %s: %s; again in %.1f s", call.spec.name, failure.message, wait)
                 await asyncio.sleep(wait)
                 continue
+            if call.spec.quirks != asked.quirks:
+                self._quirks[asked] = call.spec.quirks
+            usage, cost = self._usage(call, complete=True)
             message = message_of(call.chunks, seen=call.messages)
-            usage, cost = self._usage(call)
+            message.usage_metadata = UsageMetadata(
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                total_tokens=usage.input_tokens + usage.output_tokens,
+            )
             return ModelReply(message=message, usage=usage), cost
 
     async def _stream(self, call: _Call, reservation: ledger.Reservation) -> None:
-        """One try: fills ``call.chunks``. Raises what the vendor's library raises, and on an incomplete reply."""
+        """One try: fills ``call.chunks``. Raises :class:`_VendorError`, or ModelCallFailed for an incomplete reply."""
         spec = call.spec
         arguments: dict[str, Any] = {}
         if reservation.output_tokens < spec.max_output_tokens:
@@ -210,17 +225,22 @@ class ModelGateway:
         now = asyncio.get_running_loop().time
         deadline = now() + spec.timeout_s
         size = 0
-        async with asyncio.timeout_at(min(deadline, now() + spec.connect_timeout_s + spec.idle_timeout_s)) as limit:
-            stream = model.astream(list(call.messages), **arguments)
-            async for chunk in stream:
-                limit.reschedule(min(deadline, now() + spec.idle_timeout_s))
-                call.chunks.append(chunk)
-                text = chunk.content if isinstance(chunk.content, str) else chunk.text
-                size += len(text) + sum(len(part["args"] or "") for part in chunk.tool_call_chunks)
-                if size > MAX_REPLY_CHARACTERS:
-                    raise ModelCallFailed(_too_long(spec))
-                if text and call.on_delta is not None:
-                    call.on_delta(text)
+        try:
+            async with asyncio.timeout_at(min(deadline, now() + spec.connect_timeout_s + spec.idle_timeout_s)) as limit:
+                async with aclosing(_replies(model, call.messages, arguments)) as parts:
+                    async for chunk in parts:
+                        limit.reschedule(min(deadline, now() + spec.idle_timeout_s))
+                        call.chunks.append(chunk)
+                        text = str(chunk.text)
+                        size += len(text) + sum(len(part["args"] or "") for part in chunk.tool_call_chunks)
+                        if size > MAX_REPLY_CHARACTERS:
+                            raise ModelCallFailed(_too_long(spec))
+                        if text and call.on_delta is not None:
+                            call.on_delta(text)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise _VendorError(error) from error
         if not _is_complete(call.chunks):
             raise ModelCallFailed(_broken_off(spec))
 
@@ -252,7 +272,7 @@ class ModelGateway:
 
     async def _settle_failed(self, call: _Call, reservation: ledger.Reservation, error: BaseException) -> None:
         # Cancelled before a token came, it counts as well: the endpoint is at work, and charges for what it has read.
-        usage, cost = self._usage(call) if call.charged else (Usage(), Decimal(0))
+        usage, cost = self._usage(call, complete=False) if call.charged else (Usage(), Decimal(0))
         text = f"{type(error).__name__}: {error}"
         await _uninterrupted(self._settle_alone(reservation, usage, cost, "failed", text))
 
@@ -262,8 +282,8 @@ class ModelGateway:
         async with self._database.pool.connection() as connection:
             await ledger.settle(connection, reservation, usage, cost, state=state, error=error)
 
-    def _usage(self, call: _Call) -> tuple[Usage, Decimal]:
-        """What the call took so far: as the vendor says, or else as we count."""
+    def _usage(self, call: _Call, *, complete: bool) -> tuple[Usage, Decimal]:
+        """What the call took so far: as the vendor says, or else as we count (closely, if it is complete)."""
         spec = call.spec
         reported = [chunk.usage_metadata for chunk in call.chunks if chunk.usage_metadata is not None]
         read = max((max(0, usage["input_tokens"]) for usage in reported), default=0)
@@ -274,8 +294,12 @@ class ModelGateway:
         if estimated:
             text = "".join(chunk.text for chunk in call.chunks)
             parts = [dict(part) for chunk in call.chunks for part in chunk.tool_call_chunks]
-            read = tokens_close(call.messages, call.tools_json, model=spec.model)
-            written = reply_tokens(text, parts, model=spec.model) if text or parts else 0
+            if complete:
+                read = tokens_close(call.messages, call.tools_json, model=spec.model)
+                written = reply_tokens(text, parts, model=spec.model)
+            else:
+                read = tokens_rough(call.messages, call.tools_json)
+                written = reply_tokens_rough(text, parts) if call.chunks else 0
         cost = price_actual(
             provider=spec.provider,
             model=spec.model,
@@ -342,6 +366,34 @@ class ModelGateway:
         return known[1]
 
 
+class _VendorError(Exception):
+    """An exception that came out of a vendor's library, and not out of code of ours."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+async def _replies(
+    model: Runnable[Any, Any], messages: Sequence[BaseMessage], arguments: dict[str, Any]
+) -> AsyncGenerator[AIMessageChunk, None]:
+    """The parts of a reply as the vendor's library yields them; a whole message is one part."""
+    stream = aiter(model.astream(list(messages), **arguments))
+    try:
+        while True:
+            try:
+                message = await anext(stream)
+            except StopAsyncIteration:
+                return
+            except Exception as error:
+                raise _VendorError(error) from error
+            yield message if isinstance(message, AIMessageChunk) else as_chunk(message)
+    finally:
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()
+
+
 def _remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
     if len(cache) >= _CACHE_SIZE:
         del cache[next(iter(cache))]
@@ -366,7 +418,8 @@ def _broken_off(spec: ModelSpec) -> CallFailure:
 def _too_long(spec: ModelSpec) -> CallFailure:
     return CallFailure(
         kind="bad_response",
-        message=f"{spec.name}{_at(spec)} sends a reply without end; it was cut off at {MAX_REPLY_CHARACTERS} characters",
+        message=f"{spec.name}{_at(spec)} sends a reply without end; it was cut off after "
+        f"{MAX_REPLY_CHARACTERS} characters",
         next_step="Choose another model.",
         charged=True,
     )

@@ -1,7 +1,7 @@
 """Reserving and settling, in SQL.
 
-The budget's row is the one place where concurrent calls meet. A reservation is one conditional UPDATE of it, so that two
-calls cannot both take the last of it; locks are always taken in the order call, budget, new call.
+The budget's row is the one place where concurrent calls meet. A reservation is one conditional UPDATE of it, so that
+two calls cannot both take the last of it; locks are always taken in the order call, budget, new call.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ UPDATE usage_modelcall
 RETURNING reserved_cost_usd, reserved_input_tokens, reserved_output_tokens
 """
 _LOCK = """
-SELECT limit_cost_usd, limit_tokens, limit_steps, spent_cost_usd, spent_input_tokens + spent_output_tokens AS spent_tokens,
-       spent_steps, reserved_cost_usd, reserved_tokens, reserved_steps
+SELECT limit_cost_usd, limit_tokens, limit_steps, spent_cost_usd,
+       spent_input_tokens + spent_output_tokens AS spent_tokens, spent_steps,
+       reserved_cost_usd, reserved_tokens, reserved_steps
   FROM usage_budget WHERE scope_id = %(scope)s FOR UPDATE
 """
 _MOVE = """
@@ -76,36 +77,51 @@ WITH budget AS (
 INSERT INTO usage_modelcall
        (scope_id, key, attempt, role, provider, model, state, reserved_cost_usd, reserved_input_tokens,
         reserved_output_tokens)
-SELECT %(scope)s, %(key)s,
-       (SELECT coalesce(max(attempt), 0) + 1 FROM usage_modelcall WHERE scope_id = %(scope)s AND key = %(key)s),
+SELECT %(scope)s, %(key)s::varchar,
+       (SELECT coalesce(max(attempt), 0) + 1 FROM usage_modelcall
+         WHERE scope_id = %(scope)s AND key = %(key)s::varchar),
        %(role)s, %(provider)s, %(model)s, 'reserved', %(cost)s, %(input)s, %(output)s
 RETURNING id
 """
-# A call that was given up for lost, and settles after all, takes back what was counted for it.
-_SETTLE = """
-WITH before AS (
-    SELECT id, scope_id, state, reserved_cost_usd, reserved_input_tokens, reserved_output_tokens
-      FROM usage_modelcall WHERE id = %(id)s AND state IN ('reserved', 'lost') FOR UPDATE
-), call AS (
+_FINISH = """
     UPDATE usage_modelcall
        SET state = %(state)s, input_tokens = %(input)s, output_tokens = %(output)s, cached_tokens = %(cached)s,
            cost_usd = %(cost)s, priced = %(priced)s, estimated = %(estimated)s, error = %(error)s, finished_at = now()
-      FROM before WHERE usage_modelcall.id = before.id
-    RETURNING before.scope_id, before.state = 'lost' AS lost, before.reserved_cost_usd AS held_cost,
-              before.reserved_input_tokens AS held_input, before.reserved_output_tokens AS held_output
+"""
+_SETTLE = f"""
+WITH call AS ({_FINISH}
+     WHERE id = %(id)s AND state = 'reserved'
+    RETURNING scope_id, reserved_cost_usd AS held_cost, reserved_input_tokens + reserved_output_tokens AS held_tokens
 )
 UPDATE usage_budget
-   SET spent_cost_usd = spent_cost_usd + %(cost)s - CASE WHEN lost THEN held_cost ELSE 0 END,
-       spent_input_tokens = spent_input_tokens + %(input)s - CASE WHEN lost THEN held_input ELSE 0 END,
-       spent_output_tokens = spent_output_tokens + %(output)s - CASE WHEN lost THEN held_output ELSE 0 END,
+   SET spent_cost_usd = spent_cost_usd + %(cost)s,
+       spent_input_tokens = spent_input_tokens + %(input)s,
+       spent_output_tokens = spent_output_tokens + %(output)s,
        spent_cached_tokens = spent_cached_tokens + %(cached)s,
-       spent_steps = spent_steps + %(steps)s - CASE WHEN lost THEN 1 ELSE 0 END,
-       reserved_cost_usd = reserved_cost_usd - CASE WHEN lost THEN 0 ELSE held_cost END,
-       reserved_tokens = reserved_tokens - CASE WHEN lost THEN 0 ELSE held_input + held_output END,
-       reserved_steps = reserved_steps - CASE WHEN lost THEN 0 ELSE 1 END,
+       spent_steps = spent_steps + %(steps)s,
+       reserved_cost_usd = reserved_cost_usd - held_cost,
+       reserved_tokens = reserved_tokens - held_tokens,
+       reserved_steps = reserved_steps - 1,
        estimated = estimated OR %(estimated)s,
        unpriced = unpriced OR NOT %(priced)s
   FROM call WHERE usage_budget.scope_id = call.scope_id
+"""
+# A call that was given up for lost, and settles after all, takes back what was counted for it. Not in one statement:
+# that could compute from the budget as it was before the loss, and Postgres checks constraints on such a row, too.
+_LOST = """
+SELECT scope_id, reserved_cost_usd, reserved_input_tokens, reserved_output_tokens
+  FROM usage_modelcall WHERE id = %(id)s AND state = 'lost' FOR UPDATE
+"""
+_FINISH_LOST = f"{_FINISH} WHERE id = %(id)s"
+_CORRECT = """
+UPDATE usage_budget
+   SET spent_cost_usd = spent_cost_usd + %(cost)s - %(held_cost)s,
+       spent_input_tokens = spent_input_tokens + %(input)s - %(held_input)s,
+       spent_output_tokens = spent_output_tokens + %(output)s - %(held_output)s,
+       spent_cached_tokens = spent_cached_tokens + %(cached)s,
+       spent_steps = spent_steps + %(steps)s - 1,
+       unpriced = unpriced OR NOT %(priced)s
+ WHERE scope_id = %(scope)s
 """
 
 
@@ -150,7 +166,12 @@ async def reserve(database: AsyncDatabase, demand: Demand) -> Reservation:
             row = None
     if row is not None:
         return Reservation(id=row["id"], input_tokens=tokens, output_tokens=demand.output_tokens)
-    return await _reserve_closely(database, demand)
+    held = await _reserve_closely(database, demand, tokens, last=False)
+    if held is None:
+        # Counting takes CPU, so not with the budget's row locked.
+        held = await _reserve_closely(database, demand, min(tokens, demand.input_close()), last=True)
+    assert held is not None
+    return held
 
 
 async def settle(
@@ -158,25 +179,40 @@ async def settle(
 ) -> None:
     """Put what a call took in the place of what was held for it; a call that is settled already stays as it is."""
     counted = state == "settled" or usage.input_tokens + usage.output_tokens > 0
-    await connection.execute(
-        _SETTLE,
-        {
-            "id": reservation.id,
-            "state": state,
-            "input": usage.input_tokens,
-            "output": usage.output_tokens,
-            "cached": usage.cached_tokens,
-            "cost": _money(cost),
-            "priced": usage.priced,
-            "estimated": usage.estimated,
-            "error": error[:2000],
-            "steps": int(counted),
-        },
-    )
+    parameters = {
+        "id": reservation.id,
+        "state": state,
+        "input": usage.input_tokens,
+        "output": usage.output_tokens,
+        "cached": usage.cached_tokens,
+        "cost": _money(cost),
+        "priced": usage.priced,
+        "estimated": usage.estimated,
+        # Postgres takes every character but one.
+        "error": error.replace("\x00", "")[:2000],
+        "steps": int(counted),
+    }
+    cursor = await connection.execute(_SETTLE, parameters)
+    if cursor.rowcount:
+        return
+    async with connection.transaction():
+        cursor = await connection.execute(_LOST, {"id": reservation.id})
+        lost = await cursor.fetchone()
+        if lost is None:
+            return
+        await connection.execute(_LOCK, {"scope": lost["scope_id"]})
+        await connection.execute(_FINISH_LOST, parameters)
+        held = {
+            "scope": lost["scope_id"],
+            "held_cost": lost["reserved_cost_usd"],
+            "held_input": lost["reserved_input_tokens"],
+            "held_output": lost["reserved_output_tokens"],
+        }
+        await connection.execute(_CORRECT, parameters | held)
 
 
-async def _reserve_closely(database: AsyncDatabase, demand: Demand) -> Reservation:
-    tokens = min(demand.input_close(), demand.input_ceiling())
+async def _reserve_closely(database: AsyncDatabase, demand: Demand, tokens: int, *, last: bool) -> Reservation | None:
+    """With what an earlier call of the key holds out of the way, and shorter if it is the ``last`` look: or None."""
     async with database.transaction() as connection:
         cursor = await connection.execute(_LOSE, {"scope": demand.scope_id, "key": demand.key})
         lost = await cursor.fetchall()
@@ -200,6 +236,8 @@ async def _reserve_closely(database: AsyncDatabase, demand: Demand) -> Reservati
             )
         # What was lost moved from one sum to the other, so that the room left is the same.
         output, refused = _fitting(demand, budget, tokens)
+        if not last and (refused or output < demand.output_tokens):
+            return None
         if not refused:
             cursor = await connection.execute(_HOLD, _parameters(demand, tokens, output))
             row = await cursor.fetchone()

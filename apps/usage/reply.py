@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, InvalidToolCall, ToolCall
 from langchain_core.messages.ai import add_ai_message_chunks
+from langchain_core.messages.tool import tool_call_chunk
 
 #: Of what the vendor says about a reply, what is worth keeping in every checkpoint.
 _KEPT = ("model_name", "finish_reason")
@@ -50,8 +51,22 @@ def message_of(chunks: Sequence[AIMessageChunk], *, seen: Sequence[BaseMessage])
         content=whole.content,
         tool_calls=calls,
         invalid_tool_calls=invalid,
-        usage_metadata=whole.usage_metadata,
         response_metadata={name: whole.response_metadata[name] for name in _KEPT if name in whole.response_metadata},
+    )
+
+
+def as_chunk(message: AIMessage) -> AIMessageChunk:
+    """A reply that came in one piece, as the only chunk of a stream."""
+    texts = [(call["id"], call["name"], json.dumps(call["args"])) for call in message.tool_calls]
+    texts += [(call["id"], call["name"] or "", call["args"] or "") for call in message.invalid_tool_calls]
+    return AIMessageChunk(
+        content=message.content,
+        tool_call_chunks=[
+            tool_call_chunk(id=call_id, name=name, args=text, index=index)
+            for index, (call_id, name, text) in enumerate(texts)
+        ],
+        usage_metadata=message.usage_metadata,
+        response_metadata=message.response_metadata,
     )
 
 

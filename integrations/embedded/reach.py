@@ -66,7 +66,8 @@ def runtime_root(home: Path) -> Path:
     """The folder, made if need be, where the services' data and the sandboxes' worktrees and environments go.
 
     ``home`` itself, unless root started us and the unprivileged account can't reach it; then a folder under
-    ``/var/lib/archon`` that ``home`` remembers. Raises ``ServicesUnavailable`` when a home that was in reach no longer is.
+    ``/var/lib/archon`` that ``home`` remembers. Raises ``ServicesUnavailable`` when a home that was in reach no longer
+    is.
     """
     home_create(home)
     account = unprivileged_uid()

@@ -116,7 +116,7 @@ class Supervisor:
 
     def _shut(self) -> bool:
         """Let no new user in; false when one came after all."""
-        shut = []
+        shut: list[Gate] = []
         for gate in self._gates.values():
             if not gate.shut():
                 for other in shut:

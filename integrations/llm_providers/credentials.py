@@ -131,8 +131,8 @@ def model_resolve(name: str = "", base_url: str = "") -> ModelSpec:
         return _openai_spec(model, base_url)
     raise ModelNameInvalid(
         f"there is no provider '{provider}' here",
-        next_step=f"Supported are {' and '.join(SUPPORTED_PROVIDERS)}. Any endpoint that speaks the OpenAI chat protocol "
-        "works as openai:MODEL with --base-url.",
+        next_step=f"Supported are {' and '.join(SUPPORTED_PROVIDERS)}. Any endpoint that speaks the OpenAI chat "
+        "protocol works as openai:MODEL with --base-url.",
     )
 
 

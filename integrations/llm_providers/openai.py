@@ -15,7 +15,7 @@ from langchain_openai import ChatOpenAI
 
 from .credentials import OPENAI_URL, endpoint_parse
 from .openai_http import EndpointClient, RedirectRefused
-from .types import CallFailure, ModelSpec, Quirk
+from .types import SHORT_OUTPUT_TOKENS, CallFailure, ModelSpec, Quirk
 
 _SHOWN = 500
 # What a library raises when a body is not what it says it is.
@@ -26,6 +26,7 @@ _CONTEXT = re.compile(
     r"|exceeds? the (?:available )?context|exceed_context_size",
     re.IGNORECASE,
 )
+_LONG_OUTPUT = re.compile(r"max_(?:completion_)?tokens.*(?:too (?:large|high|big)|at most|exceed|less than|maximum)")
 
 
 class _LeanChatOpenAI(ChatOpenAI):
@@ -53,8 +54,6 @@ def build(spec: ModelSpec) -> BaseChatModel:
     async def api_key() -> str:
         return key
 
-    modern = _modern_limit(spec)
-    limit: dict[str, Any] = {} if modern else output_limit_arguments(spec, spec.max_output_tokens)
     return _LeanChatOpenAI(
         model=spec.model,
         base_url=spec.base_url,
@@ -64,27 +63,22 @@ def build(spec: ModelSpec) -> BaseChatModel:
         stream_usage="no_stream_options" not in spec.quirks,
         disable_streaming="no_stream" in spec.quirks,
         temperature=None if "no_temperature" in spec.quirks else spec.temperature,
-        max_completion_tokens=spec.max_output_tokens if modern else None,
         max_retries=0,  # the gateway retries: it knows what a try may cost
         timeout=timeout,
         stream_chunk_timeout=None,  # the gateway watches for silence, at a tenth of the CPU
         http_async_client=EndpointClient(endpoint=endpoint, timeout=timeout),
-        **limit,
+        **output_limit_arguments(spec, spec.max_output_tokens),
     )
 
 
 def output_limit_arguments(spec: ModelSpec, tokens: int) -> dict[str, Any]:
     """Arguments of one call that set its output limit, by the name that the endpoint understands."""
-    return {"max_tokens": tokens} if _modern_limit(spec) else {"extra_body": {"max_tokens": tokens}}
-
-
-def _modern_limit(spec: ModelSpec) -> bool:
-    """Whether the output limit is called `max_completion_tokens` (LangChain renames it) rather than `max_tokens`.
-
-    OpenAI's newer models know only the former. Other servers of the protocol know the latter, and some of them would
-    ignore the former, and with it the limit that the reservation relies on.
-    """
-    return (spec.base_url == OPENAI_URL) != ("other_max_tokens" in spec.quirks)
+    if "short_output" in spec.quirks:
+        tokens = min(tokens, SHORT_OUTPUT_TOKENS)
+    # OpenAI's newer models know only `max_completion_tokens` (LangChain makes that of `max_tokens`). Other servers of
+    # the protocol know `max_tokens`, and some would ignore the former, and with it the limit that was reserved.
+    modern = (spec.base_url == OPENAI_URL) != ("other_max_tokens" in spec.quirks)
+    return {"max_tokens": tokens} if modern else {"extra_body": {"max_tokens": tokens}}
 
 
 def failure(spec: ModelSpec, error: Exception) -> CallFailure | None:
@@ -186,13 +180,15 @@ def _quirk(spec: ModelSpec, text: str) -> Quirk | None:
     """The part of the request that the endpoint's refusal names and that can be left out or said otherwise."""
     lowered = text.lower()
     found: Quirk | None = None
-    if "max_tokens" in lowered or "max_completion_tokens" in lowered:
+    if _LONG_OUTPUT.search(lowered):
+        found = "short_output"
+    elif "max_tokens" in lowered or "max_completion_tokens" in lowered:
         found = "other_max_tokens"
     elif "stream_options" in lowered or "include_usage" in lowered:
         found = "no_stream_options"
     elif "temperature" in lowered:
         found = "no_temperature"
-    elif "stream" in lowered:
+    elif re.search(r"\bstream(?:ing)?\b", lowered):
         found = "no_stream"
     return None if found in spec.quirks else found
 
@@ -202,6 +198,8 @@ def _context(spec: ModelSpec, error: Exception) -> CallFailure:
         kind="context_too_long",
         message=f"the conversation is too long for {spec.name}: {_said(spec, error)}",
         next_step="Choose a model with a larger context window, or a smaller goal.",
+        # Many servers count the longest reply that was asked for as part of the context.
+        quirk=None if "short_output" in spec.quirks else "short_output",
     )
 
 

@@ -28,6 +28,7 @@ _HEADERS = {
     "content-length",
     "authorization",
     "user-agent",
+    "x-stainless-raw-response",  # the client library's note to itself
 }
 
 
@@ -66,6 +67,9 @@ class EndpointClient(httpx2.AsyncClient):
             location = response.headers.get("location", "")
             await response.aclose()
             raise RedirectRefused(location[:200])
+        if response.status_code == 200 and response.headers.get("content-type", "").startswith("text/html"):
+            await response.aclose()
+            raise ValueError("a page of HTML")
         if (
             response.status_code == 200
             and response.headers.get("content-type", "").startswith("application/json")

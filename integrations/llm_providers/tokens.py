@@ -1,8 +1,8 @@
 """Counting tokens without asking the vendor.
 
-Two answers: a ceiling that costs nothing (a byte-level vocabulary never makes more tokens than there are bytes), which
-is enough while a budget is far from its end, and a close count, which is worth its price near the end and where a
-vendor reports no usage.
+Three answers: a ceiling that costs nothing (a byte-level vocabulary never makes more tokens than there are bytes),
+which is enough while a budget is far from its end; a rough number, for calls that broke off; and a close count, which
+is worth its price near a budget's end and where a vendor reports no usage.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bpe_openai import Encoding
+    from bpe_openai import Encoding  # type: ignore[import-untyped]
     from langchain_core.messages import BaseMessage
 
 #: What roles and separators cost, above what any known protocol takes.
 TOKENS_PER_MESSAGE = 8
 TOKENS_PER_REQUEST = 64
+_ROUGH_BYTES = 3
 #: Another vendor's vocabulary may need this much more than the one that is counted with.
 FOREIGN_VOCABULARY = 1.35
 
@@ -48,6 +49,16 @@ def tokens_ceiling(messages: Sequence[BaseMessage], tools_json: str = "") -> int
     """A number of tokens that the request cannot pass."""
     size = sum(_bytes(text) for text in message_texts(messages)) + _bytes(tools_json)
     return size + TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_REQUEST
+
+
+def tokens_rough(messages: Sequence[BaseMessage], tools_json: str = "") -> int:
+    """About as many tokens as the request has, and rather more."""
+    return tokens_ceiling(messages, tools_json) // _ROUGH_BYTES
+
+
+def reply_tokens_rough(text: str, arguments: Iterable[Mapping[str, Any]]) -> int:
+    """About as many tokens as a reply has, and rather more."""
+    return (_bytes(text) + sum(_bytes(json.dumps(item, default=str)) for item in arguments)) // _ROUGH_BYTES + 1
 
 
 def tokens_close(messages: Sequence[BaseMessage], tools_json: str = "", *, model: str) -> int:
@@ -92,7 +103,7 @@ def _encoding(model: str) -> tuple[str, bool]:
 
 @lru_cache(maxsize=4)
 def _load(encoding: str) -> Encoding:
-    # Half a second and 60 MB: only once something has to be counted.
+    # Half a second and 140 MB: only once something has to be counted.
     from bpe_openai import get_encoding
 
     return get_encoding(encoding)

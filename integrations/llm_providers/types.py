@@ -8,6 +8,8 @@ from typing import Literal
 #: Tokens that a reply may have unless the specification says otherwise; they are reserved before each call.
 DEFAULT_OUTPUT_TOKENS = 16_384
 
+MAX_NAME_LENGTH = 200
+
 FailureKind = Literal[
     "auth",
     "not_found",
@@ -23,8 +25,10 @@ FailureKind = Literal[
 ]
 
 #: What an endpoint turned out not to understand: no streaming, no usage in a stream, the other name of the output
-#: limit, no temperature.
-Quirk = Literal["no_stream", "no_stream_options", "other_max_tokens", "no_temperature"]
+#: limit, no temperature; or that it has no room for replies of the usual length.
+Quirk = Literal["no_stream", "no_stream_options", "other_max_tokens", "no_temperature", "short_output"]
+#: The length of replies that is asked for instead.
+SHORT_OUTPUT_TOKENS = 4_096
 
 
 class Secret:
@@ -96,8 +100,9 @@ def parse_model_name(name: str) -> tuple[str, str]:
     from .errors import ModelNameInvalid  # errors carry the types of this module
 
     provider, colon, model = name.strip().partition(":")
-    if not colon or not provider or not model.strip():
+    if not colon or not provider or not model.strip() or len(name) > MAX_NAME_LENGTH or not name.isprintable():
         raise ModelNameInvalid(
-            f"'{name}' is not the name of a model", next_step="Write PROVIDER:MODEL, for example openai:gpt-5-mini."
+            f"{name[:MAX_NAME_LENGTH]!r} is not the name of a model",
+            next_step="Write PROVIDER:MODEL, for example openai:gpt-5-mini.",
         )
     return provider.strip().lower(), model.strip()

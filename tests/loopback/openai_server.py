@@ -1,7 +1,8 @@
 """A real HTTP server that speaks the OpenAI chat protocol on the loopback interface.
 
-It refuses what the real API would refuse (see ``openai_schema``), streams over the wire or answers plain JSON, and takes
-what it says from a Python callable, which sees the whole request: an answer can be worked out from what the tools said.
+It refuses what the real API would refuse (see ``openai_schema``), streams over the wire or answers plain JSON, and
+takes what it says from a Python callable, which sees the whole request: an answer can be worked out from what the tools
+said.
 
     with OpenAIServer(lambda request: Reply(text="Hello")) as server:
         ...  # server.base_url, server.requests
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from .openai_schema import request_problem
 
@@ -141,7 +142,7 @@ class OpenAIServer:
         """Every path that was asked for."""
         return list(self._log.paths)
 
-    def start(self) -> OpenAIServer:
+    def start(self) -> Self:
         self._thread.start()
         return self
 
@@ -151,7 +152,7 @@ class OpenAIServer:
         self._server.server_close()
         self._thread.join(timeout=10)
 
-    def __enter__(self) -> OpenAIServer:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(
@@ -210,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
         owner._log.requests.append(request)
         try:
             reply = owner.answer(request)
-        except Exception as error:  # a test's own fault: it has to be seen, and the server goes on
+        except Exception as error:  # noqa: BLE001 - a test's own fault: it has to be seen, and the server goes on
             owner._log.refused.append(f"answer() raised {error!r}")
             self._error(500, f"answer() raised {error!r}", "server_error")
             return

@@ -167,7 +167,9 @@ def test_a_base_url_without_a_model_is_refused() -> None:
         model_resolve("", "http://127.0.0.1:1")
 
 
-@pytest.mark.parametrize("name", ["gpt-5-mini", "openai:", ":gpt-5", "openai: "])
+@pytest.mark.parametrize(
+    "name", ["gpt-5-mini", "openai:", ":gpt-5", "openai: ", "openai:a\x00b", "openai:" + "x" * 300]
+)
 def test_a_name_without_provider_or_model_is_refused(name: str) -> None:
     with pytest.raises(ModelNameInvalid, match="not the name of a model"):
         model_resolve(name)

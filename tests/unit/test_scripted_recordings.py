@@ -125,6 +125,7 @@ def test_what_has_no_answer_is_shown(tmp_path: Path) -> None:
         assert shown in caught.value.message
 
 
+@pytest.mark.asyncio
 async def test_a_reply_streams_in_words_and_ends_with_its_usage(tmp_path: Path) -> None:
     played = model(
         tmp_path,

@@ -93,7 +93,7 @@ def _plan_create(
 
 
 async def _conversation_begin(context: RunContext, role: str, phase: str) -> SessionState:
-    await context.ledger.record(Event("PhaseChanged", {"phase": phase}))
+    await context.ledger.effect_record(f"phase:{phase}", Event("PhaseChanged", {"phase": phase}), result={})
     messages: list[BaseMessage] = [SystemMessage(prompt_read(role)), HumanMessage(await _brief(context))]
     execution_id = await context.ledger.execution_open(role=role, task_id=None, messages=messages)
     return {"execution_id": str(execution_id), "role": role, "ended": False}

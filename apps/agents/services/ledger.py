@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from django.utils import timezone
 from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
 from psycopg import sql
@@ -25,6 +26,8 @@ from apps.core.database import AsyncDatabase, Connection
 from apps.core.realtime import Hub
 from apps.core.storable import text_storable
 
+#: How long a bell waits for others that ring right after it.
+BELL_SECONDS = 0.02
 #: How long token deltas are gathered before they are sent.
 DELTA_SECONDS = 0.05
 
@@ -95,6 +98,7 @@ class Ledger:
     async def _ring(self) -> None:
         told = 0
         while told < self._seq:
+            await asyncio.sleep(BELL_SECONDS)
             told = self._seq
             await self._hub.publish(topic_of(self.session_id), {"seq": told})
 
@@ -227,14 +231,22 @@ class Ledger:
     # --- tool calls ----------------------------------------------------------------------------------------------
     async def tool_call_open(self, intent: ToolCallIntent, *events: Event) -> ToolCallRecord:
         """Write the intent before the effect. A call that was there comes back as it stands, without the events."""
-        async with self.database.pool.connection() as connection:
-            cursor = await connection.execute(
-                "SELECT status, ok, observation FROM agents_toolcall WHERE id = %s", (intent.id,)
-            )
-            row = await cursor.fetchone()
-        if row is not None:
+        try:
+            # It is there only after a crash: not worth a look beforehand each time.
+            await self._tool_call_insert(intent, events)
+        except psycopg.errors.UniqueViolation:
+            async with self.database.pool.connection() as connection:
+                cursor = await connection.execute(
+                    "SELECT status, ok, observation FROM agents_toolcall WHERE id = %s", (intent.id,)
+                )
+                row = await cursor.fetchone()
+            if row is None:
+                raise
             status = ToolCallStatus(row["status"])
             return ToolCallRecord(intent.id, status, row["ok"], row["observation"], is_new=False)
+        return ToolCallRecord(intent.id, ToolCallStatus.OPEN, None, "", is_new=True)
+
+    async def _tool_call_insert(self, intent: ToolCallIntent, events: Sequence[Event]) -> None:
         async with self.transaction(*events) as connection:
             await connection.execute(
                 "INSERT INTO agents_toolcall (id, session_id, execution_id, position, ordinal, provider_call_id, name,"
@@ -251,7 +263,6 @@ class Ledger:
                     Jsonb(dict(intent.arguments)),
                 ),
             )
-        return ToolCallRecord(intent.id, ToolCallStatus.OPEN, None, "", is_new=True)
 
     async def tool_call_finish(
         self, connection: Connection, call_id: uuid.UUID, *, ok: bool, observation: str

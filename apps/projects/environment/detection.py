@@ -36,7 +36,10 @@ _PYTEST_ENV = {"PYTEST_ADDOPTS": "-W ignore::pytest.PytestDeprecationWarning"}
 _SCRIPT = """\
 note() {{ echo "archon: $*" >&2; }}
 install() {{ uv pip install "$@"; }}
-uv venv --quiet --seed --python {python} {environment}
+uv venv --quiet --python {python} {environment}
+# What `python -m venv` would have put there, from the copies that Python carries for that.
+bundled=$(python -c "import ensurepip as e, os; print(getattr(e, '_WHEEL_PKG_DIR', None) or os.path.dirname(e.__file__) + '/_bundled')")
+UV_COMPILE_BYTECODE=0 install --quiet --no-index --find-links "$bundled" pip setuptools || note "pip is not in the environment"
 """
 
 

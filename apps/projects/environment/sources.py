@@ -67,11 +67,12 @@ def package_sources_read(*, with_npm: bool = False) -> PackageSources:
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
     environment: dict[str, str] = {}
-    no_index = (variables["UV_NO_INDEX"] or pip["no-index"]).lower() in ("1", "true", "yes", "on")
+    no_index = pip["no-index"].lower() in ("1", "true", "yes", "on")
     index = variables["UV_DEFAULT_INDEX"] or variables["UV_INDEX_URL"] or pip["index-url"]
     extra = f"{variables['UV_INDEX']} {variables['UV_EXTRA_INDEX_URL']}".strip() or pip["extra-index-url"]
     if no_index:
-        environment |= {"UV_NO_INDEX": "1", "PIP_NO_INDEX": "1"}
+        # uv has no variable for this: an index without packages is as good as none.
+        environment |= {"UV_DEFAULT_INDEX": "file:///nonexistent", "PIP_NO_INDEX": "1"}
     else:
         if index:
             environment["UV_DEFAULT_INDEX"] = environment["PIP_INDEX_URL"] = clean(index)
