@@ -278,4 +278,6 @@ class SessionBundleView(APIView):
         bundle = path.open("rb")
         # Read through the open file from here on; nothing is left behind however the download ends.
         path.unlink()
-        return FileResponse(bundle, content_type="application/octet-stream", as_attachment=True, filename=f"{session.id}.bundle")
+        return FileResponse(
+            bundle, content_type="application/octet-stream", as_attachment=True, filename=f"{session.id}.bundle"
+        )

@@ -140,7 +140,13 @@ def worktree_changed_files(*, worktree: Worktree, base: str = "") -> tuple[FileC
 
 
 def worktree_commit(
-    *, worktree: Worktree, message: str, parent: str, timestamp: datetime, replaces: str = "", author: str = "Archon <archon@localhost>"
+    *,
+    worktree: Worktree,
+    message: str,
+    parent: str,
+    timestamp: datetime,
+    replaces: str = "",
+    author: str = "Archon <archon@localhost>",
 ) -> CommitResult:
     """Commit the worktree on top of ``parent`` and move the branch there; it may stand at ``replaces`` so far.
 

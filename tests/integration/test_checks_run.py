@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
 
 from apps.projects.checks import CheckReport, CheckSpec, Verification, checks_detect, checks_run, checks_verify
 from apps.projects.environment import NO_ENVIRONMENT, Environment
@@ -25,7 +26,7 @@ FIXED = {**BROKEN, "calc.py": "def add(a, b):\n    return a + b\n"}
 
 
 @pytest.fixture
-def source(tmp_path: Path, settings) -> Iterator[Path]:
+def source(tmp_path: Path, settings: Settings) -> Iterator[Path]:
     with reachable_home() as home:
         settings.ARCHON_HOME = home
         settings.ARCHON_REPOSITORY_ROOTS = [str(tmp_path)]
@@ -192,7 +193,7 @@ def test_a_check_sees_nothing_to_change_and_nobody_to_call(source: Path, environ
     assert [report.command for report in reports if not report.passed] == []
 
 
-def test_a_check_that_does_not_end_is_stopped(source: Path, settings) -> None:
+def test_a_check_that_does_not_end_is_stopped(source: Path, settings: Settings) -> None:
     settings.ARCHON_CHECK_SECONDS = 1
     commit = project_import(source, {"a.py": "x = 1\n"})
     (report,) = run(commit, CheckSpec("c", "echo begun; sleep 600", "command"))

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
 
 from apps.core.errors import Conflict
 from apps.projects.repository import (
@@ -53,7 +54,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture
-def home(settings) -> Iterator[Path]:
+def home(settings: Settings) -> Iterator[Path]:
     """A home that the sandbox's user can reach, as pytest's own temporary folders can't be."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
@@ -62,7 +63,7 @@ def home(settings) -> Iterator[Path]:
 
 
 @pytest.fixture
-def base(tmp_path: Path, home: Path, settings) -> str:
+def base(tmp_path: Path, home: Path, settings: Settings) -> str:
     settings.ARCHON_REPOSITORY_ROOTS = [str(tmp_path)]
     folder = tmp_path / "source"
     (folder / "src").mkdir(parents=True)

@@ -11,8 +11,8 @@ from apps.authentication.models import User
 from apps.authentication.services.api_keys import api_key_create
 from apps.planning.services import feature_create, feature_id_derive, plan_create, task_id_derive
 from apps.planning.types import FeatureDraft, TaskDraft
-from tests.builders import session_build
 from tests.api import client_for, client_make, openapi_document, project_make, user_make
+from tests.builders import session_build
 
 pytestmark = pytest.mark.django_db
 
@@ -80,9 +80,9 @@ def test_another_users_object_does_not_exist(method: str, path: str) -> None:
     for name in _parameters(path):
         assert name in OBJECTS, f"say in OBJECTS how to make the object that {name} names"
         address = address.replace("{" + name + "}", str(OBJECTS[name](owner)))
-    foreign = client_for(stranger).generic(method.upper(), address, b"{}", content_type="application/json")
+    foreign = client_for(stranger).generic(method.upper(), address, b"{}", content_type="application/json")  # type: ignore[arg-type]
     assert foreign.status_code == 404, foreign.content
-    own = client_for(owner).generic(method.upper(), address, b"{}", content_type="application/json")
+    own = client_for(owner).generic(method.upper(), address, b"{}", content_type="application/json")  # type: ignore[arg-type]
     assert own.status_code != 404, "the object was there to be found"
 
 
