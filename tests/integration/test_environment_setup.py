@@ -33,7 +33,9 @@ def source(tmp_path: Path, settings, monkeypatch: pytest.MonkeyPatch) -> Iterato
         with zipfile.ZipFile(wheels / "lent-2.0-py3-none-any.whl", "w") as archive:
             archive.writestr("lent.py", "VALUE = 7\n")
             archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: lent\nVersion: 2.0\n")
-            archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            archive.writestr(
+                f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            )
             archive.writestr(f"{info}/RECORD", f"lent.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
         monkeypatch.setenv("PIP_NO_INDEX", "1")
         monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))

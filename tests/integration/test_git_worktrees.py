@@ -12,8 +12,14 @@ from pathlib import Path
 import pytest
 
 from apps.core.errors import Conflict
-from apps.projects.repository import commit_files, commit_paths, commit_resolve, diff_read, repository_import_path
-from apps.projects.workspace import Worktree, WorkspaceError
+from apps.projects.repository import (
+    commit_files,
+    commit_paths,
+    commit_resolve,
+    diff_read,
+    repository_import_path,
+)
+from apps.projects.workspace import WorkspaceError, Worktree
 from apps.projects.worktree import (
     checkout_export,
     worktree_changed_files,
@@ -36,7 +42,13 @@ def git(folder: Path, *arguments: str) -> str:
     }
     command = ["git", "-c", "safe.directory=*", *arguments]
     return subprocess.run(
-        command, cwd=folder, env=environment, check=True, capture_output=True, encoding="utf-8", errors="surrogateescape"
+        command,
+        cwd=folder,
+        env=environment,
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
     ).stdout.strip()
 
 
@@ -116,8 +128,9 @@ def test_what_an_agent_plants_stays_data(worktree: Worktree, base: str, tmp_path
     (worktree.path / ".gitattributes").write_text("* filter=evil diff=evil merge=evil ident\n")
     with (worktree.path / ".git/config").open("a") as config:
         config.write(
-            f'[core]\n\tfsmonitor = {run}\n\thooksPath = /workspace\n\tworktree = /\n[filter "evil"]\n\tclean = {run}; cat\n'
-            f'\tsmudge = {run}; cat\n\tprocess = {run}\n[diff "evil"]\n\ttextconv = {run}; cat\n\tcommand = {run}\n'
+            f"[core]\n\tfsmonitor = {run}\n\thooksPath = /workspace\n\tworktree = /\n"
+            f'[filter "evil"]\n\tclean = {run}; cat\n\tsmudge = {run}; cat\n'
+            f'\tprocess = {run}\n[diff "evil"]\n\ttextconv = {run}; cat\n\tcommand = {run}\n'
         )
     hook = worktree.path / ".git/hooks/pre-commit"
     hook.parent.mkdir()

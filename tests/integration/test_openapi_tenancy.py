@@ -11,6 +11,7 @@ from apps.authentication.models import User
 from apps.authentication.services.api_keys import api_key_create
 from apps.planning.services import feature_create, feature_id_derive, plan_create, task_id_derive
 from apps.planning.types import FeatureDraft, TaskDraft
+from tests.builders import session_build
 from tests.api import client_for, client_make, openapi_document, project_make, user_make
 
 pytestmark = pytest.mark.django_db
@@ -45,12 +46,17 @@ def _feature_of(owner: User) -> uuid.UUID:
     return feature_create(user=owner, project_id=project.id, plan_id=None, title="f", description="").id
 
 
+def _session_of(owner: User) -> uuid.UUID:
+    return session_build(user=owner, project=project_make(owner=owner)).id
+
+
 #: How to make an object of somebody's, by the parameter that names it in a path.
 OBJECTS: dict[str, Callable[[User], uuid.UUID]] = {
     "project_id": lambda owner: project_make(owner=owner).id,
     "user_id": lambda owner: owner.id,
     "key_id": lambda owner: api_key_create(user=owner, name="k").row.id,
     "plan_id": _plan_of,
+    "session_id": _session_of,
     "feature_id": _feature_of,
     "task_id": lambda owner: task_id_derive(plan_id=_plan_of(owner), feature_position=0, position=0),
 }

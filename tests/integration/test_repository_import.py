@@ -118,7 +118,9 @@ def test_programs_that_a_repository_names_do_not_run(source: Path, tmp_path: Pat
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("arrange", ["missing", "outside", "link", "pointer", "borrowed", "relative", "plain", "empty", "nul"])
+@pytest.mark.parametrize(
+    "arrange", ["missing", "outside", "link", "pointer", "borrowed", "relative", "plain", "empty", "nul"]
+)
 def test_a_path_that_is_no_repository_here_is_refused(source: Path, tmp_path: Path, arrange: str) -> None:
     outside = tmp_path / "elsewhere"
     outside.mkdir()
