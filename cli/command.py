@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -27,3 +28,13 @@ def console_make(*, json_output: bool = False) -> Console:
         # A terminal that lacks a character shows a substitute rather than a traceback.
         stream.reconfigure(errors="replace")
     return Console(file=stream, highlight=False)
+
+
+def prose_print(console: Console, text: str, *, style: str = "") -> None:
+    """Sentences: wrapped between words on a terminal, left on one line for whatever else reads them."""
+    console.print(Text(text, style=style), soft_wrap=not console.is_terminal)
+
+
+def command_print(console: Console, text: str, *, style: str = "") -> None:
+    """Something to be copied: never broken by us."""
+    console.print(Text(text, style=style), soft_wrap=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from cli.command import CHECKOUT, command_line, console_make
+from cli.command import CHECKOUT, command_line, command_print, console_make, prose_print
 from cli.connection import connection_open
 from cli.errors import EXIT_CODES_HELP, CliError, errors_reported
 from cli.follow import manners_of
@@ -78,11 +78,9 @@ def demo(
 def _what_next(console: Console, repository: LocalRepository) -> None:
     own = command_line("run", "what you want done", "--repo", "PATH")
     console.print()
-    console.print(Text(f"The sample is at {repository.path}; delete it when you like."), soft_wrap=True)
-    console.print(
-        Text("Remember: the model's part was a recording. With a key, on a repository of your own:"), soft_wrap=True
-    )
-    console.print(Text(f"  OPENAI_API_KEY=… {own}", style="bold"), soft_wrap=True)
+    prose_print(console, f"The sample is at {repository.path}; delete it when you like.")
+    prose_print(console, "Remember: the model's part was a recording. With a key, on a repository of your own:")
+    command_print(console, f"  OPENAI_API_KEY=… {own}", style="bold")
 
 
 def _width(console: Console) -> int:

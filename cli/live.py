@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from cli.resources import Event
 from cli.state import CheckState, SessionState, TaskState, argument_short
-from cli.text import duration_format, money_format, text_line
+from cli.text import duration_format, money_format, text_clean, text_line
 
 _TASKS_SHOWN = 8
 _TEXT_LINES = 3
@@ -66,30 +67,37 @@ class PanelView:
         self._state = state
         self._console = console
         self._clock = _Clock(elapsed_s)
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8, transient=False)
+        self._live: Live | None = None
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        with self._live:
+        self.refresh()
+        try:
             yield
+        finally:
+            self._stop()
 
     def event_show(self, event: Event) -> None:
         """The panel is drawn from the state; nothing is kept of single events."""
 
     def refresh(self) -> None:
-        """The panel redraws itself by the clock."""
+        """It redraws itself by the clock; after an interruption it comes back with the first news."""
+        if self._live is None:
+            self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=8)
+            self._live.start()
 
     def note(self, text: str) -> None:
-        self._live.console.print(Text(text, style="dim"))
+        self._console.print(Text(text_clean(text), style="dim"))
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
-        self._live.stop()
-        try:
-            yield
-        finally:
-            self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=8, transient=False)
-            self._live.start()
+        self._stop()
+        yield
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
     def _render(self) -> RenderableType:
         return StatePanel(self._state, elapsed_s=self._clock.elapsed())
@@ -104,7 +112,7 @@ class StatePanel:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         state = self._state
-        width = options.max_width - 4
+        width = min(options.max_width - 2, 110) - 4
         plain = options.ascii_only
         parts: list[RenderableType] = [
             Text(text_line(state.goal, width=width * 2), style="bold"),
@@ -125,7 +133,8 @@ class StatePanel:
             subtitle_align="right",
             border_style=_STATUS_STYLES.get(state.status, "cyan"),
             box=box.ASCII if plain else box.ROUNDED,
-            width=min(options.max_width, 110),
+            # Two columns are left free: an echoed ^C would otherwise wrap, and the panel lose its place.
+            width=min(options.max_width - 2, 110),
         )
 
     def _figures(self) -> Text:
@@ -154,8 +163,8 @@ class StatePanel:
         state = self._state
         lines: list[Text] = []
         if state.text.strip() and state.status == "running":
-            shown = [line for line in state.text.expandtabs(4).splitlines() if line.strip()][-_TEXT_LINES:]
-            lines += [Text(text_line(line, width=width), style="dim italic") for line in shown]
+            wrapped = [part for line in state.text.splitlines() for part in textwrap.wrap(line, max(width, 8))]
+            lines += [Text(line, style="dim italic") for line in wrapped[-_TEXT_LINES:]]
         if state.tool is not None:
             mark = ">" if plain else "▸"
             lines.append(
@@ -218,7 +227,7 @@ class LineView:
         """Lines are only written when there is something to say."""
 
     def note(self, text: str) -> None:
-        self._print(f"{'':>7}  {text}")
+        self._print(f"{'':>7}  {text_clean(text)}")
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -278,7 +287,8 @@ def event_line(event: Event) -> str:
         case "SessionPaused" | "SessionResumed" | "SessionCancelled":
             return event.type.removeprefix("Session").lower()
         case "SessionReported":
-            return f"report: {said('summary', 400)}"
+            heading = str(payload.get("summary") or "").strip().partition("\n")[0]
+            return f"report: {text_line(heading.lstrip('# '), width=400)}"
         case "SessionCompleted":
             return f"completed: {said('outcome')}"
         case "SessionFailed":

@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.rule import Rule
 from rich.syntax import Syntax
 from rich.text import Text
 
 from cli.client import Api
-from cli.command import command_line
-from cli.errors import EXIT_CANCELLED, EXIT_FAILED, EXIT_UNVERIFIED, EXIT_VERIFIED, EXIT_WAITING, ApiError
+from cli.command import command_line, command_print, prose_print
+from cli.errors import (
+    EXIT_CANCELLED,
+    EXIT_FAILED,
+    EXIT_UNVERIFIED,
+    EXIT_VERIFIED,
+    EXIT_WAITING,
+    ApiError,
+)
 from cli.live import StatePanel, checks_table
 from cli.resources import Check, Diff, Progress, Session
 from cli.state import CheckState, SessionState
@@ -86,7 +92,8 @@ def result_print(result: SessionResult, *, console: Console, repository: Path | 
     session = result.session
     if session.report.strip():
         console.print(Rule("report", style="dim"))
-        console.print(Markdown(text_clean(session.report), hyperlinks=False))
+        for line in text_clean(session.report).strip().splitlines():
+            console.print(_report_line(line))
     if result.diff.diff:
         console.print(Rule("diff", style="dim"))
         diff_print(result.diff, console=console, limit=DIFF_LINES, session_id=session.id)
@@ -96,9 +103,9 @@ def result_print(result: SessionResult, *, console: Console, repository: Path | 
         console.print()
     console.print(_verdict(session))
     if session.reason is not None:
-        console.print(Text(text_clean(session.reason.message)), soft_wrap=True)
+        prose_print(console, text_clean(session.reason.message))
         if session.reason.next_step:
-            console.print(Text.assemble(("Next: ", "bold"), text_clean(session.reason.next_step)), soft_wrap=True)
+            prose_print(console, f"Next: {text_clean(session.reason.next_step)}")
     about = " (estimated)" if session.usage.estimated else ""
     figures = [
         f"{duration_format(result.progress.elapsed_s)} min",
@@ -107,7 +114,7 @@ def result_print(result: SessionResult, *, console: Console, repository: Path | 
         f"{money_format(session.usage.cost_usd)}{about}",
         f"session {session.id}",
     ]
-    console.print(Text(", ".join(figures), style="dim"), soft_wrap=True)
+    prose_print(console, ", ".join(figures), style="dim")
     if result.diff.files:
         _next_print(session, console=console, repository=repository)
 
@@ -131,9 +138,17 @@ def diff_print(diff: Diff, *, console: Console, limit: int | None, session_id: s
             console.print(Text(line), soft_wrap=True)
     if len(shown) < len(lines):
         left = len(lines) - len(shown)
-        console.print(Text(f"… {left} more lines: {command_line('diff', session_id)}", style="dim"), soft_wrap=True)
+        command_print(console, f"… {left} more lines: {command_line('diff', session_id)}", style="dim")
     elif diff.truncated:
-        console.print(Text("… cut by the server; fetch the branch to see all of it", style="dim"), soft_wrap=True)
+        prose_print(console, "… cut by the server; fetch the branch to see all of it", style="dim")
+
+
+def _report_line(line: str) -> Text:
+    """A line of the report's Markdown; as much of it as a terminal needs."""
+    heading = line.lstrip("#")
+    if heading != line:
+        return Text(heading.strip(), style="bold")
+    return Text(line.replace("**", "").replace("`", ""))
 
 
 def _verdict(session: Session) -> Text:
@@ -152,16 +167,14 @@ def _next_print(session: Session, *, console: Console, repository: Path | None) 
     where = f" -C {shlex.quote(str(repository))}" if repository else ""
     rows = [
         ("Take it", command_line("fetch", session.id)),
-        ("", f"git{where} merge {session.branch}"),
+        ("", f"git{where} merge {shlex.quote(text_clean(session.branch))}"),
         ("Throw it away", command_line("discard", session.id)),
     ]
     console.print()
     for label, command in rows:
         console.print(Text.assemble((f"{label:<14}", "bold"), command), soft_wrap=True)
-    console.print(
-        Text(f"fetch brings the branch {session.branch} into your repository and touches nothing else.", style="dim"),
-        soft_wrap=True,
-    )
+    text = f"fetch brings the branch {text_clean(session.branch)} into your repository and touches nothing else."
+    prose_print(console, text, style="dim")
 
 
 def _check_state(check: Check) -> CheckState:

@@ -11,11 +11,16 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
-from cli.command import command_line, console_make
+from cli.command import command_line, command_print, console_make, prose_print
 from cli.connection import Connection, connection_open
-from cli.errors import EXIT_CODES_HELP, EXIT_WAITING, ApiError, CliError, errors_reported
+from cli.errors import (
+    EXIT_CODES_HELP,
+    EXIT_WAITING,
+    ApiError,
+    CliError,
+    errors_reported,
+)
 from cli.follow import Manners, manners_of, session_follow
 from cli.registry import ProjectRegistry
 from cli.repository import LocalRepository, bundle_create, repository_open
@@ -43,7 +48,7 @@ def session_start(connection: Connection, request: RunRequest, *, console: Conso
         project = _project_find(connection, request, registry)
         size = bundle.stat().st_size / 1024 / 1024
         if size >= 1:
-            console.print(Text(f"Uploading the repository ({size:.1f} MiB)", style="dim"))
+            prose_print(console, f"Uploading the repository ({size:.1f} MiB)", style="dim")
         connection.api.repository_upload(project_id=project.id, bundle=bundle, branch=request.repository.branch)
     return connection.api.session_run(project_id=project.id, goal=request.goal, options=request.options)
 
@@ -81,7 +86,7 @@ def session_leave(connection: Connection, session: Session, *, console: Console,
         document_print(result_get(connection.api, session.id).as_json())
     else:
         text = f"The session goes on by itself. To watch it: {command_line('watch', session.id)}"
-        console.print(Text(text), soft_wrap=True)
+        command_print(console, text)
     return 0
 
 
@@ -97,7 +102,7 @@ def _waiting_tell(session: Session, *, console: Console) -> None:
         f"  {command_line('watch', session.id)}",
     ]
     for line in lines:
-        console.print(Text(line), soft_wrap=True)
+        command_print(console, line)
 
 
 def _project_find(connection: Connection, request: RunRequest, registry: ProjectRegistry) -> Project:
@@ -208,16 +213,11 @@ def options_build(
 
 def _changes_tell(repository: LocalRepository, *, console: Console) -> None:
     files = "1 file is" if repository.changed_files == 1 else f"{repository.changed_files} files are"
-    console.print(
-        Text(
-            text_clean(
-                f"Note: {files} changed or new since the last commit. The session works on what is committed "
-                f"({repository.branch} at {repository.head_commit[:10]}); your files stay as they are."
-            ),
-            style="yellow",
-        ),
-        soft_wrap=True,
+    text = (
+        f"Note: {files} changed or new since the last commit. The session works on what is committed "
+        f"({repository.branch} at {repository.head_commit[:10]}); your files stay as they are."
     )
+    prose_print(console, text_clean(text), style="yellow")
 
 
 def register(app: typer.Typer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 import uuid
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.client import Api
-from cli.command import command_line, console_make
+from cli.command import command_line, command_print, console_make, prose_print
 from cli.connection import Connection, connection_open
 from cli.errors import EXIT_CODES_HELP, CliError, errors_reported
 from cli.follow import manners_of
@@ -37,6 +38,8 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 
 _PREFIX_LENGTH = 4
 _SEARCHED = 100
+#: What the columns before the goal take.
+_OTHER_COLUMNS = 60
 
 
 def session_find(api: Api, reference: str) -> Session:
@@ -71,9 +74,11 @@ def sessions(
         if json_output:
             document_print({"sessions": [session.model_dump(mode="json") for session in found]})
         elif not found:
-            console.print(f"There are no sessions yet. To start one: {command_line('run', 'GOAL', '--repo', 'PATH')}")
+            command_print(
+                console, f"There are no sessions yet. To start one: {command_line('run', 'GOAL', '--repo', 'PATH')}"
+            )
         else:
-            console.print(_sessions_table(found))
+            console.print(_sessions_table(found, width=console.width))
 
 
 def show(session: SessionArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
@@ -87,11 +92,11 @@ def show(session: SessionArgument, json_output: JsonOption = False, server: Serv
         if json_output:
             document_print(result.as_json())
             return
-        console.print(Text(text_clean(found.goal), style="bold"))
+        prose_print(console, text_clean(found.goal), style="bold")
         result_print(result, console=console, repository=repository)
         if found.question is not None:
-            console.print(Text(f"It asks: {text_clean(found.question.text)}", style="yellow"))
-            console.print(Text(command_line("answer", found.id, "TEXT")), soft_wrap=True)
+            prose_print(console, f"It asks: {text_clean(found.question.text)}", style="yellow")
+            command_print(console, command_line("answer", found.id, "TEXT"))
 
 
 def watch(
@@ -147,8 +152,9 @@ def fetch(
         if json_output:
             document_print({"repository": str(repository.path), "branch": found.branch, "commit": commit})
             return
-        console.print(Text(f"{found.branch} is at {commit[:12]} in {repository.path}"), soft_wrap=True)
-        console.print(Text(f"To merge it: git -C '{repository.path}' merge {found.branch}"), soft_wrap=True)
+        command_print(console, f"{found.branch} is at {commit[:12]} in {repository.path}")
+        merge_command = shlex.join(["git", "-C", str(repository.path), "merge", found.branch])
+        command_print(console, f"To merge it: {merge_command}")
 
 
 def merge(
@@ -235,7 +241,7 @@ def answer(
         if json_output:
             document_print({"session_id": found.id, "question": found.question.id})
         else:
-            console.print(Text(f"Answered. To watch it: {command_line('watch', found.id)}"), soft_wrap=True)
+            command_print(console, f"Answered. To watch it: {command_line('watch', found.id)}")
 
 
 def _command(
@@ -263,7 +269,7 @@ def _command(
         if json_output:
             document_print(now.model_dump(mode="json"))
         else:
-            console.print(Text(told(now)), soft_wrap=True)
+            command_print(console, told(now))
 
 
 def _repository_known(connection: Connection, session: Session) -> Path | None:
@@ -282,11 +288,10 @@ def _repository_choose(connection: Connection, session: Session, named: Path | N
     return repository_open(named or known or Path("."))
 
 
-def _sessions_table(found: list[Session]) -> Table:
+def _sessions_table(found: list[Session], *, width: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for column in ("session", "status", "outcome", "age", "cost"):
+    for column in ("session", "status", "outcome", "age", "cost", "goal"):
         table.add_column(column, no_wrap=True)
-    table.add_column("goal", overflow="ellipsis", no_wrap=True, ratio=1)
     now = datetime.now(UTC)
     for session in found:
         table.add_row(
@@ -295,7 +300,7 @@ def _sessions_table(found: list[Session]) -> Table:
             session.outcome or "",
             duration_format((now - session.created_at).total_seconds()),
             money_format(session.usage.cost_usd),
-            Text(text_line(session.goal, width=200)),
+            Text(text_line(session.goal, width=max(width - _OTHER_COLUMNS, 10))),
         )
     return table
 

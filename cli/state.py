@@ -12,7 +12,7 @@ from cli.text import text_clean, text_line
 #: How much of what a model is writing is kept.
 _TEXT_KEPT = 4000
 #: Which argument of a tool tells the most.
-_TELLING = ("path", "command", "pattern", "question", "summary")
+_TELLING = ("command", "pattern", "path", "question", "summary")
 
 PHASES = {
     "preparing": "preparing the environment, running the checks",
@@ -86,6 +86,9 @@ class SessionState:
     def delta_apply(self, text: str) -> None:
         """A piece of what the model is writing."""
         if not self.text_streaming:
+            # Pieces are gathered on their way, so the last one may come after the whole reply.
+            if self.text.endswith(text_clean(text)):
+                return
             self.text, self.text_streaming = "", True
         self.text = (self.text + text_clean(text))[-_TEXT_KEPT:]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import subprocess
 import sys
@@ -45,6 +44,11 @@ def python_outside(code: str, *arguments: str) -> str:
     return result.stdout.decode().strip()
 
 
+def names(folder: Path) -> list[str]:
+    """What is in a folder, in order."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def marker() -> str:
     """An argument for ``sleep`` by which its processes are found on the host: long enough to outlive any test."""
     return f"{3600 + secrets.randbelow(100_000)}.{secrets.randbelow(10**9):09}"
@@ -53,11 +57,11 @@ def marker() -> str:
 def processes_alive(mark: str) -> list[int]:
     """The host's processes that have the mark in their command line and still run."""
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
             with suppress(OSError):
-                if mark.encode() in Path("/proc", name, "cmdline").read_bytes().split(b"\0"):
-                    found.append(int(name))
+                if mark.encode() in (process / "cmdline").read_bytes().split(b"\0"):
+                    found.append(int(process.name))
     return found
 
 

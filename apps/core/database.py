@@ -64,8 +64,12 @@ class AsyncDatabase:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection inside a transaction; commits unless the body raises."""
-        async with self.pool.connection() as connection, connection.transaction():
+        """A connection inside a transaction; commits unless the body raises.
+
+        Statements are sent in a pipeline: one that nobody fetches from shares a round trip with those after it, and
+        what it raises may come up there, or at the end.
+        """
+        async with self.pool.connection() as connection, connection.pipeline(), connection.transaction():
             yield connection
 
     async def run_in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -53,7 +53,8 @@ class CommandResult:
     output: str
     truncated: bool
     seconds: float
-    #: Why it was killed: empty, `timeout`, `memory`, `disk`, `output`.
+    #: Why it was killed: empty, `timeout`, `memory`, `disk`, `output` (far more of it than is kept), or `sandbox` (the
+    #: sandbox itself ended, for a reason of the host's; the next command gets a new one).
     killed: str = ""
 
 

@@ -7,10 +7,12 @@ import datetime
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from django.utils import timezone
+from langgraph.checkpoint.serde.types import INTERRUPT
 
 from apps.agents.models import AgentSession, SessionEvent, SessionHead
 from apps.agents.selectors import session_wanted_list
@@ -114,7 +116,7 @@ def test_a_stale_worker_can_write_no_checkpoint(session: AgentSession) -> None:
             "v": 1, "id": "1", "ts": "", "channel_values": {}, "channel_versions": {}, "versions_seen": {}
         }  # fmt: skip
         written = await saver.aput(config, checkpoint, {}, {})  # type: ignore[arg-type]
-        await saver.aput_writes(written, [("channel", "value")], "task")
+        await saver.aput_writes(written, [(INTERRUPT, "value")], "task")
         await database.run_in_thread(
             session_stop,
             session_id=session.id,
@@ -123,13 +125,13 @@ def test_a_stale_worker_can_write_no_checkpoint(session: AgentSession) -> None:
             event=Event("SessionPaused"),
         )
         with pytest.raises(StaleFence):
-            await saver.aput(written, {**checkpoint, "id": "2"}, {}, {})  # type: ignore[arg-type, typeddict-item]
+            await saver.aput(written, {**checkpoint, "id": "2"}, {}, {})  # type: ignore[typeddict-item]
         with pytest.raises(StaleFence):
-            await saver.aput_writes(written, [("channel", "other")], "task")
+            await saver.aput_writes(written, [(INTERRUPT, "other")], "task")
         stored = await saver.aget_tuple(thread_config(session.id))
         assert stored is not None
         assert stored.checkpoint["id"] == "1"
-        assert [write[1:] for write in stored.pending_writes or []] == [("channel", "value")]
+        assert [write[1:] for write in stored.pending_writes or []] == [(INTERRUPT, "value")]
 
     run(body)
 
@@ -142,7 +144,7 @@ def test_a_revoked_lease_is_told_to_its_worker(session: AgentSession) -> None:
         loop = asyncio.get_running_loop()
         keeper = LeaseKeeper(seconds=10)
         keeper.start()
-        keeper.hold(lease, lambda: loop.call_soon_threadsafe(lost.set))
+        keeper.hold(lease, partial(loop.call_soon_threadsafe, lost.set))
         try:
             await database.run_in_thread(
                 session_stop,

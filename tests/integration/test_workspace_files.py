@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from apps.projects.sandbox import sandbox_owner
 from apps.projects.workspace import WorkspaceError
-from tests.sandboxing import opened
+from tests.sandboxing import names, opened
 
 pytestmark = pytest.mark.asyncio
 
@@ -29,7 +30,7 @@ async def test_a_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "worktree/made/for/it.bin"
     assert path.read_bytes() == content + b"more\n"
     assert path.stat().st_uid == path.parent.stat().st_uid == (sandbox_owner(tmp_path / "worktree") or os.geteuid())
-    assert [name for name in os.listdir(path.parent)] == ["it.bin"]
+    assert names(path.parent) == ["it.bin"]
 
 
 async def test_writing_keeps_permissions_but_no_set_user_id(tmp_path: Path) -> None:
@@ -68,8 +69,6 @@ async def test_writing_keeps_permissions_but_no_set_user_id(tmp_path: Path) -> N
     ],
 )
 async def test_what_cannot_be_read_is_refused_in_words(tmp_path: Path, path: str, message: str) -> None:
-    import socket
-
     (tmp_path / "outside").write_text("secret")
     root = tmp_path / "worktree"
     (root / "sub").mkdir(parents=True)
@@ -82,7 +81,7 @@ async def test_what_cannot_be_read_is_refused_in_words(tmp_path: Path, path: str
     (root / "large").write_bytes(bytes(2_000_000))
     os.mkfifo(root / "fifo")
     with socket.socket(socket.AF_UNIX) as server:
-        here = os.getcwd()
+        here = Path.cwd()
         os.chdir(root)  # a socket's path may be no longer than 108 bytes
         server.bind("socket")
         os.chdir(here)
@@ -114,13 +113,13 @@ async def test_what_cannot_be_written_is_refused_and_nothing_changes(tmp_path: P
     (root / "folder-link").symlink_to("..")
     (root / "file").write_text("x")
     os.mkfifo(root / "fifo")
-    before = sorted(os.listdir(tmp_path))
+    before = names(tmp_path)
     async with opened(tmp_path) as workspace:
         with pytest.raises(WorkspaceError, match=message):
             await workspace.file_write(path, b"changed")
     assert (tmp_path / "outside").read_text() == "untouched"
-    assert sorted(os.listdir(tmp_path)) == before
-    assert sorted(os.listdir(root)) == ["fifo", "file", "folder-link", "link", "sub"]
+    assert names(tmp_path) == before
+    assert names(root) == ["fifo", "file", "folder-link", "link", "sub"]
 
 
 async def test_links_within_the_worktree_are_followed_for_reading(tmp_path: Path) -> None:
@@ -171,7 +170,7 @@ async def test_a_link_that_is_swapped_all_the_time_never_leads_out(tmp_path: Pat
         await asyncio.gather(swapping, return_exceptions=True)
     assert seen == {b"fine"}
     assert refused
-    assert sorted(os.listdir(outside)) == ["file"]
+    assert names(outside) == ["file"]
     assert (outside / "file").read_text() == "secret"
 
 
@@ -184,7 +183,7 @@ async def test_a_listing_leaves_out_what_git_ignores(tmp_path: Path) -> None:
     )
     files = [
         "a.log", "keep.log", "sub/b.log", "anchored", "sub/anchored", "folder-only/x", "sub/folder-only", "deep/leaf",
-        "deep/1/2/leaf", "some/where/x.txt", "some/where/else/x.txt", "sub/everywhere/x", "spaced name", "#hash", "a1.c",
+        "deep/1/2/leaf", "some/where/x.txt", "some/where/1/x.txt", "sub/everywhere/x", "spaced name", "#hash", "a1.c",
         "c1.c", "yx.d", "zx.d", "q.many", "end/lost", "end/kept", "nested/x.tmp", "nested/keep.tmp", "other/x.tmp",
     ]  # fmt: skip
     for name in files:

@@ -134,6 +134,9 @@ def test_deltas_are_replaced_by_the_reply() -> None:
     assert state.text == "I read"
     state.event_apply(STORY[5])
     assert state.text == "I read the tests."
+    # The last piece comes late.
+    state.delta_apply(" tests.")
+    assert state.text == "I read the tests."
     state.delta_apply("Next")
     assert state.text == "Next"
 

@@ -35,22 +35,31 @@ def verdict(program: bytes, *, architecture: int, call: int, arguments: tuple[in
             position += if_true if holds else if_false
 
 
-MACHINES = [
-    pytest.param("x86_64", X86, {"clone": 56, "socket": 41, "ioctl": 16, "personality": 135, "read": 0, "mount": 165,
-                                 "unshare": 272, "ptrace": 101, "io_uring": 425, "keyctl": 250, "clone3": 435}, id="x86_64"),
-    pytest.param("aarch64", ARM, {"clone": 220, "socket": 198, "ioctl": 29, "personality": 92, "read": 63, "mount": 40,
-                                  "unshare": 97, "ptrace": 117, "io_uring": 425, "keyctl": 219, "clone3": 435}, id="aarch64"),
-]  # fmt: skip
+#: Call: (x86_64, aarch64).
+CALLS = {
+    "clone": (56, 220),
+    "socket": (41, 198),
+    "ioctl": (16, 29),
+    "personality": (135, 92),
+    "read": (0, 63),
+    "mount": (165, 40),
+    "unshare": (272, 97),
+    "ptrace": (101, 117),
+    "io_uring": (425, 425),
+    "keyctl": (250, 219),
+    "clone3": (435, 435),
+}
+MACHINES = [("x86_64", X86, 0), ("aarch64", ARM, 1)]
 
 
-@pytest.mark.parametrize(("machine", "architecture", "calls"), MACHINES)
+@pytest.mark.parametrize(("machine", "architecture", "column"), MACHINES)
 def test_the_filter_refuses_what_reaches_beyond_and_allows_the_rest(
-    machine: str, architecture: int, calls: dict[str, int]
+    machine: str, architecture: int, column: int
 ) -> None:
     program = seccomp_program(machine)
 
     def ask(name: str, *arguments: int) -> int:
-        return verdict(program, architecture=architecture, call=calls[name], arguments=arguments)
+        return verdict(program, architecture=architecture, call=CALLS[name][column], arguments=arguments)
 
     assert ask("read") == ALLOW
     for name in ("mount", "unshare", "ptrace", "io_uring", "keyctl"):

@@ -45,19 +45,15 @@ async def baseline_open(context: RunContext) -> Baseline:
         baseline = Baseline.from_dict(known)
         await context.site.environment_open(baseline.environment, untouched=False)
         return baseline
-    await context.ledger.record(Event("PhaseChanged", {"phase": "preparing"}))
+    await context.ledger.effect_record("phase:preparing", Event("PhaseChanged", {"phase": "preparing"}), result={})
     environment_spec, check_specs = await context.site.requirements()
     environment = await context.site.environment_open(environment_spec, untouched=True)
-    await context.ledger.record(
-        Event(
-            "EnvironmentPrepared",
-            {
-                "ecosystem": environment_spec.ecosystem,
-                "cached": environment.cached,
-                "seconds": round(environment.seconds, 2),
-            },
-        )
-    )
+    prepared = {
+        "ecosystem": environment_spec.ecosystem,
+        "cached": environment.cached,
+        "seconds": round(environment.seconds, 2),
+    }
+    await context.ledger.effect_record("environment", Event("EnvironmentPrepared", prepared), result={})
     before = await context.site.checks_run(context.facts.base_commit, check_specs)
     baseline = Baseline(environment_spec, check_specs, before)
     await context.ledger.effect_record(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import WRITES_IDX_MAP
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
@@ -31,6 +33,18 @@ class FencedSaver(AsyncPostgresSaver):
         self._pool = pool
         self._lease = lease
 
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Keep what a task said outside of the state (errors, interrupts), and no more.
+
+        A task's ordinary writes stand in the checkpoint that follows at once. Should the process die in between, its
+        node runs again and finds in the rows what it did, so a second copy would buy nothing.
+        """
+        special = [write for write in writes if write[0] in WRITES_IDX_MAP]
+        if special:
+            await super().aput_writes(config, special, task_id, task_path)
+
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
         # The parent asks for a pipeline exactly where it writes.
@@ -42,13 +56,11 @@ class FencedSaver(AsyncPostgresSaver):
             async with (
                 self.lock,
                 self._pool.connection() as connection,
+                # Postgres takes what a pipeline sends up to its end as one transaction; no BEGIN is needed.
                 connection.pipeline(),
-                connection.transaction(),
                 connection.cursor(binary=True, row_factory=dict_row) as cursor,
             ):
-                await cursor.execute(
-                    "SELECT agents_fence_check(%s, %s)", (self._lease.session_id, self._lease.fence)
-                )
+                await cursor.execute("SELECT agents_fence_check(%s, %s)", (self._lease.session_id, self._lease.fence))
                 yield cursor
         except psycopg.Error as error:
             if error.sqlstate == STALE_FENCE_SQLSTATE:

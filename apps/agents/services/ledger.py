@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from django.utils import timezone
 from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
 from psycopg import sql
@@ -25,6 +26,8 @@ from apps.core.database import AsyncDatabase, Connection
 from apps.core.realtime import Hub
 from apps.core.storable import text_storable
 
+#: How long a bell waits for others that ring right after it.
+BELL_SECONDS = 0.02
 #: How long token deltas are gathered before they are sent.
 DELTA_SECONDS = 0.05
 
@@ -95,6 +98,7 @@ class Ledger:
     async def _ring(self) -> None:
         told = 0
         while told < self._seq:
+            await asyncio.sleep(BELL_SECONDS)
             told = self._seq
             await self._hub.publish(topic_of(self.session_id), {"seq": told})
 
@@ -156,7 +160,7 @@ class Ledger:
     async def effect_record(
         self, key: str, *events: Event, result: Mapping[str, Any], **columns: Any
     ) -> Mapping[str, Any]:
-        """Note that an effect happened, with its events and columns of the session; what stands if it was noted before."""
+        """Note that an effect happened, with its events and columns of the session; what stands if it was before."""
         if (known := await self.effect_find(key)) is not None:
             return known
         async with self.transaction(*events) as connection:
@@ -210,9 +214,7 @@ class Ledger:
     async def result_load(self, execution_id: uuid.UUID) -> dict[str, Any] | None:
         """What the execution came to, or None while it is at work."""
         async with self.database.pool.connection() as connection:
-            cursor = await connection.execute(
-                "SELECT result FROM agents_agentexecution WHERE id = %s", (execution_id,)
-            )
+            cursor = await connection.execute("SELECT result FROM agents_agentexecution WHERE id = %s", (execution_id,))
             row = await cursor.fetchone()
         return None if row is None else row["result"]
 
@@ -227,14 +229,22 @@ class Ledger:
     # --- tool calls ----------------------------------------------------------------------------------------------
     async def tool_call_open(self, intent: ToolCallIntent, *events: Event) -> ToolCallRecord:
         """Write the intent before the effect. A call that was there comes back as it stands, without the events."""
-        async with self.database.pool.connection() as connection:
-            cursor = await connection.execute(
-                "SELECT status, ok, observation FROM agents_toolcall WHERE id = %s", (intent.id,)
-            )
-            row = await cursor.fetchone()
-        if row is not None:
+        try:
+            # It is there only after a crash: not worth a look beforehand each time.
+            await self._tool_call_insert(intent, events)
+        except psycopg.errors.UniqueViolation:
+            async with self.database.pool.connection() as connection:
+                cursor = await connection.execute(
+                    "SELECT status, ok, observation FROM agents_toolcall WHERE id = %s", (intent.id,)
+                )
+                row = await cursor.fetchone()
+            if row is None:
+                raise
             status = ToolCallStatus(row["status"])
             return ToolCallRecord(intent.id, status, row["ok"], row["observation"], is_new=False)
+        return ToolCallRecord(intent.id, ToolCallStatus.OPEN, None, "", is_new=True)
+
+    async def _tool_call_insert(self, intent: ToolCallIntent, events: Sequence[Event]) -> None:
         async with self.transaction(*events) as connection:
             await connection.execute(
                 "INSERT INTO agents_toolcall (id, session_id, execution_id, position, ordinal, provider_call_id, name,"
@@ -251,11 +261,8 @@ class Ledger:
                     Jsonb(dict(intent.arguments)),
                 ),
             )
-        return ToolCallRecord(intent.id, ToolCallStatus.OPEN, None, "", is_new=True)
 
-    async def tool_call_finish(
-        self, connection: Connection, call_id: uuid.UUID, *, ok: bool, observation: str
-    ) -> None:
+    async def tool_call_finish(self, connection: Connection, call_id: uuid.UUID, *, ok: bool, observation: str) -> None:
         """Write the result after the effect, inside a fenced transaction."""
         await connection.execute(
             "UPDATE agents_toolcall SET status = 'finished', ok = %s, observation = %s, finished_at = now(),"

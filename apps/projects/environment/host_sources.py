@@ -46,7 +46,7 @@ def main() -> None:
 
     names = ("index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "cert", "proxy")
     variables = (
-        "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX",
+        "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS",
         "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY",
     )  # fmt: skip
     print(

@@ -67,11 +67,12 @@ def package_sources_read(*, with_npm: bool = False) -> PackageSources:
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
     environment: dict[str, str] = {}
-    no_index = (variables["UV_NO_INDEX"] or pip["no-index"]).lower() in ("1", "true", "yes", "on")
+    no_index = pip["no-index"].lower() in ("1", "true", "yes", "on")
     index = variables["UV_DEFAULT_INDEX"] or variables["UV_INDEX_URL"] or pip["index-url"]
     extra = f"{variables['UV_INDEX']} {variables['UV_EXTRA_INDEX_URL']}".strip() or pip["extra-index-url"]
     if no_index:
-        environment |= {"UV_NO_INDEX": "1", "PIP_NO_INDEX": "1"}
+        # uv has no variable for this: an index without packages is as good as none.
+        environment |= {"UV_DEFAULT_INDEX": "file:///nonexistent", "PIP_NO_INDEX": "1"}
     else:
         if index:
             environment["UV_DEFAULT_INDEX"] = environment["PIP_INDEX_URL"] = clean(index)
@@ -107,7 +108,11 @@ def _pip_ask() -> dict[str, Any]:
     try:
         answer = subprocess.run(
             # -P: our modules are not for it to import, some bear names of the standard library's.
-            [sys.executable, "-P", str(script)], capture_output=True, timeout=_QUERY_SECONDS, check=True, cwd="/"
+            [sys.executable, "-P", str(script)],
+            capture_output=True,
+            timeout=_QUERY_SECONDS,
+            check=True,
+            cwd="/",
         )
         told: dict[str, Any] = json.loads(answer.stdout)
         return told
@@ -123,7 +128,12 @@ def _npm_registry() -> str:
         return ""
     try:
         answer = subprocess.run(
-            [npm, "config", "get", "registry"], capture_output=True, text=True, timeout=_QUERY_SECONDS, check=True, cwd="/"
+            [npm, "config", "get", "registry"],
+            capture_output=True,
+            text=True,
+            timeout=_QUERY_SECONDS,
+            check=True,
+            cwd="/",
         )
     except subprocess.SubprocessError:
         return ""

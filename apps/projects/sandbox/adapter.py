@@ -204,7 +204,7 @@ def command_environment(env: Mapping[str, str], *, environment: bool) -> dict[st
 
 def _proxy_environment() -> dict[str, str]:
     url = f"http://127.0.0.1:{PROXY_PORT}"
-    variables = {name: url for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy")}
+    variables = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"), url)
     return {**variables, "no_proxy": "localhost,127.0.0.1,::1", "NO_PROXY": "localhost,127.0.0.1,::1"}
 
 

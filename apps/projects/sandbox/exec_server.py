@@ -9,9 +9,11 @@ descriptors, and no command inherits the channel that it speaks over.
 The channel carries frames: length of the body (4 bytes, big-endian), kind (1 byte), body. Kind 0 is a JSON object,
 kind 1 (only from here to the host) output of the running command. One command runs at a time.
 
-Host to server: ``{"op": "run", "id", "argv", "env", "cwd", "timeout"}``, ``{"op": "cancel", "id"}``, ``{"op": "ping"}``.
-Server to host: ``{"event": "ready"}``, ``{"event": "pong"}`` and ``{"event": "done", "id", "exit", "killed",
-"seconds"}``; ``exit`` is 128 + N for a command that died of signal N, and None when this server killed it.
+From the host: ``{"op": "run", "id", "argv", "env", "cwd", "timeout"}``, ``{"op": "cancel", "id"}``, ``{"op": "ping"}``;
+to it: ``{"event": "ready"}``, ``{"event": "pong"}`` and ``{"event": "done", "id", "exit", "killed", "seconds"}``.
+``exit`` is 128 + N for a command that died of signal N, and None when this server killed it.
+
+The imports are light ones (no pathlib, no dataclasses): every sandbox boots with them.
 """
 
 from __future__ import annotations
@@ -28,7 +30,6 @@ import socket
 import stat
 import struct
 import sys
-import threading
 import time
 from typing import Any, NamedTuple, NoReturn
 
@@ -63,7 +64,6 @@ class Config(NamedTuple):
 class Call:
     """The command that is running."""
 
-    # No dataclass here and below: importing what makes them would add a tenth to the boot of every sandbox.
     def __init__(self, *, number: int, pid: int, output: int, started: float, deadline: float) -> None:
         self.number = number
         self.pid = pid
@@ -259,7 +259,7 @@ class Server:
 
     def serve(self) -> NoReturn:
         if self.config.proxy_socket:
-            forwarder_start(self.config, self.channel)
+            forwarder_start(self.config)
         self.send({"event": "ready"})
         watch_at = 0.0
         while True:
@@ -327,7 +327,7 @@ class Server:
         started = time.monotonic()
         try:
             # The program's folder is process-wide, and only this thread starts programs.
-            os.chdir(message["cwd"])
+            folder_enter(message["cwd"])
             pid = os.posix_spawn(
                 program_find(argv[0], env.get("PATH", "")),
                 argv,
@@ -424,6 +424,15 @@ class Server:
             os._exit(1 if exit_code is None else exit_code)
 
 
+def folder_enter(path: str) -> None:
+    """Go to a folder, even if the last command took away the right to."""
+    try:
+        os.chdir(path)
+    except PermissionError:
+        os.chmod(path, 0o755)
+        os.chdir(path)
+
+
 def program_find(name: str, path: str) -> str:
     if "/" in name:
         return name
@@ -434,36 +443,16 @@ def program_find(name: str, path: str) -> str:
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 
 
-# --- the way out to the proxy -----------------------------------------------------------------------------------------
-def forwarder_start(config: Config, channel: socket.socket) -> None:
-    """Listen on loopback before any command runs, and forward in a child that doesn't hold the channel."""
-    listener = socket.create_server(("127.0.0.1", config.proxy_port), backlog=128)
-    if os.fork() == 0:
-        channel.close()
-        signal.set_wakeup_fd(-1)
-        try:
-            while True:
-                client, _ = listener.accept()
-                threading.Thread(target=forward, args=(client, config.proxy_socket), daemon=True).start()
-        finally:
-            os._exit(1)
-    listener.close()
-
-
-def forward(client: socket.socket, path: str) -> None:
-    with client, socket.socket(socket.AF_UNIX) as server:
-        try:
-            server.connect(path)
-            open_ends = {client: server, server: client}
-            while open_ends:
-                for source in select.select(list(open_ends), [], [])[0]:
-                    data = source.recv(CHUNK)
-                    if data:
-                        open_ends[source].sendall(data)
-                    else:
-                        open_ends.pop(source).shutdown(socket.SHUT_WR)
-        except OSError:
-            return
+def forwarder_start(config: Config) -> None:
+    """Listen on loopback before any command runs, and have the program beside this one forward what connects."""
+    with socket.create_server(("127.0.0.1", config.proxy_port), backlog=128) as listener:
+        program = f"{os.path.dirname(os.path.abspath(__file__))}/forwarder.py"
+        os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", program, "3", config.proxy_socket],
+            {},
+            file_actions=[(os.POSIX_SPAWN_DUP2, listener.fileno(), 3)],
+        )
 
 
 def limits_apply(config: Config) -> None:

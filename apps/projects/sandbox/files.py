@@ -1,8 +1,9 @@
 """The server's own access to a worktree in which an agent may do anything at any time.
 
-Every path is resolved by the kernel (``openat2`` with RESOLVE_BENEATH and RESOLVE_NO_MAGICLINKS) against a descriptor of
-the worktree, so neither ``..``, nor a link, nor a link that is swapped in between leads out. Links that stay within the
-worktree are followed for reading. Files are opened without blocking and have to be regular, so that a FIFO never hangs.
+Every path is resolved by the kernel (``openat2`` with RESOLVE_BENEATH and RESOLVE_NO_MAGICLINKS) against a descriptor
+of the worktree, so neither ``..``, nor a link, nor a link that is swapped in between leads out. Links that stay within
+the worktree are followed for reading. Files are opened without blocking and have to be regular, so that a FIFO never
+hangs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import errno
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +30,9 @@ _SKIPPED = frozenset({"__pycache__", "node_modules", ".venv", ".tox", ".mypy_cac
 #: Most entries of one folder that are looked at.
 _FOLDER_LIMIT = 20_000
 _IGNORE_FILE_LIMIT = 200_000
+_DEPTH_LIMIT = 32
+#: Longest that a listing may take; a tree may be made to be slow.
+_LISTING_SECONDS = 5.0
 
 
 class _OpenHow(ctypes.Structure):
@@ -41,12 +46,13 @@ def open_beneath(root: int, path: str, flags: int, *, follow: bool = True) -> in
     """``openat2``: a descriptor of ``path`` below the folder ``root``, or OSError; EXDEV when it leads out of it."""
     resolve = _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS | (0 if follow else _RESOLVE_NO_SYMLINKS)
     how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
+    error = errno.EAGAIN
+    # EAGAIN: something above was renamed meanwhile, so the kernel can't tell; it says to ask again.
     for _ in range(20):
         descriptor = int(_libc.syscall(_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how)))
         if descriptor >= 0:
             return descriptor
         error = ctypes.get_errno()
-        # EAGAIN: something above was renamed meanwhile, so the kernel can't tell; it says to ask again.
         if error != errno.EAGAIN:
             break
     raise OSError(error, os.strerror(error), path)
@@ -122,15 +128,18 @@ class FileTree:
         start = _checked(path)
         found: list[FileEntry] = []
         truncated = False
+        deadline = time.monotonic() + _LISTING_SECONDS
         with _explained(path):
             descriptor = open_beneath(self._root, start, _FOLDER_FLAGS)
             try:
                 rules = self._rules_above(start)
-                for entry in self._walk(descriptor, "" if start == "." else f"{start}/", depth, rules):
-                    if len(found) == limit:
+                prefix = "" if start == "." else f"{start}/"
+                for entry in self._walk(descriptor, prefix, min(depth, _DEPTH_LIMIT), rules):
+                    if len(found) == limit or time.monotonic() > deadline:
                         truncated = True
                         break
-                    found.append(entry)
+                    if entry is not None:
+                        found.append(entry)
             finally:
                 os.close(descriptor)
         return FileListing(tuple(sorted(found, key=lambda entry: entry.path)), truncated)
@@ -163,7 +172,9 @@ class FileTree:
             return 0o644
         if stat.S_ISLNK(found.st_mode):
             target = os.readlink(name, dir_fd=folder)
-            raise WorkspaceError(f"{path} is a link to {target}; write the file that it points to, within the workspace")
+            raise WorkspaceError(
+                f"{path} is a link to {target}; write the file that it points to, within the workspace"
+            )
         if stat.S_ISDIR(found.st_mode):
             raise WorkspaceError(f"{path} is a folder")
         if not stat.S_ISREG(found.st_mode):
@@ -171,7 +182,8 @@ class FileTree:
         # Never more than permissions: no set-user-id.
         return found.st_mode & 0o777
 
-    def _walk(self, folder: int, prefix: str, depth: int, rules: IgnoreRules) -> Iterator[FileEntry]:
+    def _walk(self, folder: int, prefix: str, depth: int, rules: IgnoreRules) -> Iterator[FileEntry | None]:
+        """Entries, and None for what is left out: the caller looks at the clock."""
         rules = rules.with_file(prefix, self._ignore_file(folder))
         for name in _names(folder):
             try:
@@ -181,6 +193,7 @@ class FileTree:
             is_folder = stat.S_ISDIR(found.st_mode)
             path = prefix + name
             if name == ".git" or (is_folder and name in _SKIPPED) or rules.ignores(path, is_folder=is_folder):
+                yield None
                 continue
             yield FileEntry(os.fsencode(path).decode(errors="replace"), _kind(found.st_mode), found.st_size)
             if is_folder and depth > 1:

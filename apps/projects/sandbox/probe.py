@@ -127,7 +127,10 @@ def sandbox_require() -> None:
 
 async def _probe() -> SandboxReport:
     # Beside no worktree: this is only about the machine.
-    with tempfile.TemporaryDirectory(prefix="archon-probe-") as folder, socket.create_server(("127.0.0.1", 0)) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="archon-probe-") as folder,
+        socket.create_server(("127.0.0.1", 0)) as server,
+    ):
         workspace = Path(folder)
         user = sandbox_owner(workspace)
         problems: dict[str, str] = {}
@@ -190,14 +193,15 @@ def _diagnosis() -> str:
         return "Allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1"
     if setting("user/max_user_namespaces") == "0":
         return "Allow user namespaces: sysctl -w user.max_user_namespaces=15000"
-    if setting("kernel/apparmor_restrict_unprivileged_userns") == "1" and os.geteuid() != 0:
+    if setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
         return (
             "AppArmor keeps programs without a profile from user namespaces: give bubblewrap a profile with `userns,`, "
             "or set sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
         )
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         return (
-            "In a container, bubblewrap needs what default profiles take away: run it with --security-opt seccomp=unconfined "
-            "--security-opt apparmor=unconfined --security-opt systempaths=unconfined, or keep one container per session."
+            "In a container, bubblewrap needs what default profiles take away: run it with "
+            "--security-opt seccomp=unconfined --security-opt apparmor=unconfined "
+            "--security-opt systempaths=unconfined, or keep one container per session."
         )
     return ""

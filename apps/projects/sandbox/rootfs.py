@@ -1,8 +1,8 @@
 """What a sandbox sees as its file system: a list of entries, and its spelling as bubblewrap arguments.
 
 The root is built from nothing: the system's programs and libraries read-only, toolchains from where they are, a handful
-of files below ``/etc`` (the host's accounts, host names and keys aren't among them), private ``/tmp`` and ``/dev/shm`` of
-a bounded size, and what is worked on. Whatever isn't listed isn't there.
+of files below ``/etc`` (the host's accounts, host names and keys aren't among them), private ``/tmp`` and ``/dev/shm``
+of a bounded size, and what is worked on. Whatever isn't listed isn't there.
 """
 
 from __future__ import annotations
@@ -171,7 +171,9 @@ def relocated(entries: Sequence[Entry]) -> list[Entry]:
     return moved
 
 
-def workspace_entries(workspace: Path, *, writable: bool, environment: Path | None, binds: Sequence[Bind]) -> list[Entry]:
+def workspace_entries(
+    workspace: Path, *, writable: bool, environment: Path | None, binds: Sequence[Bind]
+) -> list[Entry]:
     """What is worked on: the worktree, the project's environment, and whatever else was asked for."""
     entries: list[Entry] = [Bind(workspace, SANDBOX_WORKSPACE, writable)]
     if environment is not None:

@@ -89,8 +89,8 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "nfsservctl": (180, 42),
     "lookup_dcookie": (212, 18),
 }
-# "There is no such call", so that libraries fall back on an older one: clone3's flags are in memory, where a filter can't
-# look; memory files belong to no process's resident size.
+# "There is no such call", so that libraries fall back on an older one: clone3's flags are in memory, where a filter
+# can't look; memory files belong to no process's resident size.
 _MISSING: dict[str, tuple[int | None, int | None]] = {
     "clone3": (435, 435),
     "memfd_create": (319, 279),
@@ -115,9 +115,15 @@ def _refusal(number: int) -> _Instruction:
     return _Instruction(_RETURN, _ERRNO | number)
 
 
-def _when_argument_in(call: int, argument: int, values: tuple[int, ...], *, allowed: bool, error: int) -> list[_Instruction]:
+def _when_argument_in(
+    call: int, argument: int, values: tuple[int, ...], *, allowed: bool, error: int
+) -> list[_Instruction]:
     """One call, allowed or refused for these values of the lower half of an argument (the kernel looks at no more)."""
-    hit, miss = (_Instruction(_RETURN, _ALLOW), _refusal(error)) if allowed else (_refusal(error), _Instruction(_RETURN, _ALLOW))
+    hit, miss = (
+        (_Instruction(_RETURN, _ALLOW), _refusal(error))
+        if allowed
+        else (_refusal(error), _Instruction(_RETURN, _ALLOW))
+    )
     body = [_Instruction(_LOAD, _ARGS + 8 * argument)]
     body += [_Instruction(_JUMP_EQUAL, value, len(values) - index) for index, value in enumerate(values)]
     body += [miss, hit]

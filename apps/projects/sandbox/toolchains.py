@@ -49,17 +49,20 @@ def toolchain_list() -> tuple[Toolchain, ...]:
     for root in _rust_roots(home):
         found.append(_toolchain("rust", root, root / "bin/rustc"))
     go_roots = [Path("/usr/local/go"), home / ".local/go", home / "go-sdk", *_program_root("go")]
-    for root in go_roots[:]:
+    for root in go_roots:
         if (root / "bin/go").exists():
             found.append(_toolchain("go", root, root / "bin/go", "version"))
             break
-    for name, program, argument in (("node", "node", "--version"), ("java", "java", "-version")):
-        for root in _program_root(program):
-            found.append(_toolchain(name, root, root / "bin" / program, argument))
-    for name in ("bash", "git", "gcc", "make", "rg"):
-        path = ripgrep_program() if name == "rg" else shutil.which(name, path="/usr/local/bin:/usr/bin:/bin")
+    for name, argument in (("node", "--version"), ("java", "-version")):
+        for root in _program_root(name):
+            found.append(_toolchain(name, root, root / "bin" / name, argument))
+    for name in ("bash", "git", "gcc", "make"):
+        path = shutil.which(name, path="/usr/local/bin:/usr/bin:/bin")
         if path is not None:
-            found.append(Toolchain({"rg": "ripgrep"}.get(name, name), None, Path(path)))
+            found.append(Toolchain(name, None, Path(path)))
+    ripgrep = ripgrep_program()
+    if ripgrep is not None:
+        found.append(Toolchain("ripgrep", None, ripgrep))
     return tuple(found)
 
 

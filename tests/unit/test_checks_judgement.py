@@ -1,0 +1,95 @@
+"""What a change is worth follows from its checks before and after, and from the files it touched."""
+
+from __future__ import annotations
+
+import pytest
+
+from apps.projects.checks.judgement import (
+    checks_compare,
+    is_check_configuration,
+    is_test_file,
+    original_paths,
+    outcome_judge,
+)
+from apps.projects.checks.types import CheckReport, Outcome, TestResult
+
+Tests = dict[str, TestResult]
+
+
+def report(tests: Tests, passed: bool | None = None, name: str = "pytest") -> CheckReport:
+    went_well = all(result in ("passed", "skipped") for result in tests.values()) if passed is None else passed
+    return CheckReport(name, "python -m pytest", went_well, 0 if went_well else 1, "", "", 0.1, tests)
+
+
+def judge(
+    before: Tests, after: Tests, changed: tuple[str, ...] = ("src/a.py",), originals: Tests | None = None
+) -> Outcome:
+    kept = [] if originals is None else [report(originals)]
+    return outcome_judge(
+        checks_compare(before=[report(before)], after=[report(after)], changed_files=changed, with_originals=kept)
+    )[0]
+
+
+def test_a_fix_is_verified() -> None:
+    (comparison,) = checks_compare(
+        before=[report({"a": "failed", "b": "passed"})],
+        after=[report({"a": "passed", "b": "passed"})],
+        changed_files=["x.py"],
+    )
+    assert (comparison.before, comparison.after, comparison.fixed) == ("failed", "passed", ("a",))
+    assert (comparison.tests_before, comparison.tests_after) == (2, 2)
+    assert outcome_judge([comparison]) == ("verified", ())
+
+
+def test_without_checks_nothing_is_verified() -> None:
+    assert outcome_judge(())[0] == "unverified"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({"a": "failed"}, {"a": "failed"}, "failing"),
+        ({"a": "passed"}, {"a": "failed"}, "failing"),
+        ({"a": "failed", "b": "passed"}, {"b": "passed"}, "failing"),
+        ({"a": "error", "b": "passed"}, {"a": "skipped", "b": "passed"}, "failing"),
+        ({"a": "passed", "b": "passed"}, {"b": "passed"}, "unverified"),
+        ({"a": "passed", "b": "passed"}, {"a": "skipped", "b": "passed"}, "unverified"),
+        ({"a": "passed"}, {"a": "passed", "new": "passed"}, "verified"),
+        ({"a": "skipped", "b": "passed"}, {"b": "passed"}, "verified"),
+    ],
+)
+def test_tests_that_fail_or_go_missing_count(before: Tests, after: Tests, expected: Outcome) -> None:
+    assert judge(before, after) == expected
+
+
+def test_a_test_that_was_changed_to_pass_does_not_count() -> None:
+    changed = ("tests/test_a.py",)
+    assert judge({"a": "failed"}, {"a": "passed"}, changed, originals={"a": "failed"}) == "failing"
+    assert judge({"a": "failed"}, {"a": "passed"}, changed, originals={"a": "passed"}) == "verified"
+    assert judge(
+        {"a": "failed", "b": "passed"}, {"a": "passed", "b": "passed"}, changed, {"a": "passed", "b": "failed"}
+    ) == ("unverified")
+
+
+def test_a_check_without_single_results_is_compared_as_a_whole() -> None:
+    before, after, kept = report({}, False, "make"), report({}, True, "make"), report({}, False, "make")
+    changed = ["tests/run.sh"]
+    assert outcome_judge(checks_compare(before=[before], after=[after], changed_files=changed))[0] == "verified"
+    compared = checks_compare(before=[before], after=[after], changed_files=changed, with_originals=[kept])
+    assert outcome_judge(compared)[0] == "failing"
+
+
+def test_a_check_that_was_not_run_any_more_is_failing() -> None:
+    outcome, reasons = outcome_judge(checks_compare(before=[report({"a": "passed"})], after=[], changed_files=[]))
+    assert outcome == "failing" and "not run" in reasons[0]
+
+
+def test_files_are_told_apart() -> None:
+    assert [
+        path
+        for path in ("conftest.py", "a/conftest.py", "tox.ini", "setup.cfg", "src/sitecustomize.py")
+        if not is_check_configuration(path)
+    ] == []
+    assert is_test_file("tests/data/x.json") and is_test_file("pkg/test_a.py") and is_test_file("a_test.go")
+    assert not is_test_file("src/testimony.py") and not is_test_file("tests/conftest.py")
+    assert original_paths(["src/a.py", "tests/test_a.py", "pytest.ini"]) == ("pytest.ini", "tests/test_a.py")
