@@ -156,7 +156,7 @@ def _folder_make(project_id: object, commit: str, environment: Environment) -> P
 
 def _variables(spec: CheckSpec, environment: Environment) -> dict[str, str]:
     # The checkout is thrown away, so bytecode may lie where Python looks for it first.
-    variables = {**environment.env, "PYTHONPYCACHEPREFIX": ""}
+    variables = {**environment.env, "PYTHONDONTWRITEBYTECODE": ""}
     if spec.runner != "unittest":
         # Not in the command: this also reaches a pytest that a given command calls.
         results = f"--junitxml={_JUNIT} -o junit_family=xunit1"
