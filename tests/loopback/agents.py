@@ -1,7 +1,7 @@
 """What loopback models say: small programs that see a request as the real model would, and nothing else.
 
-What they know about a repository they have from the tools' answers. Where they are they see from the conversation, never
-from a counter, so that the same request gets the same answer, as often as it is sent.
+What they know about a repository they have from the tools' answers. Where they are they see from the conversation and
+never from a counter, so that the same request gets the same answer, as often as it is sent.
 """
 
 from __future__ import annotations
