@@ -31,7 +31,7 @@ RECORDING = {
             "when": {"role": "researcher"},
             "reply": {"tool_calls": [{"name": "read_file", "args": {"path": "module.py", "end_line": 6}}]},
         }
-    ]
+    ],
 }
 
 
@@ -90,8 +90,9 @@ def _measure(folder: Path, *, steps: int, rounds: int) -> dict[str, Any]:
         await database.open()
         try:
             ours, bare = [], []
-            await _ours(database, project_id, user, recording, 10)
-            await _bare(database, folder / "repository", recording, 10)
+            # Once for warming up.
+            _, session_id = await _ours(database, project_id, user, recording, 10)
+            _, thread = await _bare(database, folder / "repository", recording, 10)
             for number in range(rounds):
                 print(f"round {number + 1} of {rounds} …", file=sys.stderr)
                 measured, session_id = await _ours(database, project_id, user, recording, steps)
@@ -277,10 +278,12 @@ async def _bare(database: Any, folder: Path, recording: Path, steps: int) -> tup
     graph.add_node("read", read)
     graph.add_edge(START, "call")
     graph.add_edge("call", "read")
-    graph.add_conditional_edges("read", lambda state: END if state["step"] >= steps else "call", {END: END, "call": "call"})
+    graph.add_conditional_edges(
+        "read", lambda state: END if state["step"] >= steps else "call", {END: END, "call": "call"}
+    )
     compiled = graph.compile(checkpointer=AsyncPostgresSaver(database.pool))
     thread = str(uuid.uuid4())
-    start = {
+    start: Any = {
         "messages": [SystemMessage("You are Archon's researcher."), HumanMessage("read the module over and over")],
         "step": 0,
     }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from cli.doctor_finding import Finding, State
@@ -21,17 +22,8 @@ from integrations.embedded.reach import runtime_root
 
 _LOW_DISK_MB = 2048
 _PROBE_SECONDS = 60
-_VERSION_SECONDS = 10
-#: What repositories may need; the commands ask each for its version.
-_TOOLCHAINS: dict[str, tuple[str, ...]] = {
-    "git": ("git", "--version"),
-    "rg": ("rg", "--version"),
-    "python": ("python3", "--version"),
-    "node": ("node", "--version"),
-    "go": ("go", "version"),
-    "cargo": ("cargo", "--version"),
-    "java": ("java", "-version"),
-}
+#: What repositories often need, and is worth a line when it is missing.
+_USUAL_TOOLCHAINS = ("python", "node", "go", "rust", "java", "git", "ripgrep")
 _PROVIDERS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
 
 
@@ -87,42 +79,50 @@ def state() -> Iterator[Finding]:
 
 def sandbox() -> Iterator[Finding]:
     """Try it: in a process of its own, since the sandbox belongs to the server."""
-    command = [sys.executable, str(BASE_DIR / "manage.py"), "sandbox_probe", "--json"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        yield Finding("sandbox", State.PROBLEM, f"the try-out took longer than {_PROBE_SECONDS} s")
+    report = _probe()
+    if isinstance(report, str):
+        yield Finding("sandbox", State.PROBLEM, f"the try-out failed: {report}")
         return
-    try:
-        result = json.loads(answer.stdout)
-    except ValueError:
-        last = (answer.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        yield Finding("sandbox", State.PROBLEM, f"the try-out failed: {last}")
-        return
-    working = bool(result.get("ok"))
+    problems = [f"{check['promise']}: {check['problem']}" for check in report["checks"] if check["problem"]]
+    user = f"as user {report['user']}, " if report.get("user") else ""
+    works = f"works, {user}with {report['program']}; {len(report['checks'])} promises tried"
     yield Finding(
         "sandbox",
-        State.OK if working else State.PROBLEM,
-        str(result.get("detail") or ("works" if working else "does not work")),
-        str(result.get("next_step") or ""),
+        State.OK if report["available"] else State.PROBLEM,
+        works if report["available"] else "; ".join(problems) or "does not work",
+        report["next_step"],
     )
 
 
 def toolchains() -> Iterator[Finding]:
-    # ripgrep comes with the packages, beside our own interpreter.
-    own = str(Path(sys.executable).parent)
-    for name, command in _TOOLCHAINS.items():
-        executable = (shutil.which(name, path=own) if name == "rg" else None) or shutil.which(command[0])
-        if executable is None:
-            needed = name in ("git", "rg")
-            advice = "install it (apt install git)" if name == "git" else "run ./archon once more" if needed else ""
-            yield Finding(name, State.PROBLEM if needed else State.MISSING, "not found", advice)
-            continue
-        version = _version_of([executable, *command[1:]])
-        if version is None:
-            yield Finding(name, State.MISSING, f"{executable} does not run", "repair or remove it")
+    """What the sandbox shows to a repository's commands."""
+    report = _probe()
+    if isinstance(report, str):
+        yield Finding("toolchains", State.PROBLEM, "unknown without the sandbox")
+        return
+    found: dict[str, list[str]] = {}
+    for toolchain in report["toolchains"]:
+        found.setdefault(toolchain["name"], []).append(f"{toolchain['version']} at {toolchain['program']}")
+    for name in dict.fromkeys((*found, *_USUAL_TOOLCHAINS)):
+        if name in found:
+            yield Finding(name, State.OK, ", ".join(found[name]))
         else:
-            yield Finding(name, State.OK, f"{version} at {executable}")
+            yield Finding(name, State.MISSING, "not found; repositories that need it can't be built or tested")
+
+
+@cache
+def _probe() -> dict[str, Any] | str:
+    """What ``manage.py sandbox_probe`` reports, asked once; or why it reports nothing."""
+    command = [sys.executable, str(BASE_DIR / "manage.py"), "sandbox_probe", "--json"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return f"it took longer than {_PROBE_SECONDS} s"
+    try:
+        report: dict[str, Any] = json.loads(answer.stdout)
+    except ValueError:
+        return (answer.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    return report
 
 
 def models() -> Iterator[Finding]:
@@ -161,17 +161,6 @@ def settings() -> Iterator[Finding]:
 
 def _settings_module() -> str:
     return os.environ.get("DJANGO_SETTINGS_MODULE", DEVELOPMENT_SETTINGS)
-
-
-def _version_of(command: list[str]) -> str | None:
-    try:
-        answer = subprocess.run(
-            command, capture_output=True, text=True, timeout=_VERSION_SECONDS, check=False, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    found = re.search(r"\d+(\.\d+)+", answer.stdout + answer.stderr)
-    return found.group() if answer.returncode == 0 and found else None
 
 
 def _prefixes(text: str) -> list[str]:

@@ -80,8 +80,7 @@ class StackRunner:
             pass
         finally:
             self._stop()
-            self._owner.release()
-            gate.close()
+            # The locks stay until this process has ended: who waits for them wants it gone.
             signal.pthread_sigmask(signal.SIG_SETMASK, previous)
         return 0
 

@@ -73,16 +73,17 @@ def environment_read(*, settings_module: str = DEVELOPMENT_SETTINGS) -> Path:
     """
     home = variables_read()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", settings_module)
-    if os.environ["DJANGO_SETTINGS_MODULE"] == DEVELOPMENT_SETTINGS:
-        try:
+    try:
+        home_create(home)
+        # Where the API puts uploads while they come in; Django refuses to run with a setting that names no folder.
+        (home / "uploads").mkdir(exist_ok=True)
+        if os.environ["DJANGO_SETTINGS_MODULE"] == DEVELOPMENT_SETTINGS:
             _secrets_fill(home)
-        except OSError as error:
-            raise ServicesUnavailable(
-                f"the state folder {home} can't be used: {error.strerror}",
-                next_step="make it yours (it may belong to another user), or set ARCHON_HOME to another folder",
-            ) from error
-    # Where the API puts uploads while they come in; Django refuses to run with a setting that names no folder.
-    (home / "uploads").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServicesUnavailable(
+            f"the state folder {home} can't be used: {error.strerror}",
+            next_step="make it yours (it may belong to another user), or set ARCHON_HOME to another folder",
+        ) from error
     return home
 
 
@@ -117,7 +118,6 @@ def _secrets_fill(home: Path) -> None:
         return
     path = home / "secrets.json"
     if not path.exists():
-        home_create(home)
         draft = path.with_name(f"{path.name}.{os.getpid()}")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump({name: secrets.token_urlsafe(48) for name in names}, file)

@@ -199,7 +199,16 @@ def _same_device(python: Path) -> bool:
 
 
 def _run(command: Command, environment: dict[str, str], *, failed: str) -> None:
-    code = subprocess.run(command, stdout=sys.stderr, env=environment, check=False).returncode
+    """Run it with everything that it says on standard error, but for the list of what it installed."""
+    if sys.stderr.isatty():  # there it draws its progress
+        code = subprocess.run(command, stdout=sys.stderr, env=environment, check=False).returncode
+    else:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process:
+            for line in process.stdout or ():
+                if not line.startswith((b" + ", b" Downloaded ")):
+                    sys.stderr.buffer.write(line)
+                    sys.stderr.flush()
+        code = process.returncode
     if code != 0:
         _fail(failed, "The lines above say why; the next ./archon takes it up again. pip's own configuration is used.")
 

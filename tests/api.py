@@ -56,7 +56,7 @@ def answer_check(method: str, path: str, response: Any) -> None:
     media_type = response.headers["Content-Type"].partition(";")[0]
     assert media_type in promised["content"], f"{method} {template}: {media_type} is not promised"
     registry: Registry[Any] = Registry().with_resource(
-        "urn:api", Resource(contents=openapi_document(), specification=DRAFT202012)
+        "urn:api", Resource.from_contents(openapi_document(), default_specification=DRAFT202012)
     )
     pointer = "/".join(
         part.replace("~", "~0").replace("/", "~1") for part in ("paths", template, method.lower(), "responses")

@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Complete the environment before pytest-django reads the settings."""
+    """Complete the environment, and only then let Django read its settings."""
     for name in list(os.environ):
         if name.startswith(_FOREIGN_VARIABLES) and name not in _OWN_VARIABLES:
             del os.environ[name]
@@ -56,6 +56,10 @@ def pytest_configure(config: pytest.Config) -> None:
         for name in ("REDIS_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
             os.environ[name] = _redis_url_for(os.environ["REDIS_URL"], worker or 0)
     os.environ["ARCHON_HOME"] = str(_home_fresh(TEST_HOME / f"home-{slot}-{worker or 0}"))
+    # Here and not by pytest-django, which would have read the settings before this file is even imported.
+    import django
+
+    django.setup()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

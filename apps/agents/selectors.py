@@ -59,6 +59,8 @@ def session_wanted_list() -> list[uuid.UUID]:
 def session_diff(session: AgentSession, *, max_bytes: int = 1_000_000) -> dict[str, object]:
     """What the session's branch changes against the commit that it started from."""
     head = session.head_commit or session.base_commit
+    if head == session.base_commit:
+        return {"base": head, "head": head, "diff": "", "files": (), "truncated": False}
     diff = diff_read(project_id=session.project_id, base=session.base_commit, head=head, max_bytes=max_bytes)
     return {
         "base": session.base_commit,

@@ -12,6 +12,7 @@ from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
 from apps.agents.types import AgentType, SessionOutcome, SessionStatus
 
 _COMMAND_LENGTH = 10_000
+CHECK_STATES = ["passed", "failed"]
 
 
 class LimitsSerializer(serializers.Serializer[Any]):
@@ -83,8 +84,8 @@ class SpentLimitsSerializer(serializers.Serializer[Any]):
 class CheckSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
     command = serializers.CharField()
-    before = serializers.ChoiceField(choices=["passed", "failed"], allow_null=True)
-    after = serializers.ChoiceField(choices=["passed", "failed"], allow_null=True)
+    before = serializers.ChoiceField(choices=CHECK_STATES, allow_null=True)
+    after = serializers.ChoiceField(choices=CHECK_STATES, allow_null=True)
     tests_before = serializers.IntegerField(allow_null=True)
     tests_after = serializers.IntegerField(allow_null=True)
     exit_code = serializers.IntegerField(allow_null=True)

@@ -55,7 +55,7 @@ class ToolCallStatus(models.TextChoices):
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened in a session, before it has a number. Types are past tense; see docs/reference/events.md."""
+    """Something that happened in a session, before it has a number; the types are in docs/reference/events.md."""
 
     type: str
     payload: dict[str, Any] = field(default_factory=dict)

@@ -181,6 +181,8 @@ class SessionAnswerView(APIView):
     )
     def post(self, request: Request, session_id: uuid.UUID) -> Response:
         """Answer the question that the session waits on."""
+        # Before the body is looked at: what is wrong with it is nobody's business who can't see the session.
+        selectors.session_get_for_user(user=request_user(request), session_id=session_id, write=True)
         data = serializers.AnswerSerializer(data=request.data)
         data.is_valid(raise_exception=True)
         return _accepted(
@@ -202,6 +204,7 @@ class SessionMergeView(APIView):
     )
     def post(self, request: Request, session_id: uuid.UUID) -> Response:
         """Merge the session's branch into the one it started from, in the server's repository."""
+        selectors.session_get_for_user(user=request_user(request), session_id=session_id, write=True)
         data = serializers.MergeSerializer(data=request.data)
         data.is_valid(raise_exception=True)
         session = master_orchestrator.session_merge(
@@ -275,4 +278,6 @@ class SessionBundleView(APIView):
         bundle = path.open("rb")
         # Read through the open file from here on; nothing is left behind however the download ends.
         path.unlink()
-        return FileResponse(bundle, content_type="application/octet-stream", as_attachment=True, filename=f"{session.id}.bundle")
+        return FileResponse(
+            bundle, content_type="application/octet-stream", as_attachment=True, filename=f"{session.id}.bundle"
+        )

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -23,6 +23,9 @@ from apps.core.errors import ApplicationError, InvalidInput, NotAuthenticated, N
 from apps.core.realtime import Message
 
 logger = logging.getLogger(__name__)
+
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 #: Close codes: 4400 and up are HTTP's statuses; 1013 asks the client to come again.
 CLOSE_BAD_FRAME = 4400
@@ -59,6 +62,22 @@ class AgentConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     A task of its own reads rows and sends them, one page at a time, so that nothing piles up for a client that is slow;
     the channels machinery only hands in the first frame and the disconnect.
     """
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        self._abandoned = asyncio.Event()
+
+        async def receive_or_leave() -> Message:
+            """The client's next message, or a disconnect made up for a client that takes nothing any more."""
+            received = asyncio.ensure_future(receive())
+            abandoned = asyncio.ensure_future(self._abandoned.wait())
+            try:
+                await asyncio.wait((received, abandoned), return_when=asyncio.FIRST_COMPLETED)
+                return received.result() if received.done() else {"type": "websocket.disconnect", "code": 1013}
+            finally:
+                received.cancel()
+                abandoned.cancel()
+
+        await super().__call__(scope, receive_or_leave, send)
 
     async def connect(self) -> None:
         # Accepted before anything is checked: a close before that reaches a browser without its code.
@@ -172,12 +191,14 @@ class AgentConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self.send(text_data=json.dumps(frame, ensure_ascii=False, separators=(",", ":")))
 
     async def _close(self, code: int, reason: str) -> None:
-        # A client that takes nothing doesn't take a close frame either: the end of the task must not wait for it.
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await self.close(code=code, reason=reason[:120])
         except TimeoutError:
+            # A client that takes nothing doesn't take a close frame either. With the application at its end the server
+            # drops the connection, and the client comes back when it can.
             logger.info("a client did not take its close frame (%s)", code)
+            self._abandoned.set()
 
 
 class SessionReader:

@@ -119,10 +119,17 @@ class _Proxy:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         else:
             remote_reader, remote_writer = await self._connect(host, port)
-            path = target if self._upstream.hostname else (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            path = (
+                target if self._upstream.hostname else (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            )
             kept = [header for header in headers if not header.lower().startswith((*_HOP_HEADERS, b"host:"))]
             # One request a connection: the next one might name another host.
-            lines = [f"{method} {path} {version}".encode(), f"Host: {parts.netloc}".encode(), *kept, b"Connection: close"]
+            lines = [
+                f"{method} {path} {version}".encode(),
+                f"Host: {parts.netloc}".encode(),
+                *kept,
+                b"Connection: close",
+            ]
             if self._upstream.hostname:
                 lines += self._credentials()
             remote_writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
@@ -148,7 +155,7 @@ class _Proxy:
             for family, _, _, _, address in found[:4]:
                 try:
                     return await asyncio.wait_for(
-                        asyncio.open_connection(address[0], port, family=family), _CONNECT_SECONDS
+                        asyncio.open_connection(str(address[0]), port, family=family), _CONNECT_SECONDS
                     )
                 except OSError as error:
                     failure = error

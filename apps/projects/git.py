@@ -7,8 +7,10 @@ below: whatever a repository carries (hooks, filters, drivers, fsmonitor, embedd
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
+import shlex
 import shutil
 import signal
 import subprocess
@@ -108,6 +110,22 @@ def git_binary() -> str:
     if found is None:
         raise Unavailable("git is not installed", next_step="Install git 2.38 or later and start Archon again.")
     return found
+
+
+def upload_pack_command() -> str:
+    """What a fetch from a folder runs on the far side, as ``--upload-pack`` takes it.
+
+    git documents upload-pack as safe on repositories that aren't trusted: it runs no hook, and takes
+    ``uploadpack.packObjectsHook`` from protected configuration alone, of which there is none here. Its flags are
+    spelt out since those of the fetching process don't reach it; folders of any owner are served.
+    """
+    flags = (
+        "safe.directory=*",
+        "core.hooksPath=/dev/null",
+        "core.fsmonitor=false",
+        "uploadpack.allowAnySHA1InWant=true",
+    )
+    return shlex.join([git_binary(), *(part for flag in flags for part in ("-c", flag)), "upload-pack"])
 
 
 def git_run(
@@ -230,10 +248,8 @@ def _communicate(
     finally:
         if process.poll() is None:
             # The whole group: git starts children (index-pack, upload-pack) of its own.
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             process.wait()
         process.stdout.close()
         process.stderr.close()
@@ -244,7 +260,7 @@ def _decode(raw: bytearray) -> str:
 
 
 def path_decode(raw: bytes) -> str:
-    """A path as git printed it (with ``-z``); bytes that are not UTF-8 become lone surrogates, as in ``os.fsdecode``."""
+    """A path as git printed it (with ``-z``); bytes that are not UTF-8 become surrogates, as in ``os.fsdecode``."""
     return raw.decode("utf-8", "surrogateescape")
 
 

@@ -11,21 +11,26 @@ import contextlib
 import fcntl
 import os
 import re
-import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from django.conf import settings
 
 from apps.core.errors import Conflict, InvalidInput, NotFound, TooLarge
-from apps.projects.git import FSCK_SEVERITIES, GitError, git_binary, git_run, path_decode, path_display
+from apps.projects.git import FSCK_SEVERITIES, GitError, git_run, path_decode, path_display, upload_pack_command
+from apps.projects.repository_diff import Diff, trees_compare
+from apps.projects.repository_source import (
+    SESSION_BRANCHES,
+    branch_choose,
+    bundle_header,
+    is_session_branch,
+    remote_refs,
+    source_git_dir,
+)
 
-#: Branches under this name belong to sessions; a source's own are not taken over.
-SESSION_BRANCHES = "archon"
 #: What tools leave behind in a checkout, whether or not the repository ignores it.
 IGNORED_LEFTOVERS = """\
 __pycache__/
@@ -53,16 +58,6 @@ _SERVER_IDENTITY = {
     "GIT_COMMITTER_EMAIL": "archon@localhost",
 }
 
-ChangeStatus = Literal["added", "modified", "deleted", "renamed", "copied", "type_changed"]
-_STATUSES: dict[str, ChangeStatus] = {
-    "A": "added",
-    "M": "modified",
-    "D": "deleted",
-    "R": "renamed",
-    "C": "copied",
-    "T": "type_changed",
-}
-
 
 @dataclass(frozen=True)
 class RepositoryInfo:
@@ -72,28 +67,9 @@ class RepositoryInfo:
     branches: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class FileChange:
-    path: str
-    status: ChangeStatus
-    #: Lines; None for binary files.
-    additions: int | None
-    deletions: int | None
-    #: Where a renamed or copied file came from.
-    previous_path: str = ""
-
-
-@dataclass(frozen=True)
-class Diff:
-    #: Unified, with bytes that are not UTF-8 replaced; whole lines, at most the bytes asked for.
-    text: str
-    files: tuple[FileChange, ...]
-    truncated: bool
-
-
 def repository_path(*, project_id: object) -> Path:
     """Where the project's bare repository is, or will be."""
-    return settings.ARCHON_HOME / "repositories" / f"{project_id}.git"
+    return Path(settings.ARCHON_HOME) / "repositories" / f"{project_id}.git"
 
 
 def repository_import_path(*, project_id: object, source: str, branch: str | None = None) -> RepositoryInfo:
@@ -103,26 +79,21 @@ def repository_import_path(*, project_id: object, source: str, branch: str | Non
     points at. ``branch`` becomes the default branch (without it the one that is checked out there). What is there
     already is brought up to date; a branch that went another way here raises Conflict.
     """
-    source_git_dir = _source_git_dir(source)
-    # git documents upload-pack as safe on repositories that aren't trusted: it runs no hook, and takes
-    # uploadpack.packObjectsHook from protected configuration only, of which there is none here. It is named in full
-    # since the flags of this process don't reach it, and has to serve folders of whichever owner.
-    upload_pack = shlex.join(
-        [git_binary(), "-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "upload-pack"]
-    )
+    found = source_git_dir(source)
+    upload_pack = upload_pack_command()
     with _locked(project_id):
         git_dir = _repository_open(project_id)
         try:
             listing = git_run(
-                "ls-remote", "--symref", f"--upload-pack={upload_pack}", str(source_git_dir),
+                "ls-remote", "--symref", f"--upload-pack={upload_pack}", str(found),
                 git_dir=git_dir, timeout=_IMPORT_SECONDS, allow_file_protocol=True,
             )  # fmt: skip
-            head_branch, head_commit, heads = _remote_refs(listing.text)
-            chosen = _branch_choose(branch, head_branch, head_commit, heads)
+            head_branch, head_commit, heads = remote_refs(listing.text)
+            chosen = branch_choose(branch, head_branch, head_commit, heads)
             before = _refs(git_dir, "refs/remotes/source/")
             git_run(
                 "fetch", "--quiet", "--no-tags", "--update-shallow", "--no-write-fetch-head", "--prune", "--atomic",
-                f"--upload-pack={upload_pack}", str(source_git_dir),
+                f"--upload-pack={upload_pack}", str(found),
                 "+refs/heads/*:refs/remotes/source/*", f"^refs/heads/{SESSION_BRANCHES}/*",
                 f"^refs/heads/{SESSION_BRANCHES}", "+refs/tags/*:refs/tags/*",
                 git_dir=git_dir, timeout=_IMPORT_SECONDS, allow_file_protocol=True,
@@ -144,22 +115,22 @@ def repository_import_bundle(*, project_id: object, bundle_path: Path, branch: s
             f"The bundle has {size // 1024 // 1024} MiB, more than the {settings.ARCHON_UPLOAD_LIMIT_MB} MiB allowed",
             next_step="Send fewer branches, or have the operator raise ARCHON_UPLOAD_LIMIT_MB.",
         )
-    header = _bundle_header(bundle_path)
+    header = bundle_header(bundle_path)
     heads = {name.removeprefix("refs/heads/"): sha for name, sha in header.refs if name.startswith("refs/heads/")}
     head_commit = dict(header.refs).get("HEAD", "")
     if not heads and head_commit:
         heads = {branch or "main": head_commit}
-    chosen = _branch_choose(branch, "", head_commit, heads)
+    chosen = branch_choose(branch, "", head_commit, heads)
     with _locked(project_id):
         git_dir = _repository_open(project_id)
         missing = [commit for commit in header.prerequisites if not _commit_exists(git_dir, commit)]
         if missing:
             raise InvalidInput(
-                f"The bundle is incomplete: it builds on {len(missing)} commit(s) that are not here ({missing[0][:12]})",
+                f"The bundle is incomplete: it builds on {len(missing)} commit(s) not here ({missing[0][:12]})",
                 next_step="Send all of the history: `git bundle create repository.bundle --all` (in a shallow clone "
                 "run `git fetch --unshallow` first).",
             )
-        wanted = {f"refs/remotes/source/{name}": sha for name, sha in heads.items() if not _is_session_branch(name)}
+        wanted = {f"refs/remotes/source/{name}": sha for name, sha in heads.items() if not is_session_branch(name)}
         wanted |= {name: sha for name, sha in header.refs if name.startswith("refs/tags/")}
         _pack_receive(git_dir, bundle_path, header.pack_offset, limit, sorted(set(wanted.values())))
         before = _refs(git_dir, "refs/remotes/source/")
@@ -171,7 +142,7 @@ def repository_info(*, project_id: object) -> RepositoryInfo:
     """What is there now; NotFound when nothing was imported yet."""
     git_dir = _repository_require(project_id)
     default = git_run("symbolic-ref", "--short", "HEAD", git_dir=git_dir).text
-    branches = {name: sha for name, sha in _refs(git_dir, "refs/heads/").items() if not _is_session_branch(name)}
+    branches = {name: sha for name, sha in _refs(git_dir, "refs/heads/").items() if not is_session_branch(name)}
     if default not in branches:
         raise NotFound("The project has no repository yet", next_step="Import a folder or upload a git bundle.")
     return RepositoryInfo(default, branches[default], tuple(sorted(branches)))
@@ -206,44 +177,8 @@ def commit_resolve(*, project_id: object, revision: str) -> str:
 
 
 def diff_read(*, project_id: object, base: str, head: str, max_bytes: int = 1_000_000) -> Diff:
-    """What changed from one commit to another; the text is cut after ``max_bytes``, the list of files never."""
-    git_dir = _repository_require(project_id)
-    range_arguments = ("--no-ext-diff", "--no-textconv", "--no-color", "-M", "--submodule=short")
-    patch = git_run(
-        "diff-tree", "-r", "-p", "--src-prefix=a/", "--dst-prefix=b/", *range_arguments, base, head,
-        git_dir=git_dir, max_output=max_bytes, cut_output=True,
-    )  # fmt: skip
-    raw = patch.stdout
-    if patch.truncated:
-        raw = raw[: raw.rfind(b"\n") + 1]
-    return Diff(raw.decode("utf-8", "replace"), changes_read(git_dir=git_dir, base=base, head=head), patch.truncated)
-
-
-def changes_read(*, git_dir: Path, base: str, head: str) -> tuple[FileChange, ...]:
-    """The files that differ between two commits or trees, by path."""
-    output = git_run(
-        "diff-tree", "-r", "-z", "-M", "--raw", "--numstat", "--no-ext-diff", "--no-textconv", base, head,
-        git_dir=git_dir,
-    ).stdout  # fmt: skip
-    fields = iter(output.split(b"\0"))
-    statuses: dict[bytes, tuple[ChangeStatus, bytes]] = {}
-    counts: dict[bytes, tuple[int | None, int | None]] = {}
-    for field in fields:
-        if field.startswith(b":"):
-            letter = field.rsplit(b" ", 1)[1][:1].decode()
-            first = next(fields)
-            second = next(fields) if letter in "RC" else b""
-            statuses[second or first] = (_STATUSES.get(letter, "modified"), first if second else b"")
-        elif field:
-            added, deleted, path = field.split(b"\t", 2)
-            if not path:
-                next(fields)
-                path = next(fields)
-            counts[path] = (_count(added), _count(deleted))
-    return tuple(
-        FileChange(path_display(path_decode(path)), status, *counts.get(path, (0, 0)), path_display(path_decode(previous)))
-        for path, (status, previous) in sorted(statuses.items())
-    )
+    """What changed from one commit or tree to another; the text is cut after ``max_bytes``, the list of files never."""
+    return trees_compare(git_dir=_repository_require(project_id), base=base, head=head, max_bytes=max_bytes)
 
 
 def commit_paths(*, project_id: object, commit: str) -> tuple[str, ...]:
@@ -278,8 +213,10 @@ def commit_is_imported(*, project_id: object, commit: str) -> bool:
         "for-each-ref", "--format=%(refname)", f"--contains={commit}", "refs/heads/", "refs/remotes/source/",
         git_dir=_repository_require(project_id),
     )  # fmt: skip
-    names = (name.removeprefix("refs/heads/").removeprefix("refs/remotes/source/") for name in listing.text.splitlines())
-    return any(not _is_session_branch(name) for name in names)
+    names = (
+        name.removeprefix("refs/heads/").removeprefix("refs/remotes/source/") for name in listing.text.splitlines()
+    )
+    return any(not is_session_branch(name) for name in names)
 
 
 def commit_overlay(*, project_id: object, commit: str, base: str, paths: Sequence[str]) -> str:
@@ -344,9 +281,7 @@ def branch_merge(*, project_id: object, branch: str, into: str, expected: str) -
     try:
         git_run("update-ref", f"refs/heads/{into}", merged, target, git_dir=git_dir)
     except GitError as error:
-        raise Conflict(
-            f"{into} has moved meanwhile", next_step="Merge again.", state="target_moved"
-        ) from error
+        raise Conflict(f"{into} has moved meanwhile", next_step="Merge again.", state="target_moved") from error
     return merged
 
 
@@ -378,156 +313,6 @@ def branch_bundle(*, project_id: object, branch: str, base: str = "") -> Path:
         Path(name).unlink(missing_ok=True)
         raise
     return Path(name)
-
-
-# --- What a source is made of -----------------------------------------------------------------------------------------
-
-
-def _source_git_dir(source: str) -> Path:
-    """The git dir of a folder under the allowed roots, all that it points at being under them too."""
-    roots = [Path(root).resolve() for root in settings.ARCHON_REPOSITORY_ROOTS]
-    if not roots:
-        raise InvalidInput(
-            "This server takes no repository by path",
-            next_step="Upload a git bundle, or have the operator set ARCHON_REPOSITORY_ROOTS.",
-        )
-
-    def allowed(path: Path) -> Path:
-        try:
-            resolved = path.resolve()
-        except (OSError, RuntimeError, ValueError):
-            resolved = Path("/")
-        if "\0" in str(path) or not any(resolved.is_relative_to(root) for root in roots):
-            raise InvalidInput(
-                f"{source} is not under a folder that this server may read",
-                next_step="Upload a git bundle, or have the operator add the folder to ARCHON_REPOSITORY_ROOTS.",
-            )
-        return resolved
-
-    if not Path(source).is_absolute():
-        raise InvalidInput(f"{source!r} is not an absolute path", next_step="Name the folder from / on.")
-    folder = allowed(Path(source))
-    try:
-        if not folder.is_dir():
-            raise InvalidInput(f"There is no folder {source}", next_step="Check the path.")
-        git_dir = folder / ".git"
-        if git_dir.is_file():
-            pointer = git_dir.read_bytes()[:4096].decode("utf-8", "surrogateescape")
-            git_dir = folder / pointer.removeprefix("gitdir:").strip()
-        elif not git_dir.exists():
-            git_dir = folder
-        git_dir = allowed(git_dir)
-        common = git_dir
-        if (git_dir / "commondir").is_file():
-            common = allowed(git_dir / (git_dir / "commondir").read_text("utf-8", "surrogateescape")[:4096].strip())
-        if not ((git_dir / "HEAD").exists() and (common / "objects").is_dir() and (common / "refs").is_dir()):
-            raise InvalidInput(
-                f"{source} is not a git repository",
-                next_step="Name the repository's top folder, or run `git init` and commit first.",
-            )
-        for part in ("HEAD", "config", "refs", "packed-refs", "objects", "objects/pack"):
-            allowed(common / part)
-        _alternates_check(common / "objects", allowed)
-    except PermissionError as error:
-        raise InvalidInput(
-            f"This server may not read {source}", next_step="Grant it read access, or upload a git bundle."
-        ) from error
-    return git_dir
-
-
-def _alternates_check(objects: Path, allowed: object, depth: int = 0) -> None:
-    """Object stores that the repository borrows from have to be allowed too."""
-    assert callable(allowed)
-    try:
-        lines = (objects / "info" / "alternates").read_text("utf-8", "surrogateescape").splitlines()
-    except FileNotFoundError:
-        return
-    for line in lines:
-        if line and not line.startswith("#"):
-            borrowed = allowed(objects / line.strip('"'))
-            if depth < 5:
-                _alternates_check(borrowed, allowed, depth + 1)
-
-
-def _remote_refs(listing: str) -> tuple[str, str, dict[str, str]]:
-    """The branch and commit of HEAD and all branches, as ``ls-remote --symref`` tells them."""
-    head_branch, head_commit, heads = "", "", {}
-    for line in listing.splitlines():
-        value, _, name = line.partition("\t")
-        if value.startswith("ref: refs/heads/") and name == "HEAD":
-            head_branch = value.removeprefix("ref: refs/heads/")
-        elif name == "HEAD":
-            head_commit = value
-        elif name.startswith("refs/heads/"):
-            heads[name.removeprefix("refs/heads/")] = value
-    return head_branch, head_commit, heads
-
-
-def _branch_choose(asked: str | None, head_branch: str, head_commit: str, heads: dict[str, str]) -> str:
-    """The branch to work on."""
-    own = {name: sha for name, sha in heads.items() if not _is_session_branch(name)}
-    if asked:
-        if asked in own:
-            return asked
-        raise InvalidInput(
-            f"There is no branch {asked!r} in the repository",
-            next_step=f"Name one of: {', '.join(sorted(own)[:10]) or 'none is there; commit something first'}.",
-        )
-    if not own:
-        raise InvalidInput("The repository has no commits on a branch", next_step="Commit something and try again.")
-    if head_branch in own:
-        return head_branch
-    at_head = [name for name, sha in own.items() if sha == head_commit]
-    candidates = at_head or list(own)
-    for usual in ("main", "master"):
-        if usual in candidates:
-            return usual
-    if len(candidates) == 1:
-        return candidates[0]
-    raise InvalidInput(
-        "The repository has several branches and none is checked out",
-        next_step=f"Name the branch to work on: {', '.join(sorted(candidates)[:10])}.",
-    )
-
-
-@dataclass(frozen=True)
-class _BundleHeader:
-    refs: tuple[tuple[str, str], ...]
-    prerequisites: tuple[str, ...]
-    pack_offset: int
-
-
-def _bundle_header(path: Path) -> _BundleHeader:
-    """The text before a bundle's pack; what is no bundle that can be taken raises InvalidInput."""
-    unusable = InvalidInput(
-        "This is not a git bundle", next_step="Make one in the repository: `git bundle create repository.bundle --all`."
-    )
-    refs: list[tuple[str, str]] = []
-    prerequisites: list[str] = []
-    with path.open("rb") as file:
-        if file.readline(64) not in (b"# v2 git bundle\n", b"# v3 git bundle\n"):
-            raise unusable
-        while (line := file.readline(8192)) != b"\n":
-            if not line.endswith(b"\n"):
-                raise unusable
-            if line.startswith(b"@"):
-                if line != b"@object-format=sha1\n":
-                    raise InvalidInput(
-                        f"Bundles with {path_display(path_decode(line[1:].strip()))} are not supported",
-                        next_step="Make it from a complete SHA-1 repository: `git bundle create repository.bundle --all`.",
-                    )
-                continue
-            sha, _, name = line.lstrip(b"-").rstrip(b"\n").partition(b" ")
-            if not re.fullmatch(rb"[0-9a-f]{40}", sha) or len(refs) + len(prerequisites) > 100_000:
-                raise unusable
-            if line.startswith(b"-"):
-                prerequisites.append(sha.decode())
-                continue
-            decoded = path_decode(name)
-            if decoded != "HEAD" and git_run("check-ref-format", decoded, accepted=(0, 1)).returncode:
-                raise unusable
-            refs.append((decoded, sha.decode()))
-        return _BundleHeader(tuple(refs), tuple(prerequisites), file.tell())
 
 
 # --- The repository itself --------------------------------------------------------------------------------------------
@@ -609,7 +394,7 @@ def _branches_publish(git_dir: Path, before: dict[str, str], chosen: str) -> Rep
     updates = []
     for name, theirs in source.items():
         ours = here.get(name)
-        if _is_session_branch(name) or ours == theirs:
+        if is_session_branch(name) or ours == theirs:
             continue
         if ours is None:
             updates.append(f"create refs/heads/{name}\0{theirs}\0")
@@ -623,16 +408,14 @@ def _branches_publish(git_dir: Path, before: dict[str, str], chosen: str) -> Rep
             )
     _refs_update(git_dir, updates)
     git_run("symbolic-ref", "HEAD", f"refs/heads/{chosen}", git_dir=git_dir)
-    branches = {name: sha for name, sha in _refs(git_dir, "refs/heads/").items() if not _is_session_branch(name)}
+    branches = {name: sha for name, sha in _refs(git_dir, "refs/heads/").items() if not is_session_branch(name)}
     return RepositoryInfo(chosen, branches[chosen], tuple(sorted(branches)))
 
 
 def _refs(git_dir: Path, prefix: str) -> dict[str, str]:
     """Commits by the names of the refs below ``prefix``, which is left off."""
     listing = git_run("for-each-ref", "--format=%(objectname) %(refname)", prefix, git_dir=git_dir).text
-    return {
-        name.removeprefix(prefix): sha for sha, _, name in (line.partition(" ") for line in listing.splitlines())
-    }
+    return {name.removeprefix(prefix): sha for sha, _, name in (line.partition(" ") for line in listing.splitlines())}
 
 
 def _refs_update(git_dir: Path, commands: Sequence[str]) -> None:
@@ -647,15 +430,9 @@ def _commit_exists(git_dir: Path, commit: str) -> bool:
 
 
 def _is_ancestor(git_dir: Path, ancestor: str, descendant: str) -> bool:
-    return git_run("merge-base", "--is-ancestor", ancestor, descendant, git_dir=git_dir, accepted=(0, 1)).returncode == 0
-
-
-def _is_session_branch(name: str) -> bool:
-    return name == SESSION_BRANCHES or name.startswith(f"{SESSION_BRANCHES}/")
-
-
-def _count(field: bytes) -> int | None:
-    return None if field == b"-" else int(field)
+    return (
+        git_run("merge-base", "--is-ancestor", ancestor, descendant, git_dir=git_dir, accepted=(0, 1)).returncode == 0
+    )
 
 
 def _last_line(text: str) -> str:

@@ -8,7 +8,6 @@ run while a command runs in the worktree's sandbox: the caller sees to that.
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import stat
 import tempfile
@@ -19,10 +18,11 @@ from pathlib import Path
 from django.conf import settings
 
 from apps.core.errors import Conflict, NotFound, TooLarge
-from apps.projects.git import GitError, GitResult, git_binary, git_run, path_decode, path_display
-from apps.projects.repository import IGNORED_LEFTOVERS, FileChange, changes_read, repository_path
+from apps.projects.git import GitError, GitResult, git_run, path_decode, path_display, upload_pack_command
+from apps.projects.repository import IGNORED_LEFTOVERS, repository_path
+from apps.projects.repository_diff import FileChange, changes_read
 from apps.projects.sandbox.owners import sandbox_owner
-from apps.projects.workspace import Worktree, WorkspaceError
+from apps.projects.workspace import WorkspaceError, Worktree
 from integrations.embedded.reach import runtime_root
 
 #: The largest file that an agent may add to a commit.
@@ -140,7 +140,13 @@ def worktree_changed_files(*, worktree: Worktree, base: str = "") -> tuple[FileC
 
 
 def worktree_commit(
-    *, worktree: Worktree, message: str, parent: str, timestamp: datetime, replaces: str = "", author: str = "Archon <archon@localhost>"
+    *,
+    worktree: Worktree,
+    message: str,
+    parent: str,
+    timestamp: datetime,
+    replaces: str = "",
+    author: str = "Archon <archon@localhost>",
 ) -> CommitResult:
     """Commit the worktree on top of ``parent`` and move the branch there; it may stand at ``replaces`` so far.
 
@@ -258,12 +264,14 @@ def _checkout(git_dir: Path, commit: str, path: Path, index: Path) -> None:
     size = sum(int(entry.split(b"\t", 1)[0].split()[3].replace(b"-", b"0")) for entry in listing.split(b"\0") if entry)
     if size > limit:
         raise TooLarge(
-            f"The repository's files take {size >> 20} MiB, more than a sandbox's {settings.ARCHON_SANDBOX_DISK_MB} MiB",
+            f"The files take {size >> 20} MiB, more than the {settings.ARCHON_SANDBOX_DISK_MB} MiB of a sandbox",
             next_step="Have the operator raise ARCHON_SANDBOX_DISK_MB.",
         )
     path.mkdir(mode=0o700)
     git_run("read-tree", commit, git_dir=git_dir, index=index)
-    git_run("checkout-index", "--all", "--force", git_dir=git_dir, work_tree=path, index=index, timeout=_CHECKOUT_SECONDS)
+    git_run(
+        "checkout-index", "--all", "--force", git_dir=git_dir, work_tree=path, index=index, timeout=_CHECKOUT_SECONDS
+    )
     tree_own(path)
     # Changing the owner changed what the index remembers of each file.
     git_run("update-index", "-q", "--refresh", git_dir=git_dir, work_tree=path, index=index, accepted=(0, 1))
@@ -286,10 +294,9 @@ def _history_write(worktree: Worktree, commit: str, index: Path, depth: int | No
         (fresh / "info" / "exclude").write_text(IGNORED_LEFTOVERS + generated, "utf-8", "surrogateescape")
         if depth is None and _packed_bytes(worktree.git_dir) > _HISTORY_BYTES:
             depth = _HISTORY_DEPTH
-        upload_pack = shlex.join([git_binary(), "-c", "safe.directory=*", "-c", "uploadpack.allowAnySHA1InWant=true", "upload-pack"])
         git_run(
-            "fetch", "--quiet", "--no-write-fetch-head", "--update-head-ok", "--update-shallow", f"--upload-pack={upload_pack}",
-            *([f"--depth={depth}"] if depth else []),
+            "fetch", "--quiet", "--no-write-fetch-head", "--update-head-ok", "--update-shallow",
+            f"--upload-pack={upload_pack_command()}", *([f"--depth={depth}"] if depth else []),
             str(worktree.git_dir), f"+{commit}:refs/heads/{worktree.branch}",
             git_dir=fresh, configuration=("transfer.fsckObjects=false",), allow_file_protocol=True,
             timeout=_CHECKOUT_SECONDS,

@@ -225,8 +225,9 @@ class ModelGateway:
         now = asyncio.get_running_loop().time
         deadline = now() + spec.timeout_s
         size = 0
+        limit = asyncio.timeout_at(min(deadline, now() + spec.connect_timeout_s + spec.idle_timeout_s))
         try:
-            async with asyncio.timeout_at(min(deadline, now() + spec.connect_timeout_s + spec.idle_timeout_s)) as limit:
+            async with limit:
                 async with aclosing(_replies(model, call.messages, arguments)) as parts:
                     async for chunk in parts:
                         limit.reschedule(min(deadline, now() + spec.idle_timeout_s))

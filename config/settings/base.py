@@ -201,6 +201,13 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     # Without this Swagger UI sends the document's address to a validator elsewhere.
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
     "REDOC_DIST": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {
+        "SessionStatusEnum": "apps.agents.types.SessionStatus",
+        "SessionOutcomeEnum": "apps.agents.types.SessionOutcome",
+        "TaskStatusEnum": "apps.planning.models.TaskStatus",
+        "PlanStatusEnum": "apps.planning.models.PlanStatus",
+        "CheckStateEnum": "apps.agents.serializers.CHECK_STATES",
+    },
 }
 
 # --- Headers and log --------------------------------------------------------------------------------------------------

@@ -216,7 +216,7 @@ def _said(spec: ModelSpec, error: BaseException) -> str:
     """The endpoint's own words, short, and without our key should it repeat it."""
     body = getattr(error, "body", None)
     text = body.get("message") if isinstance(body, dict) else None
-    words = " ".join(str(text or error or type(error).__name__).split())
+    words = " ".join(str(text or str(error) or type(error).__name__).split())
     key = spec.api_key.reveal()
     if len(key) > 4:
         words = words.replace(key, "***")

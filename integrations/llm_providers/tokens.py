@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bpe_openai import Encoding  # type: ignore[import-untyped]
+    from bpe_openai import Encoding
     from langchain_core.messages import BaseMessage
 
 #: What roles and separators cost, above what any known protocol takes.

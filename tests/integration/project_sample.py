@@ -16,7 +16,7 @@ from pathlib import Path
 from apps.projects.environment import Environment
 from apps.projects.repository import repository_import_path
 
-BACKEND = '''\
+BACKEND = """\
 import base64, hashlib, pathlib, zipfile
 
 def build_wheel(folder, config_settings=None, metadata_directory=None):
@@ -41,7 +41,7 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
         for path, text in files.items():
             archive.writestr(path, text)
     return wheel
-'''
+"""
 PYPROJECT = """\
 [project]
 name = "sample"

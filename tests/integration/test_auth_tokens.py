@@ -65,7 +65,7 @@ def _rsa_signed(claims: Claims) -> str:
 
 
 def _plain(claims: Claims) -> Claims:
-    return {name: value for name, value in claims.items()}
+    return dict(claims.items())
 
 
 _FORGERIES: dict[str, Callable[[Claims], str]] = {

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
 
 from apps.projects.checks import CheckReport, CheckSpec, Verification, checks_detect, checks_run, checks_verify
 from apps.projects.environment import NO_ENVIRONMENT, Environment
@@ -25,7 +26,7 @@ FIXED = {**BROKEN, "calc.py": "def add(a, b):\n    return a + b\n"}
 
 
 @pytest.fixture
-def source(tmp_path: Path, settings) -> Iterator[Path]:
+def source(tmp_path: Path, settings: Settings) -> Iterator[Path]:
     with reachable_home() as home:
         settings.ARCHON_HOME = home
         settings.ARCHON_REPOSITORY_ROOTS = [str(tmp_path)]
@@ -87,13 +88,18 @@ def test_the_commit_is_checked_and_not_the_worktree(source: Path, environment: E
         ("pytest.ini", "[pytest]\npython_files = nothing_*.py\n"),
     ],
 )
-def test_a_run_that_only_looks_well_does_not_pass(source: Path, environment: Environment, name: str, content: str) -> None:
+def test_a_run_that_only_looks_well_does_not_pass(
+    source: Path, environment: Environment, name: str, content: str
+) -> None:
     commit = project_import(source, {**BROKEN, name: content})
     (report,) = run(commit, PYTEST, environment=environment)
     assert not report.passed
     assert report.exit_code != 0 or report.reason
 
 
+SKIPPING = {
+    "tests/test_calc.py": BROKEN["tests/test_calc.py"].replace("def test_add", "@pytest.mark.skip\ndef test_add")
+}
 FORGED = """\
 import pathlib
 
@@ -112,7 +118,7 @@ def pytest_pyfunc_call(pyfuncitem):
         ({"tests/test_calc.py": "def test_add():\n    assert True\n"}, "failing"),
         ({"tests/test_calc.py": "def test_other():\n    assert True\n"}, "failing"),
         ({"conftest.py": FORGED}, "failing"),
-        ({"tests/test_calc.py": BROKEN["tests/test_calc.py"].replace("def test_add", "@pytest.mark.skip\ndef test_add")}, "failing"),
+        (SKIPPING, "failing"),
         ({"calc.py": FIXED["calc.py"], "tests/test_calc.py": "def test_more():\n    assert True\n"}, "failing"),
         ({"calc.py": FIXED["calc.py"], "tests/test_more.py": "def test_more():\n    assert True\n"}, "verified"),
         ({"calc.py": FIXED["calc.py"], "tests/test_more.py": "def test_more():\n    assert False\n"}, "failing"),
@@ -134,17 +140,20 @@ def test_tests_that_a_change_removes_are_missed(source: Path, environment: Envir
     assert verification.comparisons[0].changed_test_files == ("tests/test_calc.py",)
 
 
-def test_unittest_is_read_test_by_test(source: Path) -> None:
+def test_unittest_is_read_test_by_test(source: Path, environment: Environment) -> None:
     tests = (
         "import unittest\nfrom calc import add\n\nclass CalcTest(unittest.TestCase):\n"
         "    def test_add(self):\n        self.assertEqual(add(2, 2), 4)\n"
-        "    def test_many(self):\n        for n in (0, 1):\n            with self.subTest(n=n):\n                self.assertEqual(add(0, n), -n)\n"
+        "    def test_many(self):\n        for n in (0, 1):\n            with self.subTest(n=n):\n"
+        "                self.assertEqual(add(0, n), -n)\n"
         "    @unittest.skip('later')\n    def test_later(self): pass\n    def test_raises(self): raise OSError\n"
     )
-    commit = project_import(source, {"calc.py": BROKEN["calc.py"], "tests/__init__.py": "", "tests/test_calc.py": tests})
+    commit = project_import(
+        source, {"calc.py": BROKEN["calc.py"], "tests/__init__.py": "", "tests/test_calc.py": tests}
+    )
     specs = checks_detect(checkout=source)
     assert [spec.runner for spec in specs] == ["unittest"]
-    (report,) = run(commit, *specs)
+    (report,) = run(commit, *specs, environment=environment)
     assert (report.passed, report.exit_code) == (False, 1)
     prefix = "tests.test_calc.CalcTest."
     assert {name.removeprefix(prefix): result for name, result in report.tests.items()} == {
@@ -155,15 +164,18 @@ def test_unittest_is_read_test_by_test(source: Path) -> None:
     }
 
 
-def test_a_unittest_run_that_found_nothing_does_not_pass(source: Path) -> None:
+def test_a_unittest_run_that_found_nothing_does_not_pass(source: Path, environment: Environment) -> None:
     commit = project_import(source, {"a.py": "x = 1\n"})
-    (report,) = run(commit, CheckSpec("u", "python -m unittest discover", "unittest"))
-    assert not report.passed
+    (report,) = run(commit, CheckSpec("u", "python -m unittest discover", "unittest"), environment=environment)
+    assert not report.passed and "no test" in report.reason, report.output
 
 
 def test_given_commands_are_judged_by_their_exit_code(source: Path) -> None:
     commit = project_import(source, {"a.py": "x = 1\n"})
-    specs = [CheckSpec(command, command, "command") for command in ("grep -q x a.py", "exit 7", "rm a.py && kill -9 $$", "test -e a.py")]
+    specs = [
+        CheckSpec(command, command, "command")
+        for command in ("grep -q x a.py", "exit 7", "rm a.py && kill -9 $$", "test -e a.py")
+    ]
     reports = run(commit, *specs)
     assert [report.passed for report in reports] == [True, False, False, True]
     assert reports[1].exit_code == 7
@@ -181,7 +193,7 @@ def test_a_check_sees_nothing_to_change_and_nobody_to_call(source: Path, environ
     assert [report.command for report in reports if not report.passed] == []
 
 
-def test_a_check_that_does_not_end_is_stopped(source: Path, settings) -> None:
+def test_a_check_that_does_not_end_is_stopped(source: Path, settings: Settings) -> None:
     settings.ARCHON_CHECK_SECONDS = 1
     commit = project_import(source, {"a.py": "x = 1\n"})
     (report,) = run(commit, CheckSpec("c", "echo begun; sleep 600", "command"))
@@ -191,5 +203,7 @@ def test_a_check_that_does_not_end_is_stopped(source: Path, settings) -> None:
 
 def test_endless_output_is_cut(source: Path) -> None:
     commit = project_import(source, {"a.py": "x = 1\n"})
-    (report,) = run(commit, CheckSpec("c", "head -c 3000000 /dev/zero | tr '\\0' 'x' | fold -w 80; echo the end", "command"))
+    (report,) = run(
+        commit, CheckSpec("c", "head -c 3000000 /dev/zero | tr '\\0' 'x' | fold -w 80; echo the end", "command")
+    )
     assert report.passed and len(report.output.encode()) <= 20_000 and report.output.endswith("the end\n")

@@ -85,13 +85,13 @@ def test_wrong_method() -> None:
 
 
 def test_wrong_media_type() -> None:
-    response = client_for(user_make()).generic("POST", "/api/projects/", b"<x/>", content_type="text/xml")
+    response = client_for(user_make()).generic("POST", "/api/projects/", b"<x/>", content_type="text/xml")  # type: ignore[arg-type]
     _problem(response, 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b'{"name": NaN}', b"[" * 200_000], ids=["cut", "bytes", "NaN", "deep"])
 def test_malformed_json(body: bytes) -> None:
-    response = client_for(user_make()).generic("POST", "/api/projects/", body, content_type="application/json")
+    response = client_for(user_make()).generic("POST", "/api/projects/", body, content_type="application/json")  # type: ignore[arg-type]
     _problem(response, 400, "malformed_request")
 
 
@@ -100,7 +100,7 @@ def test_json_that_is_no_object(body: object) -> None:
     import json
 
     response = client_for(user_make()).generic(
-        "POST", "/api/projects/", json.dumps(body).encode(), content_type="application/json"
+        "POST", "/api/projects/", json.dumps(body).encode(), content_type="application/json"  # type: ignore[arg-type]
     )
     _problem(response, 400, "invalid_input")
 
@@ -123,7 +123,7 @@ def test_text_that_the_database_cannot_hold(value: str) -> None:
     response = client_for(user_make()).generic(
         "POST",
         "/api/projects/",
-        ('{"name": "' + value.encode("unicode_escape").decode().replace("\\x00", "\\u0000") + '"}').encode(),
+        ('{"name": "' + value.encode("unicode_escape").decode().replace("\\x00", "\\u0000") + '"}').encode(),  # type: ignore[arg-type]
         content_type="application/json",
     )
     assert "name" in _problem(response, 400, "invalid_input")["errors"]
@@ -133,7 +133,7 @@ def test_refusal_quotes_nothing_that_cannot_be_encoded() -> None:
     owner = user_make()
     address = f"/api/projects/{project_make(owner=owner).id}/members/"
     body = b'{"email": "a@example.org", "role": "\\ud800"}'
-    response = client_for(owner).generic("POST", address, body, content_type="application/json")
+    response = client_for(owner).generic("POST", address, body, content_type="application/json")  # type: ignore[arg-type]
     assert "role" in _problem(response, 400, "invalid_input")["errors"]
 
 

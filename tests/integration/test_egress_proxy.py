@@ -40,6 +40,7 @@ def with_proxy(use: Callable[[Egress, Registry], Awaitable[None]], *, through_an
             if not through_another:
                 await use(egress, registry)
                 return
+
             # A TCP port in front of the first proxy's socket stands for the host's own proxy.
             async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 inner_reader, inner_writer = await asyncio.open_unix_connection(egress.socket)
@@ -63,7 +64,9 @@ def with_proxy(use: Callable[[Egress, Registry], Awaitable[None]], *, through_an
 def test_a_listed_host_is_reached_both_ways() -> None:
     async def use(egress: Egress, registry: Registry) -> None:
         name = f"{registry[0]}:{registry[1]}"
-        plain = await ask(egress.socket, f"GET http://{name}/simple/?a=b HTTP/1.1\r\nHost: elsewhere\r\nProxy-X: y\r\n\r\n")
+        plain = await ask(
+            egress.socket, f"GET http://{name}/simple/?a=b HTTP/1.1\r\nHost: elsewhere\r\nProxy-X: y\r\n\r\n"
+        )
         assert "GET /simple/?a=b HTTP/1.1" in plain and f"Host: {name}" in plain and "elsewhere" not in plain
         assert "Proxy-X" not in plain
         tunnel = await ask(egress.socket, f"CONNECT {name} HTTP/1.1\r\n\r\n", "GET /x HTTP/1.1\r\n\r\n")
@@ -87,7 +90,13 @@ def test_the_hosts_own_proxy_is_used() -> None:
 def test_any_other_host_or_port_is_refused_and_remembered() -> None:
     async def use(egress: Egress, registry: Registry) -> None:
         port = registry[1]
-        for target in (f"127.0.0.1:{port + 1}", f"127.0.0.2:{port}", f"localhost:{port}", f"[::1]:{port}", "example.org:443"):
+        for target in (
+            f"127.0.0.1:{port + 1}",
+            f"127.0.0.2:{port}",
+            f"localhost:{port}",
+            f"[::1]:{port}",
+            "example.org:443",
+        ):
             assert "403 Forbidden" in await ask(egress.socket, f"CONNECT {target} HTTP/1.1\r\n\r\n")
         answer = await ask(egress.socket, "GET http://example.org/ HTTP/1.1\r\n\r\n")
         assert "host example.org:80 is not a configured registry" in answer
@@ -100,7 +109,12 @@ def test_any_other_host_or_port_is_refused_and_remembered() -> None:
 
 def test_what_is_no_request_is_answered_and_harms_nothing() -> None:
     async def use(egress: Egress, registry: Registry) -> None:
-        for request in ("\x16\x03\x01 tls?\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "CONNECT 127.0.0.1:99999 HTTP/1.1\r\n\r\n", "GET file:///etc/passwd HTTP/1.1\r\n\r\n"):
+        for request in (
+            "\x16\x03\x01 tls?\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "CONNECT 127.0.0.1:99999 HTTP/1.1\r\n\r\n",
+            "GET file:///etc/passwd HTTP/1.1\r\n\r\n",
+        ):
             assert (await ask(egress.socket, request)).startswith(("HTTP/1.1 400", "HTTP/1.1 403"))
         assert await ask(egress.socket, "GET " + "x" * 100_000) == ""
         name = f"{registry[0]}:{registry[1]}"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
 
 from apps.projects.checks import checks_detect, checks_run
 from apps.projects.environment import (
@@ -24,7 +25,7 @@ from tests.integration.project_sample import SAMPLE, project_import, reachable_h
 
 
 @pytest.fixture
-def source(tmp_path: Path, settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def source(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for a repository, on a host whose pip gets packages from a folder alone."""
     with reachable_home() as home:
         wheels = home / "wheels"
@@ -33,7 +34,9 @@ def source(tmp_path: Path, settings, monkeypatch: pytest.MonkeyPatch) -> Iterato
         with zipfile.ZipFile(wheels / "lent-2.0-py3-none-any.whl", "w") as archive:
             archive.writestr("lent.py", "VALUE = 7\n")
             archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: lent\nVersion: 2.0\n")
-            archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            archive.writestr(
+                f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            )
             archive.writestr(f"{info}/RECORD", f"lent.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
         monkeypatch.setenv("PIP_NO_INDEX", "1")
         monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
@@ -93,7 +96,7 @@ def test_those_who_ask_at_the_same_time_get_one_environment(source: Path) -> Non
     assert environments[0].path is not None and not environments[0].path.exists()
 
 
-def test_a_setup_that_fails_says_why_and_leaves_nothing(source: Path, settings) -> None:
+def test_a_setup_that_fails_says_why_and_leaves_nothing(source: Path, settings: Settings) -> None:
     commit = project_import(source, {"requirements.txt": "there-is-no-such-thing\n"})
     with pytest.raises(EnvironmentSetupFailed) as failure:
         prepare(commit, source)
@@ -106,7 +109,7 @@ def test_a_setup_that_fails_says_why_and_leaves_nothing(source: Path, settings) 
     assert prepare(commit, source, "true").path is not None
 
 
-def test_a_setup_that_does_not_end_or_waits_for_input_is_stopped(source: Path, settings) -> None:
+def test_a_setup_that_does_not_end_or_waits_for_input_is_stopped(source: Path, settings: Settings) -> None:
     commit = project_import(source, {"a.py": "x\n"})
     assert "nothing was typed" in prepare(commit, source, "read line || echo nothing was typed").log
     settings.ARCHON_SETUP_SECONDS = 2

@@ -10,10 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
 
 from apps.core.errors import Conflict
-from apps.projects.repository import commit_files, commit_paths, commit_resolve, diff_read, repository_import_path
-from apps.projects.workspace import Worktree, WorkspaceError
+from apps.projects.repository import (
+    commit_files,
+    commit_paths,
+    commit_resolve,
+    diff_read,
+    repository_import_path,
+)
+from apps.projects.workspace import WorkspaceError, Worktree
 from apps.projects.worktree import (
     checkout_export,
     worktree_changed_files,
@@ -36,12 +43,18 @@ def git(folder: Path, *arguments: str) -> str:
     }
     command = ["git", "-c", "safe.directory=*", *arguments]
     return subprocess.run(
-        command, cwd=folder, env=environment, check=True, capture_output=True, encoding="utf-8", errors="surrogateescape"
+        command,
+        cwd=folder,
+        env=environment,
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
     ).stdout.strip()
 
 
 @pytest.fixture
-def home(settings) -> Iterator[Path]:
+def home(settings: Settings) -> Iterator[Path]:
     """A home that the sandbox's user can reach, as pytest's own temporary folders can't be."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
@@ -50,7 +63,7 @@ def home(settings) -> Iterator[Path]:
 
 
 @pytest.fixture
-def base(tmp_path: Path, home: Path, settings) -> str:
+def base(tmp_path: Path, home: Path, settings: Settings) -> str:
     settings.ARCHON_REPOSITORY_ROOTS = [str(tmp_path)]
     folder = tmp_path / "source"
     (folder / "src").mkdir(parents=True)
@@ -116,8 +129,9 @@ def test_what_an_agent_plants_stays_data(worktree: Worktree, base: str, tmp_path
     (worktree.path / ".gitattributes").write_text("* filter=evil diff=evil merge=evil ident\n")
     with (worktree.path / ".git/config").open("a") as config:
         config.write(
-            f'[core]\n\tfsmonitor = {run}\n\thooksPath = /workspace\n\tworktree = /\n[filter "evil"]\n\tclean = {run}; cat\n'
-            f'\tsmudge = {run}; cat\n\tprocess = {run}\n[diff "evil"]\n\ttextconv = {run}; cat\n\tcommand = {run}\n'
+            f"[core]\n\tfsmonitor = {run}\n\thooksPath = /workspace\n\tworktree = /\n"
+            f'[filter "evil"]\n\tclean = {run}; cat\n\tsmudge = {run}; cat\n'
+            f'\tprocess = {run}\n[diff "evil"]\n\ttextconv = {run}; cat\n\tcommand = {run}\n'
         )
     hook = worktree.path / ".git/hooks/pre-commit"
     hook.parent.mkdir()

@@ -12,6 +12,7 @@ from apps.authentication.services.api_keys import api_key_create
 from apps.planning.services import feature_create, feature_id_derive, plan_create, task_id_derive
 from apps.planning.types import FeatureDraft, TaskDraft
 from tests.api import client_for, client_make, openapi_document, project_make, user_make
+from tests.builders import session_build
 
 pytestmark = pytest.mark.django_db
 
@@ -45,12 +46,17 @@ def _feature_of(owner: User) -> uuid.UUID:
     return feature_create(user=owner, project_id=project.id, plan_id=None, title="f", description="").id
 
 
+def _session_of(owner: User) -> uuid.UUID:
+    return session_build(user=owner, project=project_make(owner=owner)).id
+
+
 #: How to make an object of somebody's, by the parameter that names it in a path.
 OBJECTS: dict[str, Callable[[User], uuid.UUID]] = {
     "project_id": lambda owner: project_make(owner=owner).id,
     "user_id": lambda owner: owner.id,
     "key_id": lambda owner: api_key_create(user=owner, name="k").row.id,
     "plan_id": _plan_of,
+    "session_id": _session_of,
     "feature_id": _feature_of,
     "task_id": lambda owner: task_id_derive(plan_id=_plan_of(owner), feature_position=0, position=0),
 }
@@ -74,9 +80,9 @@ def test_another_users_object_does_not_exist(method: str, path: str) -> None:
     for name in _parameters(path):
         assert name in OBJECTS, f"say in OBJECTS how to make the object that {name} names"
         address = address.replace("{" + name + "}", str(OBJECTS[name](owner)))
-    foreign = client_for(stranger).generic(method.upper(), address, b"{}", content_type="application/json")
+    foreign = client_for(stranger).generic(method.upper(), address, b"{}", content_type="application/json")  # type: ignore[arg-type]
     assert foreign.status_code == 404, foreign.content
-    own = client_for(owner).generic(method.upper(), address, b"{}", content_type="application/json")
+    own = client_for(owner).generic(method.upper(), address, b"{}", content_type="application/json")  # type: ignore[arg-type]
     assert own.status_code != 404, "the object was there to be found"
 
 

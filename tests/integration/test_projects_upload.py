@@ -28,7 +28,7 @@ def uploads(settings: Any, tmp_path: Path) -> Path:
 
 
 def _put(client: CheckedClient, address: str, body: bytes, **extra: Any) -> Any:
-    return client.generic("PUT", address, body, content_type="application/octet-stream", **extra)
+    return client.generic("PUT", address, body, content_type="application/octet-stream", **extra)  # type: ignore[arg-type]
 
 
 def test_bundle_becomes_the_repository(tmp_path: Path, uploads: Path) -> None:
@@ -84,7 +84,7 @@ def test_only_who_is_signed_in_may_send_more_than_others() -> None:
     user = user_make()
     path = f"/api/projects/{project_make(owner=user).id}/repository/"
     client = client_for(user)
-    authorization = client._credentials["HTTP_AUTHORIZATION"]
+    authorization = client._credentials["HTTP_AUTHORIZATION"]  # type: ignore[attr-defined]
     assert _asgi_limit(path, authorization=authorization) == upload_limit()
     for refused in ("", "Bearer", "Bearer nonsense", "Bearer archon_nonsense", "Basic eDp5", authorization + "x"):
         assert _asgi_limit(path, authorization=refused) is None
@@ -155,7 +155,7 @@ def test_chunked_upload_without_a_length(tmp_path: Path) -> None:
     body = bundle_make(tmp_path / "source", tmp_path / "all.bundle")
     user = user_make()
     path = f"/api/projects/{project_make(owner=user).id}/repository/"
-    headers = {"transfer-encoding": "chunked", "authorization": client_for(user)._credentials["HTTP_AUTHORIZATION"]}
+    headers = {"transfer-encoding": "chunked", "authorization": client_for(user)._credentials["HTTP_AUTHORIZATION"]}  # type: ignore[attr-defined]
     upload = _Upload(path, [body[:10], body[10:]], headers)
     assert (upload.status(), upload.document()["head_commit"]) == (200, commit)
 
@@ -164,7 +164,7 @@ def test_chunked_upload_without_a_length(tmp_path: Path) -> None:
 def test_another_length_than_was_declared(declared: str, uploads: Path) -> None:
     user = user_make()
     path = f"/api/projects/{project_make(owner=user).id}/repository/"
-    headers = {"content-length": declared, "authorization": client_for(user)._credentials["HTTP_AUTHORIZATION"]}
+    headers = {"content-length": declared, "authorization": client_for(user)._credentials["HTTP_AUTHORIZATION"]}  # type: ignore[attr-defined]
     upload = _Upload(path, [b"x" * 10], headers)
     assert upload.status() == 400
     assert declared in upload.document()["detail"]

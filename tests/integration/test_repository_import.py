@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
 
 from apps.core.errors import Conflict, InvalidInput, NotFound, TooLarge
 from apps.projects.repository import (
@@ -44,7 +45,7 @@ def commit(folder: Path, **files: str) -> str:
 
 
 @pytest.fixture
-def source(tmp_path: Path, settings) -> Path:
+def source(tmp_path: Path, settings: Settings) -> Path:
     settings.ARCHON_HOME = tmp_path / "home"
     settings.ARCHON_REPOSITORY_ROOTS = [str(tmp_path / "code")]
     folder = tmp_path / "code" / "a project"
@@ -118,7 +119,9 @@ def test_programs_that_a_repository_names_do_not_run(source: Path, tmp_path: Pat
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("arrange", ["missing", "outside", "link", "pointer", "borrowed", "relative", "plain", "empty", "nul"])
+@pytest.mark.parametrize(
+    "arrange", ["missing", "outside", "link", "pointer", "borrowed", "relative", "plain", "empty", "nul"]
+)
 def test_a_path_that_is_no_repository_here_is_refused(source: Path, tmp_path: Path, arrange: str) -> None:
     outside = tmp_path / "elsewhere"
     outside.mkdir()
@@ -146,7 +149,7 @@ def test_a_path_that_is_no_repository_here_is_refused(source: Path, tmp_path: Pa
     assert refusal.value.next_step
 
 
-def test_no_path_is_taken_unless_the_operator_allows_one(source: Path, settings) -> None:
+def test_no_path_is_taken_unless_the_operator_allows_one(source: Path, settings: Settings) -> None:
     settings.ARCHON_REPOSITORY_ROOTS = []
     with pytest.raises(InvalidInput):
         repository_import_path(project_id="p", source=str(source))
@@ -173,7 +176,7 @@ def test_a_bundle_of_a_detached_head_becomes_the_named_branch(source: Path) -> N
     assert info.branches == ("work",)
 
 
-def test_damaged_bundles_are_refused(source: Path, tmp_path: Path, settings) -> None:
+def test_damaged_bundles_are_refused(source: Path, tmp_path: Path, settings: Settings) -> None:
     whole = bundle_of(source, "--all").read_bytes()
     header_end = whole.index(b"\n\n") + 2
     broken = tmp_path / "broken.bundle"

@@ -7,6 +7,7 @@ import datetime
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -124,7 +125,7 @@ def test_a_stale_worker_can_write_no_checkpoint(session: AgentSession) -> None:
             event=Event("SessionPaused"),
         )
         with pytest.raises(StaleFence):
-            await saver.aput(written, {**checkpoint, "id": "2"}, {}, {})  # type: ignore[arg-type, typeddict-item]
+            await saver.aput(written, {**checkpoint, "id": "2"}, {}, {})  # type: ignore[typeddict-item]
         with pytest.raises(StaleFence):
             await saver.aput_writes(written, [(INTERRUPT, "other")], "task")
         stored = await saver.aget_tuple(thread_config(session.id))
@@ -143,7 +144,7 @@ def test_a_revoked_lease_is_told_to_its_worker(session: AgentSession) -> None:
         loop = asyncio.get_running_loop()
         keeper = LeaseKeeper(seconds=10)
         keeper.start()
-        keeper.hold(lease, lambda: loop.call_soon_threadsafe(lost.set))
+        keeper.hold(lease, partial(loop.call_soon_threadsafe, lost.set))
         try:
             await database.run_in_thread(
                 session_stop,
@@ -196,9 +197,7 @@ def test_a_tool_call_is_written_once_and_found_again(session: AgentSession) -> N
 
 def test_stopping_twice_changes_nothing_and_a_wrong_state_is_named(session: AgentSession) -> None:
     for _ in range(2):
-        session_stop(
-            session_id=session.id, status=SessionStatus.PAUSED, allowed=RUNNING, event=Event("SessionPaused")
-        )
+        session_stop(session_id=session.id, status=SessionStatus.PAUSED, allowed=RUNNING, event=Event("SessionPaused"))
     assert SessionEvent.objects.filter(session=session, type="SessionPaused").count() == 1
     with pytest.raises(Conflict) as caught:
         session_wake(session_id=session.id, allowed=[SessionStatus.PENDING], event=Event("SessionQueued"))

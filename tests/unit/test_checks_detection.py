@@ -113,7 +113,9 @@ def test_what_is_no_results_file_is_none(tmp_path: Path) -> None:
     (tmp_path / "link.xml").symlink_to(tmp_path / "true.xml")
     (tmp_path / "folder.xml").mkdir()
     (tmp_path / "broken.xml").write_text("<testsuite>")
-    (tmp_path / "entities.xml").write_text('<!DOCTYPE x [<!ENTITY a "a">]><testsuite><testcase name="&a;"/></testsuite>')
+    (tmp_path / "entities.xml").write_text(
+        '<!DOCTYPE x [<!ENTITY a "a">]><testsuite><testcase name="&a;"/></testsuite>'
+    )
     os.mkfifo(tmp_path / "pipe.xml")
     names = ("missing", "link", "folder", "broken", "entities", "pipe")
     assert [junit_read(tmp_path / f"{name}.xml") for name in names] == [{}] * 6

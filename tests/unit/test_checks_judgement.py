@@ -21,7 +21,9 @@ def report(tests: Tests, passed: bool | None = None, name: str = "pytest") -> Ch
     return CheckReport(name, "python -m pytest", went_well, 0 if went_well else 1, "", "", 0.1, tests)
 
 
-def judge(before: Tests, after: Tests, changed: tuple[str, ...] = ("src/a.py",), originals: Tests | None = None) -> Outcome:
+def judge(
+    before: Tests, after: Tests, changed: tuple[str, ...] = ("src/a.py",), originals: Tests | None = None
+) -> Outcome:
     kept = [] if originals is None else [report(originals)]
     return outcome_judge(
         checks_compare(before=[report(before)], after=[report(after)], changed_files=changed, with_originals=kept)
@@ -30,7 +32,9 @@ def judge(before: Tests, after: Tests, changed: tuple[str, ...] = ("src/a.py",),
 
 def test_a_fix_is_verified() -> None:
     (comparison,) = checks_compare(
-        before=[report({"a": "failed", "b": "passed"})], after=[report({"a": "passed", "b": "passed"})], changed_files=["x.py"]
+        before=[report({"a": "failed", "b": "passed"})],
+        after=[report({"a": "passed", "b": "passed"})],
+        changed_files=["x.py"],
     )
     assert (comparison.before, comparison.after, comparison.fixed) == ("failed", "passed", ("a",))
     assert (comparison.tests_before, comparison.tests_after) == (2, 2)
@@ -62,9 +66,9 @@ def test_a_test_that_was_changed_to_pass_does_not_count() -> None:
     changed = ("tests/test_a.py",)
     assert judge({"a": "failed"}, {"a": "passed"}, changed, originals={"a": "failed"}) == "failing"
     assert judge({"a": "failed"}, {"a": "passed"}, changed, originals={"a": "passed"}) == "verified"
-    assert judge({"a": "failed", "b": "passed"}, {"a": "passed", "b": "passed"}, changed, {"a": "passed", "b": "failed"}) == (
-        "unverified"
-    )
+    assert judge(
+        {"a": "failed", "b": "passed"}, {"a": "passed", "b": "passed"}, changed, {"a": "passed", "b": "failed"}
+    ) == ("unverified")
 
 
 def test_a_check_without_single_results_is_compared_as_a_whole() -> None:
@@ -81,7 +85,11 @@ def test_a_check_that_was_not_run_any_more_is_failing() -> None:
 
 
 def test_files_are_told_apart() -> None:
-    assert [path for path in ("conftest.py", "a/conftest.py", "tox.ini", "setup.cfg", "src/sitecustomize.py") if not is_check_configuration(path)] == []
+    assert [
+        path
+        for path in ("conftest.py", "a/conftest.py", "tox.ini", "setup.cfg", "src/sitecustomize.py")
+        if not is_check_configuration(path)
+    ] == []
     assert is_test_file("tests/data/x.json") and is_test_file("pkg/test_a.py") and is_test_file("a_test.go")
     assert not is_test_file("src/testimony.py") and not is_test_file("tests/conftest.py")
     assert original_paths(["src/a.py", "tests/test_a.py", "pytest.ini"]) == ("pytest.ini", "tests/test_a.py")

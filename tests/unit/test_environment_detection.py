@@ -8,6 +8,12 @@ import pytest
 
 from apps.projects.environment.detection import environment_detect, is_setup_file
 
+PROJECT = '[project]\nname="a"\n'
+EXTRAS = PROJECT + "[project.optional-dependencies]\n"
+POETRY = '[tool.poetry]\nname="a"\n[tool.poetry.group.test.dependencies]\nfreezegun="^1.2"\npretend="*"'
+SETUP_PY = "from setuptools import setup\nextras={'testing': ['x']}\nsetup(name='a', extras_require=extras)\n"
+TOX = "[testenv]\ndeps =\n    pretend  # why\n    -r more.txt\n    py27: old\n    {env:X}\n"
+THREE_FILES = {"requirements.txt": "x\n", "requirements-dev.txt": "y\n", "requirements_test.txt": "z\n"}
 TEST = {"tests/test_a.py": "def test_a(): pass\n"}
 
 
@@ -22,16 +28,16 @@ def detect(folder: Path, files: dict[str, str], command: str = ""):  # type: ign
     ("files", "parts"),
     [
         (TEST, ["pytest"]),
-        ({"pyproject.toml": '[project]\nname="a"\n[project.optional-dependencies]\ntest=["x"]\ndocs=["y"]\ndev=["z"]'}, ["-e '.[test]'"]),
-        ({"pyproject.toml": '[project]\nname="a"\n[project.optional-dependencies]\ndev=["z"]\ndocs=["y"]'}, ["-e '.[dev]'"]),
-        ({"pyproject.toml": '[project]\nname="a"\n[dependency-groups]\ntests=["x"]\nlint=["y"]'}, ["-e .", "--group tests"]),
-        ({"pyproject.toml": '[tool.poetry]\nname="a"\n[tool.poetry.group.test.dependencies]\nfreezegun="^1.2"\npretend="*"'}, ["'freezegun>=1.2'", "pretend"]),
-        ({"setup.py": "from setuptools import setup\nextras={'testing': ['x']}\nsetup(name='a', extras_require=extras)\n"}, ["-e '.[testing]'"]),
+        ({"pyproject.toml": EXTRAS + 'test=["x"]\ndocs=["y"]\ndev=["z"]'}, ["-e '.[test]'"]),
+        ({"pyproject.toml": EXTRAS + 'dev=["z"]\ndocs=["y"]'}, ["-e '.[dev]'"]),
+        ({"pyproject.toml": PROJECT + '[dependency-groups]\ntests=["x"]\nlint=["y"]'}, ["-e .", "--group tests"]),
+        ({"pyproject.toml": POETRY}, ["'freezegun>=1.2'", "pretend"]),
+        ({"setup.py": SETUP_PY}, ["-e '.[testing]'"]),
         ({"setup.cfg": "[metadata]\nname = a\n[options.extras_require]\nTests = x\n"}, ["-e '.[Tests]'"]),
-        ({"requirements.txt": "x\n", "requirements-dev.txt": "y\n", "requirements_test.txt": "z\n"}, ["-r requirements.txt -r requirements_test.txt"]),
+        (THREE_FILES, ["-r requirements.txt -r requirements_test.txt"]),
         ({"requirements.txt": "x\n", "requirements/dev.txt": "y\n"}, ["-r requirements.txt -r requirements/dev.txt"]),
         ({"tests/requirements.txt": "x\n", **TEST}, ["-r tests/requirements.txt"]),
-        ({"tox.ini": "[testenv]\ndeps =\n    pretend  # why\n    -r more.txt\n    py27: old\n    {env:X}\n", "more.txt": "x\n", **TEST}, ["-r more.txt", "pretend"]),
+        ({"tox.ini": TOX, "more.txt": "x\n", **TEST}, ["-r more.txt", "pretend"]),
         ({"setup.cfg": "[tool:pytest]\naddopts = --cov=a -n auto\n", **TEST}, ["pytest-cov", "pytest-xdist"]),
         ({"tests/test_a.py": "import freezegun\ndef test_a(mocker): pass\n"}, ["freezegun", "pytest-mock"]),
     ],
@@ -45,14 +51,18 @@ def test_declared_dependencies_are_installed(tmp_path: Path, files: dict[str, st
 
 
 def test_without_dependencies_there_is_nothing_to_set_up(tmp_path: Path) -> None:
-    assert detect(tmp_path, {"a.py": "x = 1\n", "notes.txt": "x\n"}).setup_command == ""
+    assert detect(tmp_path, {"a.c": "int x;\n", "notes.txt": "x\n"}).setup_command == ""
 
 
 def test_broken_files_do_not_stop_it(tmp_path: Path) -> None:
     broken = {"pyproject.toml": "[[[", "setup.cfg": "no section", "setup.py": "def (", "tox.ini": "\0", **TEST}
     (tmp_path / "requirements.txt").symlink_to("/etc/passwd")
     spec = detect(tmp_path, broken)
-    assert spec.ecosystem == "python" and "passwd" not in spec.setup_command and "requirements.txt" not in spec.setup_command
+    assert (
+        spec.ecosystem == "python"
+        and "passwd" not in spec.setup_command
+        and "requirements.txt" not in spec.setup_command
+    )
 
 
 def test_names_from_files_stay_words(tmp_path: Path) -> None:

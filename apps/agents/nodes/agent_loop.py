@@ -140,9 +140,7 @@ def calls_proposed(reply: AIMessage) -> list[ProposedCall]:
     return proposed
 
 
-def _model_replied(
-    execution_id: uuid.UUID, role: str, position: int, message: AIMessage, reply: ModelReply
-) -> Event:
+def _model_replied(execution_id: uuid.UUID, role: str, position: int, message: AIMessage, reply: ModelReply) -> Event:
     usage = reply.usage
     return Event(
         "ModelReplied",
@@ -202,9 +200,7 @@ async def _call_carry_out(
     judged: Allowed | Refused = (
         Refused(call.problem) if call.problem else call_judge(role=role, name=call.name, arguments=call.arguments)
     )
-    started = Event(
-        "ToolStarted", {"call": str(intent.id), "name": intent.name, "arguments": dict(intent.arguments)}
-    )
+    started = Event("ToolStarted", {"call": str(intent.id), "name": intent.name, "arguments": dict(intent.arguments)})
     record = await context.ledger.tool_call_open(intent, started)
     began = time.monotonic()
     result = await _result_of(context, record, judged)
@@ -217,7 +213,9 @@ async def _call_carry_out(
     ok = result.ok if isinstance(result, Observation) else True
     summary = result.summary if isinstance(result, Observation) else ""
     text = text_storable(result.text)
-    message = ToolMessage(text, tool_call_id=call.provider_call_id, name=intent.name, status="success" if ok else "error")
+    message = ToolMessage(
+        text, tool_call_id=call.provider_call_id, name=intent.name, status="success" if ok else "error"
+    )
     finished = Event(
         "ToolFinished",
         {

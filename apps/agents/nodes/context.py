@@ -10,8 +10,8 @@ from typing import TypedDict
 from django.utils import timezone
 from langchain_core.messages import BaseMessage
 
-from apps.agents.services.ledger import Ledger
 from apps.agents.nodes.worksite import WorkSite
+from apps.agents.services.ledger import Ledger
 from apps.agents.types import AgentType
 from apps.core.errors import LimitReached
 from apps.usage.gateway import ModelGateway

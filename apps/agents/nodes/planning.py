@@ -34,7 +34,7 @@ async def research_begin(state: SessionState, runtime: Runtime[RunContext]) -> S
 
 
 async def plan_record(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
-    """Turn what the planner handed over into rows; without a usable plan the goal itself is the one task, and said so."""
+    """Turn what the planner handed over into rows; without a usable plan the goal is the one task, and said so."""
     context = runtime.context
     handed = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
     try:
@@ -62,9 +62,7 @@ def _plan_of_goal(goal: str) -> tuple[str, tuple[FeatureDraft, ...]]:
     return title, (FeatureDraft(title=title, description="", tasks=(TaskDraft(title=title, instructions=goal),)),)
 
 
-async def _plan_store(
-    context: RunContext, plan: tuple[str, tuple[FeatureDraft, ...]], *, note: str
-) -> SessionState:
+async def _plan_store(context: RunContext, plan: tuple[str, tuple[FeatureDraft, ...]], *, note: str) -> SessionState:
     summary, features = plan
     if await context.ledger.effect_find("plan") is None:
         plan_id = uuid.uuid5(context.facts.session_id, "plan")

@@ -45,7 +45,9 @@ async def answer_report(state: SessionState, runtime: Runtime[RunContext]) -> Se
     context = runtime.context
     result = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
     summary = str(result.get("summary", "")) or "The agent ended without an answer."
-    await _complete(context, summary, SessionOutcome.UNVERIFIED, ("nothing was changed, so there was nothing to check",))
+    await _complete(
+        context, summary, SessionOutcome.UNVERIFIED, ("nothing was changed, so there was nothing to check",)
+    )
     return {}
 
 
@@ -87,11 +89,13 @@ async def _last_verification(context: RunContext, progress: PlanProgress) -> Map
     return (await _verifications(context, progress))[-1]
 
 
-def _report_text(
-    progress: PlanProgress, outcome: SessionOutcome, reasons: tuple[str, ...], files: list[str]
-) -> str:
+def _report_text(progress: PlanProgress, outcome: SessionOutcome, reasons: tuple[str, ...], files: list[str]) -> str:
     """What was done, as Markdown."""
-    lines = [f"# {progress.summary}", "", f"Outcome: **{outcome.value}**" + (f" ({'; '.join(reasons)})" if reasons else "")]
+    lines = [
+        f"# {progress.summary}",
+        "",
+        f"Outcome: **{outcome.value}**" + (f" ({'; '.join(reasons)})" if reasons else ""),
+    ]
     for feature in progress.features:
         lines += ["", f"## {feature.title}", ""]
         for task in feature.tasks:

@@ -19,8 +19,8 @@ from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
 from apps.core.storable import json_storable, text_storable
 from apps.planning.models import TaskStatus
-from apps.planning.services import task_update_status
 from apps.planning.selectors import plan_progress
+from apps.planning.services import task_update_status
 from apps.planning.types import TaskProgress
 from apps.projects.checks import Verification
 from apps.projects.environment import EnvironmentSetupFailed
@@ -109,9 +109,7 @@ async def task_accept(state: SessionState, runtime: Runtime[RunContext]) -> Sess
         commit=verified["commit"],
         result=verified["summary"],
     )
-    committed = Event(
-        "TaskCommitted", {"task": str(task_id), "commit": verified["commit"], "files": verified["files"]}
-    )
+    committed = Event("TaskCommitted", {"task": str(task_id), "commit": verified["commit"], "files": verified["files"]})
     await context.ledger.effect_record(f"accept:{task_id}", committed, result={})
     return {}
 
@@ -238,7 +236,10 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
     await context.ledger.effect_record(
         key,
         Event("ChecksFinished", {"stage": "after", "commit": commit, "checks": checks_brief(judged.reports)}),
-        Event("TaskVerified", {"task": str(task_id), "attempt": attempt, "passed": acceptable, "reasons": list(judged.reasons)}),
+        Event(
+            "TaskVerified",
+            {"task": str(task_id), "attempt": attempt, "passed": acceptable, "reasons": list(judged.reasons)},
+        ),
         result=known,
         head_commit=commit,
     )

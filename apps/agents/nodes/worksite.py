@@ -22,7 +22,13 @@ from apps.projects.environment import (
 )
 from apps.projects.sandbox import workspace_open
 from apps.projects.workspace import SandboxLimits, Workspace, Worktree
-from apps.projects.worktree import CommitResult, worktree_commit, worktree_create, worktree_exclude, worktree_snapshot_commit
+from apps.projects.worktree import (
+    CommitResult,
+    worktree_commit,
+    worktree_create,
+    worktree_exclude,
+    worktree_snapshot_commit,
+)
 
 
 @dataclass(frozen=True)
@@ -147,9 +153,7 @@ class WorkSite:
         """The worktree as it is now, as a commit on no branch."""
         return await self._database.run_in_thread(worktree_snapshot_commit, worktree=await self.worktree())
 
-    async def commit(
-        self, *, message: str, parent: str, replaces: str, timestamp: datetime.datetime
-    ) -> CommitResult:
+    async def commit(self, *, message: str, parent: str, replaces: str, timestamp: datetime.datetime) -> CommitResult:
         """Commit the worktree on the session's branch, in place of what an earlier attempt left there.
 
         The same arguments and files give the same commit.

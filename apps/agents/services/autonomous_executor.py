@@ -110,7 +110,7 @@ class SessionExecutor:
         except (StaleFence, asyncio.CancelledError):
             raise
         # Whatever else went wrong is a bug; the session must not hang on it, and the log has to say it.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             await self._fail_unexpected(ledger, error)
 
     async def _graph_run(self, ledger: Ledger, lease: Lease) -> None:
@@ -121,7 +121,11 @@ class SessionExecutor:
             on_progress=lambda text: ledger.delta_send(execution_id=lease.session_id, role="setup", text=text),
         )
         context = RunContext(
-            facts=facts, ledger=ledger, gateway=self._gateway, model=model_resolve(name=model_name, base_url=base_url), site=site
+            facts=facts,
+            ledger=ledger,
+            gateway=self._gateway,
+            model=model_resolve(name=model_name, base_url=base_url),
+            site=site,
         )
         saver = FencedSaver(pool=self._database.pool, lease=lease)
         config = thread_config(lease.session_id)
@@ -146,9 +150,7 @@ class SessionExecutor:
         )
 
     async def _fail(self, ledger: Ledger, reason: Reason) -> None:
-        await ledger.session_end(
-            Event("SessionFailed", reason.as_dict()), status=SessionStatus.FAILED, reason=reason
-        )
+        await ledger.session_end(Event("SessionFailed", reason.as_dict()), status=SessionStatus.FAILED, reason=reason)
 
     async def _fail_unexpected(self, ledger: Ledger, error: Exception) -> None:
         logger.error("session %s failed", ledger.session_id, exc_info=error)

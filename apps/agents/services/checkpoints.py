@@ -60,9 +60,7 @@ class FencedSaver(AsyncPostgresSaver):
                 connection.pipeline(),
                 connection.cursor(binary=True, row_factory=dict_row) as cursor,
             ):
-                await cursor.execute(
-                    "SELECT agents_fence_check(%s, %s)", (self._lease.session_id, self._lease.fence)
-                )
+                await cursor.execute("SELECT agents_fence_check(%s, %s)", (self._lease.session_id, self._lease.fence))
                 yield cursor
         except psycopg.Error as error:
             if error.sqlstate == STALE_FENCE_SQLSTATE:

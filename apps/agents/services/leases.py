@@ -28,7 +28,7 @@ class LeaseKeeper:
 
     def __init__(self, *, seconds: float) -> None:
         self._seconds = seconds
-        self._leases: dict[uuid.UUID, tuple[Lease, Callable[[], None], float]] = {}
+        self._leases: dict[uuid.UUID, tuple[Lease, Callable[[], object], float]] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
@@ -40,7 +40,7 @@ class LeaseKeeper:
         self._stopping.set()
         self._thread.join(timeout=5)
 
-    def hold(self, lease: Lease, on_lost: Callable[[], None]) -> None:
+    def hold(self, lease: Lease, on_lost: Callable[[], object]) -> None:
         """Keep the lease from now on. ``on_lost`` is called once, from the keeper's thread."""
         with self._lock:
             self._leases[lease.session_id] = (lease, on_lost, time.monotonic())

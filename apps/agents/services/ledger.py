@@ -160,7 +160,7 @@ class Ledger:
     async def effect_record(
         self, key: str, *events: Event, result: Mapping[str, Any], **columns: Any
     ) -> Mapping[str, Any]:
-        """Note that an effect happened, with its events and columns of the session; what stands if it was noted before."""
+        """Note that an effect happened, with its events and columns of the session; what stands if it was before."""
         if (known := await self.effect_find(key)) is not None:
             return known
         async with self.transaction(*events) as connection:
@@ -214,9 +214,7 @@ class Ledger:
     async def result_load(self, execution_id: uuid.UUID) -> dict[str, Any] | None:
         """What the execution came to, or None while it is at work."""
         async with self.database.pool.connection() as connection:
-            cursor = await connection.execute(
-                "SELECT result FROM agents_agentexecution WHERE id = %s", (execution_id,)
-            )
+            cursor = await connection.execute("SELECT result FROM agents_agentexecution WHERE id = %s", (execution_id,))
             row = await cursor.fetchone()
         return None if row is None else row["result"]
 
@@ -264,9 +262,7 @@ class Ledger:
                 ),
             )
 
-    async def tool_call_finish(
-        self, connection: Connection, call_id: uuid.UUID, *, ok: bool, observation: str
-    ) -> None:
+    async def tool_call_finish(self, connection: Connection, call_id: uuid.UUID, *, ok: bool, observation: str) -> None:
         """Write the result after the effect, inside a fenced transaction."""
         await connection.execute(
             "UPDATE agents_toolcall SET status = 'finished', ok = %s, observation = %s, finished_at = now(),"

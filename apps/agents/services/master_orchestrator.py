@@ -15,8 +15,14 @@ from django.utils import timezone
 
 from apps.agents.models import AgentSession, ToolCall
 from apps.agents.selectors import session_get_for_user
-from apps.agents.services.sessions import event_append, session_create, session_lock, session_stop, session_wake
-from apps.agents.services.sessions import state_require
+from apps.agents.services.sessions import (
+    event_append,
+    session_create,
+    session_lock,
+    session_stop,
+    session_wake,
+    state_require,
+)
 from apps.agents.types import AgentType, Event, SessionOutcome, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.storable import text_storable

@@ -126,7 +126,9 @@ def session_create(
         graph_version=GRAPH_VERSION,
     )
     SessionHead.objects.create(session=session)
-    created = Event("SessionCreated", {"goal": goal, "agent_type": agent_type, "model": model, "branch": session.branch})
+    created = Event(
+        "SessionCreated", {"goal": goal, "agent_type": agent_type, "model": model, "branch": session.branch}
+    )
     event_append(session_id=session_id, events=[created])
     return session
 
@@ -199,9 +201,7 @@ def state_require(session: AgentSession, allowed: Sequence[SessionStatus]) -> No
         )
 
 
-async def lease_claim(
-    *, database: AsyncDatabase, session_id: uuid.UUID, owner: str, seconds: float
-) -> Lease | None:
+async def lease_claim(*, database: AsyncDatabase, session_id: uuid.UUID, owner: str, seconds: float) -> Lease | None:
     """Take the session if it is wanted and nobody's lease is alive; None for whoever comes second."""
     async with database.transaction() as connection:
         cursor = await connection.execute(_CLAIM, {"session": session_id, "owner": owner, "seconds": seconds})

@@ -62,9 +62,7 @@ class EditFileArguments(Arguments):
 
 
 async def edit_file(context: ToolContext, arguments: EditFileArguments) -> Observation:
-    before = text_decode(
-        await context.workspace.file_read(arguments.path, max_bytes=READ_BYTES), arguments.path
-    )
+    before = text_decode(await context.workspace.file_read(arguments.path, max_bytes=READ_BYTES), arguments.path)
     after = text_replace(before, old=arguments.old_text, new=arguments.new_text, path=arguments.path)
     return await _write(context, arguments.path, text_encode(after), "changed")
 

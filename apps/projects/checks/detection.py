@@ -24,7 +24,8 @@ def checks_detect(*, checkout: Path, commands: Sequence[str] = ()) -> tuple[Chec
         return (CheckSpec("pytest", "python -m pytest", "pytest"),)
     if tests.runner == "unittest":
         commands = [
-            shlex.join(["python", "-m", "unittest", "discover", "-v", "-s", start, "-t", top]) for start, top in tests.starts
+            shlex.join(["python", "-m", "unittest", "discover", "-v", "-s", start, "-t", top])
+            for start, top in tests.starts
         ]
         names = ["unittest"] if len(commands) == 1 else [f"unittest {start}" for start, _ in tests.starts]
         return tuple(CheckSpec(name, command, "unittest") for name, command in zip(names, commands, strict=True))

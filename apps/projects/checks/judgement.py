@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 
-from apps.projects.checks.types import CheckComparison, CheckReport, Outcome, TestResult
+from apps.projects.checks.types import (
+    CheckComparison,
+    CheckReport,
+    CheckState,
+    Outcome,
+    TestResult,
+)
 
 _CONFIGURATION = re.compile(
     r"conftest\.py|\.?pytest\.(ini|toml)|pyproject\.toml|setup\.(cfg|py)|tox\.ini|noxfile\.py|\.coveragerc|Makefile|"
@@ -61,6 +68,7 @@ def checks_compare(
                 before=_state(old),
                 after=_state(new),
                 fixed=fixed,
+                still_failing=tuple(test for test in was if _failing(was, test) and _failing(now, test)),
                 newly_failing=tuple(test for test in now if _failing(now, test) and not _failing(was, test)),
                 disappeared=tuple(test for test in was if was[test] == "passed" and _gone(now, test)),
                 vanished_failures=tuple(test for test in was if _failing(was, test) and _gone(now, test)),
@@ -87,7 +95,8 @@ def outcome_judge(comparisons: Sequence[CheckComparison]) -> tuple[Outcome, tupl
     doubtful: list[str] = []
     for check in comparisons:
         if check.after != "passed":
-            listed = f" ({_listed(check.newly_failing)})" if check.newly_failing else ""
+            listed = f"; newly failing: {_listed(check.newly_failing)}" if check.newly_failing else ""
+            listed += f"; failing as before: {_listed(check.still_failing)}" if check.still_failing else ""
             failing.append(f"{check.name} does not pass: {check.reason}{listed}.")
         if check.vanished_failures:
             failing.append(f"{check.name}: failed before, gone or skipped now: {_listed(check.vanished_failures)}.")
@@ -109,13 +118,13 @@ def original_paths(changed_files: Sequence[str]) -> tuple[str, ...]:
 
 
 def _whole(comparison: CheckComparison, kept: CheckReport) -> CheckComparison:
-    from dataclasses import replace
-
     return comparison if kept.passed else replace(comparison, passes_only_with_changes=(comparison.name,))
 
 
-def _state(report: CheckReport | None) -> str | None:  # type: ignore[return]
-    return None if report is None else "passed" if report.passed else "failed"
+def _state(report: CheckReport | None) -> CheckState | None:
+    if report is None:
+        return None
+    return "passed" if report.passed else "failed"
 
 
 def _failing(tests: Mapping[str, TestResult], test: str) -> bool:

@@ -46,8 +46,8 @@ async def checks_run(
     A check that fails is a report, not an error.
     """
     if overlay_from and overlay_paths:
-        commit = await asyncio.to_thread(commit_overlay, 
-            project_id=project_id, commit=commit, base=overlay_from, paths=overlay_paths
+        commit = await asyncio.to_thread(
+            commit_overlay, project_id=project_id, commit=commit, base=overlay_from, paths=overlay_paths
         )
     return tuple([await _check_run(project_id, commit, spec, environment, on_progress) for spec in specs])
 

@@ -53,6 +53,8 @@ class CheckComparison:
     after: CheckState | None
     #: Tests that failed before and pass now.
     fixed: tuple[str, ...]
+    #: Tests that failed before and fail now.
+    still_failing: tuple[str, ...]
     #: Tests that fail now and did not fail before.
     newly_failing: tuple[str, ...]
     #: Tests that passed before and are gone or skipped now.

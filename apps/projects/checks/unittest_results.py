@@ -60,12 +60,13 @@ def main() -> None:
     sys.path[0] = ""
     program = unittest.main(module=None, argv=["python -m unittest", *arguments], exit=False, testRunner=Runner)
     suite = ElementTree.Element("testsuite")
-    for name, outcome in program.result.outcomes:
+    result: Any = program.result
+    for name, outcome in result.outcomes:
         case = ElementTree.SubElement(suite, "testcase", {"classname": "", "name": name})
         if outcome != "passed":
             ElementTree.SubElement(case, outcome)
     ElementTree.ElementTree(suite).write(target, encoding="utf-8")
-    sys.exit(not program.result.wasSuccessful())
+    sys.exit(not result.wasSuccessful())
 
 
 main()

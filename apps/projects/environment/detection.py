@@ -12,7 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from apps.projects.environment.python_tests import PythonTests, python_tests_find
-from apps.projects.environment.requirements import PythonRequirements, requirements_read, text_read
+from apps.projects.environment.requirements import (
+    PythonRequirements,
+    requirements_read,
+    text_read,
+)
 from apps.projects.environment.types import EnvironmentSpec
 from apps.projects.workspace import SANDBOX_ENVIRONMENT
 
@@ -38,8 +42,10 @@ note() {{ echo "archon: $*" >&2; }}
 install() {{ uv pip install "$@"; }}
 uv venv --quiet --python {python} {environment}
 # What `python -m venv` would have put there, from the copies that Python carries for that.
-bundled=$(python -c "import ensurepip as e, os; print(getattr(e, '_WHEEL_PKG_DIR', None) or os.path.dirname(e.__file__) + '/_bundled')")
-UV_COMPILE_BYTECODE=0 install --quiet --no-index --find-links "$bundled" pip setuptools || note "pip is not in the environment"
+bundled=$(python -c "import ensurepip as e; print(getattr(e, '_WHEEL_PKG_DIR', None) or e.__path__[0] + '/_bundled')")
+export UV_COMPILE_BYTECODE=0
+install --quiet --no-index --find-links "$bundled" pip setuptools || note "pip is not in the environment"
+export UV_COMPILE_BYTECODE=1
 """
 
 
@@ -51,7 +57,9 @@ def environment_detect(*, checkout: Path, setup_command: str = "") -> Environmen
         script = _script() + setup_command.strip() + "\n"
         return _spec(checkout, "command", "the project's set-up command", script)
     needs = requirements_read(checkout, tests=(text_read(checkout / name) for name in tests.files[:400]))
-    if not (needs.installable or needs.base_files or needs.test_files or tests.runner == "pytest"):
+    # Any Python at all gets an environment, if an empty one: the interpreter has one name and place in it everywhere.
+    has_python = tests.files or any(checkout.glob("*.py")) or any(checkout.glob("*/*.py"))
+    if not (needs.installable or needs.base_files or needs.test_files or tests.runner or has_python):
         return EnvironmentSpec("none", "no dependencies found", "", "")
     return _spec(checkout, "python", _describe(needs, tests), _script() + _python_script(needs, tests))
 
@@ -81,7 +89,9 @@ def _spec(checkout: Path, ecosystem: str, description: str, script: str) -> Envi
     for name in setup_files(checkout):
         path = checkout / name
         if not path.is_symlink():
-            digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode("utf-8", "surrogateescape"))
+            digest.update(
+                f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode("utf-8", "surrogateescape")
+            )
     return EnvironmentSpec(
         ecosystem=ecosystem,
         description=description,

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import stat
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -20,7 +19,12 @@ from django.conf import settings
 from apps.core.errors import Unavailable
 from apps.projects.egress import egress_open
 from apps.projects.environment.sources import TOOLS, package_sources_read
-from apps.projects.environment.types import NO_ENVIRONMENT, Environment, EnvironmentSetupFailed, EnvironmentSpec
+from apps.projects.environment.types import (
+    NO_ENVIRONMENT,
+    Environment,
+    EnvironmentSetupFailed,
+    EnvironmentSpec,
+)
 from apps.projects.repository import commit_is_imported, commit_paths
 from apps.projects.sandbox import Bind, sandbox_run
 from apps.projects.sandbox.owners import sandbox_owner
@@ -111,9 +115,7 @@ async def _environment_make(
     for folder in (cache, target):
         folder.mkdir(exist_ok=True)
     owner = sandbox_owner(cache)
-    await asyncio.to_thread(
-        checkout_export, project_id=project_id, commit=commit, destination=workspace, depth=None
-    )
+    await asyncio.to_thread(checkout_export, project_id=project_id, commit=commit, destination=workspace, depth=None)
     for folder in (workspace, target, cache):
         if owner is None or folder.stat().st_uid != owner:
             await asyncio.to_thread(tree_own, folder, owner)
@@ -197,7 +199,9 @@ def _results_take(project_id: object, commit: str, fresh: Path) -> None:
             _tree_open(kept)
 
 
-def _tree_copy(source: Path, target: Path, *, without: set[str] | None = None, limit: int | None = None) -> tuple[str, ...]:
+def _tree_copy(
+    source: Path, target: Path, *, without: set[str] | None = None, limit: int | None = None
+) -> tuple[str, ...]:
     """Copy regular files and links that the target doesn't have, following no link; returns their paths."""
     copied: list[str] = []
     size = 0
@@ -289,10 +293,9 @@ def _setup_path() -> str:
 
 def _uv_program() -> Path:
     """uv's own binary, which comes with our dependencies."""
-    beside = Path(sys.executable).with_name("uv")
-    found = beside if beside.is_file() else Path(shutil.which("uv") or "/nonexistent/uv")
-    if not found.is_file():
-        raise Unavailable("uv is not installed", next_step="Install Archon's requirements again.")
-    return found
+    try:
+        from uv import find_uv_bin
 
-
+        return Path(find_uv_bin())
+    except (ImportError, FileNotFoundError) as error:
+        raise Unavailable("uv is not installed", next_step="Install Archon's requirements again.") from error

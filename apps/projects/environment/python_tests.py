@@ -51,12 +51,18 @@ def python_tests_find(checkout: Path) -> PythonTests:
 
 
 def _pytest_configured(checkout: Path) -> bool:
-    if (checkout / "pytest.ini").is_file() or (checkout / ".pytest.ini").is_file() or (checkout / "pytest.toml").is_file():
+    if (
+        (checkout / "pytest.ini").is_file()
+        or (checkout / ".pytest.ini").is_file()
+        or (checkout / "pytest.toml").is_file()
+    ):
         return True
     tool = toml_read(checkout / "pyproject.toml").get("tool", {})
     if isinstance(tool, dict) and "pytest" in tool:
         return True
-    if ini_read(checkout / "tox.ini").has_section("pytest") or ini_read(checkout / "setup.cfg").has_section("tool:pytest"):
+    if ini_read(checkout / "tox.ini").has_section("pytest") or ini_read(checkout / "setup.cfg").has_section(
+        "tool:pytest"
+    ):
         return True
     return any((checkout / folder / "conftest.py").is_file() for folder in (".", "tests", "test", "src"))
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_TEST_NAME = re.compile(r"(unit[-_]?)?(test|tests|testing|pytest|unittest|unittests|check|ci)([-_]?(all|deps|extra|requirements|requires|dependencies|min|minimal|base|unit))?")
+_TEST_NAME = re.compile(
+    r"(unit[-_]?)?(test|tests|testing|pytest|unittest|unittests|check|ci)([-_]?(all|deps|extra|requirements|requires|dependencies|min|minimal|base|unit))?"
+)
 _DEVELOPMENT_NAME = re.compile(r"dev|develop|development|devel")
 _BASE_NAME = re.compile(r"requirements|base|main|common|runtime|install|prod|production")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w,\s.-]*\])?\s*([<>=!~@;(].*)?")
@@ -95,7 +97,9 @@ def requirements_read(checkout: Path, *, tests: Iterable[str] = ()) -> PythonReq
         or (checkout / "setup.py").is_file()
         or setup_cfg.has_section("metadata")
     )
-    extras = set(_table(pyproject, "project", "optional-dependencies")) | set(_table(pyproject, "tool", "poetry", "extras"))
+    extras = set(_table(pyproject, "project", "optional-dependencies")) | set(
+        _table(pyproject, "tool", "poetry", "extras")
+    )
     if setup_cfg.has_section("options.extras_require"):
         extras |= set(setup_cfg.options("options.extras_require"))
     if setup_cfg.has_section("options"):
@@ -169,7 +173,9 @@ def _tool_tables(tool: Mapping[str, Any]) -> list[str]:
     found += _strings(_table(tool, "uv").get("dev-dependencies"))
     hatch = _table(tool, "hatch", "envs")
     for name in _prefer(hatch) or [name for name in ("hatch-test", "default") if name in hatch]:
-        found += _strings(_table(hatch, name).get("dependencies")) + _strings(_table(hatch, name).get("extra-dependencies"))
+        found += _strings(_table(hatch, name).get("dependencies")) + _strings(
+            _table(hatch, name).get("extra-dependencies")
+        )
     return found
 
 
@@ -229,14 +235,21 @@ def _tox(
                 found.test_files.append(file[1])
         elif _REQUIREMENT.fullmatch(line) and ":" not in line and "{" not in line:
             found.test_requirements.append(line)
-    found.extras += [name for line in get("extras") for name in line.split(",") if name in extras and name not in found.extras]
+    found.extras += [
+        name for line in get("extras") for name in line.split(",") if name in extras and name not in found.extras
+    ]
     found.groups += [name for name in get("dependency_groups") if name in groups and name not in found.groups]
 
 
 def _undeclared(checkout: Path, pyproject: dict[str, Any], tests: Iterable[str], found: PythonRequirements) -> None:
     """Well-known test tools that the tests or pytest's configuration use without anything declaring them."""
     configuration = str(_table(pyproject, "tool", "pytest"))
-    for name, section in (("pytest.ini", "pytest"), (".pytest.ini", "pytest"), ("tox.ini", "pytest"), ("setup.cfg", "tool:pytest")):
+    for name, section in (
+        ("pytest.ini", "pytest"),
+        (".pytest.ini", "pytest"),
+        ("tox.ini", "pytest"),
+        ("setup.cfg", "tool:pytest"),
+    ):
         parser = ini_read(checkout / name)
         if parser.has_section(section):
             configuration += "\n".join(f"{option} = {value}" for option, value in parser.items(section))

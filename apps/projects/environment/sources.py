@@ -108,7 +108,11 @@ def _pip_ask() -> dict[str, Any]:
     try:
         answer = subprocess.run(
             # -P: our modules are not for it to import, some bear names of the standard library's.
-            [sys.executable, "-P", str(script)], capture_output=True, timeout=_QUERY_SECONDS, check=True, cwd="/"
+            [sys.executable, "-P", str(script)],
+            capture_output=True,
+            timeout=_QUERY_SECONDS,
+            check=True,
+            cwd="/",
         )
         told: dict[str, Any] = json.loads(answer.stdout)
         return told
@@ -124,7 +128,12 @@ def _npm_registry() -> str:
         return ""
     try:
         answer = subprocess.run(
-            [npm, "config", "get", "registry"], capture_output=True, text=True, timeout=_QUERY_SECONDS, check=True, cwd="/"
+            [npm, "config", "get", "registry"],
+            capture_output=True,
+            text=True,
+            timeout=_QUERY_SECONDS,
+            check=True,
+            cwd="/",
         )
     except subprocess.SubprocessError:
         return ""

@@ -1,6 +1,6 @@
 """What leads from a sandbox's loopback to the proxy on the host: bytes, both ways, through a unix socket.
 
-Runs inside the sandbox beside ``exec_server`` and with as little: ``forwarder.py DESCRIPTOR PATH``, the descriptor being
+Runs inside the sandbox beside ``exec_server``, with as little: ``forwarder.py DESCRIPTOR PATH``, the descriptor being
 a listening socket that is there before any command runs. It guards nothing; the proxy at the other end does.
 """
 
