@@ -119,8 +119,9 @@ class LiveStack:
     def story(self, session_id: str) -> str:
         """The session's events and the end of the worker's log, for the message of a failure."""
         lines = [f"{event.seq:4} {event.type} {json.dumps(event.payload)[:400]}" for event in self.events(session_id)]
-        log = (self.home / "logs" / "worker.log").read_text(errors="replace").splitlines()[-40:]
-        return "\n".join([*lines, "--- worker.log", *log])
+        log = (self.home / "logs" / "worker.log").read_text(errors="replace").splitlines()
+        quiet = [line for line in log if " [info " not in line][-40:]
+        return "\n".join([*lines, "--- worker.log", *quiet])
 
 
 def archon_bounded(

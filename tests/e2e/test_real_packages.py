@@ -59,9 +59,7 @@ def run(stack: LiveStack, repository: Path, agents: Agents, goal: str, *options:
     """``archon run`` against a model that refuses every request that the real API would refuse."""
     with OpenAIServer(agents) as server:
         address = ("--model", "openai:loopback", "--base-url", server.base_url)
-        done = stack.archon(
-            "run", goal, "--repo", str(repository), *address, "--json", "--yes", *options, seconds=600
-        )
+        done = stack.archon("run", goal, "--repo", str(repository), *address, "--json", "--yes", *options, seconds=600)
         assert server.refused == [], done.output
         return done, server
 
