@@ -25,7 +25,7 @@ from cli.follow import Manners, manners_of, session_follow
 from cli.registry import ProjectRegistry
 from cli.repository import LocalRepository, bundle_create, repository_open
 from cli.resources import Project, Session
-from cli.result import picture_save, result_get, result_print
+from cli.result import picture_save, reason_print, result_get, result_print
 from cli.text import text_clean
 
 
@@ -72,7 +72,7 @@ def session_attend(
     if manners.json_output:
         document_print(result.as_json())
     elif followed.ending == "waiting":
-        _waiting_tell(session, console=console)
+        _waiting_tell(result.session, console=console)
         return EXIT_WAITING
     else:
         result_print(result, console=console, repository=repository)
@@ -97,10 +97,12 @@ def document_print(document: dict[str, Any]) -> None:
 
 def _waiting_tell(session: Session, *, console: Console) -> None:
     lines = [
-        f"The session waits ({command_line('show', session.id)} tells for what). It goes on with",
+        "It goes on with",
         f"  {command_line('resume', session.id)}",
         f"  {command_line('watch', session.id)}",
     ]
+    if session.reason is not None:
+        reason_print(session.reason, console=console)
     for line in lines:
         command_print(console, line)
 
