@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from cli.command import command_line, command_print, console_make, prose_print
-from cli.connection import Connection, connection_open
+from cli.connection import LOCAL_SERVER, Connection, connection_open
 from cli.errors import (
     EXIT_CODES_HELP,
     EXIT_WAITING,
@@ -87,6 +87,8 @@ def session_leave(connection: Connection, session: Session, *, console: Console,
     else:
         text = f"The session goes on by itself. To watch it: {command_line('watch', session.id)}"
         command_print(console, text)
+        if connection.server == LOCAL_SERVER:
+            command_print(console, f"So does the server. To stop it: {command_line('down')}")
     return 0
 
 
