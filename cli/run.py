@@ -125,7 +125,7 @@ def _project_find(connection: Connection, request: RunRequest, registry: Project
 
 
 def run(
-    goal: Annotated[str, typer.Argument(help="What is to be done, in plain words.", show_default=False)],
+    goal: Annotated[str, typer.Argument(metavar="GOAL", help="What is to be done, in plain words.", show_default=False)],
     repo: Annotated[Path, typer.Option("--repo", help="A git repository; only what is committed is used.")] = Path("."),
     model: Annotated[
         str | None, typer.Option("--model", metavar="PROVIDER:MODEL", help="Default: the first provider with a key.")
@@ -156,7 +156,7 @@ def run(
     ] = None,
     record_svg: Annotated[Path | None, typer.Option("--record-svg", hidden=True)] = None,
 ) -> None:
-    """Have agents reach a goal in a repository, on a branch of their own."""
+    """Have agents reach a goal in a repository. They work on a branch of their own."""
     with errors_reported(json_output=json_output):
         if not goal.strip():
             raise CliError("the goal is empty", next_step="say what is to be done", code="invalid_input")
