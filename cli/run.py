@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from cli.resources import Project, Session
 from cli.result import picture_save, reason_print, result_get, result_print
 from cli.text import text_clean
 
+#: What tells a server which model to use; it reads them when it starts.
+_MODEL_VARIABLES = ("OPENAI_API_KEY", "ARCHON_MODEL", "ARCHON_MODEL_KEYS")
+
 
 @dataclass(frozen=True)
 class RunRequest:
@@ -50,7 +54,12 @@ def session_start(connection: Connection, request: RunRequest, *, console: Conso
         if size >= 1:
             prose_print(console, f"Uploading the repository ({size:.1f} MiB)", style="dim")
         connection.api.repository_upload(project_id=project.id, bundle=bundle, branch=request.repository.branch)
-    return connection.api.session_run(project_id=project.id, goal=request.goal, options=request.options)
+    try:
+        return connection.api.session_run(project_id=project.id, goal=request.goal, options=request.options)
+    except ApiError as error:
+        if error.code == "model_not_configured" and connection.server == LOCAL_SERVER:
+            _restart_suggest(error)
+        raise
 
 
 def session_attend(
@@ -109,6 +118,16 @@ def _waiting_tell(session: Session, *, console: Console) -> None:
         command_print(console, line)
 
 
+def _restart_suggest(error: ApiError) -> None:
+    """A local server that was up already knows nothing of a variable that is set by now."""
+    variables = [variable for variable in _MODEL_VARIABLES if os.environ.get(variable)]
+    if variables:
+        error.next_step = (
+            f"{variables[0]} is set here, but the local server runs with the environment that it was started with: "
+            f"{command_line('down')}, and again. {error.next_step}"
+        )
+
+
 def _project_find(connection: Connection, request: RunRequest, registry: ProjectRegistry) -> Project:
     path = request.repository.path
     known = registry.project_id(server=connection.server, repository=path)
@@ -125,7 +144,7 @@ def _project_find(connection: Connection, request: RunRequest, registry: Project
 
 
 def run(
-    goal: Annotated[str, typer.Argument(metavar="GOAL", help="What is to be done, in plain words.", show_default=False)],
+    goal: Annotated[str, typer.Argument(metavar="GOAL", help="What to do, in plain words.", show_default=False)],
     repo: Annotated[Path, typer.Option("--repo", help="A git repository; only what is committed is used.")] = Path("."),
     model: Annotated[
         str | None, typer.Option("--model", metavar="PROVIDER:MODEL", help="Default: the first provider with a key.")
