@@ -102,7 +102,7 @@ def show(session: SessionArgument, json_output: JsonOption = False, server: Serv
 def watch(
     session: SessionArgument, json_output: JsonOption = False, yes: YesOption = False, server: ServerOption = None
 ) -> None:
-    """Watch a session, from its first event to its end; Ctrl-C leaves it alone."""
+    """Watch a session, from its first event to its end. Ctrl-C leaves it alone."""
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)
         manners = manners_of(yes=yes, json_output=json_output, owner=False)
@@ -137,7 +137,7 @@ def fetch(
     json_output: JsonOption = False,
     server: ServerOption = None,
 ) -> None:
-    """Bring a session's branch into your repository; your files and your own branches stay as they are."""
+    """Bring a session's branch into your repository. Your files and your own branches stay as they are."""
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)
         with (
@@ -163,7 +163,7 @@ def merge(
     json_output: JsonOption = False,
     server: ServerOption = None,
 ) -> None:
-    """Merge a session's branch in the server's copy of the repository, where later sessions start from."""
+    """Merge a session's branch on the server. Later sessions start from there; your repository stays as it is."""
 
     def told(merged: Session) -> str:
         here = f"{command_line('fetch', merged.id)}, then git merge {merged.branch}"
@@ -213,7 +213,7 @@ def resume(session: SessionArgument, json_output: JsonOption = False, server: Se
 
 
 def cancel(session: SessionArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
-    """End a session for good; what it has committed stays on its branch."""
+    """End a session for good. What it has committed stays on its branch."""
     _command(session, "cancel", lambda _: "Cancelled.", json_output=json_output, server=server)
 
 
