@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from apps.agents.worker import SessionHostStep
-from apps.core.worker_presence import AnnounceWorker
 from config.bootstrap import prepare
-from config.celery import app
-from config.worker_beat import BeatThreadStep
 
 prepare()
+
+# Only now: Celery looks for Django's settings when the application is made, and finds no task without them.
+from apps.agents.worker import SessionHostStep  # noqa: E402
+from apps.core.worker_presence import AnnounceWorker  # noqa: E402
+from config.celery import app  # noqa: E402
+from config.worker_beat import BeatThreadStep  # noqa: E402
 
 app.steps["worker"].update((AnnounceWorker, SessionHostStep, BeatThreadStep))

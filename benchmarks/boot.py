@@ -32,6 +32,8 @@ from integrations.embedded.reach import runtime_root
 
 _PATIENCE_SECONDS = 180.0
 _POLL_SECONDS = 0.01
+_SETTLE_SECONDS = 20.0
+_SETTLED_MB = 0.5
 #: What the child gets of our environment: nothing that would lead it to other services or another home.
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
 
@@ -75,7 +77,7 @@ def _measure(home: Path) -> tuple[float, dict[str, float]]:
         _wait_until_ready(home, process)
         _job_run(home)
         seconds = time.monotonic() - started
-        return seconds, _memory(home, process)
+        return seconds, _memory_settled(home, process)
 
 
 @contextmanager
@@ -117,6 +119,19 @@ def _job_run(home: Path) -> None:
     if sent.get(timeout=_PATIENCE_SECONDS) != "pong":
         sys.exit("the worker answered something else")
     app.close()
+
+
+def _memory_settled(home: Path, up: subprocess.Popen[bytes]) -> dict[str, float]:
+    """The memory once it no longer grows: the worker goes on importing what sessions need when it is ready already."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    before = _memory(home, up)
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        now = _memory(home, up)
+        if abs(sum(now.values()) - sum(before.values())) < _SETTLED_MB:
+            return now
+        before = now
+    return before
 
 
 def _memory(home: Path, up: subprocess.Popen[bytes]) -> dict[str, float]:

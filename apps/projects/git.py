@@ -8,6 +8,7 @@ below: whatever a repository carries (hooks, filters, drivers, fsmonitor, embedd
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import shlex
@@ -16,7 +17,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -87,6 +88,21 @@ class GitError(Exception):
         self.stderr = stderr.strip()
         what = "was stopped" if returncode is None else f"failed ({returncode})"
         super().__init__(f"git {command[0] if command else ''} {what}: {self.stderr[-2000:]}")
+
+
+def full_disk_error(what: str) -> Unavailable:
+    return Unavailable(f"The disk is full: {what}", next_step="Free some disk space and try again.")
+
+
+@contextlib.contextmanager
+def full_disk_told(what: str) -> Iterator[None]:
+    """Turn the system's word on a full disk into Unavailable; ``what`` says what could not be done."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise full_disk_error(what) from error
+        raise
 
 
 @dataclass(frozen=True)
@@ -177,7 +193,7 @@ def git_run(
         process_environment["GIT_INDEX_FILE"] = str(index)
     process_environment.update(environment or {})
     if isinstance(stdin, bytes):
-        with tempfile.TemporaryFile() as spooled:
+        with full_disk_told("git could not be given its input"), tempfile.TemporaryFile() as spooled:
             spooled.write(stdin)
             spooled.seek(0)
             result = _communicate(
@@ -188,12 +204,15 @@ def git_run(
             [*command, *arguments], arguments, process_environment, work_tree, stdin, timeout, max_output
         )
     if any(phrase in result.stderr for phrase in _NO_SPACE):
-        raise Unavailable("The disk is full: git could not write", next_step="Free some disk space and try again.")
+        raise full_disk_error("git could not write")
     if result.truncated:
         if cut_output:
             return result
         raise GitError(arguments, None, f"more than {max_output} bytes of output")
     if result.returncode not in accepted:
+        # Some of git's messages leave out why something could not be written.
+        if "unable to write" in result.stderr and any(_is_full(place) for place in (git_dir, work_tree) if place):
+            raise full_disk_error("git could not write")
         raise GitError(arguments, result.returncode, result.stderr)
     return result
 
@@ -257,6 +276,11 @@ def _communicate(
 
 def _decode(raw: bytearray) -> str:
     return raw.decode("utf-8", "replace")
+
+
+def _is_full(place: Path) -> bool:
+    state = os.statvfs(place)
+    return state.f_bavail * state.f_frsize < 1 << 20 or (state.f_files > 0 and state.f_favail == 0)
 
 
 def path_decode(raw: bytes) -> str:

@@ -19,8 +19,16 @@ from pathlib import Path
 
 from django.conf import settings
 
-from apps.core.errors import Conflict, InvalidInput, NotFound, TooLarge
-from apps.projects.git import FSCK_SEVERITIES, GitError, git_run, path_decode, path_display, upload_pack_command
+from apps.core.errors import Conflict, InvalidInput, NotFound, TooLarge, Unavailable
+from apps.projects.git import (
+    FSCK_SEVERITIES,
+    GitError,
+    full_disk_told,
+    git_run,
+    path_decode,
+    path_display,
+    upload_pack_command,
+)
 from apps.projects.repository_diff import Diff, trees_compare
 from apps.projects.repository_source import (
     SESSION_BRANCHES,
@@ -103,6 +111,10 @@ def repository_import_path(*, project_id: object, source: str, branch: str | Non
                 f"The repository could not be read: {_last_line(error.stderr)}",
                 next_step="Run `git fsck` in it, mend what it reports, and import it again.",
             ) from error
+        except Unavailable:
+            # Room is what is missing: don't wait for the next import to make some.
+            _leftovers_delete(git_dir)
+            raise
         return _branches_publish(git_dir, before, chosen)
 
 
@@ -331,14 +343,16 @@ def _locked(project_id: object) -> Iterator[None]:
     """One writer of the repository's layout at a time, over all processes."""
     path = repository_path(project_id=project_id)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with path.with_suffix(".lock").open("w") as lock:
+    with full_disk_told("the repository could not be written"), path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _repository_open(project_id: object) -> Path:
     path = repository_path(project_id=project_id)
-    if not path.exists():
+    if path.exists():
+        _leftovers_delete(path)
+    else:
         fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         try:
             git_run("init", "--quiet", "--bare", "--template=", "--initial-branch=main", str(fresh))
@@ -349,6 +363,14 @@ def _repository_open(project_id: object) -> Path:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
     return path
+
+
+def _leftovers_delete(git_dir: Path) -> None:
+    """Remove what an import that was killed or found the disk full left behind; its lock has to be held."""
+    for unfinished in (git_dir / "objects" / "pack").glob("tmp_*"):
+        unfinished.unlink(missing_ok=True)
+    for quarantine in (git_dir / "objects").glob("incoming-*"):
+        shutil.rmtree(quarantine, ignore_errors=True)
 
 
 def _temporary() -> Path:

@@ -18,7 +18,15 @@ from pathlib import Path
 from django.conf import settings
 
 from apps.core.errors import Conflict, NotFound, TooLarge
-from apps.projects.git import GitError, GitResult, git_run, path_decode, path_display, upload_pack_command
+from apps.projects.git import (
+    GitError,
+    GitResult,
+    full_disk_told,
+    git_run,
+    path_decode,
+    path_display,
+    upload_pack_command,
+)
 from apps.projects.repository import IGNORED_LEFTOVERS, repository_path
 from apps.projects.repository_diff import FileChange, changes_read
 from apps.projects.sandbox.owners import sandbox_owner
@@ -279,7 +287,10 @@ def _checkout(git_dir: Path, commit: str, path: Path, index: Path) -> None:
 
 def _history_write(worktree: Worktree, commit: str, index: Path, depth: int | None = None) -> None:
     """Put a fresh, disposable ``.git`` into the worktree: a copy that shares no file with the server's repository."""
-    with tempfile.TemporaryDirectory(prefix=".history-", dir=worktree.path.parent) as apart:
+    with (
+        full_disk_told("the worktree's history could not be copied"),
+        tempfile.TemporaryDirectory(prefix=".history-", dir=worktree.path.parent) as apart,
+    ):
         fresh = Path(apart) / "git"
         for folder in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info"):
             (fresh / folder).mkdir(parents=True)

@@ -62,8 +62,8 @@ def folder(tmp_path: Path, settings) -> Iterator[Path]:  # type: ignore[no-untyp
 def release_unpack(package: Package, folder: Path) -> Path:
     """The release as a git repository of one commit."""
     subprocess.run(
-        [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(folder / "fetched"),
-         package.requirement],
+        [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:",
+         "-d", str(folder / "fetched"), package.requirement],
         check=True, timeout=300,
     )  # fmt: skip
     (archive,) = (folder / "fetched").glob("*.tar.gz")
@@ -105,6 +105,7 @@ def test_a_release_is_set_up_found_broken_and_found_mended(package: Package, fol
         (check,) = verification.comparisons
         assert verification.outcome == "verified", verification.reasons
         assert check.fixed and check.tests_after >= package.at_least
-        assert (await environment_prepare(project_id="p", commit=mended, spec=environment_detect(checkout=source))).cached
+        again = await environment_prepare(project_id="p", commit=mended, spec=environment_detect(checkout=source))
+        assert again.cached
 
     asyncio.run(scenario())

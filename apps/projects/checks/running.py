@@ -16,6 +16,7 @@ from apps.projects.checks.junit import junit_read
 from apps.projects.checks.types import CheckReport, CheckSpec, TestResult
 from apps.projects.environment.preparation import environment_apply
 from apps.projects.environment.types import Environment
+from apps.projects.git import full_disk_told
 from apps.projects.repository import commit_overlay
 from apps.projects.sandbox import Bind, sandbox_run
 from apps.projects.sandbox.owners import sandbox_owner
@@ -129,6 +130,11 @@ def check_judge(spec: CheckSpec, result: CommandResult, tests: dict[str, TestRes
 
 
 def _prepare(project_id: object, commit: str, environment: Environment) -> Path:
+    with full_disk_told("the check's checkout could not be written"):
+        return _folder_make(project_id, commit, environment)
+
+
+def _folder_make(project_id: object, commit: str, environment: Environment) -> Path:
     root = runtime_root(settings.ARCHON_HOME) / "checks"
     root.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="check-", dir=root))
@@ -150,7 +156,7 @@ def _prepare(project_id: object, commit: str, environment: Environment) -> Path:
 
 def _variables(spec: CheckSpec, environment: Environment) -> dict[str, str]:
     # The checkout is thrown away, so bytecode may lie where Python looks for it first.
-    variables = {**environment.env, "PYTHONPYCACHEPREFIX": ""}
+    variables = {**environment.env, "PYTHONDONTWRITEBYTECODE": ""}
     if spec.runner != "unittest":
         # Not in the command: this also reaches a pytest that a given command calls.
         results = f"--junitxml={_JUNIT} -o junit_family=xunit1"

@@ -137,7 +137,7 @@ async def _environment_make(
         "PATH": _setup_path(),
         "CI": "1",
         # The sandbox keeps bytecode out of worktrees; here it belongs beside the modules.
-        "PYTHONPYCACHEPREFIX": "",
+        "PYTHONDONTWRITEBYTECODE": "",
     }
     binds = [
         Bind(source=target, target=SANDBOX_ENVIRONMENT, writable=True),

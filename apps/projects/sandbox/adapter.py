@@ -196,8 +196,9 @@ def command_environment(env: Mapping[str, str], *, environment: bool) -> dict[st
         "PWD": SANDBOX_WORKSPACE,
         "PAGER": "cat",
         "GIT_PAGER": "cat",
-        # A repository without a .gitignore would otherwise have compiled files among its changes.
-        "PYTHONPYCACHEPREFIX": "/tmp/pycache",
+        # A repository without a .gitignore would otherwise have compiled files among its changes. Not by moving the
+        # cache elsewhere: Python would then ignore what is compiled in the environment, too.
+        "PYTHONDONTWRITEBYTECODE": "1",
         **env,
     }
 
