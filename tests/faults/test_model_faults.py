@@ -221,3 +221,19 @@ def test_an_endpoint_that_stumbles_is_asked_again(stack: LiveStack, repository: 
         done = run(stack, repository, server.base_url)
         assert server.refused == []
     assert_ended(stack, done, VERIFIED)
+
+
+def test_a_session_goes_on_once_its_limit_is_raised(stack: LiveStack, repository: Path) -> None:
+    looking: list[Turn] = [says(call("list_files"))] * 6
+    with OpenAIServer(Agents([*looking, says(MEND), finishes()])) as server:
+        said = assert_ended(
+            stack,
+            run(stack, repository, server.base_url, "--limit-steps", "3"),
+            Ending(4, "paused", None, "budget_exceeded", "limit of 3 model calls is reached"),
+        )
+        lower = stack.archon("resume", said["session_id"], "--limit-steps", "2", "--json")
+        assert (lower.code, lower.document["error"]["status"]) == (2, 400)
+        assert stack.archon("resume", said["session_id"], "--limit-steps", "9").code == 0
+        followed = stack.archon("watch", said["session_id"], "--json")
+    assert followed.document["outcome"] == "verified", stack.story(said["session_id"])
+    assert stack.api.session_get(said["session_id"]).usage.steps == len(server.requests) == 9
