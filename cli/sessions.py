@@ -200,8 +200,18 @@ def pause(session: SessionArgument, json_output: JsonOption = False, server: Ser
     )
 
 
-def resume(session: SessionArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
-    """Have a paused session go on."""
+def resume(
+    session: SessionArgument,
+    limit_cost: Annotated[float | None, typer.Option("--limit-cost", metavar="USD", min=0)] = None,
+    limit_tokens: Annotated[int | None, typer.Option("--limit-tokens", metavar="N", min=1)] = None,
+    limit_steps: Annotated[int | None, typer.Option("--limit-steps", metavar="N", min=1)] = None,
+    limit_seconds: Annotated[int | None, typer.Option("--limit-seconds", metavar="S", min=1)] = None,
+    json_output: JsonOption = False,
+    server: ServerOption = None,
+) -> None:
+    """Have a paused session go on; a limit that it has reached can be raised."""
+    limits = {"cost_usd": limit_cost, "tokens": limit_tokens, "steps": limit_steps, "seconds": limit_seconds}
+    raised = {name: value for name, value in limits.items() if value is not None}
     _command(
         session,
         "resume",
@@ -209,6 +219,7 @@ def resume(session: SessionArgument, json_output: JsonOption = False, server: Se
         json_output=json_output,
         server=server,
         keep=True,
+        arguments={"limits": raised} if raised else None,
     )
 
 

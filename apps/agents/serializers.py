@@ -204,6 +204,10 @@ class AnswerSerializer(serializers.Serializer[Any]):
     answer = serializers.CharField(max_length=ANSWER_LIMIT)
 
 
+class ResumeSerializer(serializers.Serializer[Any]):
+    limits = LimitsSerializer(required=False, help_text="Limits to raise; the others stay.")
+
+
 class MergeSerializer(serializers.Serializer[Any]):
     allow_failing = serializers.BooleanField(default=False, help_text="Merge although the checks fail.")
 

@@ -144,18 +144,24 @@ class SessionPauseView(_CommandView):
         return self.run(request, session_id)
 
 
-class SessionResumeView(_CommandView):
-    command = staticmethod(master_orchestrator.session_resume)
-
+class SessionResumeView(APIView):
     @extend_schema(
         operation_id="agents_sessions_resume",
         tags=["agents"],
-        request=None,
+        request=serializers.ResumeSerializer,
         responses={202: serializers.SessionSerializer},
     )
     def post(self, request: Request, session_id: uuid.UUID) -> Response:
-        """Go on from where the session was paused."""
-        return self.run(request, session_id)
+        """Go on from where the session was paused; with higher limits, if it has reached one."""
+        data = serializers.ResumeSerializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        limits: dict[str, Any] = data.validated_data.get("limits", {})
+        seconds = limits.pop("seconds", None)
+        return _accepted(
+            master_orchestrator.session_resume(
+                user=request_user(request), session_id=session_id, raised=Limits(**limits), limit_seconds=seconds
+            )
+        )
 
 
 class SessionCancelView(_CommandView):

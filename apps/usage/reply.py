@@ -14,6 +14,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Inva
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.messages.tool import tool_call_chunk
 
+from integrations.llm_providers.call_arguments import call_arguments_read
+
 #: Of what the vendor says about a reply, what is worth keeping in every checkpoint.
 _KEPT = ("model_name", "finish_reason")
 
@@ -34,7 +36,7 @@ def message_of(chunks: Sequence[AIMessageChunk], *, seen: Sequence[BaseMessage])
             if not call_id or call_id in used:
                 call_id = f"call_{uuid.uuid4().hex[:24]}"
             used.add(call_id)
-            arguments, error = _arguments(text)
+            arguments, error = call_arguments_read(text)
             if arguments is None or not name:
                 invalid.append(
                     InvalidToolCall(
@@ -68,15 +70,3 @@ def as_chunk(message: AIMessage) -> AIMessageChunk:
         usage_metadata=message.usage_metadata,
         response_metadata=message.response_metadata,
     )
-
-
-def _arguments(text: str) -> tuple[dict[str, object] | None, str]:
-    if not text.strip():
-        return {}, ""
-    try:
-        value = json.loads(text, strict=False)
-    except (ValueError, RecursionError) as error:
-        return None, f"the arguments are not valid JSON: {error}"
-    if not isinstance(value, dict):
-        return None, "the arguments are not a JSON object"
-    return value, ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import re
 import time
 from typing import Any
@@ -13,6 +14,7 @@ from langchain_core.exceptions import ContextOverflowError
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_openai import ChatOpenAI
 
+from .call_arguments import call_arguments_read
 from .credentials import OPENAI_URL, endpoint_parse
 from .openai_http import EndpointClient, RedirectRefused
 from .types import SHORT_OUTPUT_TOKENS, CallFailure, ModelSpec, Quirk
@@ -26,6 +28,7 @@ _CONTEXT = re.compile(
     r"|exceeds? the (?:available )?context|exceed_context_size",
     re.IGNORECASE,
 )
+_CALL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _LONG_OUTPUT = re.compile(r"max_(?:completion_)?tokens.*(?:too (?:large|high|big)|at most|exceed|less than|maximum)")
 
 
@@ -39,8 +42,23 @@ class _LeanChatOpenAI(ChatOpenAI):
         self, input_: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         payload = super()._get_request_payload(input_, stop=stop, **kwargs)
+        for message in payload.get("messages", ()):
+            if message.get("tool_calls"):
+                message["tool_calls"] = [_call_presentable(call) for call in message["tool_calls"]]
         moved = {name: payload[name] for name in ("messages", "tools") if name in payload}
         return payload | dict.fromkeys(moved, ()) | {"extra_body": (payload.get("extra_body") or {}) | moved}
+
+
+def _call_presentable(call: dict[str, Any]) -> dict[str, Any]:
+    """A call as endpoints take it back: they refuse names and arguments that aren't what they should be, even though
+    it was their model that said so. Such a name is spelled otherwise, such arguments are quoted."""
+    function = call["function"]
+    name, arguments = function["name"] or "", function["arguments"] or "{}"
+    if not _CALL_NAME.fullmatch(name):
+        name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "unnamed"
+    if call_arguments_read(arguments)[0] is None:
+        arguments = json.dumps({"unreadable": arguments})
+    return call | {"function": {"name": name, "arguments": arguments}}
 
 
 def build(spec: ModelSpec) -> BaseChatModel:

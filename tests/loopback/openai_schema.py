@@ -6,6 +6,7 @@ calls and their results have to follow each other.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jsonschema
@@ -21,6 +22,7 @@ _TEXT_PARTS: dict[str, Any] = {
     },
 }
 _TEXT: dict[str, Any] = {"anyOf": [{"type": "string"}, _TEXT_PARTS]}
+_NAME = "^[a-zA-Z0-9_-]{1,64}$"
 _CALL: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -28,7 +30,7 @@ _CALL: dict[str, Any] = {
         "type": {"const": "function"},
         "function": {
             "type": "object",
-            "properties": {"name": {"type": "string", "minLength": 1}, "arguments": {"type": "string"}},
+            "properties": {"name": {"type": "string", "pattern": _NAME}, "arguments": {"type": "string"}},
             "required": ["name", "arguments"],
             "additionalProperties": False,
         },
@@ -67,7 +69,7 @@ _TOOL: dict[str, Any] = {
         "function": {
             "type": "object",
             "properties": {
-                "name": {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$"},
+                "name": {"type": "string", "pattern": _NAME},
                 "description": {"type": "string"},
                 "parameters": {"type": "object"},
                 "strict": {"type": ["boolean", "null"]},
@@ -138,7 +140,22 @@ def request_problem(body: Any) -> str | None:
             return f"messages[{index}]: {error.message}"
         if role == "assistant" and message.get("content") is None and not message.get("tool_calls"):
             return f"messages[{index}]: an assistant message needs content or tool_calls"
+        for call in message.get("tool_calls", ()):
+            if not _is_object(call["function"]["arguments"]):
+                # OpenAI takes it; many servers of the protocol read it, and refuse what they can't read.
+                return f"messages[{index}]: the arguments of {call['function']['name']} are no JSON object"
     return _pairing_problem(body["messages"])
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text, parse_constant=_constant_refuse), dict)
+    except ValueError:
+        return False
+
+
+def _constant_refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _pairing_problem(messages: list[dict[str, Any]]) -> str | None:

@@ -33,7 +33,14 @@ def test_half_a_call_is_invalid_and_not_completed(cut: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "why"), [("[1]", "not a JSON object"), ("{]", "not valid JSON"), ("[" * 9999, "JSON")]
+    ("text", "why"),
+    [
+        ("[1]", "not a JSON object"),
+        ("{]", "not valid JSON"),
+        ("[" * 9999, "JSON"),
+        ('{"a": NaN}', "not a number"),
+        ('{"a": [-1e999]}', "not a number"),
+    ],
 )
 def test_arguments_that_are_no_object_are_invalid(text: str, why: str) -> None:
     assert why in (message_of([chunk(("1", "read", text))], seen=()).invalid_tool_calls[0]["error"] or "")

@@ -135,7 +135,7 @@ def calls_proposed(reply: AIMessage) -> list[ProposedCall]:
     """The reply's calls in order, those whose arguments could not be read last."""
     proposed = [ProposedCall(str(call["id"]), call["name"], call["args"]) for call in reply.tool_calls]
     for broken in reply.invalid_tool_calls:
-        problem = f"the arguments are not valid JSON: {(broken.get('args') or '')[:500]}"
+        problem = f"{broken.get('error') or 'the call cannot be read'}: {(broken.get('args') or '')[:500]}"
         proposed.append(ProposedCall(str(broken["id"]), broken.get("name") or "", {}, problem))
     return proposed
 
@@ -195,7 +195,7 @@ async def _call_carry_out(
 ) -> bool:
     """Run one call and write its result; whether the agent is done with it."""
     intent = ToolCallIntent(
-        execution_id, position, ordinal, call.provider_call_id, text_storable(call.name), call.arguments
+        execution_id, position, ordinal, call.provider_call_id[:200], text_storable(call.name)[:100], call.arguments
     )
     judged: Allowed | Refused = (
         Refused(call.problem) if call.problem else call_judge(role=role, name=call.name, arguments=call.arguments)

@@ -30,7 +30,7 @@ from apps.projects.models import Project, RepositoryState
 from apps.projects.repository import branch_delete, branch_merge, commit_resolve
 from apps.projects.selectors import project_get_for_user
 from apps.projects.worktree import session_files_delete
-from apps.usage.services import budget_create, model_resolve
+from apps.usage.services import budget_create, budget_raise, model_resolve
 from apps.usage.types import Limits
 
 if TYPE_CHECKING:
@@ -105,9 +105,19 @@ def session_pause(*, user: User, session_id: uuid.UUID) -> AgentSession:
     return session_get_for_user(user=user, session_id=session_id)
 
 
-def session_resume(*, user: User, session_id: uuid.UUID) -> AgentSession:
-    """Go on from where the session was paused."""
-    session_get_for_user(user=user, session_id=session_id, write=True)
+@transaction.atomic
+def session_resume(
+    *, user: User, session_id: uuid.UUID, raised: Limits | None = None, limit_seconds: int | None = None
+) -> AgentSession:
+    """Go on from where the session was paused, with higher limits where some are given."""
+    session = session_get_for_user(user=user, session_id=session_id, write=True)
+    if limit_seconds is not None:
+        if limit_seconds < session.limit_seconds:
+            raise InvalidInput(f"the limit of time is {session.limit_seconds} s and can only be raised")
+        session.limit_seconds = limit_seconds
+        session.save(update_fields=["limit_seconds", "updated_at"])
+    if raised is not None:
+        budget_raise(scope_id=session_id, cost_usd=raised.cost_usd, tokens=raised.tokens, steps=raised.steps)
     session_wake(session_id=session_id, allowed=[SessionStatus.PAUSED], event=Event("SessionResumed"))
     return session_get_for_user(user=user, session_id=session_id)
 
