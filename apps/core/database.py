@@ -40,8 +40,10 @@ def connection_parameters() -> dict[str, Any]:
 class AsyncDatabase:
     """A pool of psycopg connections and a bounded thread pool for the ORM, both of one event loop."""
 
-    def __init__(self, *, max_connections: int = 8, max_threads: int = 4) -> None:
-        self.pool: Pool = AsyncConnectionPool(
+    def __init__(
+        self, *, max_connections: int = 8, max_threads: int = 4, pool_class: type[Pool] = AsyncConnectionPool
+    ) -> None:
+        self.pool: Pool = pool_class(
             min_size=1,
             max_size=max_connections,
             open=False,
