@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.messages import HumanMessage, SystemMessage
@@ -24,6 +24,7 @@ from apps.planning.services import task_update_status
 from apps.planning.types import TaskProgress
 from apps.projects.checks import Verification
 from apps.projects.environment import EnvironmentSetupFailed
+from apps.projects.workspace import WorkspaceError
 
 #: How often a task is coded before it is given up.
 ATTEMPTS = 3
@@ -160,12 +161,10 @@ async def task_give_up(state: SessionState, runtime: Runtime[RunContext]) -> Ses
     return {}
 
 
-async def commit_judge(context: RunContext, baseline: Baseline, commit: str, files: Sequence[str]) -> Verification:
+async def commit_judge(context: RunContext, baseline: Baseline, commit: str) -> Verification:
     """The server's checks on a commit. What cannot be installed any more fails, with the set-up's own words."""
     try:
-        return await context.site.verify(
-            commit=commit, specs=baseline.specs, before=baseline.before, changed_files=files
-        )
+        return await context.site.verify(commit=commit, specs=baseline.specs, before=baseline.before)
     except EnvironmentSetupFailed as error:
         reason = f"the environment that the commit asks for cannot be set up: {error.message}"
         return Verification("failing", (reason,), (), ())
@@ -204,16 +203,22 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
     assert begun is not None
     message = f"{task.title}\n\n{text_cut(summary, 2000)}".strip() + f"\n\nArchon-Session: {context.facts.session_id}\n"
     before = await context.ledger.effect_find(f"verify:{task_id}:{attempt - 1}")
-    committed = await context.site.commit(
-        message=message,
-        parent=begun["parent"],
-        replaces=before["commit"] if before else begun["parent"],
-        timestamp=datetime.datetime.fromtimestamp(intent["at"], datetime.UTC),
-    )
     baseline = await baseline_open(context)
-    commit = committed.commit or begun["parent"]
-    files = [change.path for change in committed.files]
-    judged = await commit_judge(context, baseline, commit, files)
+    replaces = before["commit"] if before else begun["parent"]
+    try:
+        committed = await context.site.commit(
+            message=message,
+            parent=begun["parent"],
+            replaces=replaces,
+            timestamp=datetime.datetime.fromtimestamp(intent["at"], datetime.UTC),
+        )
+    except WorkspaceError as error:
+        # What the coder left cannot be kept (a huge file, say): it hears so, as of any check that fails.
+        commit, files = replaces, list(before["files"]) if before else []
+        judged = Verification("failing", (str(error),), (), ())
+    else:
+        commit, files = committed.commit or begun["parent"], [change.path for change in committed.files]
+        judged = await commit_judge(context, baseline, commit)
     worse = not judged.comparisons or any(
         check.newly_failing or check.disappeared or check.vanished_failures for check in judged.comparisons
     )

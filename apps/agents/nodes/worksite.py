@@ -20,6 +20,7 @@ from apps.projects.environment import (
     environment_detect,
     environment_prepare,
 )
+from apps.projects.repository_diff import changes_read
 from apps.projects.sandbox import workspace_open
 from apps.projects.workspace import SandboxLimits, Workspace, Worktree
 from apps.projects.worktree import (
@@ -131,19 +132,27 @@ class WorkSite:
         )
 
     async def verify(
-        self, *, commit: str, specs: Sequence[CheckSpec], before: Sequence[CheckReport], changed_files: Sequence[str]
+        self, *, commit: str, specs: Sequence[CheckSpec], before: Sequence[CheckReport]
     ) -> Verification:
-        """The server's word on a commit: its checks, in the environment that the commit itself asks for."""
+        """The server's word on a commit: its checks, in the environment that the commit itself asks for.
+
+        All that the session changed counts, not only what the last task did: a test that an earlier one weakened is
+        put back as well.
+        """
         base = self._environment
         assert base is not None, "the environment is opened by the prepare node"
         spec = await self.environment_spec()
+        worktree = await self.worktree()
+        changes = await self._database.run_in_thread(
+            changes_read, git_dir=worktree.git_dir, base=self._facts.base_commit, head=commit
+        )
         return await checks_verify(
             project_id=self._facts.project_id,
             base_commit=self._facts.base_commit,
             commit=commit,
             specs=specs,
             before=before,
-            changed_files=changed_files,
+            changed_files=[path for change in changes for path in (change.path, change.previous_path) if path],
             base_environment=base,
             environment=base if spec.key == base.key else await self._environment_prepare(spec, commit),
             on_progress=self._on_progress,
