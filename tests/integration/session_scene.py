@@ -1,4 +1,4 @@
-"""Sessions that really run, in this process: a project, a recorded model, and executors that can be cut off anywhere."""
+"""Sessions that really run, in this process: a project, a recorded model, executors that can be cut off anywhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from apps.agents.services.leases import LeaseKeeper
 from apps.agents.services.master_orchestrator import SessionRequest, session_start
 from apps.agents.types import AgentType
 from apps.authentication.models import User
-from apps.core.database import AsyncDatabase, Connection, Pool
+from apps.core.database import AsyncDatabase, Connection
 from apps.core.realtime import Hub
 from apps.projects.models import Project, RepositoryState
 from apps.projects.repository import repository_import_path

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from apps.agents.models import AgentSession, SessionEffect, ToolCall
+from apps.agents.services.sessions import GRAPH_VERSION
 from apps.agents.types import ToolCallStatus
 from apps.authentication.models import User
 from apps.projects.git import git_run
@@ -138,12 +139,14 @@ def whole_require(session: AgentSession, reference: AgentSession) -> None:
     assert len(keys) == SessionEffect.objects.filter(session=reference).count()
 
 
-def cut_and_finish(user: User, project: Project, model: str, at: int) -> AgentSession:
+def cut_and_finish(user: User, project: Project, model: str, at: int, *, rewired: bool = False) -> AgentSession:
     session = session_make(user, project, model)
     cut = Cut(at)
     session_run(session.id, cut=cut)
     assert cut.dead
     lease_let_run_out(session.id)
+    if rewired:
+        AgentSession.objects.filter(id=session.id).update(graph_version=GRAPH_VERSION + 1)
     return session_run(session.id)
 
 
@@ -162,10 +165,19 @@ def test_a_worker_that_dies_anywhere_is_followed_by_another(scene: tuple[User, P
         whole_require(cut_and_finish(*scene, at), reference)
 
 
+def test_a_session_of_another_wiring_goes_on_from_its_rows(scene: tuple[User, Project, str]) -> None:
+    """Its checkpoint is a cursor into a graph that is no more."""
+    reference, points = uninterrupted(*scene)
+    for at in range(8, points, max(1, points // 6)):
+        session = cut_and_finish(*scene, at, rewired=True)
+        whole_require(session, reference)
+        assert session.graph_version == GRAPH_VERSION
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_worker_may_die_at_every_point(scene: tuple[User, Project, str]) -> None:
     reference, points = uninterrupted(*scene)
     whole_require(reference, reference)
     for at in range(1, points + 1):
-        whole_require(cut_and_finish(*scene, at), reference)
+        whole_require(cut_and_finish(*scene, at, rewired=at % 2 == 0), reference)

@@ -71,7 +71,6 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
     transcript = await context.transcript(execution_id)
     if isinstance(transcript[-1], AIMessage):
         return {"turn": len(transcript)}
-    context.time_check()
     position = len(transcript)
     seq = 0
 
@@ -168,9 +167,7 @@ def _model_replied(execution_id: uuid.UUID, role: str, position: int, message: A
             "role": role,
             "step": position,
             "text": shown(str(message.text)),
-            "tool_calls": [
-                {"name": call.name, "arguments": shown(call.arguments)} for call in calls_proposed(message)
-            ],
+            "tool_calls": [{"name": call.name, "arguments": shown(call.arguments)} for call in calls_proposed(message)],
             "usage": {
                 "input_tokens": usage.input_tokens,
                 "output_tokens": usage.output_tokens,
@@ -230,9 +227,7 @@ async def _call_carry_out(
     judged: Allowed | Refused,
 ) -> bool:
     """Run one call and write its result; whether the agent is done with it."""
-    intent = ToolCallIntent(
-        execution_id, position, ordinal, call.provider_call_id, call.name, call.arguments
-    )
+    intent = ToolCallIntent(execution_id, position, ordinal, call.provider_call_id, call.name, call.arguments)
     started = Event("ToolStarted", {"call": str(intent.id), "name": intent.name, "arguments": shown(intent.arguments)})
     record = await context.ledger.tool_call_open(intent, started)
     began = time.monotonic()

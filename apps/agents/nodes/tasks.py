@@ -40,9 +40,7 @@ async def task_next(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     if not waiting:
         return {"task_id": ""}
     task = waiting[0]
-    if state.get("task_id") == str(task.id):
-        return {}
-    return {"task_id": str(task.id), "attempt": 1}
+    return {"task_id": str(task.id), "attempt": await _attempt_of(context, task)}
 
 
 def route_after_choice(state: SessionState) -> str:
@@ -77,7 +75,8 @@ async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
     execution_id = await context.ledger.execution_open(
         role="coder", task_id=task_id, messages=[SystemMessage(prompt_read("coder")), HumanMessage(content)]
     )
-    return {"execution_id": str(execution_id), "role": "coder", "ended": False}
+    ended = await context.ledger.result_load(execution_id) is not None
+    return {"execution_id": str(execution_id), "role": "coder", "ended": ended}
 
 
 async def verify(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -256,6 +255,14 @@ async def _tasks(context: RunContext) -> list[TaskProgress]:
     plan_id = uuid.uuid5(context.facts.session_id, "plan")
     progress = await context.ledger.database.run_in_thread(plan_progress, plan_id)
     return [task for feature in progress.features for task in feature.tasks]
+
+
+async def _attempt_of(context: RunContext, task: TaskProgress) -> int:
+    """The attempt that the task is at: those before it were sent back to the coder."""
+    for attempt in range(1, ATTEMPTS):
+        if await context.ledger.effect_find(f"retry:{task.id}:{attempt}") is None:
+            return attempt
+    return ATTEMPTS
 
 
 async def _head_commit(context: RunContext) -> str:

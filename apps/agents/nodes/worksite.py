@@ -131,9 +131,7 @@ class WorkSite:
             on_progress=self._on_progress,
         )
 
-    async def verify(
-        self, *, commit: str, specs: Sequence[CheckSpec], before: Sequence[CheckReport]
-    ) -> Verification:
+    async def verify(self, *, commit: str, specs: Sequence[CheckSpec], before: Sequence[CheckReport]) -> Verification:
         """The server's word on a commit: its checks, in the environment that the commit itself asks for.
 
         All that the session changed counts, not only what the last task did: a test that an earlier one weakened is

@@ -20,7 +20,7 @@ from langchain_core.messages import BaseMessage, message_to_dict, messages_from_
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from apps.agents.services.sessions import event_append_fenced, topic_of
+from apps.agents.services.sessions import StaleFence, event_append_fenced, topic_of
 from apps.agents.types import TERMINAL_STATUSES, Event, Lease, Reason, SessionStatus, ToolCallStatus
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.realtime import Hub
@@ -135,16 +135,20 @@ class Ledger:
             (*values, self.session_id),
         )
 
+    async def graph_version_set(self, version: int) -> None:
+        """The session goes on under this wiring."""
+        async with self.transaction() as connection:
+            await self.session_update(connection, graph_version=version)
+
     async def session_end(
         self, *events: Event, status: SessionStatus, reason: Reason | None = None, **columns: Any
     ) -> None:
-        """Leave ``running``: to a terminal status, or to one that waits for a person. The lease is given up with it."""
+        """Leave ``running``: to a terminal status, or to one that waits for a person. The lease is given up with it.
+
+        Once: what goes wrong after a session was completed doesn't make it failed. Raises StaleFence then.
+        """
         async with self.transaction(*events) as connection:
-            await connection.execute(
-                "UPDATE agents_sessionhead SET wanted = false, owner = '', lease_expires_at = NULL"
-                " WHERE session_id = %s",
-                (self.session_id,),
-            )
+            await self._lease_give_up(connection)
             if status in TERMINAL_STATUSES:
                 columns["finished_at"] = timezone.now()
             await self.session_update(
@@ -278,9 +282,14 @@ class Ledger:
         """The call waits for a person, and the session with it."""
         async with self.transaction(*events) as connection:
             await connection.execute("UPDATE agents_toolcall SET status = 'waiting' WHERE id = %s", (call_id,))
-            await connection.execute(
-                "UPDATE agents_sessionhead SET wanted = false, owner = '', lease_expires_at = NULL"
-                " WHERE session_id = %s",
-                (self.session_id,),
-            )
+            await self._lease_give_up(connection)
             await self.session_update(connection, status=status.value)
+
+    async def _lease_give_up(self, connection: Connection) -> None:
+        cursor = await connection.execute(
+            "UPDATE agents_sessionhead SET wanted = false, owner = '', lease_expires_at = NULL"
+            " WHERE session_id = %s AND wanted RETURNING session_id",
+            (self.session_id,),
+        )
+        if await cursor.fetchone() is None:
+            raise StaleFence(f"session {self.session_id} is not to run any more")
