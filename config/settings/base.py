@@ -78,6 +78,9 @@ DATABASES: dict[str, dict[str, Any]] = {
         "PORT": env("DB_PORT", default="5432"),
         # A pool rather than persistent connections: CONN_MAX_AGE leaks connections under ASGI.
         "CONN_MAX_AGE": 0,
+        # A connection is looked at when it leaves the pool: without this each one breaks a request after the database
+        # has been restarted.
+        "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {"pool": {"min_size": 0, "max_size": env.int("DB_POOL_SIZE", default=20), "timeout": 30}},
     }
 }

@@ -15,7 +15,8 @@ def agent_graph() -> Any:
     graph = StateGraph(SessionState, context_schema=RunContext)
     graph.add_node("model", model_call)
     graph.add_node("tools", tools_run)
-    graph.add_edge(START, "model")
+    # The rows may say already that the agent has ended: then there is nothing to ask.
+    graph.add_conditional_edges(START, route_after_tools, {"model": "model", "end": END})
     graph.add_edge("model", "tools")
     graph.add_conditional_edges("tools", route_after_tools, {"model": "model", "end": END})
     return graph.compile()

@@ -94,7 +94,8 @@ async def _conversation_begin(context: RunContext, role: str, phase: str) -> Ses
     await context.ledger.effect_record(f"phase:{phase}", Event("PhaseChanged", {"phase": phase}), result={})
     messages: list[BaseMessage] = [SystemMessage(prompt_read(role)), HumanMessage(await _brief(context))]
     execution_id = await context.ledger.execution_open(role=role, task_id=None, messages=messages)
-    return {"execution_id": str(execution_id), "role": role, "ended": False}
+    ended = await context.ledger.result_load(execution_id) is not None
+    return {"execution_id": str(execution_id), "role": role, "ended": ended}
 
 
 async def _brief(context: RunContext) -> str:

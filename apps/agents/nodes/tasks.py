@@ -24,6 +24,7 @@ from apps.planning.services import task_update_status
 from apps.planning.types import TaskProgress
 from apps.projects.checks import Verification
 from apps.projects.environment import EnvironmentSetupFailed
+from apps.projects.workspace import WorkspaceError
 
 #: How often a task is coded before it is given up.
 ATTEMPTS = 3
@@ -39,9 +40,7 @@ async def task_next(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     if not waiting:
         return {"task_id": ""}
     task = waiting[0]
-    if state.get("task_id") == str(task.id):
-        return {}
-    return {"task_id": str(task.id), "attempt": 1}
+    return {"task_id": str(task.id), "attempt": await _attempt_of(context, task)}
 
 
 def route_after_choice(state: SessionState) -> str:
@@ -76,7 +75,8 @@ async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
     execution_id = await context.ledger.execution_open(
         role="coder", task_id=task_id, messages=[SystemMessage(prompt_read("coder")), HumanMessage(content)]
     )
-    return {"execution_id": str(execution_id), "role": "coder", "ended": False}
+    ended = await context.ledger.result_load(execution_id) is not None
+    return {"execution_id": str(execution_id), "role": "coder", "ended": ended}
 
 
 async def verify(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -202,16 +202,22 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
     assert begun is not None
     message = f"{task.title}\n\n{text_cut(summary, 2000)}".strip() + f"\n\nArchon-Session: {context.facts.session_id}\n"
     before = await context.ledger.effect_find(f"verify:{task_id}:{attempt - 1}")
-    committed = await context.site.commit(
-        message=message,
-        parent=begun["parent"],
-        replaces=before["commit"] if before else begun["parent"],
-        timestamp=datetime.datetime.fromtimestamp(intent["at"], datetime.UTC),
-    )
     baseline = await baseline_open(context)
-    commit = committed.commit or begun["parent"]
-    files = [change.path for change in committed.files]
-    judged = await commit_judge(context, baseline, commit)
+    replaces = before["commit"] if before else begun["parent"]
+    try:
+        committed = await context.site.commit(
+            message=message,
+            parent=begun["parent"],
+            replaces=replaces,
+            timestamp=datetime.datetime.fromtimestamp(intent["at"], datetime.UTC),
+        )
+    except WorkspaceError as error:
+        # What the coder left cannot be kept (a huge file, say): it hears so, as of any check that fails.
+        commit, files = replaces, list(before["files"]) if before else []
+        judged = Verification("failing", (str(error),), (), ())
+    else:
+        commit, files = committed.commit or begun["parent"], [change.path for change in committed.files]
+        judged = await commit_judge(context, baseline, commit)
     worse = not judged.comparisons or any(
         check.newly_failing or check.disappeared or check.vanished_failures for check in judged.comparisons
     )
@@ -249,6 +255,14 @@ async def _tasks(context: RunContext) -> list[TaskProgress]:
     plan_id = uuid.uuid5(context.facts.session_id, "plan")
     progress = await context.ledger.database.run_in_thread(plan_progress, plan_id)
     return [task for feature in progress.features for task in feature.tasks]
+
+
+async def _attempt_of(context: RunContext, task: TaskProgress) -> int:
+    """The attempt that the task is at: those before it were sent back to the coder."""
+    for attempt in range(1, ATTEMPTS):
+        if await context.ledger.effect_find(f"retry:{task.id}:{attempt}") is None:
+            return attempt
+    return ATTEMPTS
 
 
 async def _head_commit(context: RunContext) -> str:

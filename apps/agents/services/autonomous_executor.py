@@ -6,6 +6,8 @@ import asyncio
 import errno
 import logging
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from django.conf import settings
 
@@ -19,12 +21,13 @@ from apps.agents.services.leases import LeaseKeeper
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.sessions import GRAPH_VERSION, StaleFence, lease_claim, lease_release
 from apps.agents.types import TERMINAL_STATUSES, AgentType, Event, Lease, Reason, SessionStatus
-from apps.core.database import AsyncDatabase
+from apps.core.cancellation import uninterrupted
+from apps.core.database import DATABASE_AWAY, AsyncDatabase
 from apps.core.errors import ApplicationError, LimitReached
 from apps.core.realtime import Hub
 from apps.usage.errors import ModelCallFailed
 from apps.usage.gateway import ModelGateway
-from apps.usage.services import model_resolve
+from apps.usage.services import model_resolve, reservations_expire
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +75,10 @@ class SessionExecutor:
             await self._run(ledger, lease)
         except StaleFence:
             logger.info("session %s was taken away", session_id)
+        except DATABASE_AWAY as error:
+            # Nothing of the session is lost or can be written: its lease runs out, and it is taken up again.
+            logger.warning("session %s is let go, the database is away: %s", session_id, error)
+            await self._database.connections_check()
         except asyncio.CancelledError:
             if not lost.is_set():
                 # The worker is stopping: let another one go on at once.
@@ -107,7 +114,7 @@ class SessionExecutor:
                 return
             next_step = "free some space on the server's disk and resume the session"
             await self._pause(ledger, Reason("no_disk_space", "the server's disk is full", next_step))
-        except (StaleFence, asyncio.CancelledError):
+        except (StaleFence, asyncio.CancelledError, *DATABASE_AWAY):
             raise
         # Whatever else went wrong is a bug; the session must not hang on it, and the log has to say it.
         except Exception as error:  # noqa: BLE001
@@ -130,6 +137,10 @@ class SessionExecutor:
         saver = FencedSaver(pool=self._database.pool, lease=lease)
         config = thread_config(lease.session_id)
         graph = session_graph(facts.agent_type, saver)
+        if facts.graph_version != GRAPH_VERSION:
+            # A cursor into a graph that is wired otherwise now means nothing.
+            await saver.adelete_thread(str(lease.session_id))
+            await ledger.graph_version_set(GRAPH_VERSION)
         # Nodes find what they did in the rows, so a graph that starts over repeats nothing.
         begun = await saver.aget_tuple(config) is not None
         start: SessionState | None = None if begun else {"ended": False}
@@ -137,12 +148,16 @@ class SessionExecutor:
             if begun:
                 # The prepare node is behind us, and what it opened was the other worker's.
                 await baseline_open(context)
-            await graph.ainvoke(start, config, context=context, durability="sync")
+            async with _time_limit(facts):
+                await graph.ainvoke(start, config, context=context, durability="sync")
             status = await self._database.run_in_thread(_status_load, lease.session_id)
             if status not in TERMINAL_STATUSES:
                 raise RuntimeError(f"the graph of session {lease.session_id} ended while it is {status}")
+            # The rows say it all now. Should the process die before this, a sweep does it.
+            await saver.adelete_thread(str(lease.session_id))
         finally:
-            await site.close()
+            # The lease is given up with the session's last write, and losing it cancels whoever held it.
+            await uninterrupted(site.close())
 
     async def _pause(self, ledger: Ledger, reason: Reason) -> None:
         await ledger.session_end(
@@ -151,6 +166,8 @@ class SessionExecutor:
 
     async def _fail(self, ledger: Ledger, reason: Reason) -> None:
         await ledger.session_end(Event("SessionFailed", reason.as_dict()), status=SessionStatus.FAILED, reason=reason)
+        # A call of a worker that died is asked for again by its successor, unless the session ends before that.
+        await self._database.run_in_thread(reservations_expire, scope_id=ledger.session_id)
 
     async def _fail_unexpected(self, ledger: Ledger, error: Exception) -> None:
         logger.error("session %s failed", ledger.session_id, exc_info=error)
@@ -162,6 +179,19 @@ class SessionExecutor:
         await self._fail(ledger, reason)
 
 
+@asynccontextmanager
+async def _time_limit(facts: SessionFacts) -> AsyncIterator[None]:
+    """Cut off what still runs when the session's time is up, a command or a check included."""
+    limit = asyncio.timeout(facts.seconds_left)
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if limit.expired():
+            raise facts.time_limit_reached() from None
+        raise
+
+
 class SessionGivenUp(ApplicationError):
     """The session was taken up too often."""
 
@@ -170,8 +200,6 @@ class SessionGivenUp(ApplicationError):
 
 def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, str]:
     session = AgentSession.objects.get(id=session_id)
-    if session.graph_version != GRAPH_VERSION:
-        raise RuntimeError(f"session {session_id} was begun under graph version {session.graph_version}")
     assert session.started_at is not None
     facts = SessionFacts(
         session_id=session.id,
@@ -184,6 +212,7 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, st
         started_at=session.started_at,
         limit_seconds=session.limit_seconds,
         command_seconds=settings.ARCHON_COMMAND_SECONDS,
+        graph_version=session.graph_version,
     )
     site = SiteFacts(
         session_id=session.id,

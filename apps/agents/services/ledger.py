@@ -20,11 +20,11 @@ from langchain_core.messages import BaseMessage, message_to_dict, messages_from_
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from apps.agents.services.sessions import event_append_fenced, topic_of
+from apps.agents.services.sessions import StaleFence, event_append_fenced, topic_of
 from apps.agents.types import TERMINAL_STATUSES, Event, Lease, Reason, SessionStatus, ToolCallStatus
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.realtime import Hub
-from apps.core.storable import text_storable
+from apps.core.storable import json_dump, text_storable
 
 #: How long a bell waits for others that ring right after it.
 BELL_SECONDS = 0.02
@@ -59,6 +59,10 @@ class ToolCallIntent:
     def id(self) -> uuid.UUID:
         """Ours, not the provider's: some number their calls anew in each answer."""
         return uuid.uuid5(self.execution_id, f"{self.position}:{self.ordinal}")
+
+
+def _jsonb(value: Any) -> Jsonb:
+    return Jsonb(value, dumps=json_dump)
 
 
 class Ledger:
@@ -124,23 +128,27 @@ class Ledger:
     # --- the session's row ---------------------------------------------------------------------------------------
     async def session_update(self, connection: Connection, **columns: Any) -> None:
         """Set columns of the session's row; dicts and lists become JSON."""
-        values = [Jsonb(value) if isinstance(value, (dict, list)) else value for value in columns.values()]
+        values = [_jsonb(value) if isinstance(value, (dict, list)) else value for value in columns.values()]
         assignments = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in columns)
         await connection.execute(
             sql.SQL("UPDATE agents_agentsession SET {}, updated_at = now() WHERE id = %s").format(assignments),
             (*values, self.session_id),
         )
 
+    async def graph_version_set(self, version: int) -> None:
+        """The session goes on under this wiring."""
+        async with self.transaction() as connection:
+            await self.session_update(connection, graph_version=version)
+
     async def session_end(
         self, *events: Event, status: SessionStatus, reason: Reason | None = None, **columns: Any
     ) -> None:
-        """Leave ``running``: to a terminal status, or to one that waits for a person. The lease is given up with it."""
+        """Leave ``running``: to a terminal status, or to one that waits for a person. The lease is given up with it.
+
+        Once: what goes wrong after a session was completed doesn't make it failed. Raises StaleFence then.
+        """
         async with self.transaction(*events) as connection:
-            await connection.execute(
-                "UPDATE agents_sessionhead SET wanted = false, owner = '', lease_expires_at = NULL"
-                " WHERE session_id = %s",
-                (self.session_id,),
-            )
+            await self._lease_give_up(connection)
             if status in TERMINAL_STATUSES:
                 columns["finished_at"] = timezone.now()
             await self.session_update(
@@ -173,7 +181,7 @@ class Ledger:
         """Note an effect inside a fenced transaction; one fence at a time writes, so it isn't there yet."""
         await connection.execute(
             "INSERT INTO agents_sessioneffect (session_id, key, result, created_at) VALUES (%s, %s, %s, now())",
-            (self.session_id, key, Jsonb(dict(result))),
+            (self.session_id, key, _jsonb(dict(result))),
         )
 
     # --- conversations -------------------------------------------------------------------------------------------
@@ -208,7 +216,7 @@ class Ledger:
         await connection.execute(
             "INSERT INTO agents_executionmessage (execution_id, position, message, created_at)"
             " VALUES (%s, %s, %s, now())",
-            (execution_id, position, Jsonb(message_to_dict(message))),
+            (execution_id, position, _jsonb(message_to_dict(message))),
         )
 
     async def result_load(self, execution_id: uuid.UUID) -> dict[str, Any] | None:
@@ -223,7 +231,7 @@ class Ledger:
     ) -> None:
         await connection.execute(
             "UPDATE agents_agentexecution SET result = %s, updated_at = now() WHERE id = %s",
-            (None if result is None else Jsonb(dict(result)), execution_id),
+            (None if result is None else _jsonb(dict(result)), execution_id),
         )
 
     # --- tool calls ----------------------------------------------------------------------------------------------
@@ -258,7 +266,7 @@ class Ledger:
                     intent.ordinal,
                     intent.provider_call_id,
                     intent.name,
-                    Jsonb(dict(intent.arguments)),
+                    _jsonb(dict(intent.arguments)),
                 ),
             )
 
@@ -274,9 +282,14 @@ class Ledger:
         """The call waits for a person, and the session with it."""
         async with self.transaction(*events) as connection:
             await connection.execute("UPDATE agents_toolcall SET status = 'waiting' WHERE id = %s", (call_id,))
-            await connection.execute(
-                "UPDATE agents_sessionhead SET wanted = false, owner = '', lease_expires_at = NULL"
-                " WHERE session_id = %s",
-                (self.session_id,),
-            )
+            await self._lease_give_up(connection)
             await self.session_update(connection, status=status.value)
+
+    async def _lease_give_up(self, connection: Connection) -> None:
+        cursor = await connection.execute(
+            "UPDATE agents_sessionhead SET wanted = false, owner = '', lease_expires_at = NULL"
+            " WHERE session_id = %s AND wanted RETURNING session_id",
+            (self.session_id,),
+        )
+        if await cursor.fetchone() is None:
+            raise StaleFence(f"session {self.session_id} is not to run any more")

@@ -7,7 +7,6 @@ others leaves after the commit.
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from apps.core.database import AsyncDatabase, Connection
 from apps.core.errors import Conflict, NotFound
 from apps.core.queue import enqueue_on_commit
 from apps.core.realtime import publish_on_commit
+from apps.core.storable import json_dump
 from apps.projects.models import Project
 
 EXECUTE_TASK = "apps.agents.tasks.execute_session"
@@ -66,7 +66,7 @@ def _append_parameters(session_id: uuid.UUID, fence: int | None, events: Sequenc
         "fence": fence,
         "count": len(events),
         "types": [event.type for event in events],
-        "payloads": [json.dumps(event.payload) for event in events],
+        "payloads": [json_dump(event.payload) for event in events],
     }
 
 
