@@ -57,7 +57,12 @@ def logging_settings(*, level: str, json: bool) -> dict[str, Any]:
             # Two lines for each heartbeat; a job that fails is an error and logged.
             "celery.worker.strategy": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},
+            # A line for every job that is due, which is one each three seconds.
+            "celery.beat": {"level": "WARNING"},
+            # A line for every request to a model; what was asked and answered is in the session's events.
             "httpx": {"level": "WARNING"},
+            "httpx2": {"level": "WARNING"},
+            "openai": {"level": "WARNING"},
             # Says at length that a client went away while it was being answered.
             "asyncio": {"level": "ERROR"},
         },

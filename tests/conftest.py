@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -93,18 +92,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture
 def archon_home() -> Iterator[Path]:
     """An empty ``ARCHON_HOME`` that every user of the machine can reach; whatever runs in it is stopped afterwards."""
-    from cli.stack import stack_stop
-    from integrations.embedded.reach import runtime_root
-    from tests.processes import services_kill
+    from tests.stacks import home_open
 
-    home = Path(tempfile.mkdtemp(prefix="archon-test-"))
-    home.chmod(0o755)
-    yield home
-    stack_stop(home)
-    services_kill(home)
-    if (elsewhere := runtime_root(home)) != home:
-        shutil.rmtree(elsewhere)
-    shutil.rmtree(home)
+    with home_open() as home:
+        yield home
 
 
 def _worker_number() -> int | None:

@@ -199,6 +199,14 @@ def commit_paths(*, project_id: object, commit: str) -> tuple[str, ...]:
     return tuple(path_decode(path) for path in listing.stdout.split(b"\0") if path)
 
 
+def changed_paths(*, project_id: object, base: str, head: str) -> tuple[str, ...]:
+    """Every path that is different in the two commits; of a renamed file both."""
+    listing = git_run(
+        "diff-tree", "-r", "-z", "--no-renames", "--name-only", base, head, git_dir=_repository_require(project_id)
+    )
+    return tuple(path_decode(path) for path in listing.stdout.split(b"\0") if path)
+
+
 def commit_files(
     *, project_id: object, commit: str, paths: Sequence[str], max_bytes: int = 1_000_000
 ) -> dict[str, bytes]:

@@ -15,7 +15,7 @@ import pytest
 
 from apps.projects.checks import checks_detect, checks_run, checks_verify
 from apps.projects.environment import environment_detect, environment_prepare
-from apps.projects.repository import diff_read, repository_import_path
+from apps.projects.repository import repository_import_path
 from tests.integration.project_sample import git, reachable_home
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.enable_socket]
@@ -100,7 +100,6 @@ def test_a_release_is_set_up_found_broken_and_found_mended(package: Package, fol
         mended = line_change(source, package.file, package.wrong, package.right)
         verification = await checks_verify(
             project_id="p", base_commit=broken, commit=mended, specs=specs, before=before,
-            changed_files=[change.path for change in diff_read(project_id="p", base=broken, head=mended).files],
             base_environment=environment, environment=environment,
         )  # fmt: skip
         (check,) = verification.comparisons

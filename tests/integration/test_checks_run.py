@@ -12,7 +12,6 @@ from pytest_django import Settings
 
 from apps.projects.checks import CheckReport, CheckSpec, Verification, checks_detect, checks_run, checks_verify
 from apps.projects.environment import NO_ENVIRONMENT, Environment
-from apps.projects.repository import diff_read
 from apps.projects.worktree import worktree_create
 from tests.integration.project_sample import project_import, pytest_environment, reachable_home
 
@@ -48,9 +47,8 @@ def verify(source: Path, before: dict[str, str], after: dict[str, str], environm
         base = project_import(source, before)
         earlier = await checks_run(project_id="p", commit=base, specs=[PYTEST], environment=environment)
         commit = project_import(source, after)
-        changed = [change.path for change in diff_read(project_id="p", base=base, head=commit).files]
         return await checks_verify(
-            project_id="p", base_commit=base, commit=commit, specs=[PYTEST], before=earlier, changed_files=changed,
+            project_id="p", base_commit=base, commit=commit, specs=[PYTEST], before=earlier,
             base_environment=environment, environment=environment,
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ from apps.projects.checks.judgement import (
     checks_compare,
     is_check_configuration,
     is_test_file,
+    modules_in_the_way,
     original_paths,
     outcome_judge,
 )
@@ -93,3 +94,23 @@ def test_files_are_told_apart() -> None:
     assert is_test_file("tests/data/x.json") and is_test_file("pkg/test_a.py") and is_test_file("a_test.go")
     assert not is_test_file("src/testimony.py") and not is_test_file("tests/conftest.py")
     assert original_paths(["src/a.py", "tests/test_a.py", "pytest.ini"]) == ("pytest.ini", "tests/test_a.py")
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ("pytest.py", True),
+        ("pytest/__main__.py", True),
+        ("src/freezegun.py", True),
+        ("json.pyc", True),
+        ("calc/json.py", False),
+        ("calc.py", False),
+        ("docs/pytest.py", False),
+        ("queue/more.py", False),
+        ("new.py", False),
+    ],
+)
+def test_new_modules_before_installed_ones_are_in_the_way(changed: str, found: bool) -> None:
+    before = ["calc.py", "queue/__init__.py", "src/app/__init__.py"]
+    expected = (changed,) if found else ()
+    assert modules_in_the_way([changed], before=before, installed={"pytest", "freezegun", "calc"}) == expected

@@ -126,8 +126,10 @@ _HOSTILE = st.text(alphabet=string.ascii_letters + string.digits + "@:/\\?#%.[]*
 @example(url="http://127.0.0.1:80@evil.example")
 def test_every_parser_agrees_on_where_an_accepted_address_leads(url: str) -> None:
     """What is accepted leads, as the client library and the standard library read it, to a host on the list."""
+    # A blank one is none at all, and leads to the provider's own host.
+    hypothesis.assume(url.strip())
     try:
-        spec = model_resolve("openai:m", url or "x")
+        spec = model_resolve("openai:m", url)
     except ProviderError:
         return
     for read in (httpx2.URL(spec.base_url), urllib.parse.urlsplit(spec.base_url)):

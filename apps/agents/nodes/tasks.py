@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.messages import HumanMessage, SystemMessage
@@ -160,12 +160,10 @@ async def task_give_up(state: SessionState, runtime: Runtime[RunContext]) -> Ses
     return {}
 
 
-async def commit_judge(context: RunContext, baseline: Baseline, commit: str, files: Sequence[str]) -> Verification:
+async def commit_judge(context: RunContext, baseline: Baseline, commit: str) -> Verification:
     """The server's checks on a commit. What cannot be installed any more fails, with the set-up's own words."""
     try:
-        return await context.site.verify(
-            commit=commit, specs=baseline.specs, before=baseline.before, changed_files=files
-        )
+        return await context.site.verify(commit=commit, specs=baseline.specs, before=baseline.before)
     except EnvironmentSetupFailed as error:
         reason = f"the environment that the commit asks for cannot be set up: {error.message}"
         return Verification("failing", (reason,), (), ())
@@ -213,7 +211,7 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
     baseline = await baseline_open(context)
     commit = committed.commit or begun["parent"]
     files = [change.path for change in committed.files]
-    judged = await commit_judge(context, baseline, commit, files)
+    judged = await commit_judge(context, baseline, commit)
     worse = not judged.comparisons or any(
         check.newly_failing or check.disappeared or check.vanished_failures for check in judged.comparisons
     )

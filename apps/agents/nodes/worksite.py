@@ -130,9 +130,7 @@ class WorkSite:
             on_progress=self._on_progress,
         )
 
-    async def verify(
-        self, *, commit: str, specs: Sequence[CheckSpec], before: Sequence[CheckReport], changed_files: Sequence[str]
-    ) -> Verification:
+    async def verify(self, *, commit: str, specs: Sequence[CheckSpec], before: Sequence[CheckReport]) -> Verification:
         """The server's word on a commit: its checks, in the environment that the commit itself asks for."""
         base = self._environment
         assert base is not None, "the environment is opened by the prepare node"
@@ -143,7 +141,6 @@ class WorkSite:
             commit=commit,
             specs=specs,
             before=before,
-            changed_files=changed_files,
             base_environment=base,
             environment=base if spec.key == base.key else await self._environment_prepare(spec, commit),
             on_progress=self._on_progress,

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 from langchain_core.utils.json_schema import dereference_refs
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from apps.projects.workspace import Workspace
 
@@ -33,9 +33,21 @@ class Risk(enum.StrEnum):
 
 
 class Arguments(BaseModel):
-    """Base of all arguments: unknown ones are an error, so that a misspelt name is told to the model."""
+    """Base of all arguments: unknown ones are an error, so that a misspelt name is told to the model.
+
+    Every field has one plain type, since not every server and model copes with ``anyOf``; null stands for the default.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nulls_are_defaults(cls, given: Any) -> Any:
+        # Some models name every argument, and give null for those that they don't need.
+        if not isinstance(given, dict):
+            return given
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {name: value for name, value in given.items() if value is not None or name not in optional}
 
 
 @dataclass(frozen=True)

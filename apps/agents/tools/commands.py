@@ -9,7 +9,7 @@ from apps.agents.tools.base import Arguments, Observation, Risk, Tool, ToolConte
 
 class RunCommandArguments(Arguments):
     command: str = Field(min_length=1, description="Command line for bash, run in the repository's root.")
-    timeout_s: int | None = Field(default=None, ge=1, le=3600, description="Seconds until it is killed.")
+    timeout_s: int = Field(default=0, ge=0, le=3600, description="Seconds until it is killed; 0 for the usual number.")
 
 
 KILLED = {

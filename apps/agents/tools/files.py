@@ -38,7 +38,7 @@ async def list_files(context: ToolContext, arguments: ListFilesArguments) -> Obs
 class ReadFileArguments(Arguments):
     path: str = Field(description="File, relative to the repository's root.")
     start_line: int = Field(default=1, ge=1, description="First line to show, counted from 1.")
-    end_line: int | None = Field(default=None, ge=1, description=f"Last line; by default {READ_LINES} lines are shown.")
+    end_line: int = Field(default=0, ge=0, description=f"Last line; 0 for as many as are shown at most, {READ_LINES}.")
 
 
 async def read_file(context: ToolContext, arguments: ReadFileArguments) -> Observation:
@@ -50,6 +50,8 @@ async def read_file(context: ToolContext, arguments: ReadFileArguments) -> Obser
         return Observation(f"{arguments.path} is empty", summary="empty")
     if first > len(lines):
         raise WorkspaceError(f"{arguments.path} has {len(lines)} lines; line {first} is past its end")
+    if last < first:
+        raise WorkspaceError(f"end_line {last} is before start_line {first}")
     shown = lines_number(lines[first - 1 : last], first)
     note = f"\n[lines {first} to {last} of {len(lines)}]" if (first, last) != (1, len(lines)) else ""
     return Observation(text_cut(shown) + note, summary=f"lines {first} to {last} of {len(lines)}")

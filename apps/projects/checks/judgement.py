@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -37,20 +38,33 @@ def is_test_file(path: str) -> bool:
     return bool(_TEST_FILE.fullmatch(pure.name)) or bool(_TEST_FOLDERS.intersection(pure.parts[:-1]))
 
 
+def modules_in_the_way(
+    changed_files: Iterable[str], *, before: Iterable[str], installed: Collection[str]
+) -> tuple[str, ...]:
+    """New files that Python would import for a module of its own, or for an installed one such as the runner.
+
+    ``before``: the files that there were; ``installed``: the names of installed modules.
+    """
+    known = {_module_name(path) for path in before}
+    taken = (sys.stdlib_module_names | set(installed)) - known
+    return tuple(sorted(path for path in changed_files if _module_name(path) in taken))
+
+
 def checks_compare(
     *,
     before: Sequence[CheckReport],
     after: Sequence[CheckReport],
     changed_files: Sequence[str],
+    in_the_way: Sequence[str] = (),
     with_originals: Sequence[CheckReport] = (),
 ) -> tuple[CheckComparison, ...]:
-    """Each check before and after the change. ``with_originals``: the changed commit with the tests and the
-    configuration as they were before, run when either was changed."""
+    """Each check before and after the change. ``with_originals``: the changed commit with the tests, the configuration
+    and what is in the runner's way as they were before, run when any of it was changed."""
     earlier = {report.name: report for report in before}
     later = {report.name: report for report in after}
     original = {report.name: report for report in with_originals}
     test_files = tuple(sorted(path for path in changed_files if is_test_file(path)))
-    configuration = tuple(sorted(path for path in changed_files if is_check_configuration(path)))
+    configuration = tuple(sorted({*in_the_way, *(path for path in changed_files if is_check_configuration(path))}))
     comparisons = []
     for name in dict.fromkeys((*earlier, *later)):
         old, new, kept = earlier.get(name), later.get(name), original.get(name)
@@ -115,6 +129,14 @@ def outcome_judge(comparisons: Sequence[CheckComparison]) -> tuple[Outcome, tupl
 def original_paths(changed_files: Sequence[str]) -> tuple[str, ...]:
     """The changed files that have to be put back to see whether the original tests pass."""
     return tuple(sorted(path for path in changed_files if is_test_file(path) or is_check_configuration(path)))
+
+
+def _module_name(path: str) -> str:
+    """The top-level module that a file belongs to where imports are looked for: the root, or ``src``."""
+    parts = PurePosixPath(path).parts
+    if parts[0] in ("src", "lib") and len(parts) > 1:
+        parts = parts[1:]
+    return parts[0] if len(parts) > 1 else parts[0].partition(".")[0]
 
 
 def _whole(comparison: CheckComparison, kept: CheckReport) -> CheckComparison:

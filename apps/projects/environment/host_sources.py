@@ -49,7 +49,7 @@ def main() -> None:
         "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS",
         "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY",
     )  # fmt: skip
-    print(  # noqa: T201 — what it is for
+    print(
         json.dumps(
             {
                 "pip": {name: option(name) for name in names},
