@@ -33,8 +33,9 @@ PLAIN_ANSWERS = 3
 EXECUTION_TURNS = 400
 NUDGE = "Go on by calling a tool. When your work is done, or cannot be done, call {final}."
 UNKNOWN_OUTCOME = (
-    "The process that ran this call died before it could write down the result: the outcome is unknown. The call was"
-    " not repeated. Look at the files first, then decide whether it has to be made again."
+    "This call was interrupted (the session was paused, or the process that ran it died) before its result could be"
+    " written down: the outcome is unknown. The call was not repeated. Look at the files first, then decide whether it"
+    " has to be made again."
 )
 
 
