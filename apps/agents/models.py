@@ -7,6 +7,8 @@ rebuilt.
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -17,10 +19,18 @@ from apps.planning.models import Plan, Task
 from apps.projects.models import Project
 
 
+def cascade_unless_active(collector: Any, field: Any, sessions: models.QuerySet[AgentSession], using: str) -> None:
+    """On deleting a project: its sessions go with it, unless one has not ended, which protects all."""
+    active = sessions.exclude(status__in=TERMINAL_STATUSES)
+    if active.exists():
+        raise models.ProtectedError("the project has sessions that have not ended", set(active))
+    models.CASCADE(collector, field, sessions, using)
+
+
 class AgentSession(BaseModel):
     """One goal, worked on in one branch. Written by ``services.sessions`` alone."""
 
-    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="sessions")
+    project = models.ForeignKey(Project, on_delete=cascade_unless_active, related_name="sessions")
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="sessions")
     goal = models.TextField()
     agent_type = models.CharField(max_length=20, choices=AgentType.choices, default=AgentType.EXECUTOR)

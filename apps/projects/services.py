@@ -13,6 +13,7 @@ from django.db.models import ProtectedError
 from apps.authentication.models import User
 from apps.authentication.selectors import user_get_by_email
 from apps.core.errors import Conflict, InvalidInput, NotFound
+from apps.projects.environment import environments_delete
 from apps.projects.models import Membership, Project, RepositoryState, Role
 from apps.projects.repository import (
     RepositoryInfo,
@@ -120,6 +121,11 @@ def project_repository_record(*, project_id: uuid.UUID, info: RepositoryInfo) ->
     )
 
 
+def project_head_record(*, project_id: uuid.UUID, branch: str, commit: str) -> None:
+    """Note that something was merged into a branch of the project."""
+    Project.objects.filter(id=project_id, default_branch=branch).update(head_commit=commit)
+
+
 def member_add(*, project: Project, email: str, role: Role) -> Membership:
     """Let a user into the project. Raises InvalidInput for an unknown address, Conflict for who is in it already."""
     user = user_get_by_email(email=email)
@@ -178,6 +184,7 @@ def _repository_apply(project: Project, info: RepositoryInfo) -> None:
 def _repository_remove(project_id: uuid.UUID) -> None:
     try:
         repository_delete(project_id=project_id)
+        environments_delete(project_id=project_id)
     except OSError as error:
         # The rows are gone: a folder that stays behind costs space and nothing else.
-        logger.error("repository of deleted project %s could not be removed: %s", project_id, error)
+        logger.error("what belonged to the deleted project %s could not be removed: %s", project_id, error)

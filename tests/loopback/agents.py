@@ -154,3 +154,22 @@ class Repair:
         wrong = [index for index, line in enumerate(lines) if re.search(self.bad, line)]
         assert len(wrong) == 1, f"{len(wrong)} lines like {self.bad!r} in:\n{shown}"
         return "\n".join(lines[wrong[0] - 1 : wrong[0] + 1]) + "\n"
+
+
+class Gate:
+    """Holds a reply back until it is opened: what happens in the middle of a model call."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self._opened = threading.Event()
+
+    def open(self) -> None:
+        self._opened.set()
+
+    def holds(self, reply: Reply) -> Turn:
+        def turn(request: Request) -> Reply:
+            self.reached.set()
+            assert self._opened.wait(120), "the gate was never opened"
+            return reply
+
+        return turn

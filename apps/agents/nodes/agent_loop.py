@@ -49,8 +49,9 @@ NAME_LENGTH = 64
 CALL_ID_LENGTH = 64
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 UNKNOWN_OUTCOME = (
-    "The process that ran this call died before it could write down the result: the outcome is unknown. The call was"
-    " not repeated. Look at the files first, then decide whether it has to be made again."
+    "This call was interrupted (the session was paused, or the process that ran it died) before its result could be"
+    " written down: the outcome is unknown. The call was not repeated. Look at the files first, then decide whether it"
+    " has to be made again."
 )
 
 

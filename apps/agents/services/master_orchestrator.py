@@ -29,6 +29,7 @@ from apps.core.storable import text_storable
 from apps.projects.models import Project, RepositoryState
 from apps.projects.repository import branch_delete, branch_merge, commit_resolve
 from apps.projects.selectors import project_get_for_user
+from apps.projects.services import project_head_record
 from apps.projects.worktree import session_files_delete
 from apps.usage.services import budget_create, budget_raise, model_resolve, reservations_expire
 from apps.usage.types import Limits
@@ -197,6 +198,7 @@ def session_merge(*, user: User, session_id: uuid.UUID, allow_failing: bool = Fa
         if not locked.merged_commit:
             locked.merged_commit = merged
             locked.save(update_fields=["merged_commit", "updated_at"])
+            project_head_record(project_id=session.project_id, branch=session.base_branch, commit=merged)
             done = Event("SessionMerged", {"into": session.base_branch, "commit": merged})
             event_append(session_id=session_id, events=[done])
     return session_get_for_user(user=user, session_id=session_id)
