@@ -65,6 +65,12 @@ class ProposedCall:
     problem: str = ""
 
 
+async def step_take(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """One step of an agent: a reply of the model, and the calls in it carried out."""
+    await model_call(state, runtime)
+    return await tools_run(state, runtime)
+
+
 async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
     """Ask the model for the next message, unless the rows hold it already."""
     context = runtime.context
@@ -125,8 +131,8 @@ async def tools_run(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     return {"turn": len(transcript), "ended": ended or len(transcript) > 2 * EXECUTION_TURNS}
 
 
-def route_after_tools(state: SessionState) -> str:
-    return "end" if state.get("ended") else "model"
+def route_after_step(state: SessionState) -> str:
+    return "end" if state.get("ended") else "step"
 
 
 def message_normalise(message: AIMessage, position: int) -> AIMessage:
