@@ -31,11 +31,13 @@ def run(folder: Path, *entries: dict[str, object], agent_type: AgentType = Agent
 
 
 def test_texts_and_names_that_no_column_takes(folder: Path) -> None:
+    odd = ("no such tool! " + "x" * 500, {"text": "\x00", "half": "\ud83d"})
     session = run(
         folder,
-        entry("coder", DONE, last_tool="write_file"),
-        entry("coder", ("write_file", {"path": "a.txt", "content": "a"}), seen=["there is no tool named"]),
-        entry("coder", ("no such tool! " + "x" * 500, {"number": 1e400, "text": "\x00", "half": "\ud83d"})),
+        entry("coder", odd, not_seen=["there is no tool named"]),
+        entry("coder", ("write_file", {"path": "b.txt", "content": 1e400}), last_result="there is no tool named"),
+        entry("coder", DONE, last_result="^a.txt written"),
+        entry("coder", ("write_file", {"path": "a.txt", "content": "a"})),
     )
     assert (session.status, session.outcome) == ("completed", "verified"), session.reason
 
