@@ -25,6 +25,9 @@ from apps.core.cancellation import uninterrupted
 
 logger = logging.getLogger(__name__)
 
+#: How long a process waits for the database when it starts.
+OPEN_SECONDS = 30.0
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -68,7 +71,7 @@ class AsyncDatabase:
         self._threads = ThreadPoolExecutor(max_threads, thread_name_prefix="orm")
 
     async def open(self) -> None:
-        await self.pool.open(wait=True, timeout=30)
+        await self.pool.open(wait=True, timeout=OPEN_SECONDS)
 
     async def close(self) -> None:
         await self.pool.close()

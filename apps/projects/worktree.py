@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -220,6 +221,19 @@ def worktree_delete(*, worktree: Worktree) -> None:
         except OSError:
             # The session has other worktrees.
             continue
+
+
+def session_files_list(*, home: Path) -> list[uuid.UUID]:
+    """The sessions that have files here."""
+    found = set()
+    for folder in (runtime_root(home) / "workspaces", home / "worktrees"):
+        for entry in folder.iterdir() if folder.is_dir() else ():
+            try:
+                found.add(uuid.UUID(entry.name))
+            except ValueError:
+                # Not a session's.
+                continue
+    return sorted(found)
 
 
 def session_files_delete(*, session_id: object) -> None:

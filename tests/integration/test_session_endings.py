@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from django.db import connection, connections
+from django.utils import timezone
 
 from apps.agents.models import AgentSession, SessionEvent, ToolCall
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.master_orchestrator import session_cancel
 from apps.agents.services.sessions import StaleFence, lease_claim
+from apps.agents.tasks import prune_sessions
 from apps.agents.types import AgentType, Event, Reason, SessionOutcome, SessionStatus
 from apps.authentication.models import User
 from apps.core.database import AsyncDatabase
 from apps.core.realtime import Hub
 from apps.projects.models import Project
+from apps.projects.worktree import worktree_path
 from apps.usage.models import Budget, ModelCall
 from tests.integration.session_scene import (
     Cut,
@@ -122,6 +127,28 @@ def test_a_finished_session_has_no_checkpoint_and_stays_finished(project: Projec
     finished = session_run(session.id)
     assert finished.status == "completed"
     assert checkpoints(finished) == 0
+
+
+def test_what_an_ended_session_left_behind_is_cleared_away(project: Project) -> None:
+    """A session that was cancelled under a worker's hands, one of a project that is gone, and one that goes on."""
+    user = project.memberships.get().user
+    model = recording_write([entry("coder", DONE)])
+    ended, going = make(project, model), make(project, model)
+    for session in (ended, going):
+        session_run(session.id, cut=Cut(20))
+        assert checkpoints(session) and worktree_path(session_id=session.id).exists()
+    session_cancel(user=user, session_id=ended.id)
+    gone = worktree_path(session_id=uuid.uuid4())
+    gone.mkdir(parents=True)
+    prune_sessions()
+    assert not gone.exists()
+    assert not checkpoints(ended)
+    assert worktree_path(session_id=ended.id).exists(), "a worker may still be letting go of it"
+    AgentSession.objects.filter(id=ended.id).update(finished_at=timezone.now() - datetime.timedelta(hours=2))
+    prune_sessions()
+    assert not worktree_path(session_id=ended.id).exists()
+    lease_let_run_out(going.id)
+    assert session_run(going.id).status == "completed"
 
 
 def test_what_goes_wrong_after_the_end_does_not_undo_it(project: Project) -> None:

@@ -26,6 +26,8 @@ from apps.projects.checks import Verification
 from apps.projects.environment import EnvironmentSetupFailed
 from apps.projects.workspace import WorkspaceError
 
+#: Tests of each kind that are listed by name in what is kept of a verification.
+LISTED_TESTS = 200
 #: How often a task is coded before it is given up.
 ATTEMPTS = 3
 
@@ -177,7 +179,11 @@ def checks_present(verification: Verification) -> list[dict[str, Any]]:
         report = reports.get(comparison.name)
         presented.append(
             {
-                **dataclasses.asdict(comparison),
+                **{
+                    # A change can break every test of 26,000; the counts tell it as well.
+                    key: value[:LISTED_TESTS] if isinstance(value, tuple) else value
+                    for key, value in dataclasses.asdict(comparison).items()
+                },
                 "command": report.command if report else "",
                 "exit_code": report.exit_code if report else None,
                 "output": report.output[-8000:] if report else "",

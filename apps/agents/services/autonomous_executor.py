@@ -16,6 +16,7 @@ from apps.agents.models import AgentSession
 from apps.agents.nodes.baseline import baseline_open
 from apps.agents.nodes.context import RunContext, SessionFacts, SessionState, SessionSuspended
 from apps.agents.nodes.worksite import SiteFacts, WorkSite
+from apps.agents.selectors import session_take_ups
 from apps.agents.services.checkpoints import FencedSaver, thread_config
 from apps.agents.services.leases import LeaseKeeper
 from apps.agents.services.ledger import Ledger
@@ -31,7 +32,7 @@ from apps.usage.services import model_resolve, reservations_expire
 
 logger = logging.getLogger(__name__)
 
-#: A session that was taken up this often without ending takes its worker down with it, or is not worth more tries.
+#: A session that was taken up this often, since a person set it going, takes its workers down with it.
 CLAIMS = 50
 
 
@@ -92,7 +93,9 @@ class SessionExecutor:
     async def _run(self, ledger: Ledger, lease: Lease) -> None:
         """Run the graph and turn whatever stops it into a state with a reason."""
         try:
-            if lease.attempt > CLAIMS:
+            if lease.attempt > CLAIMS and (
+                await self._database.run_in_thread(session_take_ups, lease.session_id) > CLAIMS
+            ):
                 raise SessionGivenUp(
                     f"the session was taken up {CLAIMS} times without coming to an end",
                     next_step="start a new session, and look at the worker's log for why the old one ended each time",

@@ -30,6 +30,8 @@ from apps.core.storable import json_dump, text_storable
 BELL_SECONDS = 0.02
 #: How long token deltas are gathered before they are sent.
 DELTA_SECONDS = 0.05
+#: The most of them that one message carries.
+DELTA_CHARACTERS = 20_000
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Ledger:
         self._hub = hub
         self._bell: asyncio.Task[None] | None = None
         self._seq = 0
-        self._delta = ""
+        self._deltas: dict[tuple[str, str], str] = {}
         self._delta_sender: asyncio.Task[None] | None = None
 
     @property
@@ -111,15 +113,19 @@ class Ledger:
 
         Deltas that come close together leave as one message.
         """
-        self._delta += text
+        speaker = (str(execution_id), role)
+        # What a Redis that hangs keeps from being sent must not pile up.
+        self._deltas[speaker] = (self._deltas.get(speaker, "") + text)[-DELTA_CHARACTERS:]
         if self._delta_sender is None or self._delta_sender.done():
-            self._delta_sender = asyncio.get_running_loop().create_task(self._delta_flush(execution_id, role))
+            self._delta_sender = asyncio.get_running_loop().create_task(self._delta_flush(), name="deltas")
 
-    async def _delta_flush(self, execution_id: uuid.UUID, role: str) -> None:
-        await asyncio.sleep(DELTA_SECONDS)
-        text, self._delta = self._delta, ""
-        delta = {"execution": str(execution_id), "role": role, "text": text_storable(text)}
-        await self._hub.publish(topic_of(self.session_id), {"delta": delta})
+    async def _delta_flush(self) -> None:
+        while self._deltas:
+            await asyncio.sleep(DELTA_SECONDS)
+            deltas, self._deltas = self._deltas, {}
+            for (execution, role), text in deltas.items():
+                delta = {"execution": execution, "role": role, "text": text_storable(text)}
+                await self._hub.publish(topic_of(self.session_id), {"delta": delta})
 
     async def record(self, *events: Event) -> None:
         async with self.transaction(*events):
