@@ -66,7 +66,7 @@ async def _plan_store(context: RunContext, plan: tuple[str, tuple[FeatureDraft, 
     summary, features = plan
     if await context.ledger.effect_find("plan") is None:
         plan_id = uuid.uuid5(context.facts.session_id, "plan")
-        await context.ledger.database.run_in_thread(
+        await context.ledger.fenced(
             _plan_create,
             plan_id=plan_id,
             project_id=context.facts.project_id,
@@ -98,6 +98,16 @@ async def _conversation_begin(context: RunContext, role: str, phase: str) -> Ses
     return {"execution_id": str(execution_id), "role": role, "ended": ended}
 
 
+async def rules_brief(context: RunContext) -> list[str]:
+    """What the repository's AGENTS.md says, as a part of a brief; nothing where there is none that can be read."""
+    workspace = await context.site.workspace()
+    try:
+        rules = await workspace.file_read("AGENTS.md", max_bytes=20_000)
+    except WorkspaceError:
+        return []
+    return [f"The repository's AGENTS.md says:\n{rules.decode('utf-8', 'replace')}"]
+
+
 async def _brief(context: RunContext) -> str:
     """The goal, the files and what the checks say now: what every session starts from."""
     baseline = await baseline_open(context)
@@ -106,10 +116,6 @@ async def _brief(context: RunContext) -> str:
     files = "\n".join(entry.path for entry in listing.entries if entry.kind != "directory")
     more = "\n[more files left out]" if listing.truncated else ""
     parts = [f"Goal:\n{context.facts.goal}", f"Files:\n{files}{more}"]
-    try:
-        rules = (await workspace.file_read("AGENTS.md", max_bytes=20_000)).decode("utf-8", "replace")
-        parts.append(f"The repository's AGENTS.md says:\n{rules}")
-    except WorkspaceError:
-        pass
+    parts += await rules_brief(context)
     parts.append(f"Checks before any change:\n{checks_observe(baseline.before).text}")
     return "\n\n".join(parts)

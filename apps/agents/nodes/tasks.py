@@ -14,6 +14,7 @@ from langgraph.runtime import Runtime
 
 from apps.agents.nodes.baseline import Baseline, baseline_open, checks_brief, checks_observe
 from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.planning import rules_brief
 from apps.agents.prompts import prompt_read
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
@@ -55,9 +56,7 @@ async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
     task_id = uuid.UUID(state["task_id"])
     task = next(task for task in await _tasks(context) if task.id == task_id)
     if await context.ledger.effect_find(f"begin:{task_id}") is None:
-        await context.ledger.database.run_in_thread(
-            task_update_status, task_id=task_id, status=TaskStatus.RUNNING, attempts=1
-        )
+        await context.ledger.fenced(task_update_status, task_id=task_id, status=TaskStatus.RUNNING, attempts=1)
         started = Event("TaskStarted", {"task": str(task_id), "title": task.title, "attempt": 1})
         await context.ledger.effect_record(
             f"begin:{task_id}",
@@ -71,6 +70,7 @@ async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
             f"Task: {task.title}",
             task.instructions,
             f"It is part of this goal:\n{context.facts.goal}",
+            *await rules_brief(context),
             f"Checks before any change:\n{checks_observe(baseline.before).text}",
         )
     )
@@ -103,7 +103,7 @@ async def task_accept(state: SessionState, runtime: Runtime[RunContext]) -> Sess
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
     verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
     assert verified is not None
-    await context.ledger.database.run_in_thread(
+    await context.ledger.fenced(
         task_update_status,
         task_id=task_id,
         status=TaskStatus.DONE,
@@ -132,7 +132,7 @@ async def task_retry(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
         )
         title = next(task.title for task in await _tasks(context) if task.id == task_id)
         started = Event("TaskStarted", {"task": str(task_id), "title": title, "attempt": attempt + 1})
-        await context.ledger.database.run_in_thread(
+        await context.ledger.fenced(
             task_update_status, task_id=task_id, status=TaskStatus.RUNNING, attempts=attempt + 1
         )
         async with context.ledger.transaction(started) as connection:
@@ -149,7 +149,7 @@ async def task_give_up(state: SessionState, runtime: Runtime[RunContext]) -> Ses
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
     verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
     assert verified is not None
-    await context.ledger.database.run_in_thread(
+    await context.ledger.fenced(
         task_update_status,
         task_id=task_id,
         status=TaskStatus.FAILED,
@@ -252,6 +252,7 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
         ),
         result=known,
         head_commit=commit,
+        checks=known["checks"],
     )
     return known
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import psycopg
 from django.utils import timezone
@@ -20,11 +20,14 @@ from langchain_core.messages import BaseMessage, message_to_dict, messages_from_
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from apps.agents.services.sessions import StaleFence, event_append_fenced, topic_of
+from apps.agents.services.sessions import StaleFence, event_append_fenced, fenced_call, topic_of
 from apps.agents.types import TERMINAL_STATUSES, Event, Lease, Reason, SessionStatus, ToolCallStatus
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.realtime import Hub
 from apps.core.storable import json_dump, text_storable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: How long a bell waits for others that ring right after it.
 BELL_SECONDS = 0.02
@@ -130,6 +133,10 @@ class Ledger:
     async def record(self, *events: Event) -> None:
         async with self.transaction(*events):
             return
+
+    async def fenced(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a service that writes through the ORM (plan rows), in a thread and under the fence."""
+        return await self.database.run_in_thread(fenced_call, self.lease, function, *args, **kwargs)
 
     # --- the session's row ---------------------------------------------------------------------------------------
     async def session_update(self, connection: Connection, **columns: Any) -> None:

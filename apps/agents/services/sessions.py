@@ -8,8 +8,8 @@ others leaves after the commit.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -22,6 +22,9 @@ from apps.core.queue import enqueue_on_commit
 from apps.core.realtime import publish_on_commit
 from apps.core.storable import json_dump
 from apps.projects.models import Project
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 EXECUTE_TASK = "apps.agents.tasks.execute_session"
 #: The wiring of today's graphs; a session in flight under another version starts its task again from the rows.
@@ -199,6 +202,15 @@ def state_require(session: AgentSession, allowed: Sequence[SessionStatus]) -> No
             next_step=f"this works while a session is {' or '.join(allowed)}",
             state=session.status,
         )
+
+
+def fenced_call(lease: Lease, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a function that writes through the ORM, in a transaction that holds the fence. Raises StaleFence."""
+    with transaction.atomic():
+        held = SessionHead.objects.select_for_update().filter(session_id=lease.session_id, fence=lease.fence)
+        if not held.exists():
+            raise StaleFence(f"session {lease.session_id} is no longer run under fence {lease.fence}")
+        return function(*args, **kwargs)
 
 
 async def lease_claim(*, database: AsyncDatabase, session_id: uuid.UUID, owner: str, seconds: float) -> Lease | None:
