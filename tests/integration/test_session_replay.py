@@ -161,14 +161,14 @@ def test_a_worker_that_dies_anywhere_is_followed_by_another(scene: tuple[User, P
     """A sample of the points, spread over the run; the slow test below takes each."""
     reference, points = uninterrupted(*scene)
     whole_require(reference, reference)
-    for at in range(3, points, max(1, points // 16)):
+    for at in range(3, points, max(1, points // 12)):
         whole_require(cut_and_finish(*scene, at), reference)
 
 
 def test_a_session_of_another_wiring_goes_on_from_its_rows(scene: tuple[User, Project, str]) -> None:
     """Its checkpoint is a cursor into a graph that is no more."""
     reference, points = uninterrupted(*scene)
-    for at in range(8, points, max(1, points // 9)):
+    for at in range(8, points, max(1, points // 6)):
         session = cut_and_finish(*scene, at, rewired=True)
         whole_require(session, reference)
         assert session.graph_version == GRAPH_VERSION
