@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,18 +66,34 @@ class ProposedCall:
 
 
 async def step_take(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
-    """One step of an agent: a reply of the model, and the calls in it carried out."""
-    await model_call(state, runtime)
+    """One step of an agent: a reply of the model, and the calls in it carried out.
+
+    After a crash the rows may be ahead of the cursor, anywhere within the step: a reply with calls that have no result
+    yet is not followed by another one, and an agent that has ended is asked nothing.
+    """
+    context = runtime.context
+    execution_id = uuid.UUID(state["execution_id"])
+    transcript = await context.transcript(execution_id)
+    if len(transcript) != state.get("turn") and await context.ledger.result_load(execution_id) is not None:
+        return {"turn": len(transcript), "ended": True}
+    if not reply_open(transcript):
+        await model_call(state, runtime)
     return await tools_run(state, runtime)
 
 
-async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
-    """Ask the model for the next message, unless the rows hold it already."""
+def reply_open(transcript: Sequence[BaseMessage]) -> bool:
+    """Whether the last reply still has to be answered: by the results of its calls, or by a word when it has none."""
+    for answered, message in enumerate(reversed(transcript)):
+        if isinstance(message, AIMessage):
+            return answered < max(1, len(calls_proposed(message)))
+    return False
+
+
+async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
+    """Ask the model for the next message."""
     context = runtime.context
     execution_id, role = uuid.UUID(state["execution_id"]), state["role"]
     transcript = await context.transcript(execution_id)
-    if isinstance(transcript[-1], AIMessage):
-        return {"turn": len(transcript)}
     position = len(transcript)
     seq = 0
 
@@ -107,7 +123,6 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
         context.transcript_forget(execution_id)
         raise
     context.ledger.ring(seq)
-    return {"turn": position + 1}
 
 
 async def tools_run(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
