@@ -81,7 +81,8 @@ DATABASES: dict[str, dict[str, Any]] = {
         # A connection is looked at when it leaves the pool: without this each one breaks a request after the database
         # has been restarted.
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"pool": {"min_size": 0, "max_size": env.int("DB_POOL_SIZE", default=20), "timeout": 30}},
+        # The timeout, in seconds, is what a request waits for while the database is down, before it is told so.
+        "OPTIONS": {"pool": {"min_size": 0, "max_size": env.int("DB_POOL_SIZE", default=20), "timeout": 10}},
     }
 }
 REDIS_URL = env("REDIS_URL", default="redis://127.0.0.1:6379/0")
