@@ -78,6 +78,8 @@ DATABASES: dict[str, dict[str, Any]] = {
         "PORT": env("DB_PORT", default="5432"),
         # A pool rather than persistent connections: CONN_MAX_AGE leaks connections under ASGI.
         "CONN_MAX_AGE": 0,
+        # A database that was restarted has closed them all: a look at each before it is used, rather than as many errors.
+        "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {"pool": {"min_size": 0, "max_size": env.int("DB_POOL_SIZE", default=20), "timeout": 30}},
     }
 }

@@ -7,7 +7,9 @@ import errno
 import logging
 import uuid
 
+import psycopg
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 
 from apps.agents.graphs.autonomous import session_graph
 from apps.agents.models import AgentSession
@@ -28,6 +30,8 @@ from apps.usage.services import model_resolve
 
 logger = logging.getLogger(__name__)
 
+#: The database was restarted, or is too busy: no fault of the session's, whose rows say where it goes on.
+DATABASE_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, OperationalError, InterfaceError)
 #: A session that was taken up this often without ending takes its worker down with it, or is not worth more tries.
 CLAIMS = 50
 
@@ -72,6 +76,9 @@ class SessionExecutor:
             await self._run(ledger, lease)
         except StaleFence:
             logger.info("session %s was taken away", session_id)
+        except DATABASE_AWAY as error:
+            logger.warning("session %s has to wait for the database: %s", session_id, error)
+            await self._release(lease)
         except asyncio.CancelledError:
             if not lost.is_set():
                 # The worker is stopping: let another one go on at once.
@@ -81,6 +88,13 @@ class SessionExecutor:
             logger.info("session %s was taken away", session_id)
         finally:
             self._keeper.forget(lease)
+
+    async def _release(self, lease: Lease) -> None:
+        """Let the session be taken up again soon; without a database, when the lease has run out."""
+        try:
+            await lease_release(database=self._database, lease=lease)
+        except DATABASE_AWAY:
+            logger.info("session %s goes on when its lease has run out", lease.session_id)
 
     async def _run(self, ledger: Ledger, lease: Lease) -> None:
         """Run the graph and turn whatever stops it into a state with a reason."""
@@ -107,7 +121,7 @@ class SessionExecutor:
                 return
             next_step = "free some space on the server's disk and resume the session"
             await self._pause(ledger, Reason("no_disk_space", "the server's disk is full", next_step))
-        except (StaleFence, asyncio.CancelledError):
+        except (StaleFence, asyncio.CancelledError, *DATABASE_AWAY):
             raise
         # Whatever else went wrong is a bug; the session must not hang on it, and the log has to say it.
         except Exception as error:  # noqa: BLE001
