@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from websockets.sync.client import ClientConnection, connect
+from websockets.sync.connection import Connection
 
 from cli.errors import ApiError
 from cli.resources import Event, Session
@@ -295,7 +296,7 @@ def watching(stack: LiveStack, session_id: str, *, after: int) -> ClientConnecti
     return socket
 
 
-def next_event(socket: ClientConnection) -> dict[str, Any]:
+def next_event(socket: Connection) -> dict[str, Any]:
     while True:
         frame: dict[str, Any] = json.loads(socket.recv(timeout=60))
         if frame["type"] == "event":

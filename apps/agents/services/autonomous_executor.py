@@ -9,9 +9,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import psycopg
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 
 from apps.agents.graphs.autonomous import session_graph
 from apps.agents.models import AgentSession
@@ -91,13 +89,6 @@ class SessionExecutor:
             logger.info("session %s was taken away", session_id)
         finally:
             self._keeper.forget(lease)
-
-    async def _release(self, lease: Lease) -> None:
-        """Let the session be taken up again soon; without a database, when the lease has run out."""
-        try:
-            await lease_release(database=self._database, lease=lease)
-        except DATABASE_AWAY:
-            logger.info("session %s goes on when its lease has run out", lease.session_id)
 
     async def _run(self, ledger: Ledger, lease: Lease) -> None:
         """Run the graph and turn whatever stops it into a state with a reason."""

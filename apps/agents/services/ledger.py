@@ -136,7 +136,11 @@ class Ledger:
 
     async def fenced(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a service that writes through the ORM (plan rows), in a thread and under the fence."""
-        return await self.database.run_in_thread(fenced_call, self.lease, function, *args, **kwargs)
+
+        def call() -> T:
+            return fenced_call(self.lease, function, *args, **kwargs)
+
+        return await self.database.run_in_thread(call)
 
     # --- the session's row ---------------------------------------------------------------------------------------
     async def session_update(self, connection: Connection, **columns: Any) -> None:
