@@ -114,7 +114,7 @@ def watch(
 
 
 def diff(session: SessionArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
-    """Print what a session changed, whole."""
+    """Print what a session changed, up to a megabyte."""
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)
         with connection_open(server, console=console) as connection:
@@ -127,6 +127,8 @@ def diff(session: SessionArgument, json_output: JsonOption = False, server: Serv
         else:
             # To a file or to `git apply`: as it is, byte for byte.
             sys.stdout.write(change.diff)
+            if change.truncated:
+                sys.stderr.write(f"cut: the diff is larger than what is shown; see it whole with fetch {found.id}\n")
 
 
 def fetch(
@@ -190,7 +192,7 @@ def discard(
 
 
 def pause(session: SessionArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
-    """Have a session stop at its next step."""
+    """Stop a session at once, where it is; nothing of it is lost."""
     _command(
         session,
         "pause",
