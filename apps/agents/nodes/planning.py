@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langgraph.runtime import Runtime
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from apps.agents.nodes.baseline import baseline_open, checks_observe
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.prompts import prompt_read
+from apps.agents.services.sessions import session_plan_set
 from apps.agents.tools.conversation import SubmitPlanArguments
 from apps.agents.types import Event
 from apps.planning.services import plan_create
@@ -66,28 +68,36 @@ async def _plan_store(context: RunContext, plan: tuple[str, tuple[FeatureDraft, 
     summary, features = plan
     if await context.ledger.effect_find("plan") is None:
         plan_id = uuid.uuid5(context.facts.session_id, "plan")
-        await context.ledger.fenced(
+        titles = [feature.title for feature in features]
+        tasks = [task.title for feature in features for task in feature.tasks]
+        created = Event(
+            "PlanCreated", {"plan": str(plan_id), "summary": summary, "features": titles, "tasks": tasks, "note": note}
+        )
+        made = partial(
             _plan_create,
+            session_id=context.facts.session_id,
             plan_id=plan_id,
             project_id=context.facts.project_id,
             goal=context.facts.goal,
             summary=summary,
             features=features,
         )
-        titles = [feature.title for feature in features]
-        tasks = [task.title for feature in features for task in feature.tasks]
-        created = Event(
-            "PlanCreated", {"plan": str(plan_id), "summary": summary, "features": titles, "tasks": tasks, "note": note}
-        )
-        await context.ledger.effect_record("plan", created, result={"plan": str(plan_id)}, plan_id=plan_id)
+        await context.ledger.effect_apply("plan", made, created, result={"plan": str(plan_id)})
     return {"ended": False}
 
 
 def _plan_create(
-    *, plan_id: uuid.UUID, project_id: uuid.UUID, goal: str, summary: str, features: tuple[FeatureDraft, ...]
+    *,
+    session_id: uuid.UUID,
+    plan_id: uuid.UUID,
+    project_id: uuid.UUID,
+    goal: str,
+    summary: str,
+    features: tuple[FeatureDraft, ...],
 ) -> None:
     project = Project.objects.get(id=project_id)
-    plan_create(plan_id=plan_id, project=project, goal=goal, summary=summary, features=features)
+    plan = plan_create(plan_id=plan_id, project=project, goal=goal, summary=summary, features=features)
+    session_plan_set(session_id=session_id, plan=plan)
 
 
 async def _conversation_begin(context: RunContext, role: str, phase: str) -> SessionState:

@@ -6,7 +6,8 @@ import dataclasses
 import datetime
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import HumanMessage, SystemMessage
@@ -55,15 +56,13 @@ async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
     context = runtime.context
     task_id = uuid.UUID(state["task_id"])
     task = next(task for task in await _tasks(context) if task.id == task_id)
-    if await context.ledger.effect_find(f"begin:{task_id}") is None:
-        await context.ledger.fenced(task_update_status, task_id=task_id, status=TaskStatus.RUNNING, attempts=1)
-        started = Event("TaskStarted", {"task": str(task_id), "title": task.title, "attempt": 1})
-        await context.ledger.effect_record(
-            f"begin:{task_id}",
-            Event("PhaseChanged", {"phase": "coding"}),
-            started,
-            result={"parent": await _head_commit(context)},
-        )
+    await context.ledger.effect_apply(
+        f"begin:{task_id}",
+        partial(task_update_status, task_id=task_id, status=TaskStatus.RUNNING, attempts=1),
+        Event("PhaseChanged", {"phase": "coding"}),
+        Event("TaskStarted", {"task": str(task_id), "title": task.title, "attempt": 1}),
+        result={"parent": await _head_commit(context)},
+    )
     baseline = await baseline_open(context)
     content = "\n\n".join(
         (
@@ -103,16 +102,9 @@ async def task_accept(state: SessionState, runtime: Runtime[RunContext]) -> Sess
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
     verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
     assert verified is not None
-    await context.ledger.fenced(
-        task_update_status,
-        task_id=task_id,
-        status=TaskStatus.DONE,
-        attempts=attempt,
-        commit=verified["commit"],
-        result=verified["summary"],
-    )
     committed = Event("TaskCommitted", {"task": str(task_id), "commit": verified["commit"], "files": verified["files"]})
-    await context.ledger.effect_record(f"accept:{task_id}", committed, result={})
+    done = _task_ended(task_id, TaskStatus.DONE, attempt, verified)
+    await context.ledger.effect_apply(f"accept:{task_id}", done, committed)
     return {}
 
 
@@ -149,17 +141,23 @@ async def task_give_up(state: SessionState, runtime: Runtime[RunContext]) -> Ses
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
     verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
     assert verified is not None
-    await context.ledger.fenced(
+    failed = Event("TaskFailed", {"task": str(task_id), "reason": "; ".join(verified["reasons"])})
+    given_up = _task_ended(task_id, TaskStatus.FAILED, attempt, verified)
+    await context.ledger.effect_apply(f"give-up:{task_id}", given_up, failed)
+    return {}
+
+
+def _task_ended(
+    task_id: uuid.UUID, status: TaskStatus, attempt: int, verified: Mapping[str, Any]
+) -> Callable[[], object]:
+    return partial(
         task_update_status,
         task_id=task_id,
-        status=TaskStatus.FAILED,
+        status=status,
         attempts=attempt,
         commit=verified["commit"],
         result=verified["summary"],
     )
-    failed = Event("TaskFailed", {"task": str(task_id), "reason": "; ".join(verified["reasons"])})
-    await context.ledger.effect_record(f"give-up:{task_id}", failed, result={})
-    return {}
 
 
 async def commit_judge(context: RunContext, baseline: Baseline, commit: str) -> Verification:

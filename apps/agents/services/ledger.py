@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 import psycopg
+from django.db import transaction
 from django.utils import timezone
 from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from apps.agents.services.sessions import StaleFence, event_append_fenced, fenced_call, topic_of
+from apps.agents.models import SessionEffect
+from apps.agents.services.sessions import StaleFence, event_append, event_append_fenced, fenced_call, topic_of
 from apps.agents.types import TERMINAL_STATUSES, Event, Lease, Reason, SessionStatus, ToolCallStatus
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.realtime import Hub
-from apps.core.storable import json_dump, text_storable
+from apps.core.storable import json_dump, json_storable, text_storable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,6 +66,15 @@ class ToolCallIntent:
     def id(self) -> uuid.UUID:
         """Ours, not the provider's: some number their calls anew in each answer."""
         return uuid.uuid5(self.execution_id, f"{self.position}:{self.ordinal}")
+
+
+@transaction.atomic
+def _effect_apply(
+    lease: Lease, key: str, change: Callable[[], object], events: Sequence[Event], result: Mapping[str, Any]
+) -> None:
+    event_append(session_id=lease.session_id, events=events, fence=lease.fence)
+    SessionEffect.objects.create(session_id=lease.session_id, key=key, result=json_storable(dict(result)))
+    change()
 
 
 def _jsonb(value: Any) -> Jsonb:
@@ -193,6 +204,17 @@ class Ledger:
             if columns:
                 await self.session_update(connection, **columns)
         return result
+
+    async def effect_apply(
+        self, key: str, change: Callable[[], object], *events: Event, result: Mapping[str, Any] | None = None
+    ) -> None:
+        """Make a change through the ORM, once, in one fenced transaction with its note and its events.
+
+        For the rows of other apps: were they changed by themselves, a crash in between would leave a change that was
+        never told, or a worker that has lost its lease could still make it.
+        """
+        if await self.effect_find(key) is None:
+            await self.database.run_in_thread(_effect_apply, self.lease, key, change, events, result or {})
 
     async def effect_insert(self, connection: Connection, key: str, result: Mapping[str, Any]) -> None:
         """Note an effect inside a fenced transaction; one fence at a time writes, so it isn't there yet."""

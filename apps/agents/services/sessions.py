@@ -21,6 +21,7 @@ from apps.core.errors import Conflict, NotFound
 from apps.core.queue import enqueue_on_commit
 from apps.core.realtime import publish_on_commit
 from apps.core.storable import json_dump
+from apps.planning.models import Plan
 from apps.projects.models import Project
 
 P = ParamSpec("P")
@@ -73,12 +74,17 @@ def _append_parameters(session_id: uuid.UUID, fence: int | None, events: Sequenc
     }
 
 
-def event_append(*, session_id: uuid.UUID, events: Sequence[Event]) -> int:
-    """Append from a command (no lease needed), inside the caller's transaction; the last ``seq``."""
+def event_append(*, session_id: uuid.UUID, events: Sequence[Event], fence: int | None = None) -> int:
+    """Append inside the caller's transaction; the last ``seq``. A command needs no lease, and so no fence.
+
+    With a fence, StaleFence is raised when it is an older one, and everything else in the transaction is fenced too.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(_APPEND, _append_parameters(session_id, None, events))
+        cursor.execute(_APPEND, _append_parameters(session_id, fence, events))
         row = cursor.fetchone()
     if row is None:
+        if fence is not None:
+            raise StaleFence(f"session {session_id} is no longer run under fence {fence}")
         raise NotFound(f"there is no session {session_id}")
     publish_on_commit(topic_of(session_id), {"seq": row[0]})
     return int(row[0])
@@ -192,6 +198,11 @@ def session_stop(
     session.save(update_fields=["status", "reason", "finished_at", "updated_at"])
     event_append(session_id=session_id, events=[event])
     return session
+
+
+def session_plan_set(*, session_id: uuid.UUID, plan: Plan) -> None:
+    """What the session carries out; inside the caller's fenced transaction."""
+    AgentSession.objects.filter(id=session_id).update(plan=plan, updated_at=timezone.now())
 
 
 def state_require(session: AgentSession, allowed: Sequence[SessionStatus]) -> None:
