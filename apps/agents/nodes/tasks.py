@@ -24,6 +24,7 @@ from apps.planning.services import task_update_status
 from apps.planning.types import TaskProgress
 from apps.projects.checks import Verification
 from apps.projects.environment import EnvironmentSetupFailed
+from apps.projects.workspace import WorkspaceError
 
 #: How often a task is coded before it is given up.
 ATTEMPTS = 3
@@ -202,16 +203,22 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
     assert begun is not None
     message = f"{task.title}\n\n{text_cut(summary, 2000)}".strip() + f"\n\nArchon-Session: {context.facts.session_id}\n"
     before = await context.ledger.effect_find(f"verify:{task_id}:{attempt - 1}")
-    committed = await context.site.commit(
-        message=message,
-        parent=begun["parent"],
-        replaces=before["commit"] if before else begun["parent"],
-        timestamp=datetime.datetime.fromtimestamp(intent["at"], datetime.UTC),
-    )
-    baseline = await baseline_open(context)
-    commit = committed.commit or begun["parent"]
-    files = [change.path for change in committed.files]
-    judged = await commit_judge(context, baseline, commit)
+    stands = before["commit"] if before else begun["parent"]
+    try:
+        committed = await context.site.commit(
+            message=message,
+            parent=begun["parent"],
+            replaces=stands,
+            timestamp=datetime.datetime.fromtimestamp(intent["at"], datetime.UTC),
+        )
+    except WorkspaceError as error:
+        # Files that can't be kept: the coder is told which, and the branch stays where it was.
+        commit, files = stands, []
+        judged = Verification("failing", (str(error),), (), ())
+    else:
+        commit = committed.commit or begun["parent"]
+        files = [change.path for change in committed.files]
+        judged = await commit_judge(context, await baseline_open(context), commit)
     worse = not judged.comparisons or any(
         check.newly_failing or check.disappeared or check.vanished_failures for check in judged.comparisons
     )
