@@ -1,4 +1,4 @@
-"""What a person does to a running session, through the public API: pause, resume, answer, cancel, watch, merge, discard."""
+"""What a person does to a session through the public API: pause, resume, answer, cancel, watch, merge, discard."""
 
 from __future__ import annotations
 
