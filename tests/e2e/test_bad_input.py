@@ -1,4 +1,4 @@
-"""What people, repositories and set-ups bring that cannot be used: said at once, or told to the model, never swallowed."""
+"""Input that cannot be used, of people, repositories and set-ups: said at once, or told to the model."""
 
 from __future__ import annotations
 

@@ -6,12 +6,14 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from cli.errors import ApiError
 from cli.resources import Event, Session
@@ -288,14 +290,15 @@ def test_a_watcher_that_loses_its_connection_misses_nothing(
     ]
 
 
-def watching(stack: LiveStack, session_id: str, *, after: int) -> ClientConnection:
-    socket = connect(f"ws://{urlsplit(stack.url).netloc}/ws/agent/{session_id}/", proxy=None)
-    socket.send(json.dumps({"type": "authenticate", "token": stack.api.token, "after": after}))
-    assert json.loads(socket.recv(timeout=60))["type"] == "ready"
-    return socket
+@contextmanager
+def watching(stack: LiveStack, session_id: str, *, after: int) -> Iterator[Connection]:
+    with connect(f"ws://{urlsplit(stack.url).netloc}/ws/agent/{session_id}/", proxy=None) as socket:
+        socket.send(json.dumps({"type": "authenticate", "token": stack.api.token, "after": after}))
+        assert json.loads(socket.recv(timeout=60))["type"] == "ready"
+        yield socket
 
 
-def next_event(socket: ClientConnection) -> dict[str, Any]:
+def next_event(socket: Connection) -> dict[str, Any]:
     while True:
         frame: dict[str, Any] = json.loads(socket.recv(timeout=60))
         if frame["type"] == "event":

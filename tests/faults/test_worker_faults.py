@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,20 @@ from cli.resources import Event, Session
 from tests.builders import git, repository_build
 from tests.e2e.test_session_control import assert_done_once
 from tests.launching import ROOT, environment
-from tests.loopback.agents import Agents, Gate, Turn, call, finishes, plans, runs, says
-from tests.loopback.openai_server import OpenAIServer
+from tests.loopback.agents import (
+    Agents,
+    Gate,
+    Turn,
+    call,
+    finishes,
+    is_planner,
+    plans,
+    runs,
+    says,
+    task_title,
+    turn,
+)
+from tests.loopback.openai_server import OpenAIServer, Reply, Request
 from tests.processes import processes_of, wait_until
 from tests.sandboxing import marker, processes_alive
 from tests.stacks import LiveStack, home_open, stack_open
@@ -100,7 +114,9 @@ def workers(stack: LiveStack) -> Iterator[Workers]:
         both.follow()
 
 
-def start(stack: LiveStack, repository: Path, server: OpenAIServer, turns: list[Turn], check: str = CHECK) -> Session:
+def start(
+    stack: LiveStack, repository: Path, server: OpenAIServer, turns: Sequence[Turn], check: str = CHECK
+) -> Session:
     server.answer = Agents(turns)
     return stack.session_start(repository, base_url=server.base_url, checks=[check])
 
@@ -171,7 +187,8 @@ def test_killed_again_and_again(stack: LiveStack, repository: Path, server: Open
             both.first.wait()
             gate.open()
     assert session is not None
-    events = stack.session_wait(session.id, "completed") and assert_done_once(stack, session.id)
+    stack.session_wait(session.id, "completed")
+    events = assert_done_once(stack, session.id)
     assert [event.payload["attempt"] for event in events if event.type == "SessionStarted"] == [1, 2, 3, 4]
     assert stack.api.session_diff(session.id).diff.count("+once") == 1
 
@@ -246,7 +263,7 @@ def test_many_sessions_survive_their_worker(stack: LiveStack, repository: Path, 
             stack.session_start(project, base_url=server.base_url, checks=[CHECK], goal=f"Goal {number}")
             for number in range(6)
         ]
-        assert gate.reached.wait(60), stack.story(session.id)
+        assert gate.reached.wait(60), stack.story(sessions[0].id)
         for session in sessions:
             stack.event_wait(session.id, "ToolFinished", name="run_command")
         both.kill()
@@ -254,3 +271,50 @@ def test_many_sessions_survive_their_worker(stack: LiveStack, repository: Path, 
         for session in sessions:
             assert_followed(stack, session)
             assert stack.api.session_diff(session.id).diff.count("+once") == 1
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_killed_at_whatever_moment(stack: LiveStack, repository: Path, server: OpenAIServer, round_: int) -> None:
+    """Each worker lives for a moment; what a command leaves is there once, or the model was told that it may be."""
+    titles = ["One", "Two", "Three"]
+
+    def coder(request: Request) -> Reply:
+        title = task_title(request)
+        said = [
+            runs(f"echo {title} >> log.txt"),
+            says(call("run_checks"), call("list_files")),
+            says(MEND) if title == "Three" else says(call("write_file", path=f"{title}.txt", content=title)),
+            finishes(f"{title} is done."),
+        ]
+        return said[min(turn(request), 3)]
+
+    server.answer = Agents(coder, planner=[says(call("list_files")), plans(*titles)])
+    session = None
+    for _ in range(4):
+        with workers(stack) as both:
+            session = session or stack.session_start(
+                repository, base_url=server.base_url, checks=[CHECK], agent_type="executor"
+            )
+            claims = len([event for event in stack.events(session.id) if event.type == "SessionStarted"])
+            if stack.api.session_get(session.id).status == "completed":
+                break
+            stack.event_wait(session.id, "SessionStarted", attempt=claims + 1)
+            time.sleep(random.uniform(0, 0.8))
+            both.first.kill()
+            both.first.wait()
+    assert session is not None
+    assert stack.session_wait(session.id, "completed").outcome == "verified", stack.story(session.id)
+    events = assert_done_once(stack, session.id)
+    assert [event.payload["title"] for event in events if event.type == "TaskStarted"] == titles
+    stack.api.bundle_download(session.id, target=repository.parent / "bundle")
+    git(repository, "fetch", "-q", str(repository.parent / "bundle"), session.branch)
+    assert git(repository, "log", "--format=%s", "--reverse", "HEAD..FETCH_HEAD").splitlines() == titles
+    log = git(repository, "show", "FETCH_HEAD:log.txt").splitlines()
+    assert sorted(set(log)) == sorted(log), f"made twice: {log}"
+    for title in titles:
+        [results] = {
+            tuple(request.results("run_command"))
+            for request in server.requests
+            if not is_planner(request) and task_title(request) == title and request.results("run_command")
+        }
+        assert title in log or "outcome is unknown" in results[0], stack.story(session.id)
