@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import git
+from tests.builders import git, repository_build
+from tests.launching import ROOT
 
 #: Outside of the repository, and kept: each archive is fetched once.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "archon-tests"
@@ -64,6 +66,19 @@ class Package:
         return next((path for path in CACHE.glob("*.tar.gz") if path.name.replace("-", "_").startswith(stem)), None)
 
 
+@dataclass(frozen=True)
+class Sample:
+    """The demo's sample, which has a bug as it is and needs nothing installed."""
+
+    path: str = "invoicing/money.py"
+
+    def checkout(self, folder: Path) -> Path:
+        root = folder / "invoicing"
+        shutil.copytree(ROOT / "examples" / "invoicing", root, ignore=shutil.ignore_patterns("__pycache__"))
+        return repository_build(root, {})
+
+
+SAMPLE = Sample()
 ITSDANGEROUS = Package(
     name="itsdangerous",
     version="2.2.0",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.client import Api
+from cli.errors import ApiError
 from cli.repository import bundle_create, repository_open
 from cli.resources import Event, Project, Session
 from cli.stack import stack_stop
@@ -89,7 +90,13 @@ class LiveStack:
         """The session, once it is in one of these states (any that lasts, if none is named)."""
         deadline = time.monotonic() + seconds
         while True:
-            session = self.api.session_get(session_id)
+            try:
+                session = self.api.session_get(session_id)
+            except ApiError as error:
+                if not error.temporary or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+                continue
             if session.status in (statuses or ENDS):
                 return session
             if session.status in ("completed", "failed", "cancelled") or time.monotonic() > deadline:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.builders import git
-from tests.launching import ROOT
 from tests.loopback.agents import Agents, call, finishes, plans, runs, says, task_title, turn
 from tests.loopback.openai_server import OpenAIServer, Reply, Request
-from tests.packages import ITSDANGEROUS
+from tests.packages import ITSDANGEROUS, SAMPLE
 from tests.stacks import LiveStack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -116,12 +113,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sample") / "invoicing"
-    shutil.copytree(ROOT / "examples" / "invoicing", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    git(folder, "init", "-q", "-b", "main")
-    git(folder, "add", "-A")
-    git(folder, "commit", "-q", "-m", "first")
-    return folder
+    return SAMPLE.checkout(tmp_path_factory.mktemp("sample"))
 
 
 @pytest.mark.parametrize("script", PYTEST_CHEATS.values(), ids=PYTEST_CHEATS.keys())

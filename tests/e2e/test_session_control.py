@@ -1,4 +1,4 @@
-"""What a person does to a session, through the public API: pause, resume, answer, cancel, watch, merge, discard."""
+"""What a person does to a session through the public API: pause, resume, answer, cancel, watch, merge, discard."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
 from cli.errors import ApiError
@@ -289,11 +290,12 @@ def test_a_watcher_that_loses_its_connection_misses_nothing(
     ]
 
 
-def watching(stack: LiveStack, session_id: str, *, after: int) -> ClientConnection:
-    socket = connect(f"ws://{urlsplit(stack.url).netloc}/ws/agent/{session_id}/", proxy=None)
-    socket.send(json.dumps({"type": "authenticate", "token": stack.api.token, "after": after}))
-    assert json.loads(socket.recv(timeout=60))["type"] == "ready"
-    return socket
+@contextmanager
+def watching(stack: LiveStack, session_id: str, *, after: int) -> Iterator[Connection]:
+    with connect(f"ws://{urlsplit(stack.url).netloc}/ws/agent/{session_id}/", proxy=None) as socket:
+        socket.send(json.dumps({"type": "authenticate", "token": stack.api.token, "after": after}))
+        assert json.loads(socket.recv(timeout=60))["type"] == "ready"
+        yield socket
 
 
 def next_event(socket: Connection) -> dict[str, Any]:

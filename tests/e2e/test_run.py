@@ -1,4 +1,4 @@
-"""Real input: a session mends a real package, with its dependencies installed and its own tests as the judge."""
+"""``archon run``: a session mends a real package, with its dependencies installed and its own tests as the judge."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from tests.builders import git
 from tests.loopback.agents import Agents, Repair
 from tests.loopback.openai_server import OpenAIServer
-from tests.packages import ITSDANGEROUS, MORE_ITERTOOLS, Package
+from tests.packages import ITSDANGEROUS, MORE_ITERTOOLS, SAMPLE, Package, Sample
 from tests.stacks import LiveStack, Ran
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(600)
 
 DATE_LOST = Repair(
     hint="date_signed=",
@@ -27,23 +27,43 @@ PADDING_SHORT = Repair(
 )
 
 
+LEFT_OVER = Repair(
+    hint="def allocate",
+    bad=r"key=lambda index: remainders\[index\]\)\[:left_over\]",
+    good="key=lambda index: remainders[index], reverse=True)[:left_over]",
+)
+
+
 @dataclass(frozen=True)
 class Case:
-    package: Package
+    package: Package | Sample
     goal: str
     repair: Repair
     check: str
-    #: The line of the diff that mends it.
+    #: The line of the diff that mends it, and the least number of tests that say so.
     line: str
+    tests: int
 
 
+SIGNED_WHEN = (
+    "When a signature is wrong, the error should say when the value was signed (date_signed); it no longer does."
+)
 CASES = {
+    "the demo's sample, by another model": Case(
+        SAMPLE,
+        "The cents that are left over should go to those who lost most by rounding.",
+        LEFT_OVER,
+        "unittest",
+        "+    for index in sorted(range(len(parts)), key=lambda index: remainders[index], reverse=True)[:left_over]:",
+        25,
+    ),
     "itsdangerous, by pytest and freezegun": Case(
         ITSDANGEROUS,
-        "When a signature is wrong, the error should say when the value was signed (date_signed); it no longer does.",
+        SIGNED_WHEN,
         DATE_LOST,
         "pytest",
         "+            raise BadTimeSignature(str(sig_error), payload=value, date_signed=ts_dt)",
+        200,
     ),
     "more-itertools, by unittest": Case(
         MORE_ITERTOOLS,
@@ -51,8 +71,11 @@ CASES = {
         PADDING_SHORT,
         "unittest",
         "+    padding = [False] * distance",
+        600,
     ),
 }
+#: The first needs nothing that has to be fetched.
+QUICK, *SLOW = CASES
 
 
 def run(stack: LiveStack, repository: Path, agents: Agents, goal: str, *options: str) -> tuple[Ran, OpenAIServer]:
@@ -78,8 +101,9 @@ def snapshot(repository: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (entry.st_size, entry.st_mtime_ns) for path, entry in found.items()}
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_a_bug_in_a_real_package_is_mended(stack: LiveStack, tmp_path: Path, case: Case) -> None:
+@pytest.mark.parametrize("name", [QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_a_bug_is_mended(stack: LiveStack, tmp_path: Path, name: str) -> None:
+    case = CASES[name]
     repository = case.package.checkout(tmp_path)
     agents = case.repair.agents
     with untouched(repository):
@@ -97,24 +121,21 @@ def test_a_bug_in_a_real_package_is_mended(stack: LiveStack, tmp_path: Path, cas
     assert said["tokens"] == session.usage.tokens == agents.input_tokens + agents.output_tokens
     assert not session.usage.estimated
     [check] = session.checks
-    assert check.tests_before == check.tests_after and (check.tests_after or 0) > 50
-    prepared = next(event for event in stack.events(session.id) if event.type == "EnvironmentPrepared")
-    assert prepared.payload["ecosystem"] == "python"
+    assert check.tests_before == check.tests_after and (check.tests_after or 0) >= case.tests
     # The branch comes into the repository, and what was there stays as it was.
     head = git(repository, "rev-parse", "HEAD")
     fetched = stack.archon("fetch", session.id, "--repo", str(repository), "--json").document
     assert git(repository, "rev-parse", said["branch"]) == fetched["commit"] == session.head_commit
-    assert git(repository, "show", f"{said['branch']}:{case.package.path}") == git(
-        repository, "show", f"HEAD~1:{case.package.path}"
-    )
+    assert case.line[1:] in git(repository, "show", f"{said['branch']}:{case.package.path}").splitlines()
     assert git(repository, "merge-base", "HEAD", said["branch"]) == head == git(repository, "rev-parse", "HEAD")
     assert git(repository, "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_a_wrong_change_is_failing(stack: LiveStack, tmp_path: Path) -> None:
     repository = ITSDANGEROUS.checkout(tmp_path)
     wrong = Repair(DATE_LOST.hint, DATE_LOST.bad, "raise BadTimeSignature(str(sig_error), payload=ts_bytes)")
-    done, _ = run(stack, repository, wrong.agents, CASES["itsdangerous, by pytest and freezegun"].goal)
+    done, _ = run(stack, repository, wrong.agents, SIGNED_WHEN)
     said = done.document
     assert (done.code, said["status"], said["outcome"]) == (1, "completed", "failing"), said
     assert [(check["before"], check["after"]) for check in said["checks"]] == [("failed", "failed")]
@@ -122,6 +143,7 @@ def test_a_wrong_change_is_failing(stack: LiveStack, tmp_path: Path) -> None:
     assert "does not pass" in said["reason"]["message"]
 
 
+@pytest.mark.slow
 def test_an_environment_is_made_once(stack: LiveStack, tmp_path: Path) -> None:
     repository = ITSDANGEROUS.checkout(tmp_path)
     sessions = [
