@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ from cli.command import CHECKOUT, command_line, server_named
 
 
 def test_a_command_can_be_pasted_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An empty context, in which no command before this one has named a server.
+    told = partial(contextvars.Context().run, command_line)
     monkeypatch.chdir(CHECKOUT)
-    assert command_line("run", "mend it", "--repo", "PATH") == "./archon run 'mend it' --repo PATH"
+    assert told("run", "mend it", "--repo", "PATH") == "./archon run 'mend it' --repo PATH"
     monkeypatch.chdir(tmp_path)
-    assert command_line("down").split()[-1] == "down"
-    assert command_line("down").startswith(("/", "'/"))
+    assert told("down").split()[-1] == "down"
+    assert told("down").startswith(("/", "'/"))
 
 
 def test_a_server_that_was_named_is_named_again(monkeypatch: pytest.MonkeyPatch) -> None:
