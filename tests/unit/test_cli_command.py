@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,9 @@ from cli.command import CHECKOUT, command_line, server_named
 
 def test_a_command_can_be_pasted_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # An empty context, in which no command before this one has named a server.
-    told = partial(contextvars.Context().run, command_line)
+    def told(*arguments: str) -> str:
+        return contextvars.Context().run(command_line, *arguments)
+
     monkeypatch.chdir(CHECKOUT)
     assert told("run", "mend it", "--repo", "PATH") == "./archon run 'mend it' --repo PATH"
     monkeypatch.chdir(tmp_path)
