@@ -16,6 +16,11 @@ from apps.core.serializers import ProblemSerializer
 class ArchonSchema(AutoSchema):
     """Adds the problem documents to every operation: those that it can name, and ``default`` for any other."""
 
+    def get_summary(self) -> str | None:
+        """The beginning of the description, so that lists of operations say more than paths and methods."""
+        first = " ".join(self.get_description().split()).partition(". ")[0].partition("; ")[0]
+        return first.rstrip(".") or None
+
     # Not `get_response_serializers`, which `extend_schema` replaces in a subclass of its own.
     def _get_response_bodies(self, direction: Any = "response") -> Any:
         responses = super()._get_response_bodies(direction)
