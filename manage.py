@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import sys
 
-from config.bootstrap import prepare
+from config.bootstrap import COMMANDS_WITHOUT_SERVICES, prepare
 
 
 def main() -> None:
-    prepare(command=sys.argv[1] if len(sys.argv) > 1 else "help")
+    command = sys.argv[1] if len(sys.argv) > 1 else "help"
+    prepare(command=command)
+    if command not in COMMANDS_WITHOUT_SERVICES:
+        from config.database_reach import database_reach
+
+        database_reach()
     from django.core.management import execute_from_command_line
 
     import config.celery  # noqa: F401  (what a command sends goes to this queue)

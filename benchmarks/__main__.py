@@ -12,7 +12,7 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in names:
         unknown = f"no benchmark is called {arguments[0]}; " if arguments and not arguments[0].startswith("-") else ""
         print(f"{unknown}archon bench NAME [--json], with NAME one of: {', '.join(names)}", file=sys.stderr)
-        return 2
+        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
     code: int = importlib.import_module(f"benchmarks.{arguments[0]}").main(arguments[1:])
     return code
 

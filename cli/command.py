@@ -6,6 +6,7 @@ import io
 import os
 import shlex
 import sys
+from contextvars import ContextVar
 from pathlib import Path
 
 from rich.console import Console
@@ -13,10 +14,16 @@ from rich.text import Text
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
+#: The server that was named with ``--server``: what people are told to type has to name it again.
+server_named: ContextVar[str] = ContextVar("server_named", default="")
+_THIS_MACHINE = ("up", "down", "doctor")
+
 
 def command_line(*arguments: str) -> str:
     """The command with these arguments, ready to be pasted where the user is now."""
     launcher = CHECKOUT / "archon"
+    if server_named.get() and arguments[0] not in _THIS_MACHINE:
+        arguments = (*arguments, "--server", server_named.get())
     name = "./archon" if Path(os.getcwd()) == CHECKOUT or not launcher.exists() else shlex.quote(str(launcher))
     return " ".join([name, *(argument if argument.isupper() else shlex.quote(argument) for argument in arguments)])
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.client import Api, token_from_environment
+from cli.command import server_named
 from cli.errors import CliError
 from config.bootstrap import variables_read
 
@@ -36,6 +37,8 @@ def connection_open(server: str | None, *, console: Console) -> Iterator[Connect
     ``console`` gets the progress of a start.
     """
     home = variables_read()
+    if server:
+        server_named.set(server)
     named = server or os.environ.get("ARCHON_SERVER", "").strip()
     if named:
         with Api(base_url=named, token=token_from_environment()) as api:

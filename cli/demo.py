@@ -50,7 +50,7 @@ def demo(
     ] = None,
     record_svg: Annotated[Path | None, typer.Option("--record-svg", hidden=True)] = None,
 ) -> None:
-    """See a session mend a bug in a sample repository; no key needed, since the model's part is a recording."""
+    """See a session mend a bug in a sample repository; no key needed. The model's part is a recording."""
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)
         console.print(

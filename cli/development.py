@@ -16,7 +16,7 @@ _NOT_PARALLEL = ("-n", "--numprocesses", "--pdb", "--collect-only", "--co", "--h
 
 
 def test(context: typer.Context) -> None:
-    """Run the tests; arguments go to pytest (paths from the checkout's root, --tier for the slow ones)."""
+    """Run the tests. Arguments go to pytest (paths from the checkout's root, --tier for the slow ones)."""
     arguments = list(context.args)
     if not any(
         argument.startswith(("-n", "--numprocesses", "--pdb", "--collect-only", "--co")) for argument in arguments

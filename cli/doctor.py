@@ -31,7 +31,7 @@ _CHECKS: tuple[tuple[str, Callable[[], Iterable[Finding]]], ...] = (
 def doctor(
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
-    """Show what is configured, found and missing, and what to do; no secret is printed. Exit code 1: a problem."""
+    """Show what is configured, found and missing, and what to do. No secret is printed. Exit code 1: a problem."""
     console = Console(highlight=False, stderr=json_output)
     findings: list[tuple[str, Finding]] = []
     try:

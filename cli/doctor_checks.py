@@ -135,7 +135,7 @@ def models() -> Iterator[Finding]:
     else:
         advice = f"set one of {', '.join(_PROVIDERS)} in .env; ./archon demo needs none"
         yield Finding("keys", State.MISSING, "no provider has one", advice)
-    yield Finding("model", State.OK, os.environ.get("ARCHON_MODEL") or "the first provider that has a key")
+    yield Finding("model", State.OK, os.environ.get("ARCHON_MODEL") or "OpenAI's default, if OPENAI_API_KEY is set")
     if address := os.environ.get("OPENAI_BASE_URL"):
         yield Finding("openai", State.OK, f"OPENAI_API_KEY belongs to {_without_secrets(address)}")
     listed = [url.strip() for url in os.environ.get("ARCHON_MODEL_BASE_URLS", "").split(",") if url.strip()]

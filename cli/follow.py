@@ -98,8 +98,11 @@ class _Follower:
         if state.question is not None:
             return self._question(state.question)
         if state.status in ("paused", "waiting_approval"):
-            self._tell(f"the session is {state.doing}. To go on: {command_line('resume', state.session_id)}")
-            return None if self._manners.interactive else "waiting"
+            if not self._manners.interactive:
+                return "waiting"
+            why = f": {state.message}" if state.message else ""
+            self._tell(f"the session is {state.doing}{why}")
+            self._tell(f"to go on: {command_line('resume', state.session_id)}")
         return None
 
     def interrupted(self) -> Ending | None:

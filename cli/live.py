@@ -284,7 +284,11 @@ def event_line(event: Event) -> str:
             return f"committed {said('commit')[:12]}"
         case "TaskFailed":
             return f"task failed: {said('reason')}"
-        case "SessionPaused" | "SessionResumed" | "SessionCancelled":
+        case "SessionPaused":
+            reason = payload.get("reason")
+            message = str(reason.get("message") or "") if isinstance(reason, dict) else ""
+            return f"paused: {text_line(message, width=400)}" if message else "paused"
+        case "SessionResumed" | "SessionCancelled":
             return event.type.removeprefix("Session").lower()
         case "SessionReported":
             heading = str(payload.get("summary") or "").strip().partition("\n")[0]

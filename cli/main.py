@@ -50,7 +50,12 @@ def run(arguments: list[str]) -> None:
 
 def app_make(modules: Iterable[str]) -> typer.Typer:
     app = typer.Typer(
-        help=_HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+        help=_HELP,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
     # With a callback the app stays a group of commands, even with one command in it.
     app.callback()(_nothing)

@@ -24,7 +24,7 @@ from cli.errors import (
     ApiError,
 )
 from cli.live import StatePanel, checks_table
-from cli.resources import Check, Diff, Progress, Session
+from cli.resources import Check, Diff, Progress, Reason, Session
 from cli.state import CheckState, SessionState
 from cli.text import duration_format, money_format, text_clean
 
@@ -87,6 +87,13 @@ def result_get(api: Api, session_id: str) -> SessionResult:
     return SessionResult(session=session, progress=api.session_progress(session_id), diff=diff)
 
 
+def reason_print(reason: Reason, *, console: Console) -> None:
+    """Why the session stands where it stands, and what to do about it."""
+    prose_print(console, text_clean(reason.message))
+    if reason.next_step:
+        prose_print(console, f"Next: {text_clean(reason.next_step)}")
+
+
 def result_print(result: SessionResult, *, console: Console, repository: Path | None = None) -> None:
     """Report, diff, checks, figures, and what can be done next."""
     session = result.session
@@ -103,9 +110,7 @@ def result_print(result: SessionResult, *, console: Console, repository: Path | 
         console.print()
     console.print(_verdict(session))
     if session.reason is not None:
-        prose_print(console, text_clean(session.reason.message))
-        if session.reason.next_step:
-            prose_print(console, f"Next: {text_clean(session.reason.next_step)}")
+        reason_print(session.reason, console=console)
     about = " (estimated)" if session.usage.estimated else ""
     figures = [
         f"{duration_format(result.progress.elapsed_s)} min",

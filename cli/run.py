@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import typer
 from rich.console import Console
 
 from cli.command import command_line, command_print, console_make, prose_print
-from cli.connection import Connection, connection_open
+from cli.connection import LOCAL_SERVER, Connection, connection_open
 from cli.errors import (
     EXIT_CODES_HELP,
     EXIT_WAITING,
@@ -25,8 +26,11 @@ from cli.follow import Manners, manners_of, session_follow
 from cli.registry import ProjectRegistry
 from cli.repository import LocalRepository, bundle_create, repository_open
 from cli.resources import Project, Session
-from cli.result import picture_save, result_get, result_print
+from cli.result import picture_save, reason_print, result_get, result_print
 from cli.text import text_clean
+
+#: What tells a server which model to use; it reads them when it starts.
+_MODEL_VARIABLES = ("OPENAI_API_KEY", "ARCHON_MODEL", "ARCHON_MODEL_KEYS")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,12 @@ def session_start(connection: Connection, request: RunRequest, *, console: Conso
         if size >= 1:
             prose_print(console, f"Uploading the repository ({size:.1f} MiB)", style="dim")
         connection.api.repository_upload(project_id=project.id, bundle=bundle, branch=request.repository.branch)
-    return connection.api.session_run(project_id=project.id, goal=request.goal, options=request.options)
+    try:
+        return connection.api.session_run(project_id=project.id, goal=request.goal, options=request.options)
+    except ApiError as error:
+        if error.code == "model_not_configured" and connection.server == LOCAL_SERVER:
+            _restart_suggest(error)
+        raise
 
 
 def session_attend(
@@ -72,7 +81,7 @@ def session_attend(
     if manners.json_output:
         document_print(result.as_json())
     elif followed.ending == "waiting":
-        _waiting_tell(session, console=console)
+        _waiting_tell(result.session, console=console)
         return EXIT_WAITING
     else:
         result_print(result, console=console, repository=repository)
@@ -87,6 +96,8 @@ def session_leave(connection: Connection, session: Session, *, console: Console,
     else:
         text = f"The session goes on by itself. To watch it: {command_line('watch', session.id)}"
         command_print(console, text)
+        if connection.server == LOCAL_SERVER:
+            command_print(console, f"So does the server. To stop it: {command_line('down')}")
     return 0
 
 
@@ -97,12 +108,24 @@ def document_print(document: dict[str, Any]) -> None:
 
 def _waiting_tell(session: Session, *, console: Console) -> None:
     lines = [
-        f"The session waits ({command_line('show', session.id)} tells for what). It goes on with",
+        "It goes on with",
         f"  {command_line('resume', session.id)}",
         f"  {command_line('watch', session.id)}",
     ]
+    if session.reason is not None:
+        reason_print(session.reason, console=console)
     for line in lines:
         command_print(console, line)
+
+
+def _restart_suggest(error: ApiError) -> None:
+    """A local server that was up already knows nothing of a variable that is set by now."""
+    variables = [variable for variable in _MODEL_VARIABLES if os.environ.get(variable)]
+    if variables:
+        error.next_step = (
+            f"{variables[0]} is set here, but the local server runs with the environment that it was started with: "
+            f"{command_line('down')}, and again. {error.next_step}"
+        )
 
 
 def _project_find(connection: Connection, request: RunRequest, registry: ProjectRegistry) -> Project:
@@ -121,7 +144,7 @@ def _project_find(connection: Connection, request: RunRequest, registry: Project
 
 
 def run(
-    goal: Annotated[str, typer.Argument(help="What is to be done, in plain words.", show_default=False)],
+    goal: Annotated[str, typer.Argument(metavar="GOAL", help="What to do, in plain words.", show_default=False)],
     repo: Annotated[Path, typer.Option("--repo", help="A git repository; only what is committed is used.")] = Path("."),
     model: Annotated[
         str | None, typer.Option("--model", metavar="PROVIDER:MODEL", help="Default: the first provider with a key.")
@@ -152,7 +175,7 @@ def run(
     ] = None,
     record_svg: Annotated[Path | None, typer.Option("--record-svg", hidden=True)] = None,
 ) -> None:
-    """Have agents reach a goal in a repository, on a branch of their own."""
+    """Have agents reach a goal in a repository. They work on a branch of their own."""
     with errors_reported(json_output=json_output):
         if not goal.strip():
             raise CliError("the goal is empty", next_step="say what is to be done", code="invalid_input")

@@ -102,7 +102,7 @@ def show(session: SessionArgument, json_output: JsonOption = False, server: Serv
 def watch(
     session: SessionArgument, json_output: JsonOption = False, yes: YesOption = False, server: ServerOption = None
 ) -> None:
-    """Watch a session, from its first event to its end; Ctrl-C leaves it alone."""
+    """Watch a session, from its first event to its end. Ctrl-C leaves it alone."""
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)
         manners = manners_of(yes=yes, json_output=json_output, owner=False)
@@ -114,7 +114,7 @@ def watch(
 
 
 def diff(session: SessionArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
-    """Print what a session changed, whole."""
+    """Print what a session changed, up to a megabyte."""
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)
         with connection_open(server, console=console) as connection:
@@ -127,6 +127,8 @@ def diff(session: SessionArgument, json_output: JsonOption = False, server: Serv
         else:
             # To a file or to `git apply`: as it is, byte for byte.
             sys.stdout.write(change.diff)
+            if change.truncated:
+                sys.stderr.write(f"cut: the diff is larger than what is shown; see it whole with fetch {found.id}\n")
 
 
 def fetch(
@@ -137,7 +139,7 @@ def fetch(
     json_output: JsonOption = False,
     server: ServerOption = None,
 ) -> None:
-    """Bring a session's branch into your repository; your files and your own branches stay as they are."""
+    """Bring a session's branch into your repository. Your files and your own branches stay as they are."""
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)
         with (
@@ -163,7 +165,7 @@ def merge(
     json_output: JsonOption = False,
     server: ServerOption = None,
 ) -> None:
-    """Merge a session's branch in the server's copy of the repository, where later sessions start from."""
+    """Merge a session's branch on the server. Later sessions start from there; your repository stays as it is."""
 
     def told(merged: Session) -> str:
         here = f"{command_line('fetch', merged.id)}, then git merge {merged.branch}"
@@ -190,7 +192,7 @@ def discard(
 
 
 def pause(session: SessionArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
-    """Have a session stop at its next step."""
+    """Stop a session at once, where it is; nothing of it is lost."""
     _command(
         session,
         "pause",
@@ -224,7 +226,7 @@ def resume(
 
 
 def cancel(session: SessionArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
-    """End a session for good; what it has committed stays on its branch."""
+    """End a session for good. What it has committed stays on its branch."""
     _command(session, "cancel", lambda _: "Cancelled.", json_output=json_output, server=server)
 
 

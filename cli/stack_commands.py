@@ -20,7 +20,7 @@ def up(
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: all of this machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
 ) -> None:
-    """Run the API, the worker and what they need; Ctrl-C stops all of it."""
+    """Run the API, the worker and what they need. Ctrl-C stops all of it."""
     console = Console(highlight=False)
 
     def report(phase: str) -> None:

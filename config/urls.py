@@ -9,6 +9,7 @@ from apps.core.static_files import static_file
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="docs")),
+    path("api/", RedirectView.as_view(pattern_name="docs")),
     path("static/<path:path>", static_file),
     path("api/", include("apps.core.urls")),
     path("api/auth/", include("apps.authentication.urls")),

@@ -107,7 +107,7 @@ def _venv_check(venv: Path) -> None:
         return
     if not (venv / "pyvenv.cfg").exists() and any(venv.iterdir()):
         if (venv / UNFINISHED).exists():
-            shutil.rmtree(venv)
+            venv_clear(venv)
             return
         _fail(f"{venv} is not a virtual environment", "Move it away, or set ARCHON_VENV to another place.")
     python = venv / "bin/python"
@@ -120,7 +120,17 @@ def _venv_check(venv: Path) -> None:
         _fail(f"{venv} holds Python {answer}; Archon needs 3.11", "Remove it, or set ARCHON_VENV to another place.")
     if not answer or (venv / UNFINISHED).exists():
         _say("the virtual environment is broken or unfinished; making it anew …")
-        for entry in venv.iterdir():  # its content, for it may be a mount or a link
+        venv_clear(venv)
+
+
+def venv_clear(venv: Path) -> None:
+    """Remove its content (it may itself be a mount or a link), but for the mark that it is ours, in case this is broken
+    off, too.
+    """
+    mark = venv / UNFINISHED
+    mark.touch()
+    for entry in venv.iterdir():
+        if entry != mark:
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 

@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from django.db.models import Q, QuerySet
+from django.db.models import Max, Q, QuerySet
 from django.db.models.functions import Now
 
 from apps.agents.models import AgentSession, SessionEvent, SessionHead, ToolCall
@@ -17,6 +17,9 @@ from apps.projects.selectors import project_get_for_user
 
 if TYPE_CHECKING:
     from apps.authentication.models import User
+
+#: Sessions that one sweep wakes at most.
+WANTED_SESSIONS = 500
 
 
 def session_list_for_user(*, user: User) -> QuerySet[AgentSession]:
@@ -49,11 +52,20 @@ def question_get(*, session_id: uuid.UUID) -> ToolCall | None:
 
 def session_wanted_list() -> list[uuid.UUID]:
     """Sessions that should run and that no living worker holds."""
+    # The oldest first and not all at once: those that wait in a worker's line are found here again each time.
     return list(
         SessionHead.objects.filter(wanted=True, session__status__in=[SessionStatus.PENDING, SessionStatus.RUNNING])
         .filter(Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lt=Now()))
-        .values_list("session_id", flat=True)
+        .order_by("session__created_at")
+        .values_list("session_id", flat=True)[:WANTED_SESSIONS]
     )
+
+
+def session_take_ups(session_id: uuid.UUID) -> int:
+    """How often workers have taken the session up since a person last set it going."""
+    events = SessionEvent.objects.filter(session_id=session_id)
+    asked = events.filter(type__in=("SessionQueued", "SessionResumed", "QuestionAnswered")).aggregate(last=Max("seq"))
+    return events.filter(type="SessionStarted", seq__gt=asked["last"] or 0).count()
 
 
 def session_diff(session: AgentSession, *, max_bytes: int = 1_000_000) -> dict[str, object]:

@@ -7,6 +7,7 @@ import uuid
 from celery import shared_task
 
 from apps.agents.selectors import session_wanted_list
+from apps.agents.services.leftovers import checkpoints_prune, session_files_prune
 
 
 @shared_task(name="apps.agents.tasks.execute_session")
@@ -23,3 +24,10 @@ def sweep_sessions() -> None:
     """Wake every session that should run and that no living worker holds."""
     for session_id in session_wanted_list():
         execute_session.delay(str(session_id))
+
+
+@shared_task(name="apps.agents.tasks.prune_sessions")
+def prune_sessions() -> None:
+    """Delete what sessions that have ended, or whose project is gone, left behind."""
+    checkpoints_prune()
+    session_files_prune()

@@ -8,21 +8,34 @@ through :func:`run_in_thread` where it is called from a coroutine.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
+import django.db
+import psycopg
 from django.db import connection, connections
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
+
+from apps.core.cancellation import uninterrupted
+
+logger = logging.getLogger(__name__)
+
+#: How long a process waits for the database when it starts.
+OPEN_SECONDS = 30.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 Connection = AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
+
+#: The database is away, restarts, or has no room at the moment: not the fault of what was asked of it.
+DATABASE_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, django.db.OperationalError, django.db.InterfaceError)
 
 
 def connection_parameters() -> dict[str, Any]:
@@ -40,8 +53,10 @@ def connection_parameters() -> dict[str, Any]:
 class AsyncDatabase:
     """A pool of psycopg connections and a bounded thread pool for the ORM, both of one event loop."""
 
-    def __init__(self, *, max_connections: int = 8, max_threads: int = 4) -> None:
-        self.pool: Pool = AsyncConnectionPool(
+    def __init__(
+        self, *, max_connections: int = 8, max_threads: int = 4, pool_class: type[Pool] = AsyncConnectionPool
+    ) -> None:
+        self.pool: Pool = pool_class(
             min_size=1,
             max_size=max_connections,
             open=False,
@@ -56,11 +71,18 @@ class AsyncDatabase:
         self._threads = ThreadPoolExecutor(max_threads, thread_name_prefix="orm")
 
     async def open(self) -> None:
-        await self.pool.open(wait=True, timeout=30)
+        await self.pool.open(wait=True, timeout=OPEN_SECONDS)
 
     async def close(self) -> None:
         await self.pool.close()
         self._threads.shutdown(wait=False)
+
+    async def connections_check(self) -> None:
+        """Throw out connections that broke while nobody used them, as all do when the database restarts."""
+        try:
+            await self.pool.check()
+        except DATABASE_AWAY as error:
+            logger.warning("the database is still away: %s", error)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -73,7 +95,10 @@ class AsyncDatabase:
             yield connection
 
     async def run_in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a synchronous function that uses the ORM; its database connection goes back afterwards."""
+        """Run a synchronous function that uses the ORM; its database connection goes back afterwards.
+
+        A thread can't be cancelled, so a caller that is waits for it: whoever comes next meets nobody still at work.
+        """
 
         def call() -> T:
             try:
@@ -81,4 +106,4 @@ class AsyncDatabase:
             finally:
                 connections.close_all()
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return await uninterrupted(asyncio.get_running_loop().run_in_executor(self._threads, call))

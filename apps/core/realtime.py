@@ -50,8 +50,10 @@ class Hub:
 
     def __init__(self) -> None:
         self._queues: dict[str, set[asyncio.Queue[Message]]] = {}
-        self._redis = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=2, socket_timeout=None)
-        self._subscription = self._redis.pubsub(ignore_subscribe_messages=True)
+        # Two clients: a subscription waits for as long as nothing happens, a message that can't be sent is dropped.
+        self._listener = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=2, socket_timeout=None)
+        self._redis = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=2, socket_timeout=2)
+        self._subscription = self._listener.pubsub(ignore_subscribe_messages=True)
         self._reader: asyncio.Task[None] | None = None
 
     @asynccontextmanager
@@ -84,6 +86,7 @@ class Hub:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
         await self._subscription.aclose()  # type: ignore[no-untyped-call]
+        await self._listener.aclose()
         await self._redis.aclose()
 
     async def _change(self, change: Any, topic: str) -> None:

@@ -1,8 +1,9 @@
-"""Text and JSON as Postgres can hold them: models and programs also say NUL and half characters, which it refuses."""
+"""Text and JSON as Postgres can hold them: models and programs also say NUL, half characters and infinite numbers."""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 REPLACEMENT = "\ufffd"
@@ -14,14 +15,28 @@ def text_storable(text: str) -> str:
 
 
 def json_storable(value: Any) -> Any:
-    """The JSON value with each text in it made storable; the value itself when nothing has to change."""
-    dumped = json.dumps(value)
-    if "\\u0000" not in dumped and "\\ud" not in dumped:
-        return value
-    return _clean(value)
+    """The JSON value with each text and number in it made storable; the value itself when nothing has to change."""
+    return value if _dump(value) is not None else _clean(value)
+
+
+def json_dump(value: Any) -> str:
+    """The value as JSON that Postgres takes."""
+    dumped = _dump(value)
+    return json.dumps(_clean(value), allow_nan=False) if dumped is None else dumped
+
+
+def _dump(value: Any) -> str | None:
+    """The value as JSON; None when Postgres may refuse it."""
+    try:
+        dumped = json.dumps(value, allow_nan=False)
+    except ValueError:  # a number that JSON does not have
+        return None
+    return None if "\\u0000" in dumped or "\\ud" in dumped else dumped
 
 
 def _clean(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, str):
         return text_storable(value)
     if isinstance(value, dict):

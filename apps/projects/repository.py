@@ -274,7 +274,7 @@ def branch_merge(*, project_id: object, branch: str, into: str, expected: str) -
     if target != expected:
         raise Conflict(
             f"{into} has moved: it is at {target[:12]}, not at {expected[:12]}",
-            next_step="Look at what came in meanwhile, then merge again.",
+            next_step="Fetch the branch and merge it by hand, or start a new session on the branch as it is now.",
             state="target_moved",
             commit=target,
         )

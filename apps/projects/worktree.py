@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -162,7 +163,12 @@ def worktree_commit(
     that is neither at ``replaces`` (without it: ``parent``) nor at that commit raises Conflict.
     """
     tree = worktree_snapshot(worktree=worktree)
+    tip = _branch_tip(worktree.git_dir, worktree.branch)
+    expected = replaces or parent
     if tree == git_run("rev-parse", f"{parent}^{{tree}}", git_dir=worktree.git_dir).text:
+        # What an earlier attempt left on the branch goes: nobody looked at it as the result.
+        if tip != parent:
+            _branch_move(worktree, parent, expected)
         return CommitResult(None, ())
     name, _, address = author.partition("<")
     moment = f"@{int(timestamp.timestamp())} +0000"
@@ -175,18 +181,24 @@ def worktree_commit(
     commit = git_run(
         "commit-tree", tree, "-p", parent, "-F", "-", git_dir=worktree.git_dir, environment=identity, stdin=text
     ).text
-    tip = _branch_tip(worktree.git_dir, worktree.branch)
-    expected = replaces or parent
     if tip != commit:
-        try:
-            git_run("update-ref", f"refs/heads/{worktree.branch}", commit, expected, git_dir=worktree.git_dir)
-        except GitError as error:
+        _branch_move(worktree, commit, expected)
+    return CommitResult(commit, changes_read(git_dir=worktree.git_dir, base=parent, head=commit))
+
+
+def _branch_move(worktree: Worktree, commit: str, expected: str) -> None:
+    """Move the branch, and what the agent sees of it."""
+    try:
+        git_run("update-ref", f"refs/heads/{worktree.branch}", commit, expected, git_dir=worktree.git_dir)
+    except GitError as error:
+        tip = _branch_tip(worktree.git_dir, worktree.branch)
+        # A worker that lost the session a moment ago may have made the same commit.
+        if tip != commit:
             raise Conflict(
                 f"{worktree.branch} has moved: it is at {(tip or 'no commit')[:12]}, not at {expected[:12]}",
                 state="branch_moved",
             ) from error
-        _history_write(worktree, commit, worktree.index)
-    return CommitResult(commit, changes_read(git_dir=worktree.git_dir, base=parent, head=commit))
+    _history_write(worktree, commit, worktree.index)
 
 
 def worktree_reset(*, worktree: Worktree, commit: str) -> None:
@@ -209,6 +221,19 @@ def worktree_delete(*, worktree: Worktree) -> None:
         except OSError:
             # The session has other worktrees.
             continue
+
+
+def session_files_list(*, home: Path) -> list[uuid.UUID]:
+    """The sessions that have files here."""
+    found = set()
+    for folder in (runtime_root(home) / "workspaces", home / "worktrees"):
+        for entry in folder.iterdir() if folder.is_dir() else ():
+            try:
+                found.add(uuid.UUID(entry.name))
+            except ValueError:
+                # Not a session's.
+                continue
+    return sorted(found)
 
 
 def session_files_delete(*, session_id: object) -> None:

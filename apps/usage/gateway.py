@@ -11,7 +11,7 @@ import json
 import logging
 import random
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -24,6 +24,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from apps.core.cancellation import uninterrupted
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.errors import Unavailable
 from integrations.llm_providers import call_failure, close_chat_model, get_chat_model, output_limit_arguments
@@ -166,10 +167,10 @@ class ModelGateway:
             held.append(await ledger.reserve(self._database, demand))
 
         try:
-            await _uninterrupted(hold())
+            await uninterrupted(hold())
         except asyncio.CancelledError:
             for reservation in held:
-                await _uninterrupted(self._settle_alone(reservation, Usage(), Decimal(0), "failed", "cancelled"))
+                await uninterrupted(self._settle_alone(reservation, Usage(), Decimal(0), "failed", "cancelled"))
             raise
         return held[0]
 
@@ -261,21 +262,21 @@ class ModelGateway:
                     await on_settle(connection, reply)
 
         if on_settle is None:
-            await _uninterrupted(self._settle_alone(reservation, reply.usage, cost, "settled", ""))
+            await uninterrupted(self._settle_alone(reservation, reply.usage, cost, "settled", ""))
             return
         try:
-            await _uninterrupted(together())
+            await uninterrupted(together())
         except BaseException:
             # The caller's rows are refused (another worker has the session); the money is spent nevertheless. Does
             # nothing where the transaction was committed and only the waiting was cancelled.
-            await _uninterrupted(self._settle_alone(reservation, reply.usage, cost, "settled", ""))
+            await uninterrupted(self._settle_alone(reservation, reply.usage, cost, "settled", ""))
             raise
 
     async def _settle_failed(self, call: _Call, reservation: ledger.Reservation, error: BaseException) -> None:
         # Cancelled before a token came, it counts as well: the endpoint is at work, and charges for what it has read.
         usage, cost = self._usage(call, complete=False) if call.charged else (Usage(), Decimal(0))
         text = f"{type(error).__name__}: {error}"
-        await _uninterrupted(self._settle_alone(reservation, usage, cost, "failed", text))
+        await uninterrupted(self._settle_alone(reservation, usage, cost, "failed", text))
 
     async def _settle_alone(
         self, reservation: ledger.Reservation, usage: Usage, cost: Decimal, state: str, error: str
@@ -428,19 +429,3 @@ def _too_long(spec: ModelSpec) -> CallFailure:
 
 def _at(spec: ModelSpec) -> str:
     return f" at {spec.base_url}" if spec.base_url else ""
-
-
-async def _uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Finish the work even if the caller is cancelled meanwhile; the cancellation goes on afterwards."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                continue
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("work that was finished in spite of a cancellation failed", exc_info=task.exception())
-        raise

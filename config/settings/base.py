@@ -78,9 +78,11 @@ DATABASES: dict[str, dict[str, Any]] = {
         "PORT": env("DB_PORT", default="5432"),
         # A pool rather than persistent connections: CONN_MAX_AGE leaks connections under ASGI.
         "CONN_MAX_AGE": 0,
-        # A database that was restarted has closed them all: a look at each before it is used, rather than as many errors.
+        # A connection is looked at when it leaves the pool: without this each one breaks a request after the database
+        # has been restarted.
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"pool": {"min_size": 0, "max_size": env.int("DB_POOL_SIZE", default=20), "timeout": 30}},
+        # The timeout, in seconds, is what a request waits for while the database is down, before it is told so.
+        "OPTIONS": {"pool": {"min_size": 0, "max_size": env.int("DB_POOL_SIZE", default=20), "timeout": 10}},
     }
 }
 REDIS_URL = env("REDIS_URL", default="redis://127.0.0.1:6379/0")
@@ -103,6 +105,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     # A session whose worker died is taken up within the lease and one sweep.
     "sweep-sessions": {"task": "apps.agents.tasks.sweep_sessions", "schedule": 3.0, "options": {"expires": 3}},
     "worker-heartbeat": {"task": "apps.core.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
+    "prune-sessions": {"task": "apps.agents.tasks.prune_sessions", "schedule": timedelta(hours=1)},
     "prune-tokens": {"task": "apps.authentication.tasks.prune_tokens", "schedule": timedelta(hours=6)},
 }
 
@@ -129,7 +132,7 @@ ARCHON_HOME = Path(env("ARCHON_HOME", default=str(BASE_DIR / ".archon")))
 ARCHON_REPOSITORY_ROOTS: list[str] = env.list("ARCHON_REPOSITORY_ROOTS", default=[])
 #: The largest git bundle that is accepted, in MiB.
 ARCHON_UPLOAD_LIMIT_MB: int = env.int("ARCHON_UPLOAD_LIMIT_MB", default=1024)
-#: `provider:model` for sessions that name none; empty: the first provider that has a key.
+#: `provider:model` for sessions that name none; empty: OpenAI's default, if OPENAI_API_KEY is set.
 ARCHON_MODEL: str = env("ARCHON_MODEL", default="")
 #: Model endpoints that users may name: URL prefixes; a port of `*` stands for any.
 ARCHON_MODEL_BASE_URLS: list[str] = env.list("ARCHON_MODEL_BASE_URLS", default=[])

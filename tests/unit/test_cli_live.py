@@ -181,3 +181,10 @@ def test_money(dollars: float, text: str) -> None:
 def test_lines_are_cut_to_their_width() -> None:
     assert text_line("a\nb   c", width=5) == "a b c"
     assert text_line("abcdef", width=4) == "abc…"
+
+
+def test_a_pause_tells_its_reason() -> None:
+    reason = {"code": "budget_exceeded", "message": "the limit of 30 model calls is reached", "next_step": "Raise it."}
+    paused = Event(seq=9, type="SessionPaused", payload={"reason": reason}, created_at=datetime.now(UTC))
+    assert event_line(paused) == "paused: the limit of 30 model calls is reached"
+    assert event_line(paused.model_copy(update={"payload": {"reason": None}})) == "paused"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.views.generic import RedirectView
 
 from apps.agents.types import TERMINAL_STATUSES, SessionOutcome, SessionStatus
 from apps.core.errors import ApplicationError
@@ -23,7 +24,7 @@ def _addresses(patterns: Iterable[URLPattern | URLResolver], prefix: str = "/") 
         address = prefix + str(pattern.pattern)
         if isinstance(pattern, URLResolver):
             yield from _addresses(pattern.url_patterns, address)
-        elif address.startswith("/api/"):
+        elif address.startswith("/api/") and getattr(pattern.callback, "view_class", None) is not RedirectView:
             view = getattr(pattern.callback, "cls", None) or getattr(pattern.callback, "view_class", None)
             shown = re.sub(r"<\w+:(\w+)>", r"{\1}", address)
             yield shown, {method.upper() for method in METHODS if hasattr(view, method)}

@@ -20,6 +20,11 @@ def test_a_binary_file_is_refused() -> None:
         text_decode(b"\x89PNG\x00\x00", "logo.png")
 
 
+@pytest.mark.parametrize("source", ["-" * 300_000 + "1", "(" * 100_000, "a" + ".b" * 100_000])
+def test_source_that_python_s_parser_gives_up_on_is_told(source: str) -> None:
+    assert syntax_error_find("deep.py", source.encode())
+
+
 @given(st.text(alphabet="ab\n", max_size=20), st.text(alphabet="xy", min_size=1, max_size=5), st.text(max_size=5))
 def test_a_replacement_changes_one_place_and_nothing_else(around: str, old: str, new: str) -> None:
     if old == new:

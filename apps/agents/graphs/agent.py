@@ -6,16 +6,19 @@ from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 
-from apps.agents.nodes.agent_loop import model_call, route_after_tools, tools_run
+from apps.agents.nodes.agent_loop import route_after_step, step_take
 from apps.agents.nodes.context import RunContext, SessionState
 
 
 def agent_graph() -> Any:
-    """model → tools → model …, compiled; as a node of another graph it shares that graph's checkpoints."""
+    """step → step …, compiled; as a node of another graph it shares that graph's checkpoints.
+
+    A step is the model's reply and the calls in it. They are one node, since what happened between them stands in rows:
+    a checkpoint there would cost a third of it and tell nothing.
+    """
     graph = StateGraph(SessionState, context_schema=RunContext)
-    graph.add_node("model", model_call)
-    graph.add_node("tools", tools_run)
-    graph.add_edge(START, "model")
-    graph.add_edge("model", "tools")
-    graph.add_conditional_edges("tools", route_after_tools, {"model": "model", "end": END})
+    graph.add_node("step", step_take)
+    # The rows may say already that the agent has ended: then there is nothing to ask.
+    graph.add_conditional_edges(START, route_after_step, {"step": "step", "end": END})
+    graph.add_conditional_edges("step", route_after_step, {"step": "step", "end": END})
     return graph.compile()

@@ -6,9 +6,10 @@ written: a reply that stands is not asked for again, a finished call is not made
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,15 @@ from langgraph.runtime import Runtime
 from apps.agents.nodes.baseline import baseline_open, checks_observe
 from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
 from apps.agents.services.ledger import ToolCallIntent, ToolCallRecord
-from apps.agents.tools.base import Finish, Observation, Question, Risk, ToolContext
+from apps.agents.tools.base import (
+    OBSERVATION_LIMIT,
+    Finish,
+    Observation,
+    Question,
+    Risk,
+    ToolContext,
+    text_cut,
+)
 from apps.agents.tools.catalogue import tools_for
 from apps.agents.tools.policy import Allowed, Refused, call_judge
 from apps.agents.types import Event, SessionStatus, ToolCallStatus
@@ -29,9 +38,16 @@ from apps.usage.types import ModelReply
 
 #: Answers without a tool call in a row before the agent's last words are taken for its result.
 PLAIN_ANSWERS = 3
+#: What an event shows of a text that the model wrote, in characters.
+EVENT_TEXT = 8_000
 #: Replies that one execution may take; the session's own limit of steps usually comes first.
 EXECUTION_TURNS = 400
+ENDED = "not carried out: an earlier call of the same reply ended the work"
 NUDGE = "Go on by calling a tool. When your work is done, or cannot be done, call {final}."
+#: The longest name and id of a call that every provider takes back.
+NAME_LENGTH = 64
+CALL_ID_LENGTH = 64
+_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 UNKNOWN_OUTCOME = (
     "This call was interrupted (the session was paused, or the process that ran it died) before its result could be"
     " written down: the outcome is unknown. The call was not repeated. Look at the files first, then decide whether it"
@@ -49,14 +65,35 @@ class ProposedCall:
     problem: str = ""
 
 
-async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
-    """Ask the model for the next message, unless the rows hold it already."""
+async def step_take(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """One step of an agent: a reply of the model, and the calls in it carried out.
+
+    After a crash the rows may be ahead of the cursor, anywhere within the step: a reply with calls that have no result
+    yet is not followed by another one, and an agent that has ended is asked nothing.
+    """
+    context = runtime.context
+    execution_id = uuid.UUID(state["execution_id"])
+    transcript = await context.transcript(execution_id)
+    if len(transcript) != state.get("turn") and await context.ledger.result_load(execution_id) is not None:
+        return {"turn": len(transcript), "ended": True}
+    if not reply_open(transcript):
+        await model_call(state, runtime)
+    return await tools_run(state, runtime)
+
+
+def reply_open(transcript: Sequence[BaseMessage]) -> bool:
+    """Whether the last reply still has to be answered: by the results of its calls, or by a word when it has none."""
+    for answered, message in enumerate(reversed(transcript)):
+        if isinstance(message, AIMessage):
+            return answered < max(1, len(calls_proposed(message)))
+    return False
+
+
+async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
+    """Ask the model for the next message."""
     context = runtime.context
     execution_id, role = uuid.UUID(state["execution_id"]), state["role"]
     transcript = await context.transcript(execution_id)
-    if isinstance(transcript[-1], AIMessage):
-        return {"turn": len(transcript)}
-    context.time_check()
     position = len(transcript)
     seq = 0
 
@@ -86,7 +123,6 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
         context.transcript_forget(execution_id)
         raise
     context.ledger.ring(seq)
-    return {"turn": position + 1}
 
 
 async def tools_run(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -100,28 +136,31 @@ async def tools_run(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     calls = calls_proposed(reply)
     if not calls:
         return await _plain_answer(context, role, execution_id, transcript, position)
-    ended = False
+    # Some of the calls have their results already: the agent may have ended with one of those.
+    ended = position + 1 < len(transcript) and await context.ledger.result_load(execution_id) is not None
     for ordinal, call in enumerate(calls):
         if position + 1 + ordinal < len(transcript):
             continue
-        ended = await _call_carry_out(context, role, execution_id, transcript, position, ordinal, call) or ended
-    ended = ended or await context.ledger.result_load(execution_id) is not None
+        judged = Refused(ENDED) if ended else _judge(role, call)
+        ended = await _call_carry_out(context, execution_id, transcript, position, ordinal, call, judged) or ended
     return {"turn": len(transcript), "ended": ended or len(transcript) > 2 * EXECUTION_TURNS}
 
 
-def route_after_tools(state: SessionState) -> str:
-    return "end" if state.get("ended") else "model"
+def route_after_step(state: SessionState) -> str:
+    return "end" if state.get("ended") else "step"
 
 
 def message_normalise(message: AIMessage, position: int) -> AIMessage:
     """The reply as it is stored and sent back: plain, storable, each call with an id of its own."""
     calls, seen = [], set()
     for ordinal, call in enumerate([*message.tool_calls, *message.invalid_tool_calls]):
-        call_id = call.get("id") or ""
-        if not call_id or call_id in seen:
+        call_id = text_storable(call.get("id") or "")
+        if not call_id or call_id in seen or len(call_id) > CALL_ID_LENGTH:
             call_id = f"call_{position}_{ordinal}"
         seen.add(call_id)
-        calls.append({**call, "id": text_storable(call_id)})
+        # Providers refuse a conversation in which a tool has any other name.
+        name = _NOT_IN_NAMES.sub("_", call.get("name") or "")[:NAME_LENGTH] or "unnamed"
+        calls.append({**call, "id": call_id, "name": name})
     valid = json_storable(calls[: len(message.tool_calls)])
     invalid = json_storable(calls[len(message.tool_calls) :])
     return AIMessage(
@@ -149,8 +188,8 @@ def _model_replied(execution_id: uuid.UUID, role: str, position: int, message: A
             "execution": str(execution_id),
             "role": role,
             "step": position,
-            "text": str(message.text),
-            "tool_calls": [{"name": call.name, "arguments": dict(call.arguments)} for call in calls_proposed(message)],
+            "text": shown(str(message.text)),
+            "tool_calls": [{"name": call.name, "arguments": shown(call.arguments)} for call in calls_proposed(message)],
             "usage": {
                 "input_tokens": usage.input_tokens,
                 "output_tokens": usage.output_tokens,
@@ -185,23 +224,33 @@ async def _plain_answer(
     return {"turn": len(transcript)}
 
 
+def shown(value: Any) -> Any:
+    """What an event carries of a reply: long texts are cut, since the conversation's rows hold them whole."""
+    if isinstance(value, str):
+        return text_cut(value, EVENT_TEXT)
+    if isinstance(value, Mapping):
+        return {key: shown(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [shown(item) for item in value]
+    return value
+
+
+def _judge(role: str, call: ProposedCall) -> Allowed | Refused:
+    return Refused(call.problem) if call.problem else call_judge(role=role, name=call.name, arguments=call.arguments)
+
+
 async def _call_carry_out(
     context: RunContext,
-    role: str,
     execution_id: uuid.UUID,
     transcript: list[BaseMessage],
     position: int,
     ordinal: int,
     call: ProposedCall,
+    judged: Allowed | Refused,
 ) -> bool:
     """Run one call and write its result; whether the agent is done with it."""
-    intent = ToolCallIntent(
-        execution_id, position, ordinal, call.provider_call_id[:200], text_storable(call.name)[:100], call.arguments
-    )
-    judged: Allowed | Refused = (
-        Refused(call.problem) if call.problem else call_judge(role=role, name=call.name, arguments=call.arguments)
-    )
-    started = Event("ToolStarted", {"call": str(intent.id), "name": intent.name, "arguments": dict(intent.arguments)})
+    intent = ToolCallIntent(execution_id, position, ordinal, call.provider_call_id, call.name, call.arguments)
+    started = Event("ToolStarted", {"call": str(intent.id), "name": intent.name, "arguments": shown(intent.arguments)})
     record = await context.ledger.tool_call_open(intent, started)
     began = time.monotonic()
     result = await _result_of(context, record, judged)
@@ -213,7 +262,8 @@ async def _call_carry_out(
         raise SessionSuspended("the agent asked a question")
     ok = result.ok if isinstance(result, Observation) else True
     summary = result.summary if isinstance(result, Observation) else ""
-    text = text_storable(result.text)
+    # Tools keep their own limit; this one is for what a model says itself, such as the name of a tool.
+    text = text_storable(text_cut(result.text, OBSERVATION_LIMIT + 1000))
     message = ToolMessage(
         text, tool_call_id=call.provider_call_id, name=intent.name, status="success" if ok else "error"
     )
@@ -223,7 +273,7 @@ async def _call_carry_out(
             "call": str(intent.id),
             "name": intent.name,
             "ok": ok,
-            "summary": text_storable(summary) or text.strip().partition("\n")[0][:200],
+            "summary": (summary or text.strip().partition("\n")[0])[:300],
             "seconds": round(time.monotonic() - began, 3),
         },
     )

@@ -61,6 +61,20 @@ class SessionFacts:
     started_at: datetime.datetime
     limit_seconds: int
     command_seconds: int
+    #: The wiring under which it was begun.
+    graph_version: int
+
+    @property
+    def seconds_left(self) -> float:
+        """What is left of the session's time; below zero when it is over."""
+        return self.limit_seconds - (timezone.now() - self.started_at).total_seconds()
+
+    def time_limit_reached(self) -> TimeLimitReached:
+        return TimeLimitReached(
+            f"the session has run for {self.limit_seconds - self.seconds_left:.0f} s of the {self.limit_seconds} s"
+            " that it may",
+            next_step="raise its time limit and resume it",
+        )
 
 
 @dataclass
@@ -83,12 +97,3 @@ class RunContext:
     def transcript_forget(self, execution_id: uuid.UUID) -> None:
         """Read the conversation again next time: somebody else wrote to it."""
         self._transcripts.pop(execution_id, None)
-
-    def time_check(self) -> None:
-        """Raise once the session has run for longer than it may."""
-        elapsed = (timezone.now() - self.facts.started_at).total_seconds()
-        if elapsed > self.facts.limit_seconds:
-            raise TimeLimitReached(
-                f"the session has run for {elapsed:.0f} s of the {self.facts.limit_seconds} s that it may",
-                next_step="raise its time limit and resume it",
-            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langgraph.runtime import Runtime
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from apps.agents.nodes.baseline import baseline_open, checks_observe
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.prompts import prompt_read
+from apps.agents.services.sessions import session_plan_set
 from apps.agents.tools.conversation import SubmitPlanArguments
 from apps.agents.types import Event
 from apps.planning.services import plan_create
@@ -66,35 +68,54 @@ async def _plan_store(context: RunContext, plan: tuple[str, tuple[FeatureDraft, 
     summary, features = plan
     if await context.ledger.effect_find("plan") is None:
         plan_id = uuid.uuid5(context.facts.session_id, "plan")
-        await context.ledger.database.run_in_thread(
+        titles = [feature.title for feature in features]
+        tasks = [task.title for feature in features for task in feature.tasks]
+        created = Event(
+            "PlanCreated", {"plan": str(plan_id), "summary": summary, "features": titles, "tasks": tasks, "note": note}
+        )
+        made = partial(
             _plan_create,
+            session_id=context.facts.session_id,
             plan_id=plan_id,
             project_id=context.facts.project_id,
             goal=context.facts.goal,
             summary=summary,
             features=features,
         )
-        titles = [feature.title for feature in features]
-        tasks = [task.title for feature in features for task in feature.tasks]
-        created = Event(
-            "PlanCreated", {"plan": str(plan_id), "summary": summary, "features": titles, "tasks": tasks, "note": note}
-        )
-        await context.ledger.effect_record("plan", created, result={"plan": str(plan_id)}, plan_id=plan_id)
+        await context.ledger.effect_apply("plan", made, created, result={"plan": str(plan_id)})
     return {"ended": False}
 
 
 def _plan_create(
-    *, plan_id: uuid.UUID, project_id: uuid.UUID, goal: str, summary: str, features: tuple[FeatureDraft, ...]
+    *,
+    session_id: uuid.UUID,
+    plan_id: uuid.UUID,
+    project_id: uuid.UUID,
+    goal: str,
+    summary: str,
+    features: tuple[FeatureDraft, ...],
 ) -> None:
     project = Project.objects.get(id=project_id)
-    plan_create(plan_id=plan_id, project=project, goal=goal, summary=summary, features=features)
+    plan = plan_create(plan_id=plan_id, project=project, goal=goal, summary=summary, features=features)
+    session_plan_set(session_id=session_id, plan=plan)
 
 
 async def _conversation_begin(context: RunContext, role: str, phase: str) -> SessionState:
     await context.ledger.effect_record(f"phase:{phase}", Event("PhaseChanged", {"phase": phase}), result={})
     messages: list[BaseMessage] = [SystemMessage(prompt_read(role)), HumanMessage(await _brief(context))]
     execution_id = await context.ledger.execution_open(role=role, task_id=None, messages=messages)
-    return {"execution_id": str(execution_id), "role": role, "ended": False}
+    ended = await context.ledger.result_load(execution_id) is not None
+    return {"execution_id": str(execution_id), "role": role, "ended": ended}
+
+
+async def rules_brief(context: RunContext) -> list[str]:
+    """What the repository's AGENTS.md says, as a part of a brief; nothing where there is none that can be read."""
+    workspace = await context.site.workspace()
+    try:
+        rules = await workspace.file_read("AGENTS.md", max_bytes=20_000)
+    except WorkspaceError:
+        return []
+    return [f"The repository's AGENTS.md says:\n{rules.decode('utf-8', 'replace')}"]
 
 
 async def _brief(context: RunContext) -> str:
@@ -105,10 +126,6 @@ async def _brief(context: RunContext) -> str:
     files = "\n".join(entry.path for entry in listing.entries if entry.kind != "directory")
     more = "\n[more files left out]" if listing.truncated else ""
     parts = [f"Goal:\n{context.facts.goal}", f"Files:\n{files}{more}"]
-    try:
-        rules = (await workspace.file_read("AGENTS.md", max_bytes=20_000)).decode("utf-8", "replace")
-        parts.append(f"The repository's AGENTS.md says:\n{rules}")
-    except WorkspaceError:
-        pass
+    parts += await rules_brief(context)
     parts.append(f"Checks before any change:\n{checks_observe(baseline.before).text}")
     return "\n\n".join(parts)

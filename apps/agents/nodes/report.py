@@ -30,7 +30,7 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     files = sorted({path for known in await _verifications(context, progress) for path in known["files"]})
     if outcome is SessionOutcome.VERIFIED and not files:
         outcome, reasons = SessionOutcome.UNVERIFIED, ("no file was changed",)
-    await context.ledger.database.run_in_thread(
+    await context.ledger.fenced(
         plan_update_status, plan_id=plan_id, status=PlanStatus.FAILED if failed else PlanStatus.DONE
     )
     text = _report_text(progress, outcome, reasons, files)

@@ -6,7 +6,8 @@ import dataclasses
 import datetime
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import HumanMessage, SystemMessage
@@ -14,6 +15,7 @@ from langgraph.runtime import Runtime
 
 from apps.agents.nodes.baseline import Baseline, baseline_open, checks_brief, checks_observe
 from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.planning import rules_brief
 from apps.agents.prompts import prompt_read
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
@@ -26,6 +28,8 @@ from apps.projects.checks import Verification
 from apps.projects.environment import EnvironmentSetupFailed
 from apps.projects.workspace import WorkspaceError
 
+#: Tests of each kind that are listed by name in what is kept of a verification.
+LISTED_TESTS = 200
 #: How often a task is coded before it is given up.
 ATTEMPTS = 3
 
@@ -40,9 +44,7 @@ async def task_next(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     if not waiting:
         return {"task_id": ""}
     task = waiting[0]
-    if state.get("task_id") == str(task.id):
-        return {}
-    return {"task_id": str(task.id), "attempt": 1}
+    return {"task_id": str(task.id), "attempt": await _attempt_of(context, task)}
 
 
 def route_after_choice(state: SessionState) -> str:
@@ -54,30 +56,28 @@ async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
     context = runtime.context
     task_id = uuid.UUID(state["task_id"])
     task = next(task for task in await _tasks(context) if task.id == task_id)
-    if await context.ledger.effect_find(f"begin:{task_id}") is None:
-        await context.ledger.database.run_in_thread(
-            task_update_status, task_id=task_id, status=TaskStatus.RUNNING, attempts=1
-        )
-        started = Event("TaskStarted", {"task": str(task_id), "title": task.title, "attempt": 1})
-        await context.ledger.effect_record(
-            f"begin:{task_id}",
-            Event("PhaseChanged", {"phase": "coding"}),
-            started,
-            result={"parent": await _head_commit(context)},
-        )
+    await context.ledger.effect_apply(
+        f"begin:{task_id}",
+        partial(task_update_status, task_id=task_id, status=TaskStatus.RUNNING, attempts=1),
+        Event("PhaseChanged", {"phase": "coding"}),
+        Event("TaskStarted", {"task": str(task_id), "title": task.title, "attempt": 1}),
+        result={"parent": await _head_commit(context)},
+    )
     baseline = await baseline_open(context)
     content = "\n\n".join(
         (
             f"Task: {task.title}",
             task.instructions,
             f"It is part of this goal:\n{context.facts.goal}",
+            *await rules_brief(context),
             f"Checks before any change:\n{checks_observe(baseline.before).text}",
         )
     )
     execution_id = await context.ledger.execution_open(
         role="coder", task_id=task_id, messages=[SystemMessage(prompt_read("coder")), HumanMessage(content)]
     )
-    return {"execution_id": str(execution_id), "role": "coder", "ended": False}
+    ended = await context.ledger.result_load(execution_id) is not None
+    return {"execution_id": str(execution_id), "role": "coder", "ended": ended}
 
 
 async def verify(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -102,16 +102,9 @@ async def task_accept(state: SessionState, runtime: Runtime[RunContext]) -> Sess
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
     verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
     assert verified is not None
-    await context.ledger.database.run_in_thread(
-        task_update_status,
-        task_id=task_id,
-        status=TaskStatus.DONE,
-        attempts=attempt,
-        commit=verified["commit"],
-        result=verified["summary"],
-    )
     committed = Event("TaskCommitted", {"task": str(task_id), "commit": verified["commit"], "files": verified["files"]})
-    await context.ledger.effect_record(f"accept:{task_id}", committed, result={})
+    done = _task_ended(task_id, TaskStatus.DONE, attempt, verified)
+    await context.ledger.effect_apply(f"accept:{task_id}", done, committed)
     return {}
 
 
@@ -131,7 +124,7 @@ async def task_retry(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
         )
         title = next(task.title for task in await _tasks(context) if task.id == task_id)
         started = Event("TaskStarted", {"task": str(task_id), "title": title, "attempt": attempt + 1})
-        await context.ledger.database.run_in_thread(
+        await context.ledger.fenced(
             task_update_status, task_id=task_id, status=TaskStatus.RUNNING, attempts=attempt + 1
         )
         async with context.ledger.transaction(started) as connection:
@@ -148,17 +141,23 @@ async def task_give_up(state: SessionState, runtime: Runtime[RunContext]) -> Ses
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
     verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
     assert verified is not None
-    await context.ledger.database.run_in_thread(
+    failed = Event("TaskFailed", {"task": str(task_id), "reason": "; ".join(verified["reasons"])})
+    given_up = _task_ended(task_id, TaskStatus.FAILED, attempt, verified)
+    await context.ledger.effect_apply(f"give-up:{task_id}", given_up, failed)
+    return {}
+
+
+def _task_ended(
+    task_id: uuid.UUID, status: TaskStatus, attempt: int, verified: Mapping[str, Any]
+) -> Callable[[], object]:
+    return partial(
         task_update_status,
         task_id=task_id,
-        status=TaskStatus.FAILED,
+        status=status,
         attempts=attempt,
         commit=verified["commit"],
         result=verified["summary"],
     )
-    failed = Event("TaskFailed", {"task": str(task_id), "reason": "; ".join(verified["reasons"])})
-    await context.ledger.effect_record(f"give-up:{task_id}", failed, result={})
-    return {}
 
 
 async def commit_judge(context: RunContext, baseline: Baseline, commit: str) -> Verification:
@@ -178,7 +177,11 @@ def checks_present(verification: Verification) -> list[dict[str, Any]]:
         report = reports.get(comparison.name)
         presented.append(
             {
-                **dataclasses.asdict(comparison),
+                **{
+                    # A change can break every test of 26,000; the counts tell it as well.
+                    key: value[:LISTED_TESTS] if isinstance(value, tuple) else value
+                    for key, value in dataclasses.asdict(comparison).items()
+                },
                 "command": report.command if report else "",
                 "exit_code": report.exit_code if report else None,
                 "output": report.output[-8000:] if report else "",
@@ -203,22 +206,22 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
     assert begun is not None
     message = f"{task.title}\n\n{text_cut(summary, 2000)}".strip() + f"\n\nArchon-Session: {context.facts.session_id}\n"
     before = await context.ledger.effect_find(f"verify:{task_id}:{attempt - 1}")
-    stands = before["commit"] if before else begun["parent"]
+    baseline = await baseline_open(context)
+    replaces = before["commit"] if before else begun["parent"]
     try:
         committed = await context.site.commit(
             message=message,
             parent=begun["parent"],
-            replaces=stands,
+            replaces=replaces,
             timestamp=datetime.datetime.fromtimestamp(intent["at"], datetime.UTC),
         )
     except WorkspaceError as error:
-        # Files that can't be kept: the coder is told which, and the branch stays where it was.
-        commit, files = stands, []
+        # What the coder left cannot be kept (a huge file, say): it hears so, as of any check that fails.
+        commit, files = replaces, list(before["files"]) if before else []
         judged = Verification("failing", (str(error),), (), ())
     else:
-        commit = committed.commit or begun["parent"]
-        files = [change.path for change in committed.files]
-        judged = await commit_judge(context, await baseline_open(context), commit)
+        commit, files = committed.commit or begun["parent"], [change.path for change in committed.files]
+        judged = await commit_judge(context, baseline, commit)
     worse = not judged.comparisons or any(
         check.newly_failing or check.disappeared or check.vanished_failures for check in judged.comparisons
     )
@@ -247,6 +250,7 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
         ),
         result=known,
         head_commit=commit,
+        checks=known["checks"],
     )
     return known
 
@@ -256,6 +260,14 @@ async def _tasks(context: RunContext) -> list[TaskProgress]:
     plan_id = uuid.uuid5(context.facts.session_id, "plan")
     progress = await context.ledger.database.run_in_thread(plan_progress, plan_id)
     return [task for feature in progress.features for task in feature.tasks]
+
+
+async def _attempt_of(context: RunContext, task: TaskProgress) -> int:
+    """The attempt that the task is at: those before it were sent back to the coder."""
+    for attempt in range(1, ATTEMPTS):
+        if await context.ledger.effect_find(f"retry:{task.id}:{attempt}") is None:
+            return attempt
+    return ATTEMPTS
 
 
 async def _head_commit(context: RunContext) -> str:

@@ -131,7 +131,11 @@ class WorkSite:
         )
 
     async def verify(self, *, commit: str, specs: Sequence[CheckSpec], before: Sequence[CheckReport]) -> Verification:
-        """The server's word on a commit: its checks, in the environment that the commit itself asks for."""
+        """The server's word on a commit: its checks, in the environment that the commit itself asks for.
+
+        All that the session changed counts, not only what the last task did: a test that an earlier one weakened is
+        put back as well.
+        """
         base = self._environment
         assert base is not None, "the environment is opened by the prepare node"
         spec = await self.environment_spec()

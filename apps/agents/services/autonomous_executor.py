@@ -6,33 +6,33 @@ import asyncio
 import errno
 import logging
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-import psycopg
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 
 from apps.agents.graphs.autonomous import session_graph
 from apps.agents.models import AgentSession
 from apps.agents.nodes.baseline import baseline_open
 from apps.agents.nodes.context import RunContext, SessionFacts, SessionState, SessionSuspended
 from apps.agents.nodes.worksite import SiteFacts, WorkSite
+from apps.agents.selectors import session_take_ups
 from apps.agents.services.checkpoints import FencedSaver, thread_config
 from apps.agents.services.leases import LeaseKeeper
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.sessions import GRAPH_VERSION, StaleFence, lease_claim, lease_release
 from apps.agents.types import TERMINAL_STATUSES, AgentType, Event, Lease, Reason, SessionStatus
-from apps.core.database import AsyncDatabase
+from apps.core.cancellation import uninterrupted
+from apps.core.database import DATABASE_AWAY, AsyncDatabase
 from apps.core.errors import ApplicationError, DiskFull, LimitReached
 from apps.core.realtime import Hub
 from apps.usage.errors import ModelCallFailed
 from apps.usage.gateway import ModelGateway
-from apps.usage.services import model_resolve
+from apps.usage.services import model_resolve, reservations_expire
 
 logger = logging.getLogger(__name__)
 
-#: The database was restarted, or is too busy: no fault of the session's, whose rows say where it goes on.
-DATABASE_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, OperationalError, InterfaceError)
-#: A session that was taken up this often without ending takes its worker down with it, or is not worth more tries.
+#: A session that was taken up this often, since a person set it going, takes its workers down with it.
 CLAIMS = 50
 
 
@@ -77,8 +77,9 @@ class SessionExecutor:
         except StaleFence:
             logger.info("session %s was taken away", session_id)
         except DATABASE_AWAY as error:
-            logger.warning("session %s has to wait for the database: %s", session_id, error)
-            await self._release(lease)
+            # Nothing of the session is lost or can be written: its lease runs out, and it is taken up again.
+            logger.warning("session %s is let go, the database is away: %s", session_id, error)
+            await self._database.connections_check()
         except asyncio.CancelledError:
             if not lost.is_set():
                 # The worker is stopping: let another one go on at once.
@@ -89,17 +90,12 @@ class SessionExecutor:
         finally:
             self._keeper.forget(lease)
 
-    async def _release(self, lease: Lease) -> None:
-        """Let the session be taken up again soon; without a database, when the lease has run out."""
-        try:
-            await lease_release(database=self._database, lease=lease)
-        except DATABASE_AWAY:
-            logger.info("session %s goes on when its lease has run out", lease.session_id)
-
     async def _run(self, ledger: Ledger, lease: Lease) -> None:
         """Run the graph and turn whatever stops it into a state with a reason."""
         try:
-            if lease.attempt > CLAIMS:
+            if lease.attempt > CLAIMS and (
+                await self._database.run_in_thread(session_take_ups, lease.session_id) > CLAIMS
+            ):
                 raise SessionGivenUp(
                     f"the session was taken up {CLAIMS} times without coming to an end",
                     next_step="start a new session, and look at the worker's log for why the old one ended each time",
@@ -143,6 +139,10 @@ class SessionExecutor:
         saver = FencedSaver(pool=self._database.pool, lease=lease)
         config = thread_config(lease.session_id)
         graph = session_graph(facts.agent_type, saver)
+        if facts.graph_version != GRAPH_VERSION:
+            # A cursor into a graph that is wired otherwise now means nothing.
+            await saver.adelete_thread(str(lease.session_id))
+            await ledger.graph_version_set(GRAPH_VERSION)
         # Nodes find what they did in the rows, so a graph that starts over repeats nothing.
         begun = await saver.aget_tuple(config) is not None
         start: SessionState | None = None if begun else {"ended": False}
@@ -150,12 +150,16 @@ class SessionExecutor:
             if begun:
                 # The prepare node is behind us, and what it opened was the other worker's.
                 await baseline_open(context)
-            await graph.ainvoke(start, config, context=context, durability="sync")
+            async with _time_limit(facts):
+                await graph.ainvoke(start, config, context=context, durability="sync")
             status = await self._database.run_in_thread(_status_load, lease.session_id)
             if status not in TERMINAL_STATUSES:
                 raise RuntimeError(f"the graph of session {lease.session_id} ended while it is {status}")
+            # The rows say it all now. Should the process die before this, a sweep does it.
+            await saver.adelete_thread(str(lease.session_id))
         finally:
-            await site.close()
+            # The lease is given up with the session's last write, and losing it cancels whoever held it.
+            await uninterrupted(site.close())
 
     async def _pause(self, ledger: Ledger, reason: Reason) -> None:
         await ledger.session_end(
@@ -164,6 +168,8 @@ class SessionExecutor:
 
     async def _fail(self, ledger: Ledger, reason: Reason) -> None:
         await ledger.session_end(Event("SessionFailed", reason.as_dict()), status=SessionStatus.FAILED, reason=reason)
+        # A call of a worker that died is asked for again by its successor, unless the session ends before that.
+        await self._database.run_in_thread(reservations_expire, scope_id=ledger.session_id)
 
     async def _fail_unexpected(self, ledger: Ledger, error: Exception) -> None:
         logger.error("session %s failed", ledger.session_id, exc_info=error)
@@ -175,6 +181,19 @@ class SessionExecutor:
         await self._fail(ledger, reason)
 
 
+@asynccontextmanager
+async def _time_limit(facts: SessionFacts) -> AsyncIterator[None]:
+    """Cut off what still runs when the session's time is up, a command or a check included."""
+    limit = asyncio.timeout(facts.seconds_left)
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if limit.expired():
+            raise facts.time_limit_reached() from None
+        raise
+
+
 class SessionGivenUp(ApplicationError):
     """The session was taken up too often."""
 
@@ -183,8 +202,6 @@ class SessionGivenUp(ApplicationError):
 
 def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, str]:
     session = AgentSession.objects.get(id=session_id)
-    if session.graph_version != GRAPH_VERSION:
-        raise RuntimeError(f"session {session_id} was begun under graph version {session.graph_version}")
     assert session.started_at is not None
     facts = SessionFacts(
         session_id=session.id,
@@ -197,6 +214,7 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, st
         started_at=session.started_at,
         limit_seconds=session.limit_seconds,
         command_seconds=settings.ARCHON_COMMAND_SECONDS,
+        graph_version=session.graph_version,
     )
     site = SiteFacts(
         session_id=session.id,

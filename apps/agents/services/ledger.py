@@ -9,27 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import psycopg
+from django.db import transaction
 from django.utils import timezone
 from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from apps.agents.services.sessions import event_append_fenced, topic_of
+from apps.agents.models import SessionEffect
+from apps.agents.services.sessions import StaleFence, event_append, event_append_fenced, fenced_call, topic_of
 from apps.agents.types import TERMINAL_STATUSES, Event, Lease, Reason, SessionStatus, ToolCallStatus
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.realtime import Hub
-from apps.core.storable import text_storable
+from apps.core.storable import json_dump, json_storable, text_storable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: How long a bell waits for others that ring right after it.
 BELL_SECONDS = 0.02
 #: How long token deltas are gathered before they are sent.
 DELTA_SECONDS = 0.05
+#: The most of them that one message carries.
+DELTA_CHARACTERS = 20_000
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,19 @@ class ToolCallIntent:
         return uuid.uuid5(self.execution_id, f"{self.position}:{self.ordinal}")
 
 
+@transaction.atomic
+def _effect_apply(
+    lease: Lease, key: str, change: Callable[[], object], events: Sequence[Event], result: Mapping[str, Any]
+) -> None:
+    event_append(session_id=lease.session_id, events=events, fence=lease.fence)
+    SessionEffect.objects.create(session_id=lease.session_id, key=key, result=json_storable(dict(result)))
+    change()
+
+
+def _jsonb(value: Any) -> Jsonb:
+    return Jsonb(value, dumps=json_dump)
+
+
 class Ledger:
     """Writes of one session under one lease; every method raises StaleFence once the lease is lost."""
 
@@ -70,7 +90,7 @@ class Ledger:
         self._hub = hub
         self._bell: asyncio.Task[None] | None = None
         self._seq = 0
-        self._delta = ""
+        self._deltas: dict[tuple[str, str], str] = {}
         self._delta_sender: asyncio.Task[None] | None = None
 
     @property
@@ -107,40 +127,56 @@ class Ledger:
 
         Deltas that come close together leave as one message.
         """
-        self._delta += text
+        speaker = (str(execution_id), role)
+        # What a Redis that hangs keeps from being sent must not pile up.
+        self._deltas[speaker] = (self._deltas.get(speaker, "") + text)[-DELTA_CHARACTERS:]
         if self._delta_sender is None or self._delta_sender.done():
-            self._delta_sender = asyncio.get_running_loop().create_task(self._delta_flush(execution_id, role))
+            self._delta_sender = asyncio.get_running_loop().create_task(self._delta_flush(), name="deltas")
 
-    async def _delta_flush(self, execution_id: uuid.UUID, role: str) -> None:
-        await asyncio.sleep(DELTA_SECONDS)
-        text, self._delta = self._delta, ""
-        delta = {"execution": str(execution_id), "role": role, "text": text_storable(text)}
-        await self._hub.publish(topic_of(self.session_id), {"delta": delta})
+    async def _delta_flush(self) -> None:
+        while self._deltas:
+            await asyncio.sleep(DELTA_SECONDS)
+            deltas, self._deltas = self._deltas, {}
+            for (execution, role), text in deltas.items():
+                delta = {"execution": execution, "role": role, "text": text_storable(text)}
+                await self._hub.publish(topic_of(self.session_id), {"delta": delta})
 
     async def record(self, *events: Event) -> None:
         async with self.transaction(*events):
             return
 
+    async def fenced(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a service that writes through the ORM (plan rows), in a thread and under the fence."""
+
+        def call() -> T:
+            return fenced_call(self.lease, function, *args, **kwargs)
+
+        return await self.database.run_in_thread(call)
+
     # --- the session's row ---------------------------------------------------------------------------------------
     async def session_update(self, connection: Connection, **columns: Any) -> None:
         """Set columns of the session's row; dicts and lists become JSON."""
-        values = [Jsonb(value) if isinstance(value, (dict, list)) else value for value in columns.values()]
+        values = [_jsonb(value) if isinstance(value, (dict, list)) else value for value in columns.values()]
         assignments = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in columns)
         await connection.execute(
             sql.SQL("UPDATE agents_agentsession SET {}, updated_at = now() WHERE id = %s").format(assignments),
             (*values, self.session_id),
         )
 
+    async def graph_version_set(self, version: int) -> None:
+        """The session goes on under this wiring."""
+        async with self.transaction() as connection:
+            await self.session_update(connection, graph_version=version)
+
     async def session_end(
         self, *events: Event, status: SessionStatus, reason: Reason | None = None, **columns: Any
     ) -> None:
-        """Leave ``running``: to a terminal status, or to one that waits for a person. The lease is given up with it."""
+        """Leave ``running``: to a terminal status, or to one that waits for a person. The lease is given up with it.
+
+        Once: what goes wrong after a session was completed doesn't make it failed. Raises StaleFence then.
+        """
         async with self.transaction(*events) as connection:
-            await connection.execute(
-                "UPDATE agents_sessionhead SET wanted = false, owner = '', lease_expires_at = NULL"
-                " WHERE session_id = %s",
-                (self.session_id,),
-            )
+            await self._lease_give_up(connection)
             if status in TERMINAL_STATUSES:
                 columns["finished_at"] = timezone.now()
             await self.session_update(
@@ -169,11 +205,22 @@ class Ledger:
                 await self.session_update(connection, **columns)
         return result
 
+    async def effect_apply(
+        self, key: str, change: Callable[[], object], *events: Event, result: Mapping[str, Any] | None = None
+    ) -> None:
+        """Make a change through the ORM, once, in one fenced transaction with its note and its events.
+
+        For the rows of other apps: were they changed by themselves, a crash in between would leave a change that was
+        never told, or a worker that has lost its lease could still make it.
+        """
+        if await self.effect_find(key) is None:
+            await self.database.run_in_thread(_effect_apply, self.lease, key, change, events, result or {})
+
     async def effect_insert(self, connection: Connection, key: str, result: Mapping[str, Any]) -> None:
         """Note an effect inside a fenced transaction; one fence at a time writes, so it isn't there yet."""
         await connection.execute(
             "INSERT INTO agents_sessioneffect (session_id, key, result, created_at) VALUES (%s, %s, %s, now())",
-            (self.session_id, key, Jsonb(dict(result))),
+            (self.session_id, key, _jsonb(dict(result))),
         )
 
     # --- conversations -------------------------------------------------------------------------------------------
@@ -208,7 +255,7 @@ class Ledger:
         await connection.execute(
             "INSERT INTO agents_executionmessage (execution_id, position, message, created_at)"
             " VALUES (%s, %s, %s, now())",
-            (execution_id, position, Jsonb(message_to_dict(message))),
+            (execution_id, position, _jsonb(message_to_dict(message))),
         )
 
     async def result_load(self, execution_id: uuid.UUID) -> dict[str, Any] | None:
@@ -223,7 +270,7 @@ class Ledger:
     ) -> None:
         await connection.execute(
             "UPDATE agents_agentexecution SET result = %s, updated_at = now() WHERE id = %s",
-            (None if result is None else Jsonb(dict(result)), execution_id),
+            (None if result is None else _jsonb(dict(result)), execution_id),
         )
 
     # --- tool calls ----------------------------------------------------------------------------------------------
@@ -258,7 +305,7 @@ class Ledger:
                     intent.ordinal,
                     intent.provider_call_id,
                     intent.name,
-                    Jsonb(dict(intent.arguments)),
+                    _jsonb(dict(intent.arguments)),
                 ),
             )
 
@@ -274,9 +321,14 @@ class Ledger:
         """The call waits for a person, and the session with it."""
         async with self.transaction(*events) as connection:
             await connection.execute("UPDATE agents_toolcall SET status = 'waiting' WHERE id = %s", (call_id,))
-            await connection.execute(
-                "UPDATE agents_sessionhead SET wanted = false, owner = '', lease_expires_at = NULL"
-                " WHERE session_id = %s",
-                (self.session_id,),
-            )
+            await self._lease_give_up(connection)
             await self.session_update(connection, status=status.value)
+
+    async def _lease_give_up(self, connection: Connection) -> None:
+        cursor = await connection.execute(
+            "UPDATE agents_sessionhead SET wanted = false, owner = '', lease_expires_at = NULL"
+            " WHERE session_id = %s AND wanted RETURNING session_id",
+            (self.session_id,),
+        )
+        if await cursor.fetchone() is None:
+            raise StaleFence(f"session {self.session_id} is not to run any more")

@@ -31,7 +31,7 @@ from apps.projects.repository import branch_delete, branch_merge, commit_resolve
 from apps.projects.selectors import project_get_for_user
 from apps.projects.services import project_head_record
 from apps.projects.worktree import session_files_delete
-from apps.usage.services import budget_create, budget_raise, model_resolve
+from apps.usage.services import budget_create, budget_raise, model_resolve, reservations_expire
 from apps.usage.types import Limits
 
 if TYPE_CHECKING:
@@ -138,6 +138,8 @@ def session_cancel(*, user: User, session_id: uuid.UUID) -> AgentSession:
         ],
         event=Event("SessionCancelled"),
     )
+    # After that transaction, since a call that is being settled locks the budget first and the session second.
+    reservations_expire(scope_id=session_id)
     return session_get_for_user(user=user, session_id=session_id)
 
 

@@ -33,21 +33,35 @@ class SessionHost:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sessions", daemon=True)
         self._tasks: dict[uuid.UUID, asyncio.Task[None]] = {}
+        self._again: set[uuid.UUID] = set()
+        self._closing = False
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
 
     def start(self) -> None:
+        """Raises what keeps it from working (the database is away); nothing of it stays behind then."""
         self._thread.start()
-        self._call(self._open()).result(timeout=60)
+        try:
+            self._call(self._open()).result(timeout=60)
+        except BaseException:
+            self._loop_end()
+            raise
 
     def submit(self, session_id: uuid.UUID) -> None:
-        """Run the session on the loop; one that is there already is left alone. Returns at once."""
+        """Run the session on the loop, after its present run if it has one. Returns at once."""
         self._loop.call_soon_threadsafe(self._submit, session_id)
 
     def stop(self) -> None:
         """End every session where it is, so that other workers can take them up; then end the loop."""
-        self._call(self._close()).result(timeout=30)
+        try:
+            self._call(self._close()).result(timeout=30)
+        finally:
+            self._loop_end()
+
+    def _loop_end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     def _call(self, coroutine: object) -> Future[None]:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)  # type: ignore[arg-type]
@@ -55,7 +69,11 @@ class SessionHost:
     async def _open(self) -> None:
         self._slots = asyncio.Semaphore(self._limit)
         self._database = AsyncDatabase()
-        await self._database.open()
+        try:
+            await self._database.open()
+        except BaseException:
+            await self._database.close()
+            raise
         self._hub = Hub()
         self._gateway = ModelGateway(database=self._database)
         self._keeper = LeaseKeeper(seconds=settings.ARCHON_LEASE_SECONDS)
@@ -69,10 +87,21 @@ class SessionHost:
         )
 
     def _submit(self, session_id: uuid.UUID) -> None:
-        if session_id not in self._tasks:
-            task = self._loop.create_task(self._run(session_id), name=f"session {session_id}")
-            self._tasks[session_id] = task
-            task.add_done_callback(lambda _: self._tasks.pop(session_id, None))
+        if self._closing:
+            return
+        if session_id in self._tasks:
+            # It may be ending at this moment, paused and resumed at once: look again when it has.
+            self._again.add(session_id)
+            return
+        task = self._loop.create_task(self._run(session_id), name=f"session {session_id}")
+        self._tasks[session_id] = task
+        task.add_done_callback(lambda _: self._done(session_id))
+
+    def _done(self, session_id: uuid.UUID) -> None:
+        del self._tasks[session_id]
+        if session_id in self._again:
+            self._again.remove(session_id)
+            self._submit(session_id)
 
     async def _run(self, session_id: uuid.UUID) -> None:
         async with self._slots:
@@ -83,6 +112,7 @@ class SessionHost:
                 logger.exception("session %s could not be run", session_id)
 
     async def _close(self) -> None:
+        self._closing = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -94,14 +124,18 @@ class SessionHost:
 
 
 _host: SessionHost | None = None
+_stopped = False
 _host_lock = threading.Lock()
 
 
 def session_host() -> SessionHost:
-    """This process's host, started when first asked for."""
+    """This process's host, started when first asked for. Raises RuntimeError once the worker stops."""
     global _host
     with _host_lock:
         if _host is None:
+            if _stopped:
+                # A message that came last: it is sent again, to another worker.
+                raise RuntimeError("this worker stops and takes no more sessions")
             host = SessionHost(sessions=settings.ARCHON_WORKER_SESSIONS)
             host.start()
             _host = host
@@ -109,9 +143,10 @@ def session_host() -> SessionHost:
 
 
 def session_host_stop() -> None:
-    """Stop this process's host, if it has one."""
-    global _host
+    """Stop this process's host, if it has one, for good."""
+    global _host, _stopped
     with _host_lock:
+        _stopped = True
         if _host is not None:
-            _host.stop()
-            _host = None
+            host, _host = _host, None
+            host.stop()

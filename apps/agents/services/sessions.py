@@ -7,10 +7,9 @@ others leaves after the commit.
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -21,7 +20,12 @@ from apps.core.database import AsyncDatabase, Connection
 from apps.core.errors import Conflict, NotFound
 from apps.core.queue import enqueue_on_commit
 from apps.core.realtime import publish_on_commit
+from apps.core.storable import json_dump
+from apps.planning.models import Plan
 from apps.projects.models import Project
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 EXECUTE_TASK = "apps.agents.tasks.execute_session"
 #: The wiring of today's graphs; a session in flight under another version starts its task again from the rows.
@@ -66,16 +70,21 @@ def _append_parameters(session_id: uuid.UUID, fence: int | None, events: Sequenc
         "fence": fence,
         "count": len(events),
         "types": [event.type for event in events],
-        "payloads": [json.dumps(event.payload) for event in events],
+        "payloads": [json_dump(event.payload) for event in events],
     }
 
 
-def event_append(*, session_id: uuid.UUID, events: Sequence[Event]) -> int:
-    """Append from a command (no lease needed), inside the caller's transaction; the last ``seq``."""
+def event_append(*, session_id: uuid.UUID, events: Sequence[Event], fence: int | None = None) -> int:
+    """Append inside the caller's transaction; the last ``seq``. A command needs no lease, and so no fence.
+
+    With a fence, StaleFence is raised when it is an older one, and everything else in the transaction is fenced too.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(_APPEND, _append_parameters(session_id, None, events))
+        cursor.execute(_APPEND, _append_parameters(session_id, fence, events))
         row = cursor.fetchone()
     if row is None:
+        if fence is not None:
+            raise StaleFence(f"session {session_id} is no longer run under fence {fence}")
         raise NotFound(f"there is no session {session_id}")
     publish_on_commit(topic_of(session_id), {"seq": row[0]})
     return int(row[0])
@@ -191,6 +200,11 @@ def session_stop(
     return session
 
 
+def session_plan_set(*, session_id: uuid.UUID, plan: Plan) -> None:
+    """What the session carries out; inside the caller's fenced transaction."""
+    AgentSession.objects.filter(id=session_id).update(plan=plan, updated_at=timezone.now())
+
+
 def state_require(session: AgentSession, allowed: Sequence[SessionStatus]) -> None:
     """Conflict, naming the state, unless the session is in one of these."""
     if session.status not in allowed:
@@ -199,6 +213,15 @@ def state_require(session: AgentSession, allowed: Sequence[SessionStatus]) -> No
             next_step=f"this works while a session is {' or '.join(allowed)}",
             state=session.status,
         )
+
+
+def fenced_call(lease: Lease, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a function that writes through the ORM, in a transaction that holds the fence. Raises StaleFence."""
+    with transaction.atomic():
+        held = SessionHead.objects.select_for_update().filter(session_id=lease.session_id, fence=lease.fence)
+        if not held.exists():
+            raise StaleFence(f"session {lease.session_id} is no longer run under fence {lease.fence}")
+        return function(*args, **kwargs)
 
 
 async def lease_claim(*, database: AsyncDatabase, session_id: uuid.UUID, owner: str, seconds: float) -> Lease | None:

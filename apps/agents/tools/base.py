@@ -35,7 +35,7 @@ class Risk(enum.StrEnum):
 class Arguments(BaseModel):
     """Base of all arguments: unknown ones are an error, so that a misspelt name is told to the model.
 
-    Every field has one plain type, since not every server and model copes with ``anyOf``; null stands for the default.
+    Every field has one plain type, since not every server and model copes with ``anyOf``; null is the default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

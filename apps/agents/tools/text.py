@@ -9,6 +9,9 @@ import tomllib
 
 from apps.projects.workspace import WorkspaceError
 
+#: A file with more lines is not searched for the closest one: that takes seconds, in which other sessions stand still.
+CLOSE_LINES = 3000
+
 
 def text_decode(content: bytes, path: str) -> str:
     """The file as text in which every byte survives being written back; WorkspaceError for a binary file."""
@@ -69,6 +72,8 @@ def _nearest(text: str, old: str) -> str:
             found = lines_number(lines[start : start + len(wanted)], start + 1)
             return f"It differs in white space from lines {start + 1} to {start + len(wanted)}:\n{text_display(found)}"
     longest = max(target, key=len, default="")
+    if len(lines) > CLOSE_LINES:
+        return "The file is long: search for the place, and read it again."
     close = difflib.get_close_matches(longest, stripped, n=1, cutoff=0.6)
     if not close:
         return "Nothing in it is close; read the file again."
@@ -88,7 +93,7 @@ def syntax_error_find(path: str, content: bytes) -> str | None:
             tomllib.loads(content.decode("utf-8"))
     except SyntaxError as error:
         return f"line {error.lineno}: {error.msg}"
-    except RecursionError:
+    except (RecursionError, MemoryError):  # what Python's parser raises for the latter is no lack of memory
         return "nested too deeply to parse"
     except ValueError as error:
         return str(error)

@@ -1,0 +1,53 @@
+"""What sessions leave behind that nobody needs any more: cursors of finished runs, and checkouts."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import uuid
+
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from apps.agents.models import AgentSession
+from apps.agents.types import TERMINAL_STATUSES
+from apps.projects.worktree import session_files_delete, session_files_list
+
+logger = logging.getLogger(__name__)
+
+#: How long the files of a session that has ended stay, for a worker that is still letting go of them.
+FILES_KEPT = datetime.timedelta(hours=1)
+_TABLES = ("checkpoint_writes", "checkpoint_blobs", "checkpoints")
+
+
+def checkpoints_prune() -> int:
+    """Delete the checkpoints of sessions that have ended or are gone; no more of them can be written. How many."""
+    deleted = 0
+    with connection.cursor() as cursor:
+        for table in _TABLES:
+            cursor.execute(
+                f"DELETE FROM {table} WHERE NOT EXISTS (SELECT FROM agents_agentsession AS session"
+                " WHERE session.id::text = thread_id AND session.status <> ALL(%s))",
+                [sorted(TERMINAL_STATUSES)],
+            )
+            deleted += cursor.rowcount
+    return deleted
+
+
+def session_files_prune() -> int:
+    """Delete the checkouts of sessions that ended some time ago or are gone; their branches stay. How many."""
+    found = set(session_files_list(home=settings.ARCHON_HOME))
+    ended_since = timezone.now() - FILES_KEPT
+    needed = AgentSession.objects.filter(id__in=found).exclude(finished_at__lt=ended_since)
+    deleted = found - set(needed.values_list("id", flat=True))
+    for session_id in deleted:
+        _files_delete(session_id)
+    return len(deleted)
+
+
+def _files_delete(session_id: uuid.UUID) -> None:
+    try:
+        session_files_delete(session_id=session_id)
+    except OSError as error:
+        logger.warning("the files of session %s could not be removed: %s", session_id, error)
