@@ -139,7 +139,7 @@ def archon_bounded(
         ended = subprocess.run(
             [sys.executable, "-P", "-m", "cli", *arguments],
             cwd=cwd,
-            env=environment(home, PYTHONPATH=str(ROOT), **variables),
+            env=environment(home, **{**variables, "PYTHONPATH": f"{variables.get('PYTHONPATH', ROOT)}:{ROOT}"}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -78,3 +78,12 @@ class Unavailable(ApplicationError):
 
     code = "unavailable"
     status = 503
+
+
+class DiskFull(Unavailable):
+    """The server's disk has no room for this."""
+
+    code = "no_disk_space"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The disk is full: {what}", next_step="Free some space on the server's disk and try again.")

@@ -23,7 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-from apps.core.errors import Unavailable
+from apps.core.errors import DiskFull, Unavailable
 
 #: What a call may print when it says nothing else.
 DEFAULT_OUTPUT_BYTES = 64 * 1024 * 1024
@@ -90,18 +90,14 @@ class GitError(Exception):
         super().__init__(f"git {command[0] if command else ''} {what}: {self.stderr[-2000:]}")
 
 
-def full_disk_error(what: str) -> Unavailable:
-    return Unavailable(f"The disk is full: {what}", next_step="Free some disk space and try again.")
-
-
 @contextlib.contextmanager
 def full_disk_told(what: str) -> Iterator[None]:
-    """Turn the system's word on a full disk into Unavailable; ``what`` says what could not be done."""
+    """Turn the system's word on a full disk into DiskFull; ``what`` says what could not be done."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise full_disk_error(what) from error
+            raise DiskFull(what) from error
         raise
 
 
@@ -161,7 +157,7 @@ def git_run(
     """Run git and wait for it.
 
     An exit code outside ``accepted``, more than ``timeout`` seconds, or more than ``max_output`` bytes (unless
-    ``cut_output``: then what came so far is returned and marked) raise GitError; a full disk raises Unavailable.
+    ``cut_output``: then what came so far is returned and marked) raise GitError; a full disk raises DiskFull.
     """
     command = [git_binary()]
     for flag in (*_FLAGS, *configuration):
@@ -204,7 +200,7 @@ def git_run(
             [*command, *arguments], arguments, process_environment, work_tree, stdin, timeout, max_output
         )
     if any(phrase in result.stderr for phrase in _NO_SPACE):
-        raise full_disk_error("git could not write")
+        raise DiskFull("git could not write")
     if result.truncated:
         if cut_output:
             return result
@@ -212,7 +208,7 @@ def git_run(
     if result.returncode not in accepted:
         # Some of git's messages leave out why something could not be written.
         if "unable to write" in result.stderr and any(_is_full(place) for place in (git_dir, work_tree) if place):
-            raise full_disk_error("git could not write")
+            raise DiskFull("git could not write")
         raise GitError(arguments, result.returncode, result.stderr)
     return result
 

@@ -24,7 +24,7 @@ from apps.agents.services.sessions import GRAPH_VERSION, StaleFence, lease_claim
 from apps.agents.types import TERMINAL_STATUSES, AgentType, Event, Lease, Reason, SessionStatus
 from apps.core.cancellation import uninterrupted
 from apps.core.database import DATABASE_AWAY, AsyncDatabase
-from apps.core.errors import ApplicationError, LimitReached
+from apps.core.errors import ApplicationError, DiskFull, LimitReached
 from apps.core.realtime import Hub
 from apps.usage.errors import ModelCallFailed
 from apps.usage.gateway import ModelGateway
@@ -103,20 +103,19 @@ class SessionExecutor:
             await self._graph_run(ledger, lease)
         except SessionSuspended:
             return
-        except (LimitReached, ModelCallFailed) as error:
+        except (LimitReached, DiskFull) as error:
+            await self._pause(ledger, Reason(error.code, error.message, error.next_step))
+        except ModelCallFailed as error:
             reason = Reason(error.code, error.message, error.next_step)
-            if isinstance(error, LimitReached) or error.retryable:
-                await self._pause(ledger, reason)
-            else:
-                await self._fail(ledger, reason)
+            await (self._pause if error.retryable else self._fail)(ledger, reason)
         except ApplicationError as error:
             await self._fail(ledger, Reason(error.code, error.message, error.next_step))
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 await self._fail_unexpected(ledger, error)
                 return
-            next_step = "free some space on the server's disk and resume the session"
-            await self._pause(ledger, Reason("no_disk_space", "the server's disk is full", next_step))
+            full = DiskFull("the session cannot go on")
+            await self._pause(ledger, Reason(full.code, full.message, full.next_step))
         except (StaleFence, asyncio.CancelledError, *DATABASE_AWAY):
             raise
         # Whatever else went wrong is a bug; the session must not hang on it, and the log has to say it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -16,7 +17,7 @@ from typing import Any
 
 from django.conf import settings
 
-from apps.core.errors import Unavailable
+from apps.core.errors import DiskFull, Unavailable
 from apps.projects.egress import egress_open
 from apps.projects.environment.sources import TOOLS, package_sources_read
 from apps.projects.environment.types import (
@@ -71,9 +72,11 @@ async def environment_prepare(
             tree_delete(folder / spec.key)
             fresh.rename(folder / spec.key)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull("the environment could not be written") from error
             raise Unavailable(
                 f"The environment could not be written: {error.strerror or error}",
-                next_step="Free some disk space and try again.",
+                next_step="See to the folder `environments` under ARCHON_HOME and try again.",
             ) from error
         finally:
             await asyncio.to_thread(tree_delete, fresh)

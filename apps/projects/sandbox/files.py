@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
+from apps.core.errors import DiskFull
 from apps.projects.sandbox.gitignore import IgnoreRules
 from apps.projects.workspace import FileEntry, FileListing, WorkspaceError
 
@@ -267,7 +268,8 @@ def _explained(path: str) -> Iterator[None]:
             case errno.ENXIO | errno.ENODEV:
                 reason = f"{path} is not a regular file"
             case errno.ENOSPC | errno.EDQUOT:
-                reason = f"{path} can't be written: no space is left on the server's disk"
+                # Nothing that a model could do anything about.
+                raise DiskFull(f"{path} could not be written") from error
             case _:
                 reason = f"{path}: {error.strerror}"
         raise WorkspaceError(reason) from error
