@@ -50,6 +50,10 @@ def connection_parameters() -> dict[str, Any]:
     }
 
 
+#: What connections of an event loop call themselves.
+EVENT_LOOP_NAME = "archon event loop"
+
+
 class AsyncDatabase:
     """A pool of psycopg connections and a bounded thread pool for the ORM, both of one event loop."""
 
@@ -63,6 +67,8 @@ class AsyncDatabase:
             connection_class=AsyncConnection[DictRow],
             kwargs={
                 **connection_parameters(),
+                # Told apart in pg_stat_activity from what the ORM holds.
+                "application_name": EVENT_LOOP_NAME,
                 "autocommit": True,
                 "prepare_threshold": 0,
                 "row_factory": dict_row,
