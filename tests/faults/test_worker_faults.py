@@ -189,7 +189,9 @@ def test_killed_again_and_again(stack: LiveStack, repository: Path, server: Open
     assert session is not None
     stack.session_wait(session.id, "completed")
     events = assert_done_once(stack, session.id)
-    assert [event.payload["attempt"] for event in events if event.type == "SessionStarted"] == [1, 2, 3, 4]
+    # Each death is followed; on a busy machine the worker that is told to stop between two deaths takes it up as well.
+    attempts = [event.payload["attempt"] for event in events if event.type == "SessionStarted"]
+    assert attempts == list(range(1, len(attempts) + 1)) and len(attempts) >= 4
     assert stack.api.session_diff(session.id).diff.count("+once") == 1
 
 
