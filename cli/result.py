@@ -137,7 +137,9 @@ def diff_print(diff: Diff, *, console: Console, limit: int | None, session_id: s
     lines = text_clean(diff.diff).splitlines()
     shown = lines if limit is None else lines[:limit]
     if console.is_terminal and not console.no_color:
-        console.print(Syntax("\n".join(shown), "diff", theme="ansi_dark", background_color="default", word_wrap=True))
+        # As text, whose long lines are left to the terminal: wrapped by us they couldn't be copied.
+        syntax = Syntax("", "diff", theme="ansi_dark", background_color="default")
+        console.print(syntax.highlight("\n".join(shown)), soft_wrap=True, end="")
     else:
         for line in shown:
             console.print(Text(line), soft_wrap=True)
