@@ -12,7 +12,7 @@ from pathlib import Path
 from django.conf import settings
 
 from apps.projects.checks.detection import command_words
-from apps.projects.checks.junit import junit_read
+from apps.projects.checks.results.junit import junit_read
 from apps.projects.checks.types import CheckReport, CheckSpec, TestResult
 from apps.projects.environment.preparation import environment_apply
 from apps.projects.environment.types import Environment
