@@ -128,7 +128,7 @@ SUM = "test result: {0}. {1} passed; {2} failed; 0 ignored; 0 measured; 0 filter
         (cargo_target("running 2 tests\ntest a ... ok\n"), {}, "tests/cli.rs ended before it had run all of its tests"),
         # A harness of its own.
         (
-            cargo_target("whatever\n") + cargo_target("error: test failed, to rerun pass `--test own`\n", path="own.rs"),
+            cargo_target("whatever\n") + cargo_target("error: test failed, to rerun pass `--own`\n", path="own.rs"),
             {"tests/cli.rs": "passed", "own.rs": "failed"}, "",
         ),
         # Two crates of a workspace with the same file.
