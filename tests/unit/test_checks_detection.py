@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from apps.projects.checks.detection import checks_detect, command_runner
-from apps.projects.checks.results.junit import junit_read
 from apps.projects.checks.running import check_command, check_judge
 from apps.projects.checks.types import CheckSpec
+from apps.projects.ecosystems.results import junit_read
 from apps.projects.workspace import CommandResult
 
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.projects.checks.results import (
-    RunnerResults,
-    go_events_read,
-    junit_read_all,
-    libtest_read,
-    result_files_read,
-    rspec_read,
-    tap_read,
-)
+from apps.projects.ecosystems.cargo_results import libtest_read
+from apps.projects.ecosystems.go_results import go_events_read
+from apps.projects.ecosystems.junit import junit_parse
+from apps.projects.ecosystems.results import results_merge
+from apps.projects.ecosystems.rspec_results import rspec_read
+from apps.projects.ecosystems.tap import tap_read
+from apps.projects.ecosystems.types import TestResult
 
 CARGO = """\
    Compiling adder-x v0.1.0 (/workspace)
@@ -92,9 +88,9 @@ def test_cargo_tells_its_tests_by_binary_module_and_item() -> None:
         "adder_x doc::src/lib.rs - add (2)": "passed",
         "adder_x doc::src/lib.rs - add (3)": "failed",
     }
-    assert libtest_read(CARGO) == RunnerResults(expected)
+    assert libtest_read(CARGO) == expected
     coloured = CARGO.replace("ok\n", "\x1b[32mok\x1b[0m\n").replace("FAILED\n", "\x1b[31mFAILED\x1b[m\n")
-    assert libtest_read(coloured) == RunnerResults(expected)
+    assert libtest_read(coloured) == expected
 
 
 def cargo_target(body: str, *, path: str = "tests/cli.rs") -> str:
@@ -105,41 +101,44 @@ SUM = "test result: {0}. {1} passed; {2} failed; 0 ignored; 0 measured; 0 filter
 
 
 @pytest.mark.parametrize(
-    ("text", "tests", "problem"),
+    ("text", "tests"),
     [
         # A build that failed.
-        ("error[E0308]: mismatched types\nerror: could not compile `x` (lib test) due to 1 previous error\n", {}, ""),
+        ("error[E0308]: mismatched types\nerror: could not compile `x` (lib test) due to 1 previous error\n", {}),
         # One test alone stands between the dots and its result.
         (
             cargo_target("running 1 test\ntest a ... printed ok\n" + SUM.format("ok", 1, 0)),
-            {"tests/cli.rs::a": "passed"}, "",
+            {"tests/cli.rs::a": "passed"},
         ),
         # Names that don't add up to the sum: forged ones, or `--quiet`.
         (
             cargo_target("running 1 test\ntest b ... ok\ntest a ... ok\n" + SUM.format("ok", 1, 0)),
-            {"tests/cli.rs": "passed"}, "",
+            {"tests/cli.rs": "passed"},
         ),
-        (cargo_target("running 2 tests\n.F\n" + SUM.format("FAILED", 1, 1)), {"tests/cli.rs": "failed"}, ""),
+        (cargo_target("running 2 tests\n.F\n" + SUM.format("FAILED", 1, 1)), {"tests/cli.rs": "failed"}),
         # A crash that cargo noticed, and an exit of the process in the middle of it that it took for success.
         (
             cargo_target("running 2 tests\ntest a ... ok\nerror: test failed, to rerun pass `--test cli`\n"),
-            {"tests/cli.rs::a": "passed"}, "",
+            {"tests/cli.rs::a": "passed"},
         ),
-        (cargo_target("running 2 tests\ntest a ... ok\n"), {}, "tests/cli.rs ended before it had run all of its tests"),
+        (
+            cargo_target("running 2 tests\ntest a ... ok\n"),
+            {"tests/cli.rs: ended before it had run all of its tests": "error"},
+        ),
         # A harness of its own.
         (
             cargo_target("whatever\n") + cargo_target("error: test failed, to rerun pass `--own`\n", path="own.rs"),
-            {"tests/cli.rs": "passed", "own.rs": "failed"}, "",
+            {"tests/cli.rs": "passed", "own.rs": "failed"},
         ),
         # Two crates of a workspace with the same file.
         (
             2 * cargo_target("running 1 test\ntest a ... ok\n" + SUM.format("ok", 1, 0)),
-            {"tests/cli.rs::a": "passed", "tests/cli.rs (2)::a": "passed"}, "",
+            {"tests/cli.rs::a": "passed", "tests/cli.rs (2)::a": "passed"},
         ),
     ],
 )  # fmt: skip
-def test_cargo_is_read_strictly(text: str, tests: dict[str, str], problem: str) -> None:
-    assert libtest_read(text) == RunnerResults(tests, problem)  # type: ignore[arg-type]
+def test_cargo_is_read_strictly(text: str, tests: dict[str, str]) -> None:
+    assert libtest_read(text) == tests
 
 
 def go_event(action: str, test: str | None = None, **more: object) -> str:
@@ -158,15 +157,13 @@ def test_go_tells_its_tests_by_package_and_subtest() -> None:
         + go_event("run", "TestExit") + go_event("fail")
         + "FAIL\texample.com/a/sub [build failed]\n{not json\n[]\n{\"Action\": 1}\n"
     )  # fmt: skip
-    assert go_events_read(text) == RunnerResults(
-        {
-            "example.com/a::TestAdd/one_two": "failed",
-            "example.com/a::TestAdd": "failed",
-            "example.com/a::TestSkip": "skipped",
-            "example.com/a::TestZero": "passed",
-            "example.com/a::TestExit": "error",
-        }
-    )
+    assert go_events_read(text) == {
+        "example.com/a::TestAdd/one_two": "failed",
+        "example.com/a::TestAdd": "failed",
+        "example.com/a::TestSkip": "skipped",
+        "example.com/a::TestZero": "passed",
+        "example.com/a::TestExit": "error",
+    }
 
 
 def rspec_example(place: str, name: str, status: str) -> dict[str, str]:
@@ -186,27 +183,25 @@ def test_rspec_tells_its_examples_in_whatever_order_they_ran() -> None:
         "spec/adder_spec.rb::Adder same": "passed",
         "spec/adder_spec.rb::Adder same (2)": "failed",
     }
-    assert rspec_read(json.dumps(document).encode()) == RunnerResults(expected)  # type: ignore[arg-type]
-    document["summary"] = {"errors_outside_of_examples_count": 2}
-    assert rspec_read(json.dumps(document).encode()).problem == "2 error(s) happened outside of examples"
+    assert rspec_read(json.dumps(document).encode()) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "tests", "problem"),
+    ("text", "tests"),
     [
-        ("1..2\nok 1 - adds\nnot ok 2 - is fast # TODO later\n", {"adds": "passed", "is fast": "skipped"}, ""),
-        ("ok\nnot ok 2\n# a note\n1..2\n", {"test 1": "passed", "test 2": "failed"}, ""),
-        ("1..1\nok 1 - opens # SKIP no display\n", {"opens": "skipped"}, ""),
-        ("1..1\nok 1 - a\n1..1\nok 1 - a\n", {"a": "passed", "a (2)": "passed"}, ""),
+        ("1..2\nok 1 - adds\nnot ok 2 - is fast # TODO later\n", {"adds": "passed", "is fast": "skipped"}),
+        ("ok\nnot ok 2\n# a note\n1..2\n", {"test 1": "passed", "test 2": "failed"}),
+        ("1..1\nok 1 - opens # SKIP no display\n", {"opens": "skipped"}),
+        ("1..1\nok 1 - a\n1..1\nok 1 - a\n", {"a": "passed", "a (2)": "passed"}),
         # Lines like these without a plan, or beside one that they don't add up to, are none of ours.
-        ("ok, all tests passed\n", {}, ""),
-        ("ok 1 - a\n", {}, ""),
-        ("1..3\nok 1 - a\n", {}, ""),
-        ("1..3\nok 1 - a\nBail out! No database.\n", {}, "the tests were given up: Bail out! No database."),
+        ("ok, all tests passed\n", {}),
+        ("ok 1 - a\n", {}),
+        ("1..3\nok 1 - a\n", {}),
+        ("1..3\nok 1 - a\nBail out! No database.\n", {"Bail out! No database.": "error"}),
     ],
 )
-def test_tap_counts_where_the_plan_is_kept(text: str, tests: dict[str, str], problem: str) -> None:
-    assert tap_read(text) == RunnerResults(tests, problem)  # type: ignore[arg-type]
+def test_tap_counts_where_the_plan_is_kept(text: str, tests: dict[str, str]) -> None:
+    assert tap_read(text) == tests
 
 
 def test_what_ctest_and_phpunit_write_into_junit_is_understood() -> None:
@@ -223,7 +218,7 @@ def test_what_ctest_and_phpunit_write_into_junit_is_understood() -> None:
     surefire = (
         b"""<testsuite><testcase name="adds" classname="x.AdderTest" time="0"><failure/></testcase></testsuite>"""
     )
-    assert junit_read_all([ctest, phpunit, b"nothing", surefire]) == {
+    assert results_merge([junit_parse(part) for part in (ctest, phpunit, b"nothing", surefire)]) == {
         "adds": "failed",
         "fine": "passed",
         "off": "skipped",
@@ -233,23 +228,6 @@ def test_what_ctest_and_phpunit_write_into_junit_is_understood() -> None:
         "tests/ATest.php::ATest::testError": "error",
         "x.AdderTest.adds": "failed",
     }
-
-
-def test_result_files_are_found_in_their_folders_within_bounds_and_not_through_links(tmp_path: Path) -> None:
-    for name in ("target/surefire-reports/TEST-a.xml", "core/target/surefire-reports/TEST-b.xml"):
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_text(name)
-    reports = tmp_path / "target/surefire-reports"
-    (reports / "notes.txt").write_text("x")
-    (tmp_path / "TEST-c.xml").write_text("elsewhere")
-    (reports / "TEST-link.xml").symlink_to(tmp_path / "TEST-c.xml")
-    (tmp_path / "linked/target").mkdir(parents=True)
-    (tmp_path / "linked/target/surefire-reports").symlink_to(reports)
-    os.mkfifo(reports / "TEST-pipe.xml")
-    found = result_files_read(tmp_path, folder="target/surefire-reports", suffix=".xml")
-    assert found == [b"core/target/surefire-reports/TEST-b.xml", b"target/surefire-reports/TEST-a.xml"]
-    assert result_files_read(tmp_path, folder="target/surefire-reports", suffix=".xml", limit=45) == found[:1]
-    assert result_files_read(tmp_path / "missing", folder="target", suffix=".xml") == []
 
 
 #: Lines near those that the readers look for, so that what hypothesis makes of them comes close.
@@ -267,15 +245,15 @@ _JSON = st.recursive(
 )  # fmt: skip
 
 
-def holds(results: RunnerResults) -> None:
-    for name, result in results.tests.items():
+def holds(results: dict[str, TestResult]) -> None:
+    for name, result in results.items():
         assert name and len(name) <= 500 and "\0" not in name
         name.encode()
         assert result in ("passed", "failed", "error", "skipped")
 
 
 @pytest.mark.parametrize("reader", [libtest_read, go_events_read, tap_read])
-def test_any_text_at_all_has_results_or_none(reader: Callable[[str], RunnerResults]) -> None:
+def test_any_text_at_all_has_results_or_none(reader: Callable[[str], dict[str, TestResult]]) -> None:
     @given(_TEXTS)
     def check(text: str) -> None:
         holds(reader(text))
@@ -293,10 +271,10 @@ def test_any_json_at_all_has_results_or_none(values: list[object]) -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_at_all_have_results_or_none(content: bytes) -> None:
     holds(rspec_read(content))
-    holds(RunnerResults(junit_read_all([content])))
+    holds(junit_parse(content))
 
 
 def test_json_that_nests_without_end_has_none() -> None:
     deep = "[" * 100_000
-    assert rspec_read(deep.encode()) == RunnerResults()
-    assert go_events_read('{"Action":' + deep) == RunnerResults()
+    assert rspec_read(deep.encode()) == {}
+    assert go_events_read('{"Action":' + deep) == {}

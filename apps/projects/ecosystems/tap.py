@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from apps.projects.checks.results.types import NO_RESULTS, RunnerResults, names_numbered, results_merge
-from apps.projects.checks.types import TestResult
+from apps.projects.ecosystems.named_results import names_numbered, results_named
+from apps.projects.ecosystems.types import TestResult
 
 _PLAN = re.compile(r"1\.\.(\d{1,9})(\s*#.*)?")
 _TEST = re.compile(r"(not )?ok\b(?: +(\d{1,9}))?(?: +-)?(?: *([^#]*?))?(?: *# *(\w+)?.*)?", re.IGNORECASE)
 
 
-def tap_read(text: str) -> RunnerResults:
+def tap_read(text: str) -> dict[str, TestResult]:
     """Results by test, named by its description or else its number.
 
     None when the text isn't TAP throughout: without a plan that the tests add up to, lines that begin with "ok" are
@@ -23,7 +23,7 @@ def tap_read(text: str) -> RunnerResults:
     for line in text.splitlines():
         line = line.rstrip()
         if line.startswith("Bail out!"):
-            return RunnerResults({}, "the tests were given up: " + line[:200])
+            return results_named([(line, "error")])
         if (match := _PLAN.fullmatch(line)) is not None:
             plans += 1
             planned += int(match[1])
@@ -33,9 +33,9 @@ def tap_read(text: str) -> RunnerResults:
                 ((description or "").strip() or f"test {number or len(found) + 1}", _result(failed, directive))
             )
     if not plans or planned != len(found):
-        return NO_RESULTS
+        return {}
     names = names_numbered(name for name, _ in found)
-    return RunnerResults(results_merge(zip(names, (result for _, result in found), strict=True)))
+    return results_named(zip(names, (result for _, result in found), strict=True))
 
 
 def _result(failed: str | None, directive: str | None) -> TestResult:

@@ -1,50 +1,47 @@
-"""JUnit XML, as pytest, Surefire and Failsafe, Gradle, ctest, PHPUnit and many others write it."""
+"""Reading a JUnit document that came out of a sandbox, and so may hold anything."""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Iterator
-from pathlib import Path
 
-from apps.projects.checks.results.files import result_file_read
-from apps.projects.checks.results.types import results_merge
-from apps.projects.checks.types import TestResult
+from apps.projects.ecosystems.types import TestResult
 from apps.projects.workspace import SANDBOX_WORKSPACE
 
+_MAX_NAME = 500
+#: The worse one counts when a test is reported twice (its teardown failed, a subtest did).
+_WEIGHT: dict[TestResult, int] = {"skipped": 0, "passed": 1, "failed": 2, "error": 3}
 _RESULTS: dict[str, TestResult] = {"failure": "failed", "error": "error", "skipped": "skipped", "warning": "failed"}
-#: Within one test's entry a skip outweighs the pass that is presumed.
-_WEIGHT: dict[TestResult, int] = {"passed": 0, "skipped": 1, "failed": 2, "error": 3}
 #: What ctest says of a test that it was told not to run, in place of an element.
 _NOT_RUN = {"disabled", "notrun"}
 #: PHPUnit's word for a test without assertions, which fails only where the project wants that; the exit code knows.
 _RISKY = "RiskyTestError"
 
 
-def junit_read(path: Path) -> dict[str, TestResult]:
-    """Results by test; empty when there is no such file or it is none."""
-    content = result_file_read(path)
-    return {} if content is None else junit_read_all([content])
-
-
-def junit_read_all(contents: Iterable[bytes]) -> dict[str, TestResult]:
-    """Results by test out of several documents; one that is none counts for nothing."""
-    return results_merge(case for content in contents for case in _cases(content))
-
-
-def _cases(content: bytes) -> Iterator[tuple[str, TestResult]]:
+def junit_parse(content: bytes) -> dict[str, TestResult]:
+    """Results by test; empty when it is no JUnit document."""
     # Entities are how small files become large ones, and another encoding is how they would be hidden.
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
-        return
+        return {}
     try:
         root = ElementTree.fromstring(content)
     except (ElementTree.ParseError, ValueError, LookupError):
-        return
+        return {}
+    tests: dict[str, TestResult] = {}
     for case in root.iter("testcase"):
+        name = _name(case)
         result: TestResult = "skipped" if case.get("status") in _NOT_RUN else "passed"
         for child in case:
-            if _RISKY not in child.get("type", ""):
-                result = max(result, _RESULTS.get(child.tag, "passed"), key=lambda found: _WEIGHT[found])
-        yield _name(case), result
+            if _RISKY in child.get("type", ""):
+                continue
+            result = max(result, _RESULTS.get(child.tag, "passed"), key=_weight_found)
+        if name not in tests or _WEIGHT[result] > _WEIGHT[tests[name]]:
+            tests[name] = result
+    return tests
+
+
+def _weight_found(result: TestResult) -> int:
+    """Within one test's entry a skip outweighs the pass that is presumed."""
+    return {"passed": 0, "skipped": 1, "failed": 2, "error": 3}[result]
 
 
 def _name(case: ElementTree.Element) -> str:
@@ -52,7 +49,7 @@ def _name(case: ElementTree.Element) -> str:
     file, classname, name = case.get("file", ""), case.get("classname", ""), case.get("name", "")
     file = file.removeprefix(f"{SANDBOX_WORKSPACE}/")
     if not file:
-        return name if classname == name else f"{classname}.{name}".strip(".")
+        return (name if classname == name else f"{classname}.{name}".strip("."))[:_MAX_NAME]
     module = file.removesuffix(".py").replace("/", ".")
     inner = classname.removeprefix(module).strip(".").replace(".", "::") if classname.startswith(module) else classname
-    return "::".join(part for part in (file, inner, name) if part)
+    return "::".join(part for part in (file, inner, name) if part)[:_MAX_NAME]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from apps.projects.checks.results.types import RunnerResults, results_merge
-from apps.projects.checks.types import TestResult
+from apps.projects.ecosystems.named_results import results_named
+from apps.projects.ecosystems.types import TestResult
 
 _RESULTS: dict[str, TestResult] = {"pass": "passed", "fail": "failed", "skip": "skipped"}
 
 
-def go_events_read(text: str) -> RunnerResults:
+def go_events_read(text: str) -> dict[str, TestResult]:
     """Results by test, as ``example.com/adder::TestAdd/one_two``.
 
     A package that can't be built has none. A test that began and did not end (its process did) is an error.
@@ -30,7 +30,7 @@ def go_events_read(text: str) -> RunnerResults:
             # Without having begun, it is a line that a test printed.
             found.append((name, _RESULTS[action]))
             began.pop(name)
-    return RunnerResults(results_merge([*found, *began.items()]))
+    return results_named([*found, *began.items()])
 
 
 def _event(line: str) -> tuple[str, str, str] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from apps.projects.environment.requirements import ini_read, text_read, toml_read
+from apps.projects.ecosystems.python_requirements import ini_read, text_read, toml_read
 
 _SKIPPED_FOLDERS = {
     ".git", ".tox", ".nox", ".venv", "venv", "env", "node_modules", "build", "dist", "site-packages", "__pycache__",

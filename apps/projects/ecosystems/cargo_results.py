@@ -19,8 +19,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from apps.projects.checks.results.types import RunnerResults, names_numbered, results_merge
-from apps.projects.checks.types import TestResult
+from apps.projects.ecosystems.named_results import names_numbered, results_named
+from apps.projects.ecosystems.types import TestResult
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _TARGET = re.compile(r"\s+Running (?:(unittests) )?(\S.*?) \((\S+)\)|\s+(Doc-tests) (\S+)")
@@ -56,11 +56,11 @@ class _Target:
     failed: bool = False
 
 
-def libtest_read(text: str) -> RunnerResults:
+def libtest_read(text: str) -> dict[str, TestResult]:
     """Results by test, as ``tests/cli.rs::runs`` or ``adder src/lib.rs::tests::adds``.
 
-    Output of a build that failed has none. A harness that ended in the middle, and that cargo took for a success, is
-    the problem told.
+    Output of a build that failed has none. A harness that ended in the middle, and that cargo took for a success, is an
+    error of that binary.
     """
     targets: list[_Target] = []
     for line in _COLOUR.sub("", text).splitlines():
@@ -70,10 +70,7 @@ def libtest_read(text: str) -> RunnerResults:
             _line_take(targets[-1], line)
     for target, label in zip(targets, names_numbered(target.label for target in targets), strict=True):
         target.label = label
-    broken = [target.label for target in targets if target.block is not None and not target.failed]
-    found = [(name, result) for target in targets for name, result in _named(target)]
-    problem = f"{broken[0]} ended before it had run all of its tests" if broken else ""
-    return RunnerResults(results_merge(found), problem)
+    return results_named(test for target in targets for test in _named(target))
 
 
 def _label(match: re.Match[str]) -> str:
@@ -131,6 +128,8 @@ def _block_results(block: _Block, match: re.Match[str]) -> list[tuple[str, TestR
 
 
 def _named(target: _Target) -> list[tuple[str, TestResult]]:
+    if target.block is not None:
+        return [(f"{target.label}: ended before it had run all of its tests", "error")]
     if target.blocks == 0:
         # A harness of its own, of which only cargo's verdict is known.
         own = not target.label.endswith(" doc") and " doc (" not in target.label
