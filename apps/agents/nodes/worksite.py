@@ -13,6 +13,7 @@ from django.conf import settings
 
 from apps.core.database import AsyncDatabase
 from apps.projects.checks import CheckReport, CheckSpec, Verification, checks_detect, checks_run, checks_verify
+from apps.projects.ecosystems.registry import outputs_find
 from apps.projects.environment import (
     Environment,
     EnvironmentSpec,
@@ -91,10 +92,12 @@ class WorkSite:
             self._environment = await self._environment_prepare(spec, self._facts.base_commit)
             if untouched:
                 worktree = await self.worktree()
+                # What builds write has no place in a commit, whether or not the project's .gitignore says so.
+                outputs = await self._database.run_in_thread(outputs_find, worktree.path)
                 made = await self._database.run_in_thread(
                     environment_apply, environment=self._environment, checkout=worktree.path
                 )
-                await self._database.run_in_thread(worktree_exclude, worktree=worktree, paths=made)
+                await self._database.run_in_thread(worktree_exclude, worktree=worktree, paths=(*made, *outputs))
         return self._environment
 
     async def _environment_prepare(self, spec: EnvironmentSpec, commit: str) -> Environment:

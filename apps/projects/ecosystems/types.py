@@ -89,6 +89,10 @@ class Runner:
     no_tests: frozenset[int] = frozenset()
 
 
+def _no_outputs(checkout: Path, place: str) -> Sequence[str]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Ecosystem:
     """A kind of project. Every function gets a checkout and a folder in it (relative; empty: the checkout itself)."""
@@ -106,6 +110,12 @@ class Ecosystem:
     runners: tuple[Runner, ...] = ()
     #: Programs that its set-up and checks can't do without.
     programs: tuple[str, ...] = ()
+    #: For people: what has them.
+    packages: str = ""
+    #: Its checks are run only where no other ecosystem has any.
+    last_resort: bool = False
+    #: Folders of a place, relative to it, that builds write into and that belong into no commit.
+    outputs: Callable[[Path, str], Sequence[str]] = _no_outputs
     #: Says which registries this host is configured for.
     sources: Callable[[SourceCollector], None] | None = None
     #: Names of files that decide what is installed, and suffixes of sources that a set-up compiles.
