@@ -29,16 +29,17 @@ _SPEC = re.compile(r".*_spec\.rb")
 _ENV = {
     # Not in the checkout, where an agent's commit would have it.
     "BUNDLE_APP_CONFIG": f"{SANDBOX_ENVIRONMENT}/bundle-config",
+    # Beside the system's own gems, which count as installed.
+    "GEM_HOME": f"{SANDBOX_ENVIRONMENT}/gems",
     "BUNDLE_DISABLE_VERSION_CHECK": "true",
     "BUNDLE_IGNORE_MESSAGES": "true",
 }
 _SETUP = """\
 mkdir -p "$BUNDLE_APP_CONFIG"
 export BUNDLE_USER_HOME=/tmp/bundle
-if bundle install --local --quiet 2>/dev/null; then
+if bundle install --local --quiet >/dev/null 2>&1; then
   echo "archon: the gems that the server has installed are enough"
 else
-  bundle config set --local path ENVIRONMENT/bundle
   bundle install --jobs 4 --retry 2
 fi
 bundle config set --local frozen true
@@ -62,9 +63,7 @@ def _places(checkout: Path) -> tuple[str, ...]:
 def _setup(checkout: Path, place: str) -> SetupPlan | None:
     if not _gemfile(checkout, place):
         return None
-    return SetupPlan(
-        f"Ruby: gems of {place or 'the root'}", _SETUP.replace("ENVIRONMENT", SANDBOX_ENVIRONMENT), _ENV, _ENV
-    )
+    return SetupPlan(f"Ruby: gems of {place or 'the root'}", _SETUP, _ENV, _ENV)
 
 
 def _checks(checkout: Path, place: str) -> tuple[CheckCommand, ...]:
