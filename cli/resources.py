@@ -42,7 +42,7 @@ class Limits(Resource):
 
 
 class Check(Resource):
-    """One check: `passed` or `failed` (None: not run) before and after the work."""
+    """One check: `passed`, `failed` or `flaky` (None: not run) before and after the work, and what its tests did."""
 
     name: str
     command: str = ""
@@ -52,6 +52,13 @@ class Check(Resource):
     tests_after: int | None = None
     exit_code: int | None = None
     output: str = ""
+    failing_before: list[str] = []
+    failing_after: list[str] = []
+    fixed: list[str] = []
+    newly_failing: list[str] = []
+    disappeared: list[str] = []
+    flaky: list[str] = []
+    flaky_before: list[str] = []
 
 
 class Question(Resource):

@@ -29,6 +29,9 @@ from cli.state import CheckState, SessionState
 from cli.text import duration_format, money_format, text_clean
 
 DIFF_LINES = 200
+#: What tests are told apart by, in ``--json`` and (but for the first two, which the numbers tell) in words.
+TEST_KINDS = ("failing_before", "failing_after", "fixed", "newly_failing", "disappeared", "flaky", "flaky_before")
+_TESTS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class SessionResult:
             "session_id": session.id,
             "branch": session.branch,
             "checks": [{"name": check.name, "before": check.before, "after": check.after} for check in session.checks],
+            "tests": {check.name: {kind: getattr(check, kind) for kind in TEST_KINDS} for check in session.checks},
             "files_changed": [file.path for file in self.diff.files],
             "diff": self.diff.diff,
             "events": self.progress.last_seq,
@@ -107,6 +111,7 @@ def result_print(result: SessionResult, *, console: Console, repository: Path | 
     console.print(Rule("result", style="dim"))
     if session.checks:
         console.print(checks_table([_check_state(check) for check in session.checks], plain=console.options.ascii_only))
+        _tests_print(session.checks, console=console)
         console.print()
     console.print(_verdict(session))
     if session.reason is not None:
@@ -156,6 +161,17 @@ def _report_line(line: str) -> Text:
     if heading != line:
         return Text(heading.strip(), style="bold")
     return Text(line.replace("**", "").replace("`", ""))
+
+
+def _tests_print(checks: list[Check], *, console: Console) -> None:
+    """Which tests a change mended, broke or lost, and which are flaky."""
+    for check in checks:
+        for kind in TEST_KINDS[2:]:
+            names: list[str] = getattr(check, kind)
+            if names:
+                more = f" and {len(names) - _TESTS_SHOWN} more" if len(names) > _TESTS_SHOWN else ""
+                shown = ", ".join(text_clean(name) for name in names[:_TESTS_SHOWN])
+                prose_print(console, f"{kind.replace('_', ' ')}: {shown}{more}")
 
 
 def _verdict(session: Session) -> Text:

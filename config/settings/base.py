@@ -153,6 +153,8 @@ ARCHON_SANDBOX_DISK_MB: int = env.int("ARCHON_SANDBOX_DISK_MB", default=4096)
 ARCHON_SANDBOX_PROCESSES: int = env.int("ARCHON_SANDBOX_PROCESSES", default=256)
 ARCHON_COMMAND_SECONDS: int = env.int("ARCHON_COMMAND_SECONDS", default=120)
 ARCHON_CHECK_SECONDS: int = env.int("ARCHON_CHECK_SECONDS", default=900)
+#: How often a test is run again to tell whether it is flaky; 0: never.
+ARCHON_CHECK_RERUNS: int = env.int("ARCHON_CHECK_RERUNS", default=2)
 ARCHON_SETUP_SECONDS: int = env.int("ARCHON_SETUP_SECONDS", default=1200)
 
 # --- Providers and services of later use ------------------------------------------------------------------------------

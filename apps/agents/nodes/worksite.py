@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from apps.core.database import AsyncDatabase
-from apps.projects.checks import CheckReport, CheckSpec, Verification, checks_detect, checks_run, checks_verify
+from apps.projects.checks import (
+    CheckReport,
+    CheckSpec,
+    Verification,
+    checks_baseline,
+    checks_detect,
+    checks_run,
+    checks_verify,
+)
 from apps.projects.ecosystems.registry import outputs_find
 from apps.projects.environment import (
     Environment,
@@ -122,10 +130,16 @@ class WorkSite:
                 self._workspace = workspace
             return workspace
 
-    async def checks_run(self, commit: str, specs: Sequence[CheckSpec]) -> tuple[CheckReport, ...]:
-        """Each check in a fresh sandbox on a clean checkout of the commit."""
+    async def checks_run(
+        self, commit: str, specs: Sequence[CheckSpec], *, rerun_failing: bool = False
+    ) -> tuple[CheckReport, ...]:
+        """Each check in a fresh sandbox on a clean checkout of the commit.
+
+        ``rerun_failing``: what fails is run again, to tell what is flaky.
+        """
         assert self._environment is not None, "the environment is opened by the prepare node"
-        return await checks_run(
+        run = checks_baseline if rerun_failing else checks_run
+        return await run(
             project_id=self._facts.project_id,
             commit=commit,
             specs=specs,

@@ -48,6 +48,7 @@ CTEST = Runner(
     ask=_ask,
     read=junit_results,
     select=_select,
+    compiles=True,
 )
 
 CMAKE = Ecosystem(

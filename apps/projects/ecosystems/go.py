@@ -82,7 +82,7 @@ def _sources(collector: SourceCollector) -> None:
             collector.environment[name] = value
 
 
-GO_TEST = Runner(name="go", calls=_calls, ask=_ask, read=_read, select=_select)
+GO_TEST = Runner(name="go", calls=_calls, ask=_ask, read=_read, select=_select, compiles=True)
 
 GO = Ecosystem(
     name="go",

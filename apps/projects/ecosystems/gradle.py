@@ -115,6 +115,7 @@ GRADLE_TEST = Runner(
     ask=_ask,
     read=_read,
     select=_select,
+    compiles=True,
 )
 
 GRADLE = Ecosystem(

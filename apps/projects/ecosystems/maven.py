@@ -131,6 +131,7 @@ MAVEN_TEST = Runner(
     ask=_ask,
     read=_read,
     select=_select,
+    compiles=True,
 )
 
 MAVEN = Ecosystem(

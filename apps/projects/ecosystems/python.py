@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -172,16 +173,41 @@ def _ask_unittest(call: RunnerCall) -> RunnerCall:
     return replace(call, command=shlex.join([words[0], UNITTEST_PROGRAM, _JUNIT, *words[3:]]))
 
 
+def _select_pytest(call: RunnerCall, tests: Sequence[str]) -> RunnerCall | None:
+    words = command_words(call.command)
+    options = words[3:] if words[1:2] == ["-m"] else words[1:]
+    # Given files or folders would be run as well, and what isn't named by a file can't be asked for.
+    if not words or any(not word.startswith("-") for word in options) or any("::" not in test for test in tests):
+        return None
+    return replace(call, command=shlex.join([*words, *tests]))
+
+
+def _select_unittest(call: RunnerCall, tests: Sequence[str]) -> RunnerCall | None:
+    """By the names of their methods, seen from the folder that discovery would have put on the path."""
+    words = command_words(call.command)
+    names = dict.fromkeys(test.partition(" (")[0] for test in tests)
+    if words[3:4] != ["discover"] or any(not re.fullmatch(r"\w+(\.\w+){2,}", name) for name in names):
+        return None
+    top = words[words.index("-t") + 1] if "-t" in words[:-1] else "."
+    path = os.pathsep.join(part for part in (top, call.env.get("PYTHONPATH", "")) if part)
+    return RunnerCall(shlex.join([*words[:3], "-v", *names]), {**call.env, "PYTHONPATH": path})
+
+
 PYTEST = Runner(
     name="pytest",
     calls=_calls_pytest,
     ask=_ask_pytest,
     read=junit_results,
+    select=_select_pytest,
     reaches_inside=True,
     no_tests=frozenset({5}),
 )
 UNITTEST = Runner(
-    name="unittest", calls=lambda words: _is_python_module(words, "unittest"), ask=_ask_unittest, read=junit_results
+    name="unittest",
+    calls=lambda words: _is_python_module(words, "unittest"),
+    ask=_ask_unittest,
+    read=junit_results,
+    select=_select_unittest,
 )
 
 PYTHON = Ecosystem(

@@ -22,7 +22,7 @@ from apps.projects.ecosystems.results import results_merge
 from apps.projects.ecosystems.ruby import RUBY
 from apps.projects.ecosystems.rust import RUST
 from apps.projects.ecosystems.tap import tap_read
-from apps.projects.ecosystems.types import Ecosystem, Results, Runner, RunnerCall, TestResult
+from apps.projects.ecosystems.types import Ecosystem, OriginalTests, Results, Runner, RunnerCall, TestResult
 from apps.projects.sandbox.rootfs import program_path
 
 #: In the order in which they are set up and checked.
@@ -153,6 +153,12 @@ def is_test_file(path: str) -> bool:
     if folders.intersection(pure.parts[:-1]):
         return True
     return any(ecosystem.test_names.fullmatch(pure.name) for ecosystem in ECOSYSTEMS)
+
+
+def inner_tests(path: str, *, old: str, new: str) -> OriginalTests | None:
+    """A changed file with its tests as they were; None when it isn't of a kind that holds both code and tests."""
+    found = (ecosystem.inner_tests(path, old, new) for ecosystem in ECOSYSTEMS)
+    return next((original for original in found if original is not None), None)
 
 
 def paths_in_the_way(changed: Sequence[str], *, before: Collection[str], environment: Path | None) -> tuple[str, ...]:

@@ -15,8 +15,18 @@ from apps.projects.ecosystems.cargo_results import libtest_read
 from apps.projects.ecosystems.commands import command_words
 from apps.projects.ecosystems.folders import any_contains, folders_with, text_of
 from apps.projects.ecosystems.kept_output import output_keep, output_kept
+from apps.projects.ecosystems.rust_tests import rust_tests_restore
 from apps.projects.ecosystems.sources import SourceCollector
-from apps.projects.ecosystems.types import CheckCommand, Ecosystem, Results, Runner, RunnerCall, SetupPlan, TestResult
+from apps.projects.ecosystems.types import (
+    CheckCommand,
+    Ecosystem,
+    OriginalTests,
+    Results,
+    Runner,
+    RunnerCall,
+    SetupPlan,
+    TestResult,
+)
 from apps.projects.workspace import SANDBOX_ENVIRONMENT, SANDBOX_WORKSPACE
 
 _HOME = f"{SANDBOX_ENVIRONMENT}/cargo"
@@ -176,7 +186,11 @@ def _toml(path: Path) -> dict[str, Any]:
         return {}
 
 
-CARGO = Runner(name="cargo", calls=_calls, ask=_ask, read=_read, select=_select)
+def _inner_tests(path: str, old: str, new: str) -> OriginalTests | None:
+    return rust_tests_restore(old, new) if path.endswith(".rs") else None
+
+
+CARGO = Runner(name="cargo", calls=_calls, ask=_ask, read=_read, select=_select, compiles=True)
 
 RUST = Ecosystem(
     name="rust",
@@ -189,7 +203,9 @@ RUST = Ecosystem(
     packages="rustup, or Debian's cargo",
     sources=_sources,
     outputs=_outputs,
+    inner_tests=_inner_tests,
     setup_names=re.compile(r"Cargo\.(toml|lock)|rust-toolchain(\.toml)?"),
     configuration_names=re.compile(r"Cargo\.(toml|lock)|build\.rs|rust-toolchain(\.toml)?|nextest\.toml"),
+    test_names=re.compile(r"test_.*\.rs|.*_tests?\.rs|tests?\.rs"),
     configuration_paths=re.compile(r"(.*/)?\.cargo/config(\.toml)?"),
 )

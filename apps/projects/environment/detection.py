@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apps.projects.ecosystems.python import PYTEST_ENV, python_prelude, version_variables
-from apps.projects.ecosystems.registry import folder_check, is_compiled, is_lock_name, is_setup_file, places_find
+from apps.projects.ecosystems.registry import (
+    folder_check,
+    is_compiled,
+    is_lock_name,
+    is_setup_file,
+    places_find,
+    programs_missing,
+)
 from apps.projects.ecosystems.types import Ecosystem, SetupPlan
 from apps.projects.environment.types import EnvironmentSpec
 
@@ -40,7 +47,8 @@ def environment_detect(*, checkout: Path, setup_command: str = "", folder: str =
     found: list[tuple[Ecosystem, str, SetupPlan]] = []
     for place in places_find(checkout, folder=folder):
         plan = place.ecosystem.setup(checkout, place.folder)
-        if plan is not None:
+        # Where its programs aren't there, its checks say so; the other projects of the checkout can be worked on.
+        if plan is not None and not programs_missing(place.ecosystem, environment=None):
             found.append((place.ecosystem, place.folder, plan))
     if not found:
         return EnvironmentSpec("none", "no dependencies found", "", "")
