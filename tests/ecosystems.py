@@ -84,7 +84,14 @@ MAVEN = Sample(
         "    <maven.compiler.target>17</maven.compiler.target>\n"
         "    <project.build.sourceEncoding>UTF-8</project.build.sourceEncoding>\n  </properties>\n"
         "  <dependencies>\n    <dependency>\n      <groupId>junit</groupId>\n      <artifactId>junit</artifactId>\n"
-        "      <version>4.x</version>\n      <scope>test</scope>\n    </dependency>\n  </dependencies>\n</project>\n",
+        "      <version>4.x</version>\n      <scope>test</scope>\n    </dependency>\n  </dependencies>\n"
+        # Debian's packages in place of the central repository.
+        + "".join(
+            f"  <{kind}ies>\n    <{kind}y>\n      <id>central</id>\n"
+            f"      <url>file:///usr/share/maven-repo</url>\n    </{kind}y>\n  </{kind}ies>\n"
+            for kind in ("repositor", "pluginRepositor")
+        )
+        + "</project>\n",
     },
     path="src/main/java/adder/Adder.java",
     failing="adder.AdderTest.adds",
@@ -168,10 +175,3 @@ MAKE = Sample(
     packages="make gcc",
 )
 SAMPLES = (RUST, GO, MAVEN, GRADLE, CMAKE, RUBY, PHP, MAKE)
-#: What a host says that gets its Java from Debian's packages.
-MAVEN_SETTINGS = """\
-<settings xmlns="http://maven.apache.org/SETTINGS/1.0.0">
-  <servers><server><id>debian</id><username>u</username><password>a-secret</password></server></servers>
-  <mirrors><mirror><id>debian</id><mirrorOf>*</mirrorOf><url>file:///usr/share/maven-repo</url></mirror></mirrors>
-</settings>
-"""

@@ -10,20 +10,14 @@ import pytest
 
 from apps.projects.checks import checks_detect, checks_run, checks_verify
 from apps.projects.environment import environment_detect, environment_prepare
-from apps.projects.sandbox.toolchains import toolchain_list
-from tests.ecosystems import CMAKE, GO, MAVEN_SETTINGS, RUST, SAMPLES, Sample
+from tests.ecosystems import CMAKE, GO, RUST, SAMPLES, Sample
 from tests.integration.project_sample import project_import, reachable_home
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.enable_socket]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.enable_socket, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
-def source(tmp_path: Path, settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:  # type: ignore[no-untyped-def]
-    (tmp_path / "home/.m2").mkdir(parents=True)
-    (tmp_path / "home/.m2/settings.xml").write_text(MAVEN_SETTINGS)
-    # Where the host's toolchains are stays as it is.
-    toolchain_list()
-    monkeypatch.setattr(Path, "home", classmethod(lambda cls: tmp_path / "home"))
+def source(tmp_path: Path, settings) -> Iterator[Path]:  # type: ignore[no-untyped-def]
     with reachable_home() as home:
         settings.ARCHON_HOME = home
         settings.ARCHON_REPOSITORY_ROOTS = [str(tmp_path)]
