@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.builders import repository_build
-from tests.ecosystems import SAMPLES, Sample
 from tests.e2e.test_run import run, untouched
+from tests.ecosystems import SAMPLES, Sample
 from tests.loopback.agents import Repair
 from tests.stacks import LiveStack
 

@@ -123,7 +123,7 @@ def test_a_project_that_does_not_compile_is_set_up_and_mended(sample: Sample, so
             project_id="p", base_commit=base, commit=commit, specs=specs, before=before,
             base_environment=environment, environment=environment,
         )  # fmt: skip
-        assert verification.outcome == "verified", verification.reasons
+        assert verification.outcome == "verified", (verification.reasons, verification.reports[0].output)
         assert verification.reports[0].tests[sample.failing] == "passed"
 
     asyncio.run(scenario())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,25 +15,44 @@ from apps.projects.ecosystems.go_results import go_events_read
 from apps.projects.ecosystems.kept_output import output_keep, output_kept
 from apps.projects.ecosystems.sources import SourceCollector, host_ask
 from apps.projects.ecosystems.types import CheckCommand, Ecosystem, Results, Runner, RunnerCall, SetupPlan, TestResult
-from apps.projects.workspace import SANDBOX_ENVIRONMENT
+from apps.projects.workspace import SANDBOX_ENVIRONMENT, SANDBOX_WORKSPACE
 
 _MODULE = re.compile(r"go\.mod")
 _TESTS = re.compile(r".*_test\.go")
 _HOME = f"{SANDBOX_ENVIRONMENT}/go"
-#: Both are read-only once the environment is made; go then keeps what it compiles to itself.
-_ENV = {"GOMODCACHE": f"{_HOME}/mod", "GOCACHE": f"{_HOME}/build", "GOTOOLCHAIN": "local", "GOTELEMETRY": "off"}
+#: What is compiled; go has to write there, so each checkout gets a copy. Go itself passes over such a name.
+_CACHE = ".go-build"
+_ENV = {
+    "GOMODCACHE": f"{_HOME}/mod",
+    "GOCACHE": f"{SANDBOX_WORKSPACE}/{_CACHE}",
+    "GOTOOLCHAIN": "local",
+    "GOTELEMETRY": "off",
+}
 
 _SETUP = """\
-mkdir -p "$GOMODCACHE" "$GOCACHE"
+mkdir -p "$GOMODCACHE"
+# Of another module of the repository.
+if [ -d HOME/build ]; then mv HOME/build "$GOCACHE"; fi
 [ -d vendor ] || go mod download
 go test -run '^$' ./... >/dev/null || echo "archon: not all tests compile at this commit" >&2
+mv "$GOCACHE" HOME/build
+mkdir -p ENVIRONMENT/bin
+cat > ENVIRONMENT/bin/go <<'WRAPPER'
+#!/bin/bash
+# What was compiled with the environment need not be compiled again.
+PATH=${PATH//ENVIRONMENT\\/bin:/}
+[ -e "$GOCACHE" ] || cp -a --reflink=auto HOME/build "$GOCACHE"
+exec go "$@"
+WRAPPER
+chmod 755 ENVIRONMENT/bin/go
 """
 
 
 def _setup(checkout: Path, place: str) -> SetupPlan | None:
     if not (checkout / place / "go.mod").is_file():
         return None
-    return SetupPlan(f"Go: module in {place or 'the root'}", _SETUP, _ENV, {**_ENV, "GOPROXY": "off", "GOSUMDB": "off"})
+    script = _SETUP.replace("ENVIRONMENT", SANDBOX_ENVIRONMENT).replace("HOME", _HOME)
+    return SetupPlan(f"Go: module in {place or 'the root'}", script, _ENV, {**_ENV, "GOPROXY": "off", "GOSUMDB": "off"})
 
 
 def _checks(checkout: Path, place: str) -> tuple[CheckCommand, ...]:
@@ -94,6 +114,7 @@ GO = Ecosystem(
     programs=("go",),
     packages="golang-go on Debian",
     sources=_sources,
+    outputs=lambda checkout, place: (os.path.relpath(_CACHE, place or "."),),
     setup_names=re.compile(r"go\.(mod|sum|work)|go\.work\.sum"),
     configuration_names=re.compile(r"go\.(mod|sum|work)|go\.work\.sum"),
     test_names=_TESTS,

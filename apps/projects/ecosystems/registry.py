@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
@@ -68,7 +69,7 @@ def folder_check(checkout: Path, folder: str) -> str:
 def outputs_find(checkout: Path, *, folder: str = "") -> tuple[str, ...]:
     """Paths that builds write into. One that the checkout has holds something else besides, and is left out."""
     found = [
-        PurePosixPath(place.folder, output).as_posix()
+        posixpath.normpath(posixpath.join(place.folder, output))
         for place in places_find(checkout, folder=folder)
         for output in place.ecosystem.outputs(checkout, place.folder)
     ]
