@@ -22,7 +22,7 @@ def reports_read(results: Results, *, folders: Sequence[str], prefix: str = "") 
     root = results.workspace / results.place
     wanted = tuple(f"/{folder.strip('/')}/" for folder in folders)
     left, seen = MAX_BYTES, 0
-    parts = []
+    parts: list[dict[str, TestResult]] = []
     for place, inner, files in os.walk(root):
         inner[:] = sorted(name for name in inner if name not in (".git", "node_modules"))
         below = place.removeprefix(str(root)) + "/"
