@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from apps.projects.ecosystems.commands import command_words
 from apps.projects.ecosystems.python_requirements import PythonRequirements, requirements_read, text_read
 from apps.projects.ecosystems.python_tests import PythonTests, python_tests_find
+from apps.projects.ecosystems.python_tox import tool_commands, tool_installs
 from apps.projects.ecosystems.results import junit_results
 from apps.projects.ecosystems.types import RESULTS, CheckCommand, Ecosystem, Runner, RunnerCall, SetupPlan
 from apps.projects.workspace import SANDBOX_ENVIRONMENT
@@ -21,6 +22,7 @@ from apps.projects.workspace import SANDBOX_ENVIRONMENT
 UNITTEST_PROGRAM = "/run/unittest_results.py"
 _JUNIT = f"{RESULTS}/junit.xml"
 _MAX_TEST_FILES = 400
+_MAX_NAME = 80
 _VERSION = re.compile(r"^Version:\s*([\w.!+-]+)\s*$", re.MULTILINE)
 
 #: Projects that turn warnings into errors and don't bound pytest's version would fail over what a newer pytest than
@@ -53,12 +55,17 @@ def _places(checkout: Path) -> tuple[str, ...]:
 def _setup(checkout: Path, place: str) -> SetupPlan | None:
     root = checkout / place
     tests = python_tests_find(root)
+    tools = () if tests.runner else tool_commands(root)
     needs = requirements_read(root, tests=(text_read(root / name) for name in tests.files[:_MAX_TEST_FILES]))
+    if not tests.runner:
+        needs.test_requirements = sorted({*needs.test_requirements, *tool_installs(root)})
     # Any Python at all gets an environment, if an empty one: the interpreter has one name and place in it everywhere.
     has_python = tests.files or any(root.glob("*.py")) or any(root.glob("*/*.py"))
     if not (needs.installable or needs.base_files or needs.test_files or tests.runner or has_python):
         return None
-    return SetupPlan(_describe(needs, tests), _script(needs, tests), version_variables(root), dict(PYTEST_ENV))
+    wants_pytest = tests.runner == "pytest" or any(found.runner == "pytest" for found in tools)
+    script = _script(needs, wants_pytest=wants_pytest)
+    return SetupPlan(_describe(needs, tests), script, version_variables(root), dict(PYTEST_ENV))
 
 
 def _checks(checkout: Path, place: str) -> tuple[CheckCommand, ...]:
@@ -72,7 +79,10 @@ def _checks(checkout: Path, place: str) -> tuple[CheckCommand, ...]:
         ]
         names = ["unittest"] if len(commands) == 1 else [f"unittest {start}" for start, _ in tests.starts]
         return tuple(CheckCommand(name, command, "unittest") for name, command in zip(names, commands, strict=True))
-    return ()
+    return tuple(
+        CheckCommand(f"{found.tool}: {found.command}"[:_MAX_NAME], found.command, found.runner)
+        for found in tool_commands(checkout / place)
+    )
 
 
 def _in_the_way(changed: Sequence[str], before: frozenset[str], environment: Path | None) -> tuple[str, ...]:
@@ -104,11 +114,11 @@ def _module_name(path: str) -> str:
 # --- The set-up -------------------------------------------------------------------------------------------------------
 
 
-def _script(needs: PythonRequirements, tests: PythonTests) -> str:
+def _script(needs: PythonRequirements, *, wants_pytest: bool) -> str:
     """Everything in one resolution; where that fails, what can't be done without, and the rest piece by piece."""
     project = ["-e", f".[{','.join(needs.extras)}]" if needs.extras else "."] if needs.installable else []
     base = [argument for name in needs.base_files for argument in ("-r", name)]
-    tested = ["pytest"] if tests.runner == "pytest" else []
+    tested = ["pytest"] if wants_pytest else []
     pieces: list[list[str]] = [
         *(["--group", name] for name in needs.groups),
         *(["-r", name] for name in needs.test_files),
