@@ -27,7 +27,7 @@ CASES = {
     "jest": (
         SEMVER,
         "A version is not greater than itself.",
-        Repair(hint="const gt =", bad=r"compare\(a, b, loose\) >= 0", good="compare(a, b, loose) > 0"),
+        Repair(hint=r"gt = \(a, b, loose\)", bad=r"compare\(a, b, loose\) >= 0", good="compare(a, b, loose) > 0"),
     ),
 }
 
