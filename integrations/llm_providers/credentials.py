@@ -3,8 +3,8 @@
 A key belongs to a host. ``OPENAI_API_KEY`` goes to OpenAI, or to the ``OPENAI_BASE_URL`` that the operator set, and
 nowhere else; so do the other vendors' keys. Another address has to be covered by ``ARCHON_MODEL_BASE_URLS`` and gets
 the key that ``ARCHON_MODEL_KEYS`` has for it, or none. A key that a user or a project stored belongs to the address
-that it was stored for. Addresses are read by a strict grammar and written anew from their parts, so that no other parser
-further down can understand them differently.
+that it was stored for. Addresses are read by a strict grammar and written anew from their parts, so that no other
+parser further down can understand them differently.
 """
 
 from __future__ import annotations
