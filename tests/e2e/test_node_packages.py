@@ -48,6 +48,8 @@ def test_a_release_is_set_up_found_broken_and_found_mended(case: NpmCase, folder
         )  # fmt: skip
         (check,) = verification.comparisons
         assert verification.outcome == "verified", (verification.reasons, verification.reports[0].output)
-        assert check.fixed == case.fixed and check.tests_after == case.tests, json.dumps(dict(before[0].tests), indent=1)
+        assert check.fixed == case.fixed and check.tests_after == case.tests, json.dumps(
+            dict(before[0].tests), indent=1
+        )
 
     asyncio.run(scenario())
