@@ -6,11 +6,12 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from apps.projects.ecosystems.commands import command_words
+from apps.projects.ecosystems.python_locks import locked_versions
 from apps.projects.ecosystems.python_requirements import PythonRequirements, requirements_read, text_read
 from apps.projects.ecosystems.python_tests import PythonTests, python_tests_find
 from apps.projects.ecosystems.python_tox import tool_commands, tool_installs
@@ -64,7 +65,7 @@ def _setup(checkout: Path, place: str) -> SetupPlan | None:
     if not (needs.installable or needs.base_files or needs.test_files or tests.runner or has_python):
         return None
     wants_pytest = tests.runner == "pytest" or any(found.runner == "pytest" for found in tools)
-    script = _script(needs, wants_pytest=wants_pytest)
+    script = _script(needs, locked_versions(root), wants_pytest=wants_pytest)
     return SetupPlan(_describe(needs, tests), script, version_variables(root), dict(PYTEST_ENV))
 
 
@@ -114,8 +115,9 @@ def _module_name(path: str) -> str:
 # --- The set-up -------------------------------------------------------------------------------------------------------
 
 
-def _script(needs: PythonRequirements, *, wants_pytest: bool) -> str:
-    """Everything in one resolution; where that fails, what can't be done without, and the rest piece by piece."""
+def _script(needs: PythonRequirements, locked: Mapping[str, str], *, wants_pytest: bool) -> str:
+    """Everything in one resolution, at the locked versions if there are any; where that fails, what can't be done
+    without, and the rest piece by piece."""
     project = ["-e", f".[{','.join(needs.extras)}]" if needs.extras else "."] if needs.installable else []
     base = [argument for name in needs.base_files for argument in ("-r", name)]
     tested = ["pytest"] if wants_pytest else []
@@ -125,10 +127,13 @@ def _script(needs: PythonRequirements, *, wants_pytest: bool) -> str:
         *([requirement] for requirement in needs.test_requirements),
     ]
     everything = [*project, *base, *(argument for piece in pieces for argument in piece), *tested]
+    if not everything:
+        return ""
+    whole = f"install {shlex.join(everything)}"
     if not pieces and not needs.extras:
-        return f"install {shlex.join(everything)}\n" if everything else ""
+        return _at_locked_versions(locked, whole, [whole])
     necessary = [*(["-e", "."] if project else []), *base, *tested]
-    lines = [f"if ! install {shlex.join(everything)}; then"]
+    lines = [f"if ! {whole}; then"]
     lines.append('  note "not everything can be installed together; trying the parts"')
     lines.append(f"  install {shlex.join(necessary)}" if necessary else "  :")
     optional = [["-e", f".[{extra}]"] for extra in needs.extras] + pieces
@@ -136,7 +141,19 @@ def _script(needs: PythonRequirements, *, wants_pytest: bool) -> str:
         words = shlex.join(piece)
         lines.append(f"  install {words} || note {shlex.quote(f'left out: {words}')}")
     lines.append("fi")
-    return "\n".join(lines) + "\n"
+    return _at_locked_versions(locked, whole, lines)
+
+
+def _at_locked_versions(locked: Mapping[str, str], whole: str, otherwise: Sequence[str]) -> str:
+    """``whole`` with the locked versions as constraints; where these can't be had (on another Python, say), without."""
+    if not locked:
+        return "\n".join(otherwise) + "\n"
+    lines = ["cat > /tmp/archon-constraints.txt <<'ARCHON_END'"]
+    lines += [f"{package}=={version}" for package, version in locked.items()]
+    lines += ["ARCHON_END", "export UV_CONSTRAINT=/tmp/archon-constraints.txt", f"if ! {whole}; then"]
+    lines += ["  unset UV_CONSTRAINT", '  note "the lock file does not hold here; installing without it"']
+    lines += [f"  {line}" for line in otherwise]
+    return "\n".join([*lines, "fi"]) + "\n"
 
 
 def version_variables(root: Path) -> dict[str, str]:
