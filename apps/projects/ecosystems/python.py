@@ -24,6 +24,12 @@ UNITTEST_PROGRAM = "/run/unittest_results.py"
 _JUNIT = f"{RESULTS}/junit.xml"
 _MAX_TEST_FILES = 400
 _MAX_NAME = 80
+_MANIFESTS = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt")
+_SKIPPED_FOLDERS = {
+    "test", "tests", "testing", "docs", "doc", "examples", "example", "node_modules", "vendor", "third_party", "venv",
+    "env", "requirements", "site-packages", "tools", "scripts", "build", "dist", "benchmarks", "fixtures", "templates",
+}  # fmt: skip
+_MAX_PLACES = 8
 _VERSION = re.compile(r"^Version:\s*([\w.!+-]+)\s*$", re.MULTILINE)
 
 #: Projects that turn warnings into errors and don't bound pytest's version would fail over what a newer pytest than
@@ -50,7 +56,31 @@ def python_prelude() -> str:
 
 
 def _places(checkout: Path) -> tuple[str, ...]:
-    return ("",)
+    """The checkout itself, unless only folders in it declare anything and all tests are in those."""
+    if _declares(checkout):
+        return ("",)
+    folders = [
+        path.parent for name in _MANIFESTS for path in (*checkout.glob(f"*/{name}"), *checkout.glob(f"*/*/{name}"))
+    ]
+    found: list[str] = []
+    for folder in sorted({folder.relative_to(checkout).as_posix() for folder in folders}):
+        parts = PurePosixPath(folder).parts
+        skipped = any(part in _SKIPPED_FOLDERS or part.startswith(".") for part in parts)
+        if not skipped and not _is_within(folder, found) and _declares(checkout / folder):
+            found.append(folder)
+    tests = python_tests_find(checkout).files if found else ()
+    if not found or any(not _is_within(test, found) for test in tests):
+        return ("",)
+    return tuple(found[:_MAX_PLACES])
+
+
+def _is_within(path: str, folders: Sequence[str]) -> bool:
+    return any(PurePosixPath(path).is_relative_to(folder) for folder in folders)
+
+
+def _declares(root: Path) -> bool:
+    needs = requirements_read(root)
+    return bool(needs.installable or needs.base_files)
 
 
 def _setup(checkout: Path, place: str) -> SetupPlan | None:
