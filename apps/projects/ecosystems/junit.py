@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from typing import Any
 
 from apps.projects.ecosystems.types import TestResult
 
@@ -35,12 +36,13 @@ def junit_parse(content: bytes) -> dict[str, TestResult]:
 
 def _cases(content: bytes) -> Iterator[ElementTree.Element]:
     """The test cases one by one; what was seen is let go, since all of a large document would be larger still."""
-    parser = ElementTree.XMLPullParser(events=("start", "end"))
+    parser: ElementTree.XMLPullParser[Any] = ElementTree.XMLPullParser(events=("start", "end"))
     open_elements: list[ElementTree.Element] = []
     inside = 0
     for start in range(0, len(content), _PIECE):
         parser.feed(content[start : start + _PIECE])
-        for event, element in parser.read_events():
+        events: Iterator[Any] = parser.read_events()
+        for event, element in events:
             is_case = element.tag == "testcase"
             if event == "start":
                 open_elements.append(element)
