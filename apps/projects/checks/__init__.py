@@ -4,6 +4,7 @@ types.py            what is described and reported
 detection.py        which checks a checkout has
 running.py          a clean checkout, a fresh sandbox, results read test by test (ecosystems/)
 judgement.py        before and after → what a change is worth
+services.py         whether a check missed a database or the like
 reruns.py           which tests are flaky
 verification.py     all of it for one commit
 """

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from apps.projects.checks.services import service_hint
 from apps.projects.checks.types import CheckReport, CheckSpec, TestResult
 from apps.projects.ecosystems import lent
 from apps.projects.ecosystems.python import UNITTEST_PROGRAM
@@ -66,6 +67,8 @@ async def _check_run(
     call = RunnerCall(spec.command, environment.env)
     result, tests = await check_execute(project_id, commit, spec, call, environment, on_progress)
     passed, reason = check_judge(spec, result, tests)
+    if not passed and (hint := service_hint(result.output)):
+        reason = f"{reason}; {hint}"
     return CheckReport(
         name=spec.name,
         command=spec.command,

@@ -31,6 +31,11 @@ ECOSYSTEMS: tuple[Ecosystem, ...] = (PYTHON, NODE, RUST, GO, MAVEN, GRADLE, CMAK
 
 #: Files that have to do with every kind of check.
 _COMMON_CONFIGURATION = re.compile(r"Makefile")
+#: Scripts that run tests, whatever they are written in.
+_COMMON_TESTS = re.compile(
+    r"(run|do)[-_.]?(all[-_.]?)?(tests?|specs?|checks?)(\.\w+)?|(tests?|specs?|checks?)[-_.]?(run(ner)?|all|suite)s?\.\w+|"
+    r"(tests?|specs?|checks?|ci)\.(sh|bash|zsh|cmd|bat|ps1)"
+)
 _COMMON_TEST_FOLDERS = frozenset({"test", "tests", "testing", "__tests__", "spec"})
 
 
@@ -151,7 +156,7 @@ def is_test_file(path: str) -> bool:
     if is_check_configuration(path):
         return False
     folders = _COMMON_TEST_FOLDERS.union(*(ecosystem.test_folders for ecosystem in ECOSYSTEMS))
-    if folders.intersection(pure.parts[:-1]):
+    if folders.intersection(pure.parts[:-1]) or _COMMON_TESTS.fullmatch(pure.name):
         return True
     return any(ecosystem.test_names.fullmatch(pure.name) for ecosystem in ECOSYSTEMS)
 
