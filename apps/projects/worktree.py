@@ -334,7 +334,7 @@ def _history_write(worktree: Worktree, commit: str, index: Path, depth: int | No
             "fetch", "--quiet", "--no-write-fetch-head", "--update-head-ok", "--update-shallow",
             f"--upload-pack={upload_pack_command()}", *([f"--depth={depth}"] if depth else []),
             str(worktree.git_dir), f"+{commit}:refs/heads/{worktree.branch}",
-            git_dir=fresh, configuration=("transfer.fsckObjects=false",), allow_file_protocol=True,
+            git_dir=fresh, configuration=("transfer.fsckObjects=false",), protocol="file",
             timeout=_CHECKOUT_SECONDS,
         )  # fmt: skip
         shutil.copyfile(index, fresh / "index")

@@ -28,8 +28,9 @@ from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.storable import text_storable
 from apps.projects.models import Project, RepositoryState
 from apps.projects.repository import branch_delete, branch_merge, commit_resolve
-from apps.projects.selectors import project_get_for_user
+from apps.projects.selectors import project_get_for_user, source_get
 from apps.projects.services import project_head_record
+from apps.projects.sources import source_sync_if_due
 from apps.projects.worktree import session_files_delete
 from apps.usage.services import budget_create, budget_raise, model_resolve, reservations_expire
 from apps.usage.types import Limits
@@ -222,13 +223,39 @@ def session_discard(*, user: User, session_id: uuid.UUID) -> AgentSession:
 
 
 def _head_resolve(project: Project) -> str:
+    _fetch_await(project)
     if project.repository_state != RepositoryState.READY:
         raise Conflict(
             "the project has no repository yet",
-            next_step="upload a git bundle to the project's repository, or make it from a path",
+            next_step="upload a git bundle or an archive, or give the project a source to be fetched from",
             state=project.repository_state,
         )
     return commit_resolve(project_id=project.id, revision=project.default_branch)
+
+
+def _fetch_await(project: Project) -> None:
+    """A session starts from what the project's source has: not while that is on its way, nor when it failed to come."""
+    source = source_get(project)
+    if source is not None and project.repository_state == RepositoryState.CLONING:
+        raise Conflict(
+            "the project's repository is still being cloned",
+            next_step="look at GET /api/projects/{id}/ until its repository_state is ready, and start the session then",
+            state="cloning",
+            progress=source.fetch_progress,
+        )
+    if source is not None and project.repository_state == RepositoryState.FAILED:
+        reason = source.fetch_reason or {}
+        raise Conflict(
+            f"the project's repository could not be cloned: {reason.get('message', '')}",
+            next_step=reason.get("next_step", ""),
+            state="failed",
+        )
+    if source_sync_if_due(project=project):
+        raise Conflict(
+            "the project's repository is being brought up to date with its source",
+            next_step="look at GET /api/projects/{id}/ until its source is idle, and start the session then",
+            state="syncing",
+        )
 
 
 def _discarded_refuse(session: AgentSession) -> None:
