@@ -7,6 +7,7 @@ the archive says of itself.
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import lzma
 import re
@@ -16,7 +17,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Literal, cast
 
@@ -50,7 +51,7 @@ class ArchiveEntry:
     """A file (its content is read from ``content``) or a link (``target``)."""
 
     path: str
-    kind: Literal["file", "link"]
+    kind: Literal["file", "link", "folder"]
     executable: bool = False
     target: str = ""
     size: int = 0
@@ -67,30 +68,38 @@ class ArchiveCount:
 
 
 def archive_entries(path: Path, *, limit_bytes: int, count: ArchiveCount) -> Iterator[ArchiveEntry]:
-    """The files and links, each to be read before the next. Raises ArchiveRefused, TooLarge."""
+    """The files and links, each to be read before the next. Raises ArchiveRefused, TooLarge.
+
+    To be gone through within :func:`damage_told`, which holds for the reading of the contents as well.
+    """
     kind = _kind(path)
     names = _Names()
+    members = (
+        _zip_members(path, limit_bytes) if kind == "zip" else _tar_members(path, kind=kind, limit_bytes=limit_bytes)
+    )
+    for entry in members:
+        count.entries += 1
+        if count.entries > ENTRIES:
+            raise TooLarge(f"The archive has more than {ENTRIES} entries", next_step="Leave out what isn't source.")
+        parts = _parts(entry.path)
+        if not parts:
+            continue
+        if ".git" in parts:
+            # Another's repository: its history, hooks and configuration are not believed.
+            count.git_entries += 1
+            continue
+        if entry.kind == "link":
+            _link_check(parts, entry.target)
+        names.take(parts, folder=entry.kind == "folder")
+        if entry.kind != "folder":
+            yield replace(entry, path="/".join(parts))
+
+
+@contextlib.contextmanager
+def damage_told() -> Iterator[None]:
+    """Turn what the readers of archives say of damaged ones into ArchiveRefused."""
     try:
-        members = (
-            _zip_members(path, limit_bytes) if kind == "zip" else _tar_members(path, kind=kind, limit_bytes=limit_bytes)
-        )
-        for entry in members:
-            count.entries += 1
-            if count.entries > ENTRIES:
-                raise TooLarge(f"The archive has more than {ENTRIES} entries", next_step="Leave out what isn't source.")
-            parts = _parts(entry.path)
-            if not parts:
-                continue
-            if ".git" in parts:
-                # Another's repository: its history, hooks and configuration are not believed.
-                count.git_entries += 1
-                continue
-            clean = "/".join(parts)
-            if entry.kind == "link":
-                _link_check(parts, entry.target)
-            names.take(parts, folder=entry.kind == "file" and entry.content is None)
-            if entry.content is not None or entry.kind == "link":
-                yield ArchiveEntry(clean, entry.kind, entry.executable, entry.target, entry.size, entry.content)
+        yield
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
         raise ArchiveRefused(f"The archive is damaged: {error or 'it ends too early'}", next_step=_AGAIN) from error
     except (NotImplementedError, RuntimeError) as error:
@@ -267,7 +276,7 @@ def _tar_entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> ArchiveEntr
         content = archive.extractfile(member)
         return ArchiveEntry(member.name, "file", bool(member.mode & 0o100), size=member.size, content=content)
     if member.isdir():
-        return ArchiveEntry(member.name, "file")
+        return ArchiveEntry(member.name, "folder")
     if member.issym():
         if len(member.linkname) > _LINK_BYTES:
             raise ArchiveRefused(f"The link {_shown(member.name)} is too long", next_step="Leave it out.")
@@ -310,7 +319,7 @@ def _zip_members(path: Path, limit_bytes: int) -> Iterator[ArchiveEntry]:
             if info.flag_bits & 1:
                 raise ArchiveRefused(f"{_shown(info.filename)} is encrypted", next_step="Make it without a password.")
             if info.is_dir():
-                yield ArchiveEntry(info.orig_filename, "file")
+                yield ArchiveEntry(info.orig_filename, "folder")
                 continue
             kind = stat.S_IFMT(mode)
             if kind not in (0, stat.S_IFREG, stat.S_IFLNK):

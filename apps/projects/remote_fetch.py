@@ -51,7 +51,7 @@ class FetchWatch(GitWatch):
         if folder_bytes(self._folder) > limit * 1024 * 1024:
             raise TooLarge(
                 f"The repository and its history take more than the {limit} MiB that are allowed",
-                next_step="Have the operator raise ARCHON_REPOSITORY_LIMIT_MB, or upload the files alone as an archive.",
+                next_step="Have the operator raise ARCHON_REPOSITORY_LIMIT_MB, or upload an archive without history.",
             )
 
     def progress(self, text: str) -> None:

@@ -204,6 +204,14 @@ def commit_paths(*, project_id: object, commit: str) -> tuple[str, ...]:
     return tuple(path_decode(path) for path in listing.stdout.split(b"\0") if path)
 
 
+def commit_has_folder(*, project_id: object, commit: str, folder: str) -> bool:
+    """Whether a commit has a folder of that path."""
+    found = git_run(
+        "cat-file", "-t", f"{commit}:{folder}", git_dir=repository_require(project_id), accepted=(0, 128)
+    )  # fmt: skip
+    return found.text == "tree"
+
+
 def changed_paths(*, project_id: object, base: str, head: str) -> tuple[str, ...]:
     """Every path that is different in the two commits; of a renamed file both."""
     listing = git_run(

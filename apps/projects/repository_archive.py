@@ -11,7 +11,7 @@ from typing import IO
 from django.conf import settings
 
 from apps.core.errors import InvalidInput, TooLarge
-from apps.projects.archive_reading import ArchiveCount, ArchiveEntry, ArchiveRefused, archive_entries
+from apps.projects.archive_reading import ArchiveCount, ArchiveEntry, ArchiveRefused, archive_entries, damage_told
 from apps.projects.git import GitError, full_disk_told, git_run, upload_pack_command
 from apps.projects.repository_store import (
     RepositoryInfo,
@@ -58,7 +58,8 @@ def _tree_make(scratch: Path, archive_path: Path, limit: int) -> str:
     count = ArchiveCount()
     tops: set[str] = set()
     with tempfile.TemporaryFile(dir=scratch.parent) as stream:
-        _stream_write(stream, archive_entries(archive_path, limit_bytes=limit, count=count), tops, limit)
+        with damage_told():
+            _stream_write(stream, archive_entries(archive_path, limit_bytes=limit, count=count), tops, limit)
         if not tops:
             raise ArchiveRefused(
                 "There is no file in the archive" + (" besides a .git" if count.git_entries else ""),

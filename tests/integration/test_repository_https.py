@@ -1,7 +1,8 @@
-"""A repository comes over https as forges serve it: with all of its history, by its token alone, and from its host alone."""
+"""A repository comes over https as forges serve it: with its history, by its token, and from its host alone."""
 
 from __future__ import annotations
 
+import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,8 +180,6 @@ def test_host_that_does_not_exist_or_answer(client: CheckedClient, settings: Any
 
 
 def test_history_over_the_limit(forge: GitServer, client: CheckedClient, settings: Any) -> None:
-    import random
-
     (forge.folder / "sample" / "big.bin").write_bytes(random.Random(1).randbytes(3_000_000))
     commit_add(forge.folder / "sample", "c.txt", "c")
     settings.ARCHON_REPOSITORY_LIMIT_MB = 1

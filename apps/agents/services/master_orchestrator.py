@@ -27,7 +27,7 @@ from apps.agents.types import AgentType, Event, SessionOutcome, SessionStatus, T
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.storable import text_storable
 from apps.projects.models import Project, RepositoryState
-from apps.projects.repository import branch_delete, branch_merge, commit_resolve
+from apps.projects.repository import branch_delete, branch_merge, commit_has_folder, commit_resolve
 from apps.projects.selectors import project_get_for_user, source_get
 from apps.projects.services import project_head_record
 from apps.projects.sources import source_sync_if_due
@@ -66,6 +66,7 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
         raise InvalidInput(f"the goal is longer than {GOAL_LIMIT} characters", next_step="put long text into a file")
     project = project_get_for_user(user=user, project_id=request.project_id, write=True)
     base_commit = _head_resolve(project)
+    _subfolder_check(project, base_commit)
     spec = model_resolve(name=request.model, base_url=request.base_url)
     with transaction.atomic():
         session = session_create(
@@ -81,6 +82,7 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
             check_commands=list(request.checks or project.check_commands),
             setup_command=request.setup_command or project.setup_command,
             limit_seconds=request.limit_seconds,
+            subfolder=project.subfolder,
         )
         budget_create(scope_id=session.id, project=project, user=user, limits=request.limits)
         if execute:
@@ -231,6 +233,15 @@ def _head_resolve(project: Project) -> str:
             state=project.repository_state,
         )
     return commit_resolve(project_id=project.id, revision=project.default_branch)
+
+
+def _subfolder_check(project: Project, commit: str) -> None:
+    if project.subfolder and not commit_has_folder(project_id=project.id, commit=commit, folder=project.subfolder):
+        raise Conflict(
+            f"the repository has no folder {project.subfolder} at {commit[:12]}",
+            next_step="set the project's subfolder to one that is there, or to nothing",
+            state="no_subfolder",
+        )
 
 
 def _fetch_await(project: Project) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from apps.projects.checks.types import CheckSpec, Runner
@@ -14,8 +15,16 @@ _SHELL_SYNTAX = re.compile(r"[|&;<>()$`\\\n*?\[\]{}~#]|\b\w+=")
 _MAX_NAME = 80
 
 
-def checks_detect(*, checkout: Path, commands: Sequence[str] = ()) -> tuple[CheckSpec, ...]:
-    """The given commands, or else what runs the tests that are there; none when there are none."""
+def checks_detect(*, checkout: Path, commands: Sequence[str] = (), folder: str = "") -> tuple[CheckSpec, ...]:
+    """The given commands, or else what runs the tests that are there; none when there are none.
+
+    ``folder``: the project is in that folder of the checkout; commands run there, and nothing else is looked for.
+    """
+    if folder:
+        inner = checks_detect(checkout=checkout / folder, commands=commands)
+        return tuple(
+            replace(spec, command=f"cd -- {shlex.quote(folder)} && {spec.command}", runner="command") for spec in inner
+        )
     given = [command.strip() for command in commands if command.strip()]
     if given:
         return tuple(CheckSpec(name, command, command_runner(command)) for name, command in _named(given))

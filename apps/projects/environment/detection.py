@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from apps.projects.environment.python_tests import PythonTests, python_tests_find
@@ -49,9 +50,16 @@ export UV_COMPILE_BYTECODE=1
 """
 
 
-def environment_detect(*, checkout: Path, setup_command: str = "") -> EnvironmentSpec:
+def environment_detect(*, checkout: Path, setup_command: str = "", folder: str = "") -> EnvironmentSpec:
     """What the checkout needs. A given command is run in an activated, otherwise empty Python environment; without one
-    the script is put together from what the project declares. Nothing of the project is run for this."""
+    the script is put together from what the project declares. Nothing of the project is run for this.
+
+    ``folder``: the project is in that folder of the checkout, and nothing else is set up.
+    """
+    if folder:
+        inner = environment_detect(checkout=checkout / folder, setup_command=setup_command)
+        entered = f"cd -- {shlex.quote(folder)}\n{inner.setup_command}" if inner.setup_command else ""
+        return replace(inner, setup_command=entered)
     tests = python_tests_find(checkout)
     if setup_command.strip():
         script = _script() + setup_command.strip() + "\n"
