@@ -33,6 +33,13 @@ _HEADER_BYTES = 256 * 1024
 #: Ordinary text shrinks to a tenth; what unfolds to more than this is made to do so.
 _RATIO = 250
 _RATIO_FROM_BYTES = 64 * 1024 * 1024
+_DESCRIPTIVE = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 _DIRECTORY_BYTES = 64 * 1024 * 1024
 _CHUNK = 1 << 16
 #: Code points that some file systems leave out of names, so that `.g\u200cit` is `.git` there.
@@ -101,7 +108,9 @@ def damage_told() -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
-        raise ArchiveRefused(f"The archive is damaged: {error or 'it ends too early'}", next_step=_AGAIN) from error
+        raise ArchiveRefused(
+            f"The archive is damaged: {str(error) or 'it ends too early'}", next_step=_AGAIN
+        ) from error
     except (NotImplementedError, RuntimeError) as error:
         raise ArchiveRefused(
             f"The archive is of a kind that can't be read: {error}", next_step="Make a plain tar.gz or zip."
@@ -238,10 +247,7 @@ class _Member(tarfile.TarInfo):
     """Refuses descriptions that would fill the memory, before they are read."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        descriptive = self.type in (
-            tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE
-        )  # fmt: skip
-        if descriptive and not 0 <= self.size <= _HEADER_BYTES:
+        if self.type in _DESCRIPTIVE and not 0 <= self.size <= _HEADER_BYTES:
             raise ArchiveRefused("The archive has a header that is too large", next_step=_AGAIN)
         if self.type == tarfile.GNUTYPE_SPARSE:
             raise ArchiveRefused(f"{_shown(self.name)} is a sparse file", next_step="Leave it out.")
@@ -265,7 +271,7 @@ def _tar_members(path: Path, *, kind: str, limit_bytes: int) -> Iterator[Archive
         ) as archive:
             for member in archive:
                 # What was read is kept in a list otherwise.
-                archive.members = []
+                archive.members = []  # type: ignore[attr-defined]  # not in the stubs
                 yield _tar_entry(archive, member)
 
 

@@ -95,7 +95,7 @@ def remote_address_parse(text: str) -> RemoteAddress:
 
 
 def remote_address_relative(base: RemoteAddress, text: str) -> RemoteAddress:
-    """What a submodule's address means in a repository at ``base``: one that begins with ``./`` or ``../`` builds on it."""
+    """What a submodule's address means in a repository at ``base``, which one with ``./`` or ``../`` builds on."""
     if not text.startswith(("./", "../")):
         return remote_address_parse(text)
     parts = [part for part in base.path.split("/") if part]

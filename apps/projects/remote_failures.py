@@ -63,7 +63,7 @@ _CAUSES = (
         pattern=r"Authentication failed|could not read (?:Username|Password)|error: 401|invalid credentials",
         kind=FetchRefused,
         message="The host wants a token, or does not accept the one that it got",
-        next_step="Set a token that may read the repository, and the user name that belongs to it if the host wants it.",
+        next_step="Set a token that may read the repository, and the user name that it belongs to if the host asks.",
     ),
     _Cause(
         pattern=r"error: 403(?! from proxy)|Write access to repository not granted|access denied|not allowed to",
@@ -98,7 +98,8 @@ _CAUSES = (
     ),
     _Cause(
         pattern=r"code 50\d from proxy|CONNECT tunnel failed, response 50\d|proxy: "
-        r"|Connection (?:refused|timed out|closed|reset)|Failed to connect|Could not resolve|Operation too slow|timed out|early EOF|unexpected disconnect"
+        r"|Connection (?:refused|timed out|closed|reset)|Failed to connect|Could not resolve|Operation too slow"
+        r"|timed out|early EOF|unexpected disconnect"
         r"|hung up unexpectedly|Empty reply|error: 5\d\d|kex_exchange_identification|Timeout, server|no answer within",
         kind=HostUnreachable,
         message="The host does not answer, or stopped in the middle",

@@ -19,7 +19,7 @@ from django.conf import settings
 
 from apps.core.errors import Conflict, InvalidInput, NotFound, TooLarge, Unavailable
 from apps.projects.git import FSCK_SEVERITIES, GitError, git_run, path_decode, path_display, upload_pack_command
-from apps.projects.repository_diff import Diff, trees_compare
+from apps.projects.repository_diff import Diff, patch_write, trees_compare
 from apps.projects.repository_modules import submodules_list
 from apps.projects.repository_notices import Notice, lfs_notices
 from apps.projects.repository_source import (
@@ -196,6 +196,18 @@ def commit_resolve(*, project_id: object, revision: str) -> str:
 def diff_read(*, project_id: object, base: str, head: str, max_bytes: int = 1_000_000) -> Diff:
     """What changed from one commit or tree to another; the text is cut after ``max_bytes``, the list of files never."""
     return trees_compare(git_dir=repository_require(project_id), base=base, head=head, max_bytes=max_bytes)
+
+
+def patch_make(*, project_id: object, base: str, head: str) -> Path:
+    """What changed from one commit to another, for ``git apply``; a temporary file that the caller removes."""
+    handle, name = tempfile.mkstemp(prefix="changes-", suffix=".patch", dir=temporary_folder())
+    os.close(handle)
+    try:
+        patch_write(git_dir=repository_require(project_id), base=base, head=head, target=Path(name))
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name)
 
 
 def commit_paths(*, project_id: object, commit: str) -> tuple[str, ...]:

@@ -61,8 +61,8 @@ def lfs_pointers(*, git_dir: Path, commit: str) -> list[str]:
     found, position = [], 0
     for path, _ in candidates:
         end = answer.index(b"\n", position)
-        size = int(answer[position:end].split()[2])
-        if _POINTER.fullmatch(answer[end + 1 : end + 1 + size]):
+        length = int(answer[position:end].split()[2])
+        if _POINTER.fullmatch(answer[end + 1 : end + 1 + length]):
             found.append(path)
-        position = end + 1 + size + 1
+        position = end + 1 + length + 1
     return found

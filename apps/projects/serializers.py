@@ -68,7 +68,7 @@ class SourceSerializer(serializers.ModelSerializer[RepositorySource]):
 
     @extend_schema_field(HostKeySerializer(many=True))
     def get_host_keys(self, source: RepositorySource) -> list[Any]:
-        return list(HostKeySerializer(host_keys(source.known_hosts), many=True).data)
+        return [HostKeySerializer(key).data for key in host_keys(source.known_hosts)]
 
 
 class NoticeSerializer(serializers.Serializer[Any]):
@@ -84,7 +84,9 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
     repository_notices = NoticeSerializer(
         many=True, read_only=True, help_text="What the repository lacks, such as files of Git LFS."
     )
-    source = serializers.SerializerMethodField(help_text="Where the repository is fetched from; null: from nowhere.")
+    source = serializers.SerializerMethodField(  # type: ignore[assignment]  # a field of this name is no attribute
+        help_text="Where the repository is fetched from; null: from nowhere."
+    )
 
     class Meta:
         model = Project

@@ -109,7 +109,7 @@ async def _conversation_begin(context: RunContext, role: str, phase: str) -> Ses
 
 
 async def rules_brief(context: RunContext) -> list[str]:
-    """What is to be known of the place, and what the repository's AGENTS.md says where there is one that can be read."""
+    """What is to be known of the place, and what the repository's AGENTS.md says where one can be read."""
     workspace = await context.site.workspace()
     try:
         rules = await workspace.file_read("AGENTS.md", max_bytes=20_000)
