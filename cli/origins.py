@@ -174,7 +174,7 @@ class RemoteOrigin:
 
     @property
     def name(self) -> str:
-        return re.split(r"[/:]", self.url.rstrip("/"))[-1].removesuffix(".git")
+        return re.split(r"[/:]", self.url.rstrip("/").removesuffix("/.git"))[-1].removesuffix(".git")
 
     @property
     def folder(self) -> Path | None:

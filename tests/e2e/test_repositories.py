@@ -13,7 +13,7 @@ import pytest
 
 from cli.errors import ApiError
 from tests.builders import git, repository_build
-from tests.loopback.agents import Agents, Turn, call, finishes, plans, runs, says
+from tests.loopback.agents import Agents, Turn, call, finishes, runs, says
 from tests.loopback.git_server import GitServer, git_server_run
 from tests.loopback.openai_server import OpenAIServer
 from tests.processes import wait_until
