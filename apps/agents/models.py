@@ -45,6 +45,8 @@ class AgentSession(BaseModel):
     #: Shell commands; empty: found from the repository.
     check_commands = models.JSONField(default=list, blank=True)
     setup_command = models.TextField(blank=True)
+    #: The project's folder that it is about, when it was begun; empty: all of the repository.
+    subfolder = models.CharField(max_length=1000, blank=True)
     #: How long it may run, from its first start.
     limit_seconds = models.PositiveIntegerField()
     branch = models.CharField(max_length=255)

@@ -109,13 +109,13 @@ async def _conversation_begin(context: RunContext, role: str, phase: str) -> Ses
 
 
 async def rules_brief(context: RunContext) -> list[str]:
-    """What the repository's AGENTS.md says, as a part of a brief; nothing where there is none that can be read."""
+    """What is to be known of the place, and what the repository's AGENTS.md says where one can be read."""
     workspace = await context.site.workspace()
     try:
         rules = await workspace.file_read("AGENTS.md", max_bytes=20_000)
     except WorkspaceError:
-        return []
-    return [f"The repository's AGENTS.md says:\n{rules.decode('utf-8', 'replace')}"]
+        return [*context.site.notes]
+    return [*context.site.notes, f"The repository's AGENTS.md says:\n{rules.decode('utf-8', 'replace')}"]
 
 
 async def _brief(context: RunContext) -> str:

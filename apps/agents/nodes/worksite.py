@@ -29,6 +29,7 @@ from apps.projects.environment import (
     environment_prepare,
 )
 from apps.projects.sandbox import workspace_open
+from apps.projects.subfolder import workspace_within
 from apps.projects.workspace import SandboxLimits, Workspace, Worktree
 from apps.projects.worktree import (
     CommitResult,
@@ -47,6 +48,10 @@ class SiteFacts:
     base_commit: str
     check_commands: tuple[str, ...]
     setup_command: str
+    #: The folder that the work is about; empty: all of the repository.
+    subfolder: str = ""
+    #: What the repository lacks.
+    notices: tuple[str, ...] = ()
 
 
 class WorkSite:
@@ -61,6 +66,19 @@ class WorkSite:
         self._worktree: Worktree | None = None
         self._environment: Environment | None = None
         self._workspace: Workspace | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an agent has to know of the place, as parts of its brief."""
+        notes = []
+        if self._facts.subfolder:
+            notes.append(
+                f"The work is about the folder {self._facts.subfolder} of a larger repository. run_command and the "
+                "checks run in that folder; the paths of all other tools are relative to the repository's root."
+            )
+        if self._facts.notices:
+            notes.append("Of the repository:\n" + "\n".join(f"- {notice}" for notice in self._facts.notices))
+        return tuple(notes)
 
     async def worktree(self) -> Worktree:
         if self._worktree is None:
@@ -79,7 +97,10 @@ class WorkSite:
         return (
             await self.environment_spec(),
             await self._database.run_in_thread(
-                checks_detect, checkout=worktree.path, commands=self._facts.check_commands
+                checks_detect,
+                checkout=worktree.path,
+                commands=self._facts.check_commands,
+                folder=self._facts.subfolder,
             ),
         )
 
@@ -87,7 +108,10 @@ class WorkSite:
         """What the worktree as it is now needs installed."""
         worktree = await self.worktree()
         return await self._database.run_in_thread(
-            environment_detect, checkout=worktree.path, setup_command=self._facts.setup_command
+            environment_detect,
+            checkout=worktree.path,
+            setup_command=self._facts.setup_command,
+            folder=self._facts.subfolder,
         )
 
     async def environment_open(self, spec: EnvironmentSpec, *, untouched: bool) -> Environment:
@@ -124,7 +148,7 @@ class WorkSite:
                         env=self._environment.env,
                     )
                 )
-                self._workspace = workspace
+                self._workspace = workspace = workspace_within(workspace, self._facts.subfolder)
             return workspace
 
     async def checks_run(
