@@ -11,7 +11,6 @@ import pytest
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from apps.usage.errors import BudgetExceeded, ModelCallFailed
-from integrations.llm_providers.prices import price_actual
 from integrations.llm_providers.types import ModelSpec, Secret
 from tests.integration.usage_scene import MESSAGES, READ_TOOL, Scene, scene
 from tests.loopback.enveloped import Enveloped
@@ -101,21 +100,12 @@ async def test_calls_and_results_go_back_and_forth(
     assert (budget.input_tokens, budget.output_tokens) == (told.read, told.written)
     assert (budget.cached_tokens, budget.cache_write_tokens) == (told.cached, told.kept)
     assert told.cached > told.read / 3
-    price = price_actual(
-        provider=spec.provider, model=spec.model, input_tokens=told.read, output_tokens=told.written,
-        cached_tokens=told.cached, cache_write_tokens=told.kept,
-    )  # fmt: skip
-    assert price is not None and float(budget.cost_usd) == pytest.approx(float(price), rel=1e-6)
+    assert float(budget.cost_usd) == pytest.approx(spoken.cost(told), rel=1e-6)
     assert not budget.estimated
 
 
-HAND_COMPUTED = {
-    # 600 plain, 300 read from the cache, 100 written to it (where that costs), 50 written; dollars a million.
-    "openai-chat": (700 * 0.15 + 300 * 0.075 + 50 * 0.60) / 1e6,
-    "openai-responses": (700 * 0.25 + 300 * 0.025 + 50 * 2.0) / 1e6,
-    "anthropic": (600 * 3.0 + 300 * 0.30 + 100 * 3.75 + 50 * 15.0) / 1e6,
-    "gemini": (700 * 0.30 + 300 * 0.03 + 50 * 2.5) / 1e6,
-}
+#: 600 plain, 300 read from the cache, 100 written to it (where that costs more), 50 written.
+BY_HAND = {"openai-chat": 0.0001575, "openai-responses": 0.0002825, "anthropic": 0.003015, "gemini": 0.000344}
 
 
 @pytest.mark.parametrize("name", WIRES)
@@ -127,7 +117,7 @@ async def test_the_cost_is_what_a_person_would_compute(name: str) -> None:
             usage = (await on.call(spec_of(spoken, server))).usage
     assert (usage.input_tokens, usage.output_tokens, usage.cached_tokens) == (1000, 50, 300)
     assert usage.cache_write_tokens == kept
-    assert usage.cost_usd == pytest.approx(HAND_COMPUTED[name])
+    assert usage.cost_usd == pytest.approx(BY_HAND[name])
 
 
 async def test_the_reservation_covers_what_is_taken(spoken: Spoken, server: ModelServer) -> None:

@@ -54,13 +54,14 @@ _DEFINITIONS = {
         "additionalProperties": False,
     }
 }
+# The API understands names in both spellings; below the first levels, Google's own library sends this one.
 _PART = {
     "type": "object",
     "properties": {
         "text": _STRING,
         "thought": {"type": "boolean"},
         "thoughtSignature": _STRING,
-        "inlineData": _object(["mimeType", "data"], mimeType={"type": "string", "pattern": "^image/"}, data=_STRING),
+        "inlineData": _object(["mime_type", "data"], mime_type={"type": "string", "pattern": "^image/"}, data=_STRING),
         "functionCall": _object(["name"], id=_STRING, name=_STRING, args={"type": "object"}),
         "functionResponse": _object(
             ["name", "response"], id=_STRING, name=_STRING, response={"type": "object"}
@@ -100,7 +101,6 @@ _REQUEST = _object(
         candidateCount={"const": 1},
         thinkingConfig=_object(
             [],
-            # Both spellings are understood, and Google's own library sends this one within a configuration.
             thinking_budget={"type": "integer"},
             thinking_level={"enum": ["LOW", "MEDIUM", "HIGH", "low", "medium", "high"]},
             include_thoughts={"type": "boolean"},

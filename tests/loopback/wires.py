@@ -9,7 +9,7 @@ from .anthropic_wire import AnthropicWire
 from .gemini_wire import GeminiWire
 from .openai_server import ChatWire
 from .responses_wire import ResponsesWire
-from .wire import Answer, ModelServer, Wire
+from .wire import Answer, ModelServer, Tokens, Wire
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,14 @@ class Spoken:
     wire: Callable[[], Wire]
     provider: str
     model: str
+    #: Dollars for a million tokens: read, read from the cache, written to it, written. As the vendor's page says.
+    rates: tuple[float, float, float, float]
+
+    def cost(self, tokens: Tokens) -> float:
+        """What a person would compute for these."""
+        plain = tokens.read - tokens.cached - tokens.kept
+        counts = (plain, tokens.cached, tokens.kept, tokens.written)
+        return sum(count * rate for count, rate in zip(counts, self.rates, strict=True)) / 1e6
 
     @property
     def name(self) -> str:
@@ -29,8 +37,8 @@ class Spoken:
 
 
 WIRES = {
-    "openai-chat": Spoken(ChatWire, "openai", "gpt-4o-mini"),
-    "openai-responses": Spoken(ResponsesWire, "openai-responses", "gpt-5-mini"),
-    "anthropic": Spoken(AnthropicWire, "anthropic", "claude-sonnet-4-5"),
-    "gemini": Spoken(GeminiWire, "gemini", "gemini-2.5-flash"),
+    "openai-chat": Spoken(ChatWire, "openai", "gpt-4o-mini", (0.15, 0.075, 0.15, 0.60)),
+    "openai-responses": Spoken(ResponsesWire, "openai-responses", "gpt-5-mini", (0.25, 0.025, 0.25, 2.0)),
+    "anthropic": Spoken(AnthropicWire, "anthropic", "claude-sonnet-4-5", (3.0, 0.30, 3.75, 15.0)),
+    "gemini": Spoken(GeminiWire, "gemini", "gemini-2.5-flash", (0.30, 0.03, 0.30, 2.5)),
 }
