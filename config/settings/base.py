@@ -152,6 +152,9 @@ ARCHON_MODEL: str = env("ARCHON_MODEL", default="")
 ARCHON_MODEL_BASE_URLS: list[str] = env.list("ARCHON_MODEL_BASE_URLS", default=[])
 #: Keys for such endpoints, as `url-prefix=key`; a key goes to no other host.
 ARCHON_MODEL_KEYS: dict[str, str] = env.dict("ARCHON_MODEL_KEYS", default={})
+#: Whether replies are asked for as they are made, and for how long a model may be silent within one.
+ARCHON_MODEL_STREAM: bool = env.bool("ARCHON_MODEL_STREAM", default=True)
+ARCHON_MODEL_IDLE_SECONDS: float = env.float("ARCHON_MODEL_IDLE_SECONDS", default=300.0)
 #: What a session may spend unless it says otherwise.
 ARCHON_LIMIT_COST_USD: float = env.float("ARCHON_LIMIT_COST_USD", default=5.0)
 ARCHON_LIMIT_TOKENS: int = env.int("ARCHON_LIMIT_TOKENS", default=2_000_000)
