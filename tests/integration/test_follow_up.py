@@ -294,7 +294,7 @@ def test_a_session_that_failed_before_it_planned_goes_on(scene: tuple[User, Proj
 
 
 def test_attachments_come_with_a_message(scene: tuple[User, Project]) -> None:
-    user, project = scene
+    user, _ = scene
     session = ended(scene)
     stranger = project_make_user()
     foreign = attachment_upload(user=stranger, name="a.txt", declared_type="", chunks=[b"x"])

@@ -192,7 +192,7 @@ def forge() -> Iterator[Forge]:
     known = Forge()
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             known.asked.append((self.path, dict(self.headers)))
             status, media_type, body = known.answers.get(self.path, (404, "application/json", b'{"message": "no"}'))
             self.send_response(status)
