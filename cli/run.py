@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from cli.errors import (
     errors_reported,
 )
 from cli.follow import Manners, manners_of, session_follow
+from cli.materials import Materials, materials_open, materials_upload
 from cli.origins import GitOrigin, Origin, origin_find, project_await
 from cli.repository import LocalRepository
 from cli.resources import Session
@@ -51,14 +53,16 @@ class RunRequest:
     options: dict[str, Any]
     #: What the project is called on the server, if it is made now.
     project_name: str
+    materials: Materials = field(default_factory=Materials)
 
 
 def session_start(connection: Connection, request: RunRequest, *, console: Console) -> Session:
     """Bring the repository to the server, as a project that is found again next time, and start the session."""
     project = request.origin.bring(connection, project_name=request.project_name, console=console)
+    options = {**request.options, **materials_upload(connection.api, request.materials).members()}
     while True:
         try:
-            return connection.api.session_run(project_id=project.id, goal=request.goal, options=request.options)
+            return connection.api.session_run(project_id=project.id, goal=request.goal, options=options)
         except ApiError as error:
             if error.state in _FETCHING:
                 project = project_await(connection, project.id, console=console)
@@ -76,9 +80,10 @@ def session_attend(
     manners: Manners,
     repository: Path | None,
     record_svg: Path | None = None,
+    seen: int = 0,
 ) -> int:
     """Follow the session and say what came of it; the exit code."""
-    followed = session_follow(connection.api, session, console=console, manners=manners)
+    followed = session_follow(connection.api, session, console=console, manners=manners, seen=seen)
     if followed.ending == "detached":
         return session_leave(connection, session, console=console, json_output=manners.json_output)
     result = result_get(connection.api, session.id)
@@ -135,7 +140,18 @@ def _restart_suggest(error: ApiError) -> None:
 
 
 def run(
-    goal: Annotated[str, typer.Argument(metavar="GOAL", help="What to do, in plain words.", show_default=False)],
+    goal: Annotated[
+        str, typer.Argument(metavar="GOAL", help="What to do, in plain words; not needed with --issue or --log.")
+    ] = "",
+    attach: Annotated[
+        list[Path] | None, typer.Option("--attach", metavar="FILE", help="Give a file or an image along (repeatable).")
+    ] = None,
+    issue: Annotated[
+        str | None, typer.Option("--issue", metavar="FILE|URL|-", help="Start from an issue; -: standard input.")
+    ] = None,
+    log: Annotated[
+        str | None, typer.Option("--log", metavar="FILE|URL|-", help="Start from the log of a failing CI run.")
+    ] = None,
     repo: Annotated[
         str,
         typer.Option(
@@ -178,13 +194,14 @@ def run(
     record_svg: Annotated[Path | None, typer.Option("--record-svg", hidden=True)] = None,
 ) -> None:
     """Have agents reach a goal in a repository. They work on a branch of their own."""
-    with errors_reported(json_output=json_output):
-        if not goal.strip():
+    with errors_reported(json_output=json_output), ExitStack() as given:
+        if not goal.strip() and issue is None and log is None:
             raise CliError("the goal is empty", next_step="say what is to be done", code="invalid_input")
         console = console_make(json_output=json_output)
         origin = origin_find(repo, remote_options(token_file=token_file, deploy_key=deploy_key))
         if isinstance(origin, GitOrigin) and origin.repository.changed_files:
             _changes_tell(origin.repository, console=console)
+        materials = given.enter_context(materials_open(attach=attach, issue=issue, log=log))
         request = RunRequest(
             goal=goal,
             origin=origin,
@@ -197,6 +214,7 @@ def run(
                 limit_steps=limit_steps,
             ),
             project_name=origin.name or "repository",
+            materials=materials,
         )
         manners = manners_of(yes=yes, json_output=json_output, owner=True)
         with connection_open(server, console=console) as connection:

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
@@ -18,6 +19,8 @@ from langgraph.runtime import Runtime
 
 from apps.agents.nodes.baseline import baseline_open, checks_observe
 from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
+from apps.agents.nodes.conventions import folder_rules
+from apps.agents.services.images import has_references, messages_resolve
 from apps.agents.services.ledger import ToolCallIntent, ToolCallRecord
 from apps.agents.tools.base import (
     OBSERVATION_LIMIT,
@@ -114,7 +117,7 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
             key=f"{execution_id}:{position}",
             role=role,
             spec=context.model,
-            messages=transcript,
+            messages=await _messages_sent(context, transcript),
             tools=[tool.definition for tool in tools_for(role).values()],
             on_delta=delta,
             on_settle=settle,
@@ -124,6 +127,18 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
         context.transcript_forget(execution_id)
         raise
     context.ledger.ring(seq)
+
+
+async def _messages_sent(context: RunContext, transcript: list[BaseMessage]) -> list[BaseMessage]:
+    """The conversation as it goes to the model: with the images that its rows only name."""
+    if not has_references(transcript):
+        return transcript
+    resolve = partial(
+        messages_resolve,
+        session_id=context.facts.session_id,
+        vision=bool(getattr(context.model, "vision", None)),
+    )
+    return await context.ledger.database.run_in_thread(resolve, transcript)
 
 
 async def tools_run(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -213,10 +228,15 @@ async def _plain_answer(
     """The model spoke and called nothing: ask for a call, and after a few of these take its words for the result."""
     replies = [message for message in transcript if isinstance(message, AIMessage)]
     plain = 0
-    for reply in reversed(replies):
-        if calls_proposed(reply):
+    nudges = {NUDGE.format(final=final) for final in ("submit_plan", "finish")}
+    for said in reversed(transcript):
+        # What a person said since begins it anew.
+        if isinstance(said, HumanMessage) and said.content not in nudges:
             break
-        plain += 1
+        if isinstance(said, AIMessage):
+            if calls_proposed(said):
+                break
+            plain += 1
     if plain >= PLAIN_ANSWERS:
         summary = str(replies[-1].text).strip()
         async with context.ledger.transaction() as connection:
@@ -271,8 +291,15 @@ async def _call_carry_out(
     summary = result.summary if isinstance(result, Observation) else ""
     # Tools keep their own limit; this one is for what a model says itself, such as the name of a tool.
     text = text_storable(text_cut(result.text, OBSERVATION_LIMIT + 1000))
+    rules, folders = await folder_rules(context, transcript, intent.arguments)
+    if rules:
+        text = f"{text}\n\n{text_storable(rules)}"
     message = ToolMessage(
-        text, tool_call_id=call.provider_call_id, name=intent.name, status="success" if ok else "error"
+        text,
+        tool_call_id=call.provider_call_id,
+        name=intent.name,
+        status="success" if ok else "error",
+        artifact={"rules": folders} if folders else None,
     )
     finished = Event(
         "ToolFinished",
