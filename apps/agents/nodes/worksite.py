@@ -153,7 +153,7 @@ class WorkSite:
             worktree = await self.worktree()
             if untouched or self._fresh:
                 # What builds write has no place in a commit, whether or not the project's .gitignore says so.
-                outputs = await self._database.run_in_thread(outputs_find, worktree.path)
+                outputs = await self._database.run_in_thread(outputs_find, worktree.path, folder=self._facts.subfolder)
                 made = await self._database.run_in_thread(
                     environment_apply, environment=self._environment, checkout=worktree.path
                 )
