@@ -16,6 +16,8 @@ import typer
 MODULES: dict[str, str] = {
     "demo": "cli.demo",
     "run": "cli.run",
+    "models": "cli.models",
+    "keys": "cli.keys",
     "up": "cli.stack_commands",
     "down": "cli.stack_commands",
     "doctor": "cli.doctor",

@@ -12,8 +12,8 @@ from apps.agents.models import AgentSession, SessionEvent, ToolCall
 from apps.agents.selectors import question_get
 from apps.agents.types import SessionStatus
 from apps.planning.selectors import plan_progress
-from apps.usage.selectors import budget_list
-from apps.usage.types import BudgetState
+from apps.usage.selectors import budget_list, usage_by_model
+from apps.usage.types import BudgetState, UsageLine, share_of
 
 #: Events that tell what a session is doing at the moment.
 _CURRENT_EVENTS = ("PhaseChanged", "TaskStarted", "ToolStarted", "ToolFinished", "ModelReplied")
@@ -21,15 +21,16 @@ _CURRENT_EVENTS = ("PhaseChanged", "TaskStarted", "ToolStarted", "ToolFinished",
 
 def sessions_present(sessions: Sequence[AgentSession]) -> list[dict[str, Any]]:
     """Sessions as ``SessionSerializer`` renders them; one query for all budgets."""
-    budgets = budget_list([session.id for session in sessions])
-    return [_session_present(session, budgets[session.id]) for session in sessions]
+    ids = [session.id for session in sessions]
+    budgets, lines = budget_list(ids), usage_by_model(ids)
+    return [_session_present(session, budgets[session.id], lines[session.id]) for session in sessions]
 
 
 def session_present(session: AgentSession) -> dict[str, Any]:
     return sessions_present([session])[0]
 
 
-def _session_present(session: AgentSession, budget: BudgetState) -> dict[str, Any]:
+def _session_present(session: AgentSession, budget: BudgetState, lines: Sequence[UsageLine]) -> dict[str, Any]:
     return {
         "id": session.id,
         "project": session.project_id,
@@ -40,6 +41,7 @@ def _session_present(session: AgentSession, budget: BudgetState) -> dict[str, An
         "reason": session.reason,
         "model": session.model,
         "base_url": session.base_url,
+        "models": session.role_models,
         "branch": session.branch,
         "base_branch": session.base_branch,
         "base_commit": session.base_commit,
@@ -47,7 +49,7 @@ def _session_present(session: AgentSession, budget: BudgetState) -> dict[str, An
         "merged_commit": session.merged_commit,
         "discarded_at": session.discarded_at,
         "limits": _limits(session, budget),
-        "usage": _usage(budget),
+        "usage": _usage(budget, lines),
         "checks": session.checks,
         "question": _question(session),
         "report": session.report,
@@ -70,7 +72,7 @@ def progress_present(session: AgentSession) -> dict[str, Any]:
         "reason": session.reason,
         "plan": plan,
         "current": _current(session),
-        "usage": _usage(budget),
+        "usage": _usage(budget, usage_by_model([session.id])[session.id]),
         "limits": _limits(session, budget),
         "elapsed_s": round((end - session.started_at).total_seconds(), 2) if session.started_at else 0.0,
         "last_seq": session.head.seq,
@@ -79,13 +81,17 @@ def progress_present(session: AgentSession) -> dict[str, Any]:
     }
 
 
-def _usage(budget: BudgetState) -> dict[str, Any]:
+def _usage(budget: BudgetState, lines: Sequence[UsageLine]) -> dict[str, Any]:
     return {
         "input_tokens": budget.input_tokens,
         "output_tokens": budget.output_tokens,
+        "cached_tokens": budget.cached_tokens,
+        "cached_share": share_of(budget.cached_tokens, budget.input_tokens),
         "cost_usd": float(budget.cost_usd),
         "steps": budget.steps,
         "estimated": budget.estimated,
+        "priced": not budget.unpriced,
+        "by_model": lines,
     }
 
 

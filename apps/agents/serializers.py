@@ -10,6 +10,7 @@ from rest_framework import serializers
 
 from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
 from apps.agents.types import AgentType, SessionOutcome, SessionStatus
+from apps.usage.serializers import ChosenModelSerializer, ModelConfigurationFields, ModelUsageSerializer
 
 _COMMAND_LENGTH = 10_000
 CHECK_STATES = ["passed", "failed"]
@@ -29,16 +30,10 @@ class LimitsSerializer(serializers.Serializer[Any]):
     seconds = serializers.IntegerField(min_value=1, max_value=10**7, required=False, help_text="From its first start.")
 
 
-class SessionCreateSerializer(serializers.Serializer[Any]):
+class SessionCreateSerializer(ModelConfigurationFields):
     project = serializers.UUIDField()
     goal = serializers.CharField(max_length=GOAL_LIMIT, help_text="What should be different, in plain words.")
     agent_type = serializers.ChoiceField(choices=AgentType.choices, default=AgentType.EXECUTOR)
-    model = serializers.CharField(
-        max_length=300, required=False, allow_blank=True, default="", help_text="PROVIDER:MODEL; empty: the server's."
-    )
-    base_url = serializers.CharField(
-        max_length=500, required=False, allow_blank=True, default="", help_text="An endpoint that the operator allows."
-    )
     checks = serializers.ListField(
         child=serializers.CharField(max_length=_COMMAND_LENGTH),
         max_length=20,
@@ -69,9 +64,13 @@ class ReasonSerializer(serializers.Serializer[Any]):
 class UsageSerializer(serializers.Serializer[Any]):
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
+    cached_tokens = serializers.IntegerField(help_text="Of the input tokens, those that came from a cache.")
+    cached_share = serializers.FloatField(help_text="Of the input tokens, 0 to 1.")
     cost_usd = serializers.FloatField()
     steps = serializers.IntegerField()
     estimated = serializers.BooleanField(help_text="Some tokens were not counted by the provider.")
+    priced = serializers.BooleanField(help_text="False: a price is not known, and cost_usd too small.")
+    by_model = ModelUsageSerializer(many=True)
 
 
 class SpentLimitsSerializer(serializers.Serializer[Any]):
@@ -113,6 +112,7 @@ class SessionSerializer(serializers.Serializer[Any]):
     reason = ReasonSerializer(allow_null=True)
     model = serializers.CharField()
     base_url = serializers.CharField(allow_blank=True)
+    models = serializers.DictField(child=ChosenModelSerializer(), help_text="What each role calls.")
     branch = serializers.CharField()
     base_branch = serializers.CharField()
     base_commit = serializers.CharField()

@@ -77,12 +77,23 @@ class BudgetState:
 
 @dataclass(frozen=True)
 class UsageLine:
-    """What one model took."""
+    """What one model took. ``priced`` is False where the price of a call is not known, so that it cost more."""
 
-    provider: str
     model: str
     calls: int
+    failed: int
     input_tokens: int
     output_tokens: int
     cached_tokens: int
     cost_usd: Decimal
+    priced: bool
+    estimated: bool
+
+    @property
+    def cached_share(self) -> float:
+        """Of the input tokens, those that came from the provider's cache."""
+        return share_of(self.cached_tokens, self.input_tokens)
+
+
+def share_of(part: int, whole: int) -> float:
+    return round(part / whole, 4) if whole else 0.0

@@ -138,6 +138,15 @@ ARCHON_ENCRYPTION_KEYS: list[str] = env.list("ARCHON_ENCRYPTION_KEYS", default=[
 ARCHON_PRIVATE_HOSTS: list[str] = env.list("ARCHON_PRIVATE_HOSTS", default=[])
 #: `provider:model` for sessions that name none; empty: the default of the first provider with a key.
 ARCHON_MODEL: str = env("ARCHON_MODEL", default="")
+#: Other models for single roles, as `planner=provider:model`.
+ARCHON_MODELS: list[str] = env.list("ARCHON_MODELS", default=[])
+#: Called in this order when the model does not answer; `provider:model`, with an address as `provider:model@url`.
+ARCHON_MODEL_FALLBACKS: list[str] = env.list("ARCHON_MODEL_FALLBACKS", default=[])
+#: How these models are called; empty: as the model has it by itself, or by what is known of it.
+ARCHON_MODEL_EFFORT: str = env("ARCHON_MODEL_EFFORT", default="")
+ARCHON_MODEL_TEMPERATURE: str = env("ARCHON_MODEL_TEMPERATURE", default="")
+ARCHON_MODEL_TOOL_CALLS: str = env("ARCHON_MODEL_TOOL_CALLS", default="")
+ARCHON_MODEL_EDIT_FORMAT: str = env("ARCHON_MODEL_EDIT_FORMAT", default="")
 #: Model endpoints that users may name: URL prefixes; a port of `*` stands for any.
 ARCHON_MODEL_BASE_URLS: list[str] = env.list("ARCHON_MODEL_BASE_URLS", default=[])
 #: Keys for such endpoints, as `url-prefix=key`; a key goes to no other host.
@@ -222,6 +231,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "SessionOutcomeEnum": "apps.agents.types.SessionOutcome",
         "TaskStatusEnum": "apps.planning.models.TaskStatus",
         "PlanStatusEnum": "apps.planning.models.PlanStatus",
+        "KeyScopeEnum": "apps.usage.models.KeyScope",
+        "EffortEnum": "apps.usage.choices.EFFORTS",
+        "ToolCallsEnum": "apps.usage.choices.TOOL_CALL_STYLES",
+        "EditFormatEnum": "apps.usage.choices.EDIT_FORMATS",
         "CheckStateEnum": "apps.agents.serializers.CHECK_STATES",
     },
 }

@@ -95,6 +95,7 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
     execution_id, role = uuid.UUID(state["execution_id"]), state["role"]
     transcript = await context.transcript(execution_id)
     position = len(transcript)
+    model = context.model_for(role)
     seq = 0
 
     async def settle(connection: Connection, reply: ModelReply) -> None:
@@ -112,7 +113,8 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
             scope_id=context.facts.session_id,
             key=f"{execution_id}:{position}",
             role=role,
-            spec=context.model,
+            spec=model.spec,
+            fallbacks=model.fallbacks,
             messages=transcript,
             tools=[tool.definition for tool in tools_for(role).values()],
             on_delta=delta,

@@ -14,8 +14,8 @@ from apps.agents.nodes.worksite import WorkSite
 from apps.agents.services.ledger import Ledger
 from apps.agents.types import AgentType
 from apps.core.errors import LimitReached
+from apps.usage.choices import RoleModel, SessionModels
 from apps.usage.gateway import ModelGateway
-from integrations.llm_providers.types import ModelSpec
 
 
 class SessionState(TypedDict, total=False):
@@ -84,9 +84,16 @@ class RunContext:
     facts: SessionFacts
     ledger: Ledger
     gateway: ModelGateway
-    model: ModelSpec
+    models: SessionModels
     site: WorkSite
     _transcripts: dict[uuid.UUID, list[BaseMessage]] = field(default_factory=dict)
+
+    def model_for(self, role: str) -> RoleModel:
+        """What the role calls, with the keys as they were when the session was taken up.
+
+        Raises ModelNotAvailable or ModelRefused when it can no longer be called.
+        """
+        return self.models.for_role(role)
 
     async def transcript(self, execution_id: uuid.UUID) -> list[BaseMessage]:
         """The execution's conversation, read from its rows once and appended to as they are."""
