@@ -21,6 +21,7 @@ _SUMS = {
     "read": Sum("input_tokens"),
     "written": Sum("output_tokens"),
     "cached": Sum("cached_tokens"),
+    "cache_write": Sum("cache_write_tokens"),
     "cost": Sum("cost_usd"),
     "unpriced": Count("id", filter=Q(priced=False)),
     "guessed": Count("id", filter=Q(estimated=True)),
@@ -72,12 +73,14 @@ def usage_by_model(scope_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[Usage
 
 def _line(row: Mapping[str, Any]) -> UsageLine:
     return UsageLine(
-        model=f"{row['provider']}:{row['model']}",
+        provider=row["provider"],
+        model=row["model"],
         calls=row["calls"],
         failed=row["failed"],
         input_tokens=row["read"],
         output_tokens=row["written"],
         cached_tokens=row["cached"],
+        cache_write_tokens=row["cache_write"],
         cost_usd=row["cost"],
         priced=row["unpriced"] == 0,
         estimated=row["guessed"] > 0,
@@ -91,6 +94,7 @@ def budget_state(budget: Budget) -> BudgetState:
         input_tokens=budget.spent_input_tokens,
         output_tokens=budget.spent_output_tokens,
         cached_tokens=budget.spent_cached_tokens,
+        cache_write_tokens=budget.spent_cache_write_tokens,
         cost_usd=Decimal(budget.spent_cost_usd),
         steps=budget.spent_steps,
         reserved_cost_usd=Decimal(budget.reserved_cost_usd),

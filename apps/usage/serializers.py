@@ -112,7 +112,7 @@ class ChosenModelSerializer(serializers.Serializer[Any]):
 class ModelUsageSerializer(serializers.Serializer[Any]):
     """What one model took."""
 
-    model = serializers.CharField()
+    model = serializers.CharField(source="name")
     calls = serializers.IntegerField()
     failed = serializers.IntegerField(help_text="Of the calls.")
     input_tokens = serializers.IntegerField()

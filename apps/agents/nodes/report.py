@@ -104,7 +104,7 @@ def _usage_told(line: UsageLine) -> str:
     tokens = f"{line.input_tokens + line.output_tokens:,} tokens" + (" (estimated)" if line.estimated else "")
     cached = f", {line.cached_share:.0%} of the input cached" if line.cached_tokens else ""
     cost = f"${line.cost_usd:.4f}" if line.priced else "price unknown"
-    return f"`{line.model}` ({calls}, {tokens}{cached}, {cost})"
+    return f"`{line.name}` ({calls}, {tokens}{cached}, {cost})"
 
 
 def _report_text(progress: PlanProgress, outcome: SessionOutcome, reasons: tuple[str, ...], files: list[str]) -> str:

@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ("projects", "0002_head_commit_and_constraints"),
-        ("usage", "0001_initial"),
+        ("usage", "0002_cache_writes"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
