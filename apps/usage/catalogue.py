@@ -18,6 +18,7 @@ from typing import Any
 from django.conf import settings
 
 from apps.authentication.models import User
+from apps.core.encryption import SecretUnreadable
 from apps.core.errors import ApplicationError, InvalidInput
 from apps.projects.models import Project
 from apps.projects.selectors import project_get_for_user
@@ -194,6 +195,9 @@ def _vendor_state(vendor: Vendor, stored: Sequence[StoredKey], *, listed: bool) 
         spec = credentials.model_resolve(f"{vendor.name}:{vendor.default_model or 'any'}", stored=stored)
         key = _key_kind(spec.key_source)
         state = replace(state, base_url=spec.base_url, configured=True, key=key)
+        if spec.key_source and not spec.api_key.reveal():
+            unreadable = SecretUnreadable(spec.key_source)
+            state = replace(state, configured=False, next_step=unreadable.next_step)
     except ProviderError as error:
         state = replace(state, next_step=error.next_step)
     return replace(state, models=known_models(vendor.name) if state.configured or listed else ())

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 from django.conf import settings
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from apps.core.encryption import SecretUnreadable
 from apps.core.errors import ApplicationError, InvalidInput
 from integrations.llm_providers import credentials
 from integrations.llm_providers.credentials import StoredKey
@@ -255,9 +256,12 @@ def _with_options(spec: ModelSpec, options: ModelOptions) -> ModelSpec:
 
 def _resolve(name: str, address: str, stored: Sequence[StoredKey], prefix: str, role: str) -> ModelSpec:
     try:
-        return credentials.model_resolve(name, address, stored=stored)
+        spec = credentials.model_resolve(name, address, stored=stored)
     except ProviderError as error:
         raise provider_error_translate(error, prefix=prefix, role=role) from error
+    if spec.key_source and not spec.api_key.reveal():
+        raise SecretUnreadable(spec.key_source)
+    return spec
 
 
 def _options(said: ModelOptions) -> ModelOptions:

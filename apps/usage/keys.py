@@ -6,7 +6,6 @@ environment last. Whoever reads a key's row learns its last characters and nothi
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,8 +30,6 @@ from integrations.llm_providers.vendors import VENDORS, Vendor, vendor_find
 
 from .errors import provider_error_translate
 from .models import KeyScope, KeyTest, ProviderKey
-
-logger = logging.getLogger(__name__)
 
 TEST_TASK = "apps.usage.tasks.try_provider_key"
 SECRET_LENGTH = 4096
@@ -175,7 +172,8 @@ def key_test_state(key: ProviderKey) -> KeyTest:
 def stored_keys(*, user_id: uuid.UUID | None, project_id: uuid.UUID | None) -> tuple[StoredKey, ...]:
     """The keys that a session has, the one to prefer first: its project's, its user's, the server's.
 
-    One that can't be decrypted any more is left out, which the log says.
+    One that can't be decrypted any more is among them, empty: where it would be used, another must not take its place
+    unnoticed (see ``choices``).
     """
     wanted = Q(scope=KeyScope.SERVER)
     if user_id is not None:
@@ -221,9 +219,8 @@ def _is_known(key: ProviderKey, user: User) -> bool:
 def _usable(row: ProviderKey) -> Sequence[StoredKey]:
     try:
         return _stored(row, secret_decrypt(row.secret, what=_source(row)))
-    except SecretUnreadable as error:
-        logger.warning("%s (%s)", error.message, error.next_step)
-        return ()
+    except SecretUnreadable:
+        return _stored(row, "")
 
 
 def _stored(row: ProviderKey, secret: str) -> Sequence[StoredKey]:

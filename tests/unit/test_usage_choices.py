@@ -92,7 +92,9 @@ _options = st.fixed_dictionaries(
     },
 )
 _places = st.lists(
-    st.builds(lambda said, models: {**said, "models": models}, _options, st.dictionaries(st.sampled_from(ROLES), _options)),
+    st.builds(
+        lambda said, models: {**said, "models": models}, _options, st.dictionaries(st.sampled_from(ROLES), _options)
+    ),
     min_size=1,
     max_size=3,
 )
@@ -224,7 +226,9 @@ def test_a_running_session_has_the_options_on_every_model_of_the_chain() -> None
     assert [spec.api_key.reveal() for spec in (coder.spec, *coder.fallbacks)] == ["sk-openai", "sk-anthropic"]
     # A role that nothing was chosen for (or a session from before there were roles) has the session's model.
     assert models.for_role("reviewer").spec.name == "openai:gpt-5"
-    assert SessionModels.read({}, model="openai:gpt-4o", base_url="", stored=()).for_role("coder").spec.model == "gpt-4o"
+    assert (
+        SessionModels.read({}, model="openai:gpt-4o", base_url="", stored=()).for_role("coder").spec.model == "gpt-4o"
+    )
 
 
 def test_a_fallback_whose_key_is_gone_is_left_out(settings: LazySettings) -> None:
