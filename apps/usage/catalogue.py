@@ -26,6 +26,7 @@ from integrations.llm_providers import credentials
 from integrations.llm_providers.capabilities import capabilities_of
 from integrations.llm_providers.credentials import StoredKey
 from integrations.llm_providers.errors import ProviderError
+from integrations.llm_providers.limits import output_limit
 from integrations.llm_providers.types import ModelSpec
 from integrations.llm_providers.vendors import VENDORS, Vendor, vendor_find
 
@@ -231,7 +232,14 @@ def known_models(vendor: str) -> tuple[KnownModel, ...]:
         costs = [_dollars(getattr(prices, name, None)) for name in ("input_mtok", "output_mtok", "cache_read_mtok")]
         if (costs[0] is None or costs[1] is None) and vendor != "openrouter":
             continue
-        known = capabilities_of(ModelSpec(provider=vendor, model=info.id))
+        spec = ModelSpec(
+            provider=vendor,
+            model=info.id,
+            max_output_tokens=output_limit(info.id),
+            # Said here, so that it is not looked for once more, among hundreds.
+            context_tokens=info.context_window,
+        )
+        known = capabilities_of(spec)
         found.append(
             KnownModel(
                 name=f"{vendor}:{info.id}",
