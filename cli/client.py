@@ -106,7 +106,7 @@ class Api:
         return self._json(Catalogue, "GET", "/api/agents/models/", params=params)
 
     def key_list(self, *, project_id: str = "") -> list[ProviderKey]:
-        return self._rows(ProviderKey, "/api/agents/keys/", **({"project": project_id} if project_id else {}))
+        return self._rows(ProviderKey, "/api/agents/keys/", project=project_id or None)
 
     def key_store(self, *, scope: str, project_id: str, vendor: str, base_url: str, secret: str) -> ProviderKey:
         body = {"scope": scope, "vendor": vendor, "base_url": base_url, "secret": secret}
@@ -188,7 +188,8 @@ class Api:
 
     def _rows(self, kind: type[T], path: str, *, limit: int = 200, **params: Any) -> list[T]:
         """The first page of a list."""
-        body = _decoded(self._request("GET", path, params={"limit": limit, **params}))
+        asked = {name: value for name, value in params.items() if value is not None}
+        body = _decoded(self._request("GET", path, params={"limit": limit, **asked}))
         rows = body.get("results") if isinstance(body, dict) else body
         return _validated(list[kind], rows)  # type: ignore[valid-type]
 

@@ -17,6 +17,8 @@ from cli.resources import Catalogue, KnownModel, RoleDefault, VendorState
 from cli.run import document_print
 from cli.text import text_clean
 
+_WIDE = 200
+
 
 def models(
     vendor: Annotated[
@@ -74,12 +76,13 @@ def _vendor_print(vendor: VendorState, *, console: Console) -> None:
     if not vendor.models:
         prose_print(console, "No list of its models is known here; any name that it has can be used.")
         return
-    table = _table("model", "context", "reply", "$/M in", "$/M cached", "$/M out", "images", "tool calls")
-    for column in table.columns[1:6]:
+    table = _table("model", "context", "$/M in", "cached", "out", "images", "tool calls")
+    for column in table.columns[1:5]:
         column.justify = "right"
     for model in vendor.models:
         table.add_row(*_model_cells(model))
-    console.print(table)
+    # To other programs a name in one piece.
+    console.print(table, width=None if console.is_terminal else _WIDE)
 
 
 def _model_cells(model: KnownModel) -> tuple[str, ...]:
@@ -87,7 +90,6 @@ def _model_cells(model: KnownModel) -> tuple[str, ...]:
     return (
         text_clean(model.name),
         f"{model.context_tokens:,}",
-        f"{model.output_tokens:,}",
         *("" if price is None else f"{price:g}" for price in prices),
         "yes" if model.vision else "",
         model.tool_calls,

@@ -27,7 +27,7 @@ from integrations.llm_providers.capabilities import capabilities_of
 from integrations.llm_providers.credentials import StoredKey
 from integrations.llm_providers.errors import ProviderError
 from integrations.llm_providers.limits import output_limit
-from integrations.llm_providers.types import ModelSpec
+from integrations.llm_providers.types import ModelSpec, Secret
 from integrations.llm_providers.vendors import VENDORS, Vendor, vendor_find
 
 from .choices import (
@@ -155,7 +155,7 @@ def project_configuration_set(*, project: Project, configuration: ModelConfigura
     Names and addresses are checked as for a session; a key may still be missing. Raises :class:`ModelRefused`.
     """
     anything = tuple(
-        StoredKey(vendor=one.name, base_url="", secret=credentials.Secret("x"), source="x") for one in VENDORS
+        StoredKey(vendor=one.name, base_url="", secret=Secret("x"), source="x") for one in VENDORS
     )
     for role in (None, *configuration.models):
         options = configuration if role is None else configuration.options_for(role)

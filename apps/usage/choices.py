@@ -204,7 +204,7 @@ class RoleModel:
 class SessionModels:
     """The models of a session: what was chosen at its start, with the keys as they are now."""
 
-    choices: Mapping[Role, ModelOptions]
+    choices: Mapping[str, ModelOptions]
     #: For a role that nothing was chosen for.
     default: ModelOptions
     stored: tuple[StoredKey, ...]
@@ -212,13 +212,13 @@ class SessionModels:
     @classmethod
     def read(cls, rows: Mapping[str, Any], *, model: str, base_url: str, stored: Sequence[StoredKey]) -> SessionModels:
         """As a session's row has them."""
-        choices: dict[Role, ModelOptions] = {
+        choices: dict[str, ModelOptions] = {
             role: ModelOptions.model_validate(rows[role]) for role in ROLES if role in rows
         }
         return cls(choices=choices, default=ModelOptions(model=model, base_url=base_url), stored=tuple(stored))
 
     @cached_property
-    def _resolved(self) -> dict[ModelOptions, RoleModel]:
+    def _resolved(self) -> dict[str, RoleModel]:
         return {}
 
     def for_role(self, role: str) -> RoleModel:
@@ -226,11 +226,9 @@ class SessionModels:
 
         A fallback that can no longer be called (its key is gone) is left out, which the log says.
         """
-        known: Mapping[str, ModelOptions] = dict(self.choices)
-        options = known.get(role, self.default)
-        found = self._resolved.get(options)
+        found = self._resolved.get(role)
         if found is None:
-            found = self._resolved[options] = self._resolve(role, options)
+            found = self._resolved[role] = self._resolve(role, self.choices.get(role, self.default))
         return found
 
     def _resolve(self, role: str, options: ModelOptions) -> RoleModel:

@@ -15,7 +15,7 @@ from apps.core.errors import NotFound
 from .models import Budget, CallState, ModelCall
 from .types import BudgetState, Limits, UsageLine
 
-_SUMS = {
+_SUMS: dict[str, Any] = {
     "calls": Count("id"),
     "failed": Count("id", filter=Q(state=CallState.FAILED)),
     "read": Sum("input_tokens"),

@@ -61,6 +61,11 @@ def run(user: User, project: Project, agent_type: AgentType = AgentType.CODER, *
     return session_run(session.id)
 
 
+def reason_of(session: AgentSession) -> dict[str, str]:
+    assert session.reason is not None
+    return dict(session.reason)
+
+
 def shown(session: AgentSession) -> dict[str, Any]:
     document: dict[str, Any] = SessionSerializer(session_present(session)).data
     return document
@@ -129,8 +134,8 @@ def test_a_member_uses_the_projects_key_and_not_another_users(place: tuple[User,
     with OpenAIServer(CODER, api_key="sk-owner-000000000") as server:
         key_store(owner, server, "sk-owner-000000000")
         session = run(member, project, model=f"openai:gpt-4o@{server.base_url}")
-        assert (session.status, session.reason["code"]) == ("failed", "model_call_failed")
-        assert "a request without a key" in session.reason["message"]
+        assert (session.status, reason_of(session)["code"]) == ("failed", "model_call_failed")
+        assert "a request without a key" in reason_of(session)["message"]
         assert server.requests == []
         session = run(owner, project, model=f"openai:gpt-4o@{server.base_url}")
         assert session.status == "completed", session.reason
@@ -162,9 +167,9 @@ def test_a_refused_key_is_told_without_the_key_and_with_what_to_do(place: tuple[
     with OpenAIServer(echo) as server:
         key_store(user, server, secret, project=project)
         session = run(user, project, model=f"openai:gpt-4o@{server.base_url}")
-    assert (session.status, session.reason["code"]) == ("failed", "model_call_failed")
-    assert "refuses the project's stored openai key (…0000)" in session.reason["message"]
-    assert "./archon keys set openai" in session.reason["next_step"]
+    assert (session.status, reason_of(session)["code"]) == ("failed", "model_call_failed")
+    assert "refuses the project's stored openai key (…0000)" in reason_of(session)["message"]
+    assert "./archon keys set openai" in reason_of(session)["next_step"]
     told = repr(session.reason) + repr([event.payload for event in events_of(session.id)])
     told += repr(list(ModelCall.objects.values()))
     assert secret not in told
@@ -175,8 +180,8 @@ def test_a_model_that_does_not_exist_is_told(place: tuple[User, Project]) -> Non
     with OpenAIServer(lambda _: Reply(failure="not_found")) as server:
         session = run(user, project, model=f"openai:gpt-99@{server.base_url}")
     assert session.status == "failed"
-    assert "knows no model 'gpt-99'" in session.reason["message"]
-    assert "Check the model's name" in session.reason["next_step"]
+    assert "knows no model 'gpt-99'" in reason_of(session)["message"]
+    assert "Check the model's name" in reason_of(session)["next_step"]
 
 
 def test_a_key_that_is_gone_by_the_start_ends_the_session_with_what_to_set(
@@ -191,8 +196,8 @@ def test_a_key_that_is_gone_by_the_start_ends_the_session_with_what_to_set(
     provider_key_delete(user=user, key_id=key.id)
     assert stored_keys(user_id=user.id, project_id=project.id) == ()
     session = session_run(session.id)
-    assert (session.status, session.reason["code"]) == ("failed", "model_not_configured")
-    assert "ANTHROPIC_API_KEY" in session.reason["next_step"]
+    assert (session.status, reason_of(session)["code"]) == ("failed", "model_not_configured")
+    assert "ANTHROPIC_API_KEY" in reason_of(session)["next_step"]
     with pytest.raises(ModelNotAvailable):
         session_make(user, project, "", models=said)
 

@@ -217,7 +217,7 @@ def test_a_running_session_has_the_options_on_every_model_of_the_chain() -> None
         fallbacks=["anthropic:claude-sonnet-4-5"],
     )
     chosen = choices_make(roles=["planner", "coder"], places=[request], stored=())
-    rows = {role: options.model_dump(mode="json") for role, options in chosen.items()}
+    rows: dict[str, Any] = {str(role): options.model_dump(mode="json") for role, options in chosen.items()}
     models = SessionModels.read(rows, model="openai:gpt-5", base_url="", stored=())
     coder = models.for_role("coder")
     assert coder.edit_format == "v4a"
@@ -234,7 +234,7 @@ def test_a_running_session_has_the_options_on_every_model_of_the_chain() -> None
 def test_a_fallback_whose_key_is_gone_is_left_out(settings: LazySettings) -> None:
     request = configuration(model="openai:gpt-5", fallbacks=["anthropic:claude-sonnet-4-5"])
     chosen = choices_make(roles=["coder"], places=[request], stored=())
-    rows = {role: options.model_dump(mode="json") for role, options in chosen.items()}
+    rows: dict[str, Any] = {str(role): options.model_dump(mode="json") for role, options in chosen.items()}
     settings.ANTHROPIC_API_KEY = ""
     models = SessionModels.read(rows, model="openai:gpt-5", base_url="", stored=())
     assert models.for_role("coder").fallbacks == ()
