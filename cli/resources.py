@@ -46,6 +46,7 @@ class Usage(Resource):
     output_tokens: int = 0
     cached_tokens: int = 0
     cached_share: float = 0.0
+    cache_write_tokens: int = 0
     cost_usd: float = 0.0
     steps: int = 0
     estimated: bool = False

@@ -87,6 +87,7 @@ def _usage(budget: BudgetState, lines: Sequence[UsageLine]) -> dict[str, Any]:
         "output_tokens": budget.output_tokens,
         "cached_tokens": budget.cached_tokens,
         "cached_share": share_of(budget.cached_tokens, budget.input_tokens),
+        "cache_write_tokens": budget.cache_write_tokens,
         "cost_usd": float(budget.cost_usd),
         "steps": budget.steps,
         "estimated": budget.estimated,

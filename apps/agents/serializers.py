@@ -64,8 +64,9 @@ class ReasonSerializer(serializers.Serializer[Any]):
 class UsageSerializer(serializers.Serializer[Any]):
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
-    cached_tokens = serializers.IntegerField(help_text="Of the input tokens, those that came from a cache.")
-    cached_share = serializers.FloatField(help_text="Of the input tokens, 0 to 1.")
+    cached_tokens = serializers.IntegerField(help_text="Input tokens that were read from the provider's cache.")
+    cache_write_tokens = serializers.IntegerField(help_text="Input tokens that were written to the provider's cache.")
+    cached_share = serializers.FloatField(help_text="The former, of all input tokens; 0 to 1.")
     cost_usd = serializers.FloatField()
     steps = serializers.IntegerField()
     estimated = serializers.BooleanField(help_text="Some tokens were not counted by the provider.")

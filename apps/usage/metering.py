@@ -41,6 +41,9 @@ def usage_of(request: ModelRequest, chunks: Sequence[AIMessageChunk], *, complet
         else:
             read = request.rough()
             written = reply_tokens_rough(text, parts) if chunks else 0
+    elif read == 0:
+        # Some servers say what they read at the beginning of a stream alone, where no library looks for it.
+        read, estimated = request.close(), True
     cost = price_actual(
         provider=spec.provider,
         model=spec.model,

@@ -33,7 +33,7 @@ from .types import SHORT_OUTPUT_TOKENS, CallFailure, Effort, ModelSpec
 
 WORDING = Wording("Anthropic's Messages protocol", "leave /v1/messages out of it")
 ANTHROPIC_URL = "https://api.anthropic.com"
-_HEADERS = {"x-api-key", "anthropic-version", "anthropic-beta"}
+_HEADERS = {"authorization", "x-api-key", "anthropic-version", "anthropic-beta"}
 #: What a model that thinks by a budget may think, in tokens; the reply comes out of the same limit.
 _BUDGETS: dict[Effort, int] = {"low": 2_048, "medium": 6_144, "high": 12_288}
 #: The least that the protocol takes for a budget, and what is left for the reply itself.
@@ -78,6 +78,8 @@ def build(spec: ModelSpec) -> BaseChatModel:
         temperature=spec.temperature if takes_temperature(spec) else None,
         max_retries=0,
         timeout=spec.timeout_s,
+        # The vendor's library shows the key as a bearer's; other servers of the protocol look for it here.
+        default_headers=None if spec.base_url == ANTHROPIC_URL else {"x-api-key": spec.api_key.reveal()},
         disable_streaming=not spec.stream or "no_stream" in spec.quirks,
     )
     model._http = EndpointClient(

@@ -121,11 +121,11 @@ def takes_temperature(spec: ModelSpec) -> bool:
 
 
 def thinks_by_effort(spec: ModelSpec) -> bool:
-    return bool(_EFFORT_CLAUDE.search(spec.model))
+    return spec.protocol == "anthropic" and bool(_EFFORT_CLAUDE.search(spec.model))
 
 
 def thinks_by_budget(spec: ModelSpec) -> bool:
-    return not thinks_by_effort(spec) and bool(_BUDGET_CLAUDE.search(spec.model))
+    return spec.protocol == "anthropic" and not thinks_by_effort(spec) and bool(_BUDGET_CLAUDE.search(spec.model))
 
 
 def thinks_by_level(spec: ModelSpec) -> bool:

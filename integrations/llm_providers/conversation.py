@@ -15,7 +15,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from .blocks import ORIGIN, origin_of
-from .capabilities import sees_images, takes_effort
+from .capabilities import sees_images, takes_effort, thinks_by_budget
 from .types import ModelSpec
 
 _CALL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -73,7 +73,7 @@ def _reply_for(spec: ModelSpec, message: AIMessage) -> AIMessage:
         name, arguments = call_presentable(broken["name"] or "", broken["args"] or "{}")
         calls.append({"type": "tool_call", "id": broken["id"], "name": name, "args": json.loads(arguments)})
     own = message.additional_kwargs.get(ORIGIN) == origin_of(spec)
-    if isinstance(message.content, str) or not own or (spec.protocol == "anthropic" and not _thinks(spec)):
+    if isinstance(message.content, str) or not own or (thinks_by_budget(spec) and not _thinks(spec)):
         return AIMessage(content=str(message.text), tool_calls=calls)
     build = {"anthropic": _anthropic, "gemini": _gemini, "openai-responses": _responses}.get(spec.protocol)
     if build is None:

@@ -29,6 +29,8 @@ get the results in the next message. Never write a result yourself.
 
 {tools}"""
 _MOST_STARTS = 200
+#: Between what is said together; no text of blanks alone, since some endpoints refuse one.
+_GAP = {"type": "text", "text": "\n\n---\n\n"}
 #: The name under which an answer that cannot be read stands in the conversation.
 UNREADABLE = "unreadable_answer"
 
@@ -89,7 +91,7 @@ def envelope_conversation(messages: Sequence[BaseMessage], tools: Sequence[dict[
 
 def envelope_read(text: str) -> tuple[str, list[EnvelopeCall]]:
     """What a reply says and calls. Fences and words around the JSON don't matter; a reply of words alone calls nothing."""
-    found, rest = _objects(text)
+    found = _objects(text)
     thoughts: list[str] = []
     calls: list[EnvelopeCall] = []
     for source, value in found:
@@ -108,7 +110,7 @@ def envelope_read(text: str) -> tuple[str, list[EnvelopeCall]]:
     if any(mark in text for mark in ('"calls"', '"arguments"', '"thought"')):
         error = "the answer is not one JSON object of the shape that was asked for"
         return "", [EnvelopeCall(UNREADABLE, None, text[:2000], error)]
-    return rest.strip(), []
+    return text.strip(), []
 
 
 def _call(item: Any) -> EnvelopeCall:
@@ -120,32 +122,24 @@ def _call(item: Any) -> EnvelopeCall:
     return EnvelopeCall(item["name"], arguments, text, error)
 
 
-def _objects(text: str) -> tuple[list[tuple[str, dict[str, Any]]], str]:
-    """The JSON objects in a text, one after the other, and the text without them."""
+def _objects(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """The JSON objects in a text, one after the other."""
     decoder = json.JSONDecoder(strict=False)
     found: list[tuple[str, dict[str, Any]]] = []
-    rest: list[str] = []
     at = 0
     for _ in range(_MOST_STARTS):
         start = text.find("{", at)
         if start < 0:
             break
-        rest.append(text[at:start])
         try:
-            value, end = decoder.raw_decode(text, start)
+            _, at = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
-            rest.append("{")
             at = start + 1
             continue
-        source = text[start:end]
-        read, _error = call_arguments_read(source)  # strictly: no NaN, not too deep
-        if read is not None:
-            found.append((source, value))
-        else:
-            rest.append(source)
-        at = end
-    rest.append(text[at:])
-    return found, "".join(rest)
+        value, _error = call_arguments_read(text[start:at])  # strictly: no NaN, not too deep
+        if value is not None:
+            found.append((text[start:at], value))
+    return found
 
 
 def _described(function: dict[str, Any]) -> str:
@@ -167,8 +161,8 @@ def _user_add(spoken: list[BaseMessage], head: str, content: str | list[Any]) ->
         blocks = [{"type": "text", "text": head}, *blocks]
     if spoken and isinstance(spoken[-1], HumanMessage):
         before = spoken.pop().content
-        blocks = [*([{"type": "text", "text": before}] if isinstance(before, str) else before), *blocks]
+        blocks = [*([{"type": "text", "text": before}] if isinstance(before, str) else before), _GAP, *blocks]
     if all(isinstance(block, dict) and block.get("type") == "text" for block in blocks):
-        spoken.append(HumanMessage("\n\n".join(block["text"] for block in blocks)))
+        spoken.append(HumanMessage("".join(block["text"] for block in blocks)))
     else:
         spoken.append(HumanMessage(blocks))

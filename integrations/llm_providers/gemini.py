@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -80,6 +81,8 @@ def build(spec: ModelSpec) -> BaseChatModel:
         reasoning_effort=spec.effort if thinks_by_level(spec) and takes_effort(spec) else None,
         disable_streaming=not spec.stream or "no_stream" in spec.quirks,
     )
+    # It tells of each call that it would call functions itself; it has none that it could.
+    logging.getLogger("google_genai.models").setLevel(logging.WARNING)
     model._http = http
     model.client = Client(
         api_key=spec.api_key.reveal(),

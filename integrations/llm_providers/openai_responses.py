@@ -36,8 +36,9 @@ def build(spec: ModelSpec) -> BaseChatModel:
 
 def bind(model: BaseChatModel, spec: ModelSpec, tools: Sequence[dict[str, Any]]) -> Runnable[Any, Any]:
     """The model with these tools at hand."""
-    # Not strict: that would need every argument to be required.
-    return model.bind_tools(list(tools), strict=False) if tools else model
+    # Not strict: that would need every argument to be required. The protocol wants to be told.
+    loose = [{**tool, "function": {**tool["function"], "strict": False}} for tool in tools]
+    return model.bind_tools(loose) if tools else model
 
 
 def call_arguments(
