@@ -154,9 +154,7 @@ def project_configuration_set(*, project: Project, configuration: ModelConfigura
 
     Names and addresses are checked as for a session; a key may still be missing. Raises :class:`ModelRefused`.
     """
-    anything = tuple(
-        StoredKey(vendor=one.name, base_url="", secret=Secret("x"), source="x") for one in VENDORS
-    )
+    anything = tuple(StoredKey(vendor=one.name, base_url="", secret=Secret("x"), source="x") for one in VENDORS)
     for role in (None, *configuration.models):
         options = configuration if role is None else configuration.options_for(role)
         if options.model:

@@ -37,12 +37,15 @@ def key_try(*, key_id: uuid.UUID, requested_at: str, model: str = "") -> None:
     if result is None:
         _write(key, KeyTest.BAD, f"{spec.base_url} did not answer in {TEST_SECONDS:.0f} s", "Try again later.")
         return
-    message, next_step = (secret_blacken(text, spec.api_key.reveal()) for text in (result.message, result.next_step))
-    if result.ok and model and result.model_listed is False:
-        message = f"The key is good, but {spec.base_url} lists no model {spec.model}."
+    if not result.ok:
+        secret = spec.api_key.reveal()
+        _write(key, KeyTest.BAD, secret_blacken(result.message, secret), secret_blacken(result.next_step, secret))
+    elif model and result.model_listed is False:
+        message = f"{spec.base_url} takes the key, but lists no model '{spec.model}'."
         _write(key, KeyTest.BAD, message, _models_told(result))
-        return
-    _write(key, KeyTest.GOOD if result.ok else KeyTest.BAD, message, next_step)
+    else:
+        listed = f" It lists {len(result.models)} models." if result.models else ""
+        _write(key, KeyTest.GOOD, f"{spec.base_url} takes the key.{listed}", "")
 
 
 async def _probe(spec: ModelSpec) -> ProbeResult | None:

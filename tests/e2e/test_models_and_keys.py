@@ -160,6 +160,21 @@ def test_a_projects_key_is_its_members_and_a_users_own_is_not(stack: LiveStack, 
                 assert caught.value.status == 404
 
 
+def test_a_key_is_tried_by_the_worker_and_removed(stack: LiveStack) -> None:
+    with OpenAIServer(lambda _: finishes(), api_key=CODER_KEY) as server:
+        key_id = key_store(stack, server, CODER_KEY)
+        good = stack.archon("keys", "test", key_id)
+        assert (good.code, "takes the key" in good.output) == (0, True), good.output
+        assert stack.archon("keys", "test", key_id, "--model", "gpt-99").code == 1
+        assert key_store(stack, server, "sk-another-one-0000") == key_id
+        bad = stack.archon("keys", "test", key_id, "--json")
+        assert (bad.code, bad.document["test_state"]) == (1, "bad")
+        assert "keys set openai" in bad.document["test_next_step"]
+        assert server.requests == []
+    assert stack.archon("keys", "remove", key_id).code == 0
+    assert key_id not in stack.archon("keys", "list", "--json").output
+
+
 def test_what_a_price_is_not_known_of_costs_no_zero_dollars(stack: LiveStack, repository: Path) -> None:
     with model(CODER) as server:
         ran = stack.archon(
