@@ -6,11 +6,12 @@ import uuid
 from datetime import datetime
 from decimal import Decimal
 
-from django.db.models import Count, Sum
+from django.db.models import Count, OuterRef, Subquery, Sum
+from django.db.models.expressions import Combinable
 
 from apps.core.errors import NotFound
 
-from .models import Budget, ModelCall
+from .models import Budget, CallState, ModelCall
 from .types import BudgetState, Limits, UsageLine
 
 
@@ -63,6 +64,12 @@ def usage_summary(
         )
         for row in rows.order_by("-cost", "provider", "model")
     ]
+
+
+def answering_model(*, scope: str, key: Combinable) -> tuple[Subquery, Subquery]:
+    """Provider and model that answered a call, for rows of another table: by its column with the scope, and the key."""
+    settled = ModelCall.objects.filter(budget_id=OuterRef(scope), key=key, state=CallState.SETTLED).order_by("-attempt")
+    return Subquery(settled.values("provider")[:1]), Subquery(settled.values("model")[:1])
 
 
 def budget_state(budget: Budget) -> BudgetState:

@@ -12,8 +12,8 @@ id (4 bytes, big-endian), then the output.
 
 From the host: ``{"op": "run", "id", "argv", "env", "cwd", "timeout", "background"}``, ``{"op": "cancel", "id"}``,
 ``{"op": "hold"}``, ``{"op": "release"}``, ``{"op": "ping"}``; to it: ``{"event": "ready"}``, ``{"event": "pong"}``,
-``{"event": "held"}``, ``{"event": "released"}`` and ``{"event": "done", "id", "exit", "killed", "seconds"}``. ``exit`` is
-128 + N for a command that died of signal N, and None when this server killed it.
+``{"event": "held"}``, ``{"event": "released"}`` and ``{"event": "done", "id", "exit", "killed", "seconds"}``.
+``exit`` is 128 + N for a command that died of signal N, and None when this server killed it.
 
 One command runs at a time, and others in the background beside it. Each of those has a keeper: a process of this file
 that what they orphan falls to, so that it can be told from what the one command leaves behind, which is killed. Who
@@ -405,7 +405,7 @@ class Server:
             self.disk.begin()
 
     def over(self, limit: str) -> None:
-        """Kill for a limit: the one command first, since it came last; what is in the background if that is not enough."""
+        """Kill for a limit: the one command first, since it came last; the others if that is not enough."""
         for call in [self.call] if self.call is not None else self.background.values():
             call.killed = call.killed or limit
 

@@ -9,7 +9,7 @@ _HEAD_SHARE = 4
 
 
 class KeptOutput:
-    """Bytes as they come, addressed by their offset in all that came; those in the middle go when there are too many."""
+    """Bytes as they come, addressed by their offset in all that came; when there are too many, the middle goes."""
 
     def __init__(self, *, limit: int) -> None:
         self._head_limit = limit // _HEAD_SHARE
