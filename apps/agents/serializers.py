@@ -77,6 +77,8 @@ class EditShareSerializer(serializers.Serializer[Any]):
 class UsageSerializer(serializers.Serializer[Any]):
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
+    cached_tokens = serializers.IntegerField(help_text="Input tokens that were read from the provider's cache.")
+    cache_write_tokens = serializers.IntegerField(help_text="Input tokens that were written to the provider's cache.")
     cost_usd = serializers.FloatField()
     steps = serializers.IntegerField()
     estimated = serializers.BooleanField(help_text="Some tokens were not counted by the provider.")
