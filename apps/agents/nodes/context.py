@@ -21,6 +21,7 @@ from apps.core.errors import LimitReached
 from apps.core.outbound import Fetched, host_is_listed, outbound_fetch
 from apps.projects.repository_history import RepositoryHistory
 from apps.usage.gateway import ModelGateway
+from integrations.llm_providers.capabilities import sees_images
 from integrations.llm_providers.types import ModelSpec
 
 
@@ -105,8 +106,8 @@ class RunContext:
 
     @property
     def vision(self) -> bool:
-        """Whether the model can be shown images; one that nobody knows can't."""
-        return bool(getattr(self.model, "vision", None))
+        """Whether the model can be shown images."""
+        return sees_images(self.model)
 
     @property
     def history(self) -> RepositoryHistory:
