@@ -16,6 +16,7 @@ import typer
 MODULES: dict[str, str] = {
     "demo": "cli.demo",
     "run": "cli.run",
+    "say": "cli.say",
     "models": "cli.models",
     "keys": "cli.keys",
     "up": "cli.stack_commands",

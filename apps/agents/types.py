@@ -65,6 +65,21 @@ class ToolCallStatus(models.TextChoices):
     FINISHED = "finished"
 
 
+class AttachmentKind(models.TextChoices):
+    """What a file turned out to be, by its bytes."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    BINARY = "binary"
+
+
+class SourceKind(models.TextChoices):
+    """What a session can start from besides a goal in words."""
+
+    ISSUE = "issue"
+    CI_LOG = "ci_log"
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that happened in a session, before it has a number; the types are in docs/reference/events.md."""
@@ -93,6 +108,16 @@ class Reason:
 
     def as_dict(self) -> dict[str, str]:
         return {"code": self.code, "message": self.message, "next_step": self.next_step}
+
+
+@dataclass(frozen=True)
+class EditShare:
+    """How many edits a model proposed in one form, and how many of them could be carried out as they were written."""
+
+    model: str
+    format: str
+    calls: int
+    well_formed: int
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,6 @@ def server_configuration() -> ModelConfiguration:
         "effort": settings.ARCHON_MODEL_EFFORT or None,
         "temperature": settings.ARCHON_MODEL_TEMPERATURE or None,
         "tool_calls": settings.ARCHON_MODEL_TOOL_CALLS or None,
-        "edit_format": settings.ARCHON_MODEL_EDIT_FORMAT or None,
         "fallbacks": tuple(name.strip() for name in settings.ARCHON_MODEL_FALLBACKS if name.strip()) or None,
         "models": by_role,
     }

@@ -8,7 +8,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, OuterRef, Q, Subquery, Sum
+from django.db.models.expressions import Combinable
 
 from apps.core.errors import NotFound
 
@@ -85,6 +86,12 @@ def _line(row: Mapping[str, Any]) -> UsageLine:
         priced=row["unpriced"] == 0,
         estimated=row["guessed"] > 0,
     )
+
+
+def answering_model(*, scope: str, key: Combinable) -> tuple[Subquery, Subquery]:
+    """Provider and model that answered a call, for rows of another table: by its column with the scope, and the key."""
+    settled = ModelCall.objects.filter(budget_id=OuterRef(scope), key=key, state=CallState.SETTLED).order_by("-attempt")
+    return Subquery(settled.values("provider")[:1]), Subquery(settled.values("model")[:1])
 
 
 def budget_state(budget: Budget) -> BudgetState:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 from config.logs import logging_settings
 
@@ -136,6 +137,14 @@ ARCHON_UPLOAD_LIMIT_MB: int = env.int("ARCHON_UPLOAD_LIMIT_MB", default=1024)
 ARCHON_ENCRYPTION_KEYS: list[str] = env.list("ARCHON_ENCRYPTION_KEYS", default=[])
 #: Hosts (`HOST`, `HOST:PORT`, `*.DOMAIN`) that users and agents may name although their addresses are not public.
 ARCHON_PRIVATE_HOSTS: list[str] = env.list("ARCHON_PRIVATE_HOSTS", default=[])
+#: The largest file that can be attached to a goal, in MiB.
+ARCHON_ATTACHMENT_LIMIT_MB: int = env.int("ARCHON_ATTACHMENT_LIMIT_MB", default=20)
+#: Hosts that linked issues and logs are fetched from.
+ARCHON_SOURCE_HOSTS: list[str] = env.list(
+    "ARCHON_SOURCE_HOSTS",
+    default=["github.com", "api.github.com", "raw.githubusercontent.com", "gist.githubusercontent.com"]
+    + ["gitlab.com", "codeberg.org"],
+)
 #: `provider:model` for sessions that name none; empty: the default of the first provider with a key.
 ARCHON_MODEL: str = env("ARCHON_MODEL", default="")
 #: Other models for single roles, as `planner=provider:model`.
@@ -146,11 +155,17 @@ ARCHON_MODEL_FALLBACKS: list[str] = env.list("ARCHON_MODEL_FALLBACKS", default=[
 ARCHON_MODEL_EFFORT: str = env("ARCHON_MODEL_EFFORT", default="")
 ARCHON_MODEL_TEMPERATURE: str = env("ARCHON_MODEL_TEMPERATURE", default="")
 ARCHON_MODEL_TOOL_CALLS: str = env("ARCHON_MODEL_TOOL_CALLS", default="")
-ARCHON_MODEL_EDIT_FORMAT: str = env("ARCHON_MODEL_EDIT_FORMAT", default="")
 #: Model endpoints that users may name: URL prefixes; a port of `*` stands for any.
 ARCHON_MODEL_BASE_URLS: list[str] = env.list("ARCHON_MODEL_BASE_URLS", default=[])
 #: Keys for such endpoints, as `url-prefix=key`; a key goes to no other host.
 ARCHON_MODEL_KEYS: dict[str, str] = env.dict("ARCHON_MODEL_KEYS", default={})
+#: In which form models write their changes, as `pattern of provider:model=format`, before the table of families.
+ARCHON_EDIT_FORMATS: dict[str, str] = env.dict("ARCHON_EDIT_FORMATS", default={})
+if unknown_formats := set(ARCHON_EDIT_FORMATS.values()) - {"replace", "unified", "v4a", "whole"}:
+    raise ImproperlyConfigured(
+        f"ARCHON_EDIT_FORMATS: there is no form of edits {', '.join(sorted(unknown_formats))}; write PATTERN=FORMAT "
+        "with replace, unified, v4a or whole, separated by commas"
+    )
 #: What a session may spend unless it says otherwise.
 ARCHON_LIMIT_COST_USD: float = env.float("ARCHON_LIMIT_COST_USD", default=5.0)
 ARCHON_LIMIT_TOKENS: int = env.int("ARCHON_LIMIT_TOKENS", default=2_000_000)

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("agents", "0003_protect_active_sessions"),
+        ("agents", "0005_tool_call_edits"),
     ]
 
     operations = [
