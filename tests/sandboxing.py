@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from apps.projects.sandbox import Bind, BubblewrapWorkspace, workspace_open
+from apps.projects.sandbox import Bind, SandboxWorkspace, workspace_open
 from apps.projects.workspace import CommandResult, SandboxLimits, Worktree
 
 LIMITS = SandboxLimits(memory_mb=512, disk_mb=256, processes=64)
@@ -23,7 +23,7 @@ async def opened(
     limits: SandboxLimits = LIMITS,
     env: Mapping[str, str] | None = None,
     extra_binds: Sequence[Bind] = (),
-) -> AsyncIterator[BubblewrapWorkspace]:
+) -> AsyncIterator[SandboxWorkspace]:
     """A workspace over ``folder/worktree``, made if it isn't there."""
     path = folder / "worktree"
     path.mkdir(exist_ok=True)
@@ -32,7 +32,7 @@ async def opened(
         yield workspace
 
 
-async def python_inside(workspace: BubblewrapWorkspace, code: str, *arguments: str) -> CommandResult:
+async def python_inside(workspace: SandboxWorkspace, code: str, *arguments: str) -> CommandResult:
     return await workspace.command_run(["python3", "-I", "-c", code, *arguments], timeout=60)
 
 
