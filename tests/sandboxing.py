@@ -6,14 +6,42 @@ import asyncio
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+
+import pytest
+from pytest_django import Settings
 
 from apps.projects.sandbox import Bind, SandboxWorkspace, workspace_open
 from apps.projects.workspace import CommandResult, SandboxLimits, Worktree
+from tests.loopback.engine_server import Engine, EngineServer
 
 LIMITS = SandboxLimits(memory_mb=512, disk_mb=256, processes=64)
+
+
+@pytest.fixture(params=["bubblewrap", "container"], autouse=True)
+def each_sandbox(request: pytest.FixtureRequest, settings: Settings) -> Iterator[EngineServer | None]:
+    """Import it, and every test of the module runs on either adapter: one promise, kept by both."""
+    settings.ARCHON_SANDBOX = request.param
+    if request.param == "bubblewrap":
+        yield None
+        return
+    with engine_open(settings) as server:
+        yield server
+
+
+@contextmanager
+def engine_open(settings: Settings, engine: Engine | None = None) -> Iterator[EngineServer]:
+    """The container adapter on an engine of the test's own; in the end nothing may be left on it."""
+    # Not in the test's folder: a socket's path has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="archon-engine-") as folder:
+        with EngineServer(Path(folder) / "engine.sock", engine=engine) as server:
+            settings.ARCHON_SANDBOX = "container"
+            settings.ARCHON_CONTAINER_ENGINE = server.address
+            yield server
+            assert server.engine.containers == {}, "containers were left on the engine"
 
 
 @asynccontextmanager

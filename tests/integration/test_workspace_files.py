@@ -12,7 +12,7 @@ import pytest
 
 from apps.projects.sandbox import sandbox_owner
 from apps.projects.workspace import WorkspaceError
-from tests.sandboxing import names, opened
+from tests.sandboxing import each_sandbox, names, opened  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.asyncio
 

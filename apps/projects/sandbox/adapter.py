@@ -43,7 +43,7 @@ class SandboxAdapter(Protocol):
 
     def sandbox_python(self) -> str: ...
 
-    def sandbox_path(self, *, environment: bool) -> str: ...
+    async def sandbox_path(self, *, environment: bool) -> str: ...
 
     async def sandbox_identity(self) -> str: ...
 
@@ -125,11 +125,11 @@ def sandbox_python() -> str:
     return adapter_get().sandbox_python()
 
 
-def sandbox_path(*, environment: bool) -> str:
-    """The PATH of commands in a sandbox, for those who put something before it."""
-    return adapter_get().sandbox_path(environment=environment)
+async def sandbox_path(*, environment: bool) -> str:
+    """The PATH of commands in a sandbox, for those who put something into it."""
+    return await adapter_get().sandbox_path(environment=environment)
 
 
 async def sandbox_identity() -> str:
-    """What environments depend on besides their own files: one made in one image does not fit another. Empty: nothing."""
+    """What environments depend on besides their files: one made in one image doesn't fit another. Empty: nothing."""
     return await adapter_get().sandbox_identity()

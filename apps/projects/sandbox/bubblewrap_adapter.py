@@ -118,7 +118,7 @@ def sandbox_python() -> str:
     return str(python_program())
 
 
-def sandbox_path(*, environment: bool) -> str:
+async def sandbox_path(*, environment: bool) -> str:
     return program_path(environment=environment)
 
 
