@@ -22,26 +22,50 @@ LIMITS = SandboxLimits(memory_mb=512, disk_mb=256, processes=64)
 
 
 @pytest.fixture(params=["bubblewrap", "container"], autouse=True)
-def each_sandbox(request: pytest.FixtureRequest, settings: Settings) -> Iterator[EngineServer | None]:
+def each_sandbox(
+    request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[EngineServer | None]:
     """Import it, and every test of the module runs on either adapter: one promise, kept by both."""
     settings.ARCHON_SANDBOX = request.param
     if request.param == "bubblewrap":
         yield None
         return
     with engine_open(settings) as server:
+        # For processes that a test starts.
+        monkeypatch.setenv("ARCHON_SANDBOX", "container")
+        monkeypatch.setenv("ARCHON_CONTAINER_ENGINE", server.address)
         yield server
 
 
 @contextmanager
 def engine_open(settings: Settings, engine: Engine | None = None) -> Iterator[EngineServer]:
-    """The container adapter on an engine of the test's own; in the end nothing may be left on it."""
+    """The container adapter on an engine of the test's own; in the end nothing may be left on it.
+
+    But for what workers left that died: that is there until another looks for it, as happens here.
+    """
     # Not in the test's folder: a socket's path has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="archon-engine-") as folder:
         with EngineServer(Path(folder) / "engine.sock", engine=engine) as server:
             settings.ARCHON_SANDBOX = "container"
             settings.ARCHON_CONTAINER_ENGINE = server.address
             yield server
+            if server.engine.containers:
+                asyncio.run(leftovers_swept())
             assert server.engine.containers == {}, "containers were left on the engine"
+
+
+async def leftovers_swept() -> int:
+    """Look for what dead workers left, as a worker does that starts a container; how many there were."""
+    from apps.projects.sandbox import container
+    from apps.projects.sandbox.container_engine import ContainerSettings
+    from apps.projects.sandbox.container_engine import Engine as EngineClient
+    from apps.projects.sandbox.container_leftovers import leftovers_remove, worker_get
+
+    client = EngineClient(ContainerSettings.read())
+    try:
+        return await leftovers_remove(client, worker=worker_get(container.state_folder()), now=True)
+    finally:
+        await client.close()
 
 
 @asynccontextmanager

@@ -13,7 +13,16 @@ import pytest
 
 from apps.projects.sandbox import sandbox_run
 from apps.projects.workspace import SandboxLimits
-from tests.sandboxing import LIMITS, marker, opened, processes_alive, processes_gone, processes_seen, python_inside
+from tests.sandboxing import (
+    LIMITS,
+    each_sandbox,  # noqa: F401  (a fixture)
+    marker,
+    opened,
+    processes_alive,
+    processes_gone,
+    processes_seen,
+    python_inside,
+)
 
 pytestmark = pytest.mark.asyncio
 

@@ -11,9 +11,9 @@ import pytest
 
 from apps.projects.sandbox import Bind, sandbox_run
 from apps.projects.workspace import SandboxUnavailable, WorkspaceError
+from tests.sandboxing import each_sandbox  # noqa: F401  (a fixture)
 from tests.sandboxing import (
     LIMITS,
-    each_sandbox,  # noqa: F401  (a fixture)
     marker,
     names,
     opened,

@@ -16,7 +16,14 @@ import pytest
 
 from apps.projects.sandbox import sandbox_run
 from apps.projects.sandbox.toolchains import toolchain_list
-from tests.sandboxing import LIMITS, names, opened, python_inside, python_outside
+from tests.sandboxing import each_sandbox  # noqa: F401  (a fixture)
+from tests.sandboxing import (
+    LIMITS,
+    names,
+    opened,
+    python_inside,
+    python_outside,
+)
 
 pytestmark = pytest.mark.asyncio
 

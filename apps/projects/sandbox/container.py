@@ -175,7 +175,7 @@ async def _boot(request: _Request) -> RunningSandbox:
     try:
         facts = await engine.facts_get()
         image = await engine.image_get(engine.settings.image)
-        worker = await asyncio.to_thread(worker_get, _state_folder())
+        worker = await asyncio.to_thread(worker_get, state_folder())
         await leftovers_remove(engine, worker=worker)
         spec = await asyncio.to_thread(_spec, request, engine.settings, facts, image, worker)
     except BaseException:
@@ -255,7 +255,7 @@ async def _proxy_shown(socket: Path) -> AsyncIterator[Path]:
         socket.chmod(0o666)
         yield socket
         return
-    sockets = _state_folder() / "sockets"
+    sockets = state_folder() / "sockets"
     sockets.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=sockets) as folder:
         os.chmod(folder, 0o711)
@@ -321,10 +321,11 @@ def _own_group() -> int:
 
 
 def _paths() -> EnginePaths:
-    return EnginePaths(ContainerSettings.read().paths, lending=_state_folder() / "lent")
+    return EnginePaths(ContainerSettings.read().paths, lending=state_folder() / "lent")
 
 
-def _state_folder() -> Path:
+def state_folder() -> Path:
+    """Where this adapter keeps what is its own, below ``ARCHON_HOME``."""
     from django.conf import settings
 
     return _state_folder_made(Path(settings.ARCHON_HOME))

@@ -20,7 +20,6 @@ from apps.projects.workspace import SandboxLimits
 _SHARED_MEMORY_MB = 64
 #: For the exec-server itself, and what it forks to measure.
 _SERVER_MEMORY_MB = 96
-_SERVER_PROCESSES = 8
 #: Threads of what leads to the proxy.
 _FORWARDER_PROCESSES = 132
 #: More than any kernel allows: the limit is the container's, since one per user would count other containers in.
@@ -100,7 +99,7 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         "Init": False,
         "AutoRemove": False,
         "RestartPolicy": {"Name": "no"},
-        "PidsLimit": spec.limits.processes + _SERVER_PROCESSES + (_FORWARDER_PROCESSES if spec.proxied else 0),
+        "PidsLimit": spec.limits.processes + (_FORWARDER_PROCESSES if spec.proxied else 0),
         # As much again as swap: none.
         "Memory": memory,
         "MemorySwap": memory,
