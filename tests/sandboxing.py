@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-import pytest
 from pytest_django import Settings
 
 from apps.projects.sandbox import Bind, SandboxWorkspace, workspace_open
@@ -19,22 +18,6 @@ from apps.projects.workspace import CommandResult, SandboxLimits, Worktree
 from tests.loopback.engine_server import Engine, EngineServer
 
 LIMITS = SandboxLimits(memory_mb=512, disk_mb=256, processes=64)
-
-
-@pytest.fixture(params=["bubblewrap", "container"], autouse=True)
-def each_sandbox(
-    request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[EngineServer | None]:
-    """Import it, and every test of the module runs on either adapter: one promise, kept by both."""
-    settings.ARCHON_SANDBOX = request.param
-    if request.param == "bubblewrap":
-        yield None
-        return
-    with engine_open(settings) as server:
-        # For processes that a test starts.
-        monkeypatch.setenv("ARCHON_SANDBOX", "container")
-        monkeypatch.setenv("ARCHON_CONTAINER_ENGINE", server.address)
-        yield server
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from apps.projects.sandbox import sandbox_run
 from apps.projects.workspace import SandboxLimits
 from tests.sandboxing import (
     LIMITS,
-    each_sandbox,  # noqa: F401  (a fixture)
     marker,
     opened,
     processes_alive,
@@ -24,7 +23,7 @@ from tests.sandboxing import (
     python_inside,
 )
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("each_sandbox")]
 
 
 async def test_a_fork_bomb_is_bounded_and_a_neighbour_answers(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from apps.projects.sandbox import Bind, sandbox_run
 from apps.projects.workspace import SandboxUnavailable, WorkspaceError
-from tests.sandboxing import each_sandbox  # noqa: F401  (a fixture)
 from tests.sandboxing import (
     LIMITS,
     marker,
@@ -23,7 +22,7 @@ from tests.sandboxing import (
     python_inside,
 )
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("each_sandbox")]
 
 # Forked twice, in sessions of their own, deaf to whatever can be ignored, and holding the output open.
 DAEMONS = (

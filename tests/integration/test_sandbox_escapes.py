@@ -16,7 +16,6 @@ import pytest
 
 from apps.projects.sandbox import sandbox_run
 from apps.projects.sandbox.toolchains import toolchain_list
-from tests.sandboxing import each_sandbox  # noqa: F401  (a fixture)
 from tests.sandboxing import (
     LIMITS,
     names,
@@ -25,7 +24,7 @@ from tests.sandboxing import (
     python_outside,
 )
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("each_sandbox")]
 
 READ = """
 import sys

@@ -12,9 +12,9 @@ import pytest
 
 from apps.projects.sandbox import sandbox_owner
 from apps.projects.workspace import WorkspaceError
-from tests.sandboxing import each_sandbox, names, opened  # noqa: F401  (a fixture)
+from tests.sandboxing import names, opened
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("each_sandbox")]
 
 
 async def test_a_file_comes_back_as_it_was_written(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from apps.projects.environment.requirements import (
     text_read,
 )
 from apps.projects.environment.types import EnvironmentSpec
+from apps.projects.sandbox import sandbox_python
 from apps.projects.workspace import SANDBOX_ENVIRONMENT
 
 #: Part of every key: raised when the same files would give another environment.
@@ -103,9 +104,7 @@ def _spec(checkout: Path, ecosystem: str, description: str, script: str) -> Envi
 
 
 def _script() -> str:
-    # The same interpreter as ours: it is the one that sandboxes are sure to have.
-    python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-    return _SCRIPT.format(python=shlex.quote(str(python)), environment=SANDBOX_ENVIRONMENT)
+    return _SCRIPT.format(python=shlex.quote(sandbox_python()), environment=SANDBOX_ENVIRONMENT)
 
 
 def _python_script(needs: PythonRequirements, tests: PythonTests) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -120,6 +121,11 @@ def _translated(error: DockerError, *, address: str, runtime: str, image: str) -
 def _no_connection(error: DockerError, address: str) -> SandboxUnavailable:
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return EngineUnreachable(
+                f"The container engine at {address} and Archon don't trust each other's certificates: {cause}",
+                next_step="See to ca.pem, cert.pem and key.pem in ARCHON_CONTAINER_TLS.",
+            )
         number = getattr(cause, "errno", None)
         if number in (errno.EACCES, errno.EPERM):
             return EngineForbidden(
