@@ -15,7 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
-from pytest_django import Settings
+
+from tests.sandbox_fixture import each_sandbox as each_sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
 TEST_HOME = ROOT / ".archon" / "test"
@@ -97,22 +98,6 @@ def archon_home() -> Iterator[Path]:
 
     with home_open() as home:
         yield home
-
-
-@pytest.fixture(params=["bubblewrap", "container"])
-def each_sandbox(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run a test on either kind of sandbox: one promise, kept by both."""
-    from tests.sandboxing import engine_open
-
-    settings.ARCHON_SANDBOX = request.param
-    if request.param == "bubblewrap":
-        yield
-        return
-    with engine_open(settings) as server:
-        # For processes that a test starts.
-        monkeypatch.setenv("ARCHON_SANDBOX", "container")
-        monkeypatch.setenv("ARCHON_CONTAINER_ENGINE", server.address)
-        yield
 
 
 def _worker_number() -> int | None:
