@@ -47,6 +47,8 @@ class SandboxAdapter(Protocol):
 
     async def sandbox_identity(self) -> str: ...
 
+    async def sandbox_describe(self) -> str: ...
+
 
 def adapter_name() -> str:
     """What ``ARCHON_SANDBOX`` chose."""
@@ -133,3 +135,8 @@ async def sandbox_path(*, environment: bool) -> str:
 async def sandbox_identity() -> str:
     """What environments depend on besides their files: one made in one image doesn't fit another. Empty: nothing."""
     return await adapter_get().sandbox_identity()
+
+
+async def sandbox_describe() -> str:
+    """What keeps the sandboxes, for people: a program, or an engine and its image."""
+    return await adapter_get().sandbox_describe()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from apps.projects.sandbox.bubblewrap import SandboxSpec
+from apps.projects.sandbox.bubblewrap import SandboxSpec, bubblewrap_program
 from apps.projects.sandbox.bubblewrap_process import bubblewrap_boot
 from apps.projects.sandbox.files import FileTree
 from apps.projects.sandbox.held import (
@@ -124,3 +124,7 @@ async def sandbox_path(*, environment: bool) -> str:
 
 async def sandbox_identity() -> str:
     return ""
+
+
+async def sandbox_describe() -> str:
+    return str(bubblewrap_program())

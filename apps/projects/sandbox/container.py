@@ -155,8 +155,7 @@ async def sandbox_identity() -> str:
     return (await _image()).image_id.removeprefix("sha256:")[:16]
 
 
-async def engine_describe() -> str:
-    """What keeps the sandboxes, for people."""
+async def sandbox_describe() -> str:
     settings = ContainerSettings.read()
     runtime = f" with {settings.runtime}" if settings.runtime else ""
     return f"containers of {settings.image}{runtime} at {settings.engine}"
