@@ -5,15 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-
-class LocksUnavailable(RuntimeError):
-    """This system has no such locks."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Archon's server needs POSIX file locks (fcntl), which this system doesn't have: run it on Linux or macOS, "
-            "in WSL 2, or in its container (docs/how-to/containers.md)."
-        )
+from integrations.posix import fcntl
 
 
 class FileLock:
@@ -25,10 +17,6 @@ class FileLock:
 
     def acquire(self) -> bool:
         """Take it now; False when another process, or another of these, has it."""
-        try:
-            import fcntl
-        except ImportError as error:
-            raise LocksUnavailable from error
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -32,6 +31,7 @@ from apps.projects.sandbox.owners import sandbox_owner
 from apps.projects.workspace import SANDBOX_ENVIRONMENT, SandboxLimits
 from apps.projects.worktree import checkout_export, tree_delete, tree_own
 from integrations.embedded.reach import runtime_root
+from integrations.posix import fcntl
 
 _CACHE = f"{TOOLS}/cache"
 _LOG_BYTES = 20_000
