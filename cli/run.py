@@ -30,7 +30,14 @@ from cli.result import picture_save, reason_print, result_get, result_print
 from cli.text import text_clean
 
 #: What tells a server which model to use; it reads them when it starts.
-_MODEL_VARIABLES = ("OPENAI_API_KEY", "ARCHON_MODEL", "ARCHON_MODEL_KEYS")
+_MODEL_VARIABLES = (
+    "OPENAI_API_KEY",
+    "ANTHROPIC_API_KEY",
+    "GEMINI_API_KEY",
+    "OPENROUTER_API_KEY",
+    "ARCHON_MODEL",
+    "ARCHON_MODEL_KEYS",
+)
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,11 @@ ARCHON_HOME = Path(env("ARCHON_HOME", default=str(BASE_DIR / ".archon")))
 ARCHON_REPOSITORY_ROOTS: list[str] = env.list("ARCHON_REPOSITORY_ROOTS", default=[])
 #: The largest git bundle that is accepted, in MiB.
 ARCHON_UPLOAD_LIMIT_MB: int = env.int("ARCHON_UPLOAD_LIMIT_MB", default=1024)
-#: `provider:model` for sessions that name none; empty: OpenAI's default, if OPENAI_API_KEY is set.
+#: Encrypts the secrets that users store; the first encrypts, all decrypt. None: it follows from DJANGO_SECRET_KEY.
+ARCHON_ENCRYPTION_KEYS: list[str] = env.list("ARCHON_ENCRYPTION_KEYS", default=[])
+#: Hosts (`HOST`, `HOST:PORT`, `*.DOMAIN`) that users and agents may name although their addresses are not public.
+ARCHON_PRIVATE_HOSTS: list[str] = env.list("ARCHON_PRIVATE_HOSTS", default=[])
+#: `provider:model` for sessions that name none; empty: the default of the first provider with a key.
 ARCHON_MODEL: str = env("ARCHON_MODEL", default="")
 #: Model endpoints that users may name: URL prefixes; a port of `*` stands for any.
 ARCHON_MODEL_BASE_URLS: list[str] = env.list("ARCHON_MODEL_BASE_URLS", default=[])
@@ -172,7 +176,14 @@ OPENAI_API_KEY = env("OPENAI_API_KEY", default="")
 #: Where OPENAI_API_KEY belongs, when not to OpenAI itself.
 OPENAI_BASE_URL = env("OPENAI_BASE_URL", default="")
 ANTHROPIC_API_KEY = env("ANTHROPIC_API_KEY", default="")
+ANTHROPIC_BASE_URL = env("ANTHROPIC_BASE_URL", default="")
 GEMINI_API_KEY = env("GEMINI_API_KEY", default="")
+GEMINI_BASE_URL = env("GEMINI_BASE_URL", default="")
+OPENROUTER_API_KEY = env("OPENROUTER_API_KEY", default="")
+#: Where programs for local models listen, when not at their own default on this machine.
+OLLAMA_BASE_URL = env("OLLAMA_BASE_URL", default="")
+VLLM_BASE_URL = env("VLLM_BASE_URL", default="")
+LMSTUDIO_BASE_URL = env("LMSTUDIO_BASE_URL", default="")
 PINECONE_API_KEY = env("PINECONE_API_KEY", default="")
 #: Cloud and region of an index that is made, as `aws-us-east-1`.
 PINECONE_ENVIRONMENT = env("PINECONE_ENVIRONMENT", default="")

@@ -6,12 +6,18 @@ them (nor LangChain) before a model is asked for, so an API process can resolve 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 
+from .errors import ModelNameInvalid
 from .types import CallFailure, ModelSpec
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
+
+#: Modules with `build`, `output_limit_arguments` and `failure`, by protocol.
+_ADAPTERS = {"openai-chat": "openai", "scripted": "scripted"}
 
 
 def get_chat_model(spec: ModelSpec) -> BaseChatModel:
@@ -19,21 +25,7 @@ def get_chat_model(spec: ModelSpec) -> BaseChatModel:
 
     It belongs to the event loop that calls it first. Raises :class:`~.errors.ProviderError`.
     """
-    if spec.provider == "openai":
-        from . import openai
-
-        return openai.build(spec)
-    if spec.provider == "scripted":
-        from . import scripted
-
-        return scripted.build(spec)
-    from .credentials import SUPPORTED_PROVIDERS
-    from .errors import ModelNameInvalid
-
-    raise ModelNameInvalid(
-        f"there is no provider '{spec.provider}' here",
-        next_step=f"Supported are {' and '.join(SUPPORTED_PROVIDERS)}.",
-    )
+    return cast("BaseChatModel", _adapter(spec).build(spec))
 
 
 async def close_chat_model(model: BaseChatModel) -> None:
@@ -45,21 +37,20 @@ async def close_chat_model(model: BaseChatModel) -> None:
 
 def output_limit_arguments(spec: ModelSpec, tokens: int) -> dict[str, Any]:
     """Arguments of one call that limit its reply to fewer tokens than the specification says."""
-    if spec.provider == "openai":
-        from . import openai
-
-        return openai.output_limit_arguments(spec, tokens)
-    return {}
+    return cast("dict[str, Any]", _adapter(spec).output_limit_arguments(spec, tokens))
 
 
 def call_failure(spec: ModelSpec, error: Exception) -> CallFailure | None:
     """What an exception out of a call of this model means; None: it is no error of the vendor's, so a bug."""
-    if spec.provider == "openai":
-        from . import openai
+    return cast("CallFailure | None", _adapter(spec).failure(spec, error))
 
-        return openai.failure(spec, error)
-    if spec.provider == "scripted":
-        from . import scripted
 
-        return scripted.failure(spec, error)
-    return None
+def _adapter(spec: ModelSpec) -> ModuleType:
+    """The module that speaks the specification's protocol; loads the vendor's library."""
+    name = _ADAPTERS.get(spec.protocol)
+    if name is None:
+        raise ModelNameInvalid(
+            f"{spec.provider} models cannot be called yet",
+            next_step="Choose one of another provider.",
+        )
+    return import_module(f".{name}", __package__)

@@ -42,6 +42,11 @@ def build(spec: ModelSpec) -> BaseChatModel:
     return ScriptedChatModel.of(recording_load(recording_path(spec.model)))
 
 
+def output_limit_arguments(spec: ModelSpec, tokens: int) -> dict[str, Any]:
+    """None: a recorded reply is as long as it is."""
+    return {}
+
+
 def failure(spec: ModelSpec, error: BaseException) -> CallFailure | None:
     """What an error of this model means, or None if it is not one of its errors."""
     if isinstance(error, RecordingMissing):

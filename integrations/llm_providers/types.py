@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .vendors import Protocol, vendor_find
+
 #: Tokens that a reply may have unless the specification says otherwise; they are reserved before each call.
 DEFAULT_OUTPUT_TOKENS = 16_384
 
@@ -58,6 +60,7 @@ class Secret:
 class ModelSpec:
     """Everything that is needed to call one model. Hashable: clients are cached by it."""
 
+    #: The vendor's name.
     provider: str
     model: str
     #: Canonical, without a trailing slash; empty for providers that are not reached over HTTP.
@@ -76,6 +79,14 @@ class ModelSpec:
     @property
     def name(self) -> str:
         return f"{self.provider}:{self.model}"
+
+    @property
+    def protocol(self) -> Protocol:
+        """How requests and replies look on the wire."""
+        vendor = vendor_find(self.provider)
+        if vendor is None:
+            raise ValueError(f"no such provider: {self.provider!r}")
+        return vendor.protocol
 
 
 @dataclass(frozen=True)

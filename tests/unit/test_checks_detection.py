@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from apps.projects.checks.detection import checks_detect, command_runner
-from apps.projects.checks.junit import junit_read
 from apps.projects.checks.running import check_command, check_judge
 from apps.projects.checks.types import CheckSpec
+from apps.projects.ecosystems.results import junit_read
 from apps.projects.workspace import CommandResult
 
 
@@ -21,6 +21,7 @@ def checkout(folder: Path, files: dict[str, str]) -> Path:
     return folder
 
 
+BASE_CASE = "import unittest\n\nclass Base(unittest.TestCase):\n    def assertNice(self): ...\n"
 CASE = "import unittest\n\nclass A(unittest.TestCase):\n    def test_a(self): pass\n"
 
 
@@ -36,6 +37,11 @@ CASE = "import unittest\n\nclass A(unittest.TestCase):\n    def test_a(self): pa
         ({"tests/test_a.py": CASE}, ["python -m unittest discover -v -s tests -t tests"]),
         ({"tests/test_a.py": CASE, "tests/__init__.py": ""}, ["python -m unittest discover -v -s tests -t ."]),
         ({"test_a.py": CASE}, ["python -m unittest discover -v -s . -t ."]),
+        (
+            # A package's own helpers for testing are no tests.
+            {"pkg/__init__.py": "", "pkg/test_tools.py": BASE_CASE, "tests/__init__.py": "", "tests/test_a.py": CASE},
+            ["python -m unittest discover -v -s tests -t ."],
+        ),
         (
             {"src/pkg/__init__.py": "", "src/pkg/tests/__init__.py": "", "src/pkg/tests/test_a.py": CASE},
             ["python -m unittest discover -v -s src/pkg/tests -t src"],

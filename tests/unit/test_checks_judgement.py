@@ -6,13 +6,12 @@ import pytest
 
 from apps.projects.checks.judgement import (
     checks_compare,
-    is_check_configuration,
-    is_test_file,
-    modules_in_the_way,
     original_paths,
     outcome_judge,
 )
 from apps.projects.checks.types import CheckReport, Outcome, TestResult
+from apps.projects.ecosystems.python import modules_in_the_way
+from apps.projects.ecosystems.registry import is_check_configuration, is_test_file
 
 Tests = dict[str, TestResult]
 

@@ -13,9 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from integrations.llm_providers.credentials import NO_KEY, OPENAI_URL, endpoint_parse, model_resolve
+from integrations.llm_providers.credentials import NO_KEY, OPENAI_URL, StoredKey, endpoint_parse, model_resolve
 from integrations.llm_providers.errors import BaseUrlNotAllowed, ModelNameInvalid, ModelNotConfigured, ProviderError
 from integrations.llm_providers.types import Secret
+from integrations.llm_providers.vendors import VENDORS, Vendor
 
 OWN_KEY = "sk-the-operators-own"
 
@@ -26,6 +27,9 @@ def operator(settings: Settings) -> Iterator[None]:
     settings.ARCHON_MODEL = ""
     settings.OPENAI_API_KEY = OWN_KEY
     settings.OPENAI_BASE_URL = ""
+    for vendor in VENDORS:
+        for name in filter(None, (vendor.key_setting, vendor.base_url_setting)):
+            setattr(settings, name, OWN_KEY if name == "OPENAI_API_KEY" else "")
     settings.ARCHON_MODEL_BASE_URLS = ["http://127.0.0.1:*", "https://llm.example.com/team-a", "http://[::1]:8000/v1"]
     settings.ARCHON_MODEL_KEYS = {"https://llm.example.com/team-a": "sk-team-a"}
     yield
@@ -177,11 +181,54 @@ def test_a_name_without_provider_or_model_is_refused(name: str) -> None:
         model_resolve(name)
 
 
-@pytest.mark.parametrize("name", ["anthropic:claude-sonnet-4-5", "google:gemini-3", "nonsense:x"])
-def test_a_provider_without_an_adapter_is_refused_with_those_that_have_one(name: str) -> None:
+def test_an_unknown_provider_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(ModelNameInvalid) as caught:
-        model_resolve(name)
-    assert "openai and scripted" in caught.value.next_step
+        model_resolve("nonsense:x")
+    for vendor in VENDORS:
+        assert vendor.name in caught.value.next_step
+
+
+@pytest.mark.parametrize("vendor", [vendor for vendor in VENDORS if vendor.needs_key], ids=lambda vendor: vendor.name)
+def test_a_vendors_key_goes_to_that_vendor(vendor: Vendor, settings: Settings) -> None:
+    setattr(settings, vendor.key_setting, "the-key")
+    for name in (vendor.name, *vendor.aliases):
+        spec = model_resolve(f"{name}:m")
+        assert (spec.provider, spec.protocol, spec.base_url) == (vendor.name, vendor.protocol, vendor.base_url)
+        assert (spec.api_key.reveal(), spec.key_source) == ("the-key", vendor.key_setting)
+    assert model_resolve(f"{vendor.name}:m", "http://127.0.0.1:1").api_key.reveal() == NO_KEY
+    setattr(settings, vendor.key_setting, "")
+    with pytest.raises(ModelNotConfigured) as caught:
+        model_resolve(f"{vendor.name}:m")
+    assert vendor.key_setting in caught.value.next_step
+
+
+def test_a_program_of_the_users_is_reached_where_the_operator_allows_it(settings: Settings) -> None:
+    assert model_resolve("ollama:qwen3:8b").base_url == "http://127.0.0.1:11434/v1"
+    settings.ARCHON_MODEL_BASE_URLS = []
+    with pytest.raises(BaseUrlNotAllowed):
+        model_resolve("ollama:qwen3:8b")
+    settings.OLLAMA_BASE_URL = "http://ollama:11434/v1"
+    assert model_resolve("ollama:qwen3:8b").base_url == "http://ollama:11434/v1"
+
+
+def test_stored_keys_come_before_the_operators_and_stay_at_their_address() -> None:
+    mine = StoredKey(vendor="openai", base_url="", secret=Secret("mine"), source="your key")
+    there = StoredKey(vendor="openai", base_url="http://127.0.0.1:9/v1", secret=Secret("there"), source="your key")
+    stored = (there, mine)
+    assert model_resolve("openai:m", stored=stored).api_key.reveal() == "mine"
+    assert model_resolve("openai:m", "http://127.0.0.1:9/v1/", stored=stored).api_key.reveal() == "there"
+    assert model_resolve("openai:m", "http://127.0.0.1:9/v2", stored=stored).api_key.reveal() == NO_KEY
+    assert model_resolve("openai:m", "http://127.0.0.1:8/v1", stored=stored).api_key.reveal() == NO_KEY
+    with pytest.raises(ModelNotConfigured):
+        model_resolve("anthropic:m", stored=stored)
+
+
+def test_the_default_model_is_one_that_there_is_a_key_for(settings: Settings) -> None:
+    settings.OPENAI_API_KEY = ""
+    settings.GEMINI_API_KEY = "k"
+    assert model_resolve().provider == "gemini"
+    mine = StoredKey(vendor="anthropic", base_url="", secret=Secret("mine"), source="your key")
+    assert model_resolve(stored=(mine,)).provider == "anthropic"
 
 
 def test_a_secret_is_not_shown() -> None:

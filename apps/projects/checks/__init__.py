@@ -2,7 +2,7 @@
 
 types.py            what is described and reported
 detection.py        which checks a checkout has
-running.py          a clean checkout, a fresh sandbox, results read test by test (junit.py, unittest_results.py)
+running.py          a clean checkout, a fresh sandbox, results read test by test (ecosystems/)
 judgement.py        before and after → what a change is worth
 verification.py     all of it for one commit
 """

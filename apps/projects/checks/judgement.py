@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
 
 from apps.projects.checks.types import (
     CheckComparison,
@@ -15,39 +12,9 @@ from apps.projects.checks.types import (
     Outcome,
     TestResult,
 )
+from apps.projects.ecosystems.registry import is_check_configuration, is_test_file
 
-_CONFIGURATION = re.compile(
-    r"conftest\.py|\.?pytest\.(ini|toml)|pyproject\.toml|setup\.(cfg|py)|tox\.ini|noxfile\.py|\.coveragerc|Makefile|"
-    r"(site|user)customize\.py|.*\.pth|.*requirements?.*\.txt|package\.json|jest\.config\..*|vitest\.config\..*"
-)
-_TEST_FILE = re.compile(r"test_.*|.*_tests?\.\w+|tests?\.py|.*\.(test|spec)\.\w+")
-_TEST_FOLDERS = {"test", "tests", "testing", "__tests__", "spec"}
 _SHOWN = 5
-
-
-def is_check_configuration(path: str) -> bool:
-    """A file that decides how checks run."""
-    return bool(_CONFIGURATION.fullmatch(PurePosixPath(path).name))
-
-
-def is_test_file(path: str) -> bool:
-    """A file that is a test, or that only tests use."""
-    pure = PurePosixPath(path)
-    if is_check_configuration(path):
-        return False
-    return bool(_TEST_FILE.fullmatch(pure.name)) or bool(_TEST_FOLDERS.intersection(pure.parts[:-1]))
-
-
-def modules_in_the_way(
-    changed_files: Iterable[str], *, before: Iterable[str], installed: Collection[str]
-) -> tuple[str, ...]:
-    """New files that Python would import for a module of its own, or for an installed one such as the runner.
-
-    ``before``: the files that there were; ``installed``: the names of installed modules.
-    """
-    known = {_module_name(path) for path in before}
-    taken = (sys.stdlib_module_names | set(installed)) - known
-    return tuple(sorted(path for path in changed_files if _module_name(path) in taken))
 
 
 def checks_compare(
@@ -129,14 +96,6 @@ def outcome_judge(comparisons: Sequence[CheckComparison]) -> tuple[Outcome, tupl
 def original_paths(changed_files: Sequence[str]) -> tuple[str, ...]:
     """The changed files that have to be put back to see whether the original tests pass."""
     return tuple(sorted(path for path in changed_files if is_test_file(path) or is_check_configuration(path)))
-
-
-def _module_name(path: str) -> str:
-    """The top-level module that a file belongs to where imports are looked for: the root, or ``src``."""
-    parts = PurePosixPath(path).parts
-    if parts[0] in ("src", "lib") and len(parts) > 1:
-        parts = parts[1:]
-    return parts[0] if len(parts) > 1 else parts[0].partition(".")[0]
 
 
 def _whole(comparison: CheckComparison, kept: CheckReport) -> CheckComparison:

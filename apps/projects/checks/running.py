@@ -6,14 +6,17 @@ import asyncio
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from django.conf import settings
 
-from apps.projects.checks.detection import command_words
-from apps.projects.checks.junit import junit_read
 from apps.projects.checks.types import CheckReport, CheckSpec, TestResult
+from apps.projects.ecosystems import lent
+from apps.projects.ecosystems.python import UNITTEST_PROGRAM
+from apps.projects.ecosystems.registry import ecosystem_get, programs_missing, runner_get
+from apps.projects.ecosystems.types import LENT, RESULTS, Results, RunnerCall
 from apps.projects.environment.preparation import environment_apply
 from apps.projects.environment.types import Environment
 from apps.projects.git import full_disk_told
@@ -24,9 +27,7 @@ from apps.projects.workspace import SANDBOX_ENVIRONMENT, CommandResult, SandboxL
 from apps.projects.worktree import checkout_export, tree_delete, tree_own
 from integrations.embedded.reach import runtime_root
 
-_RESULTS = "/run/results"
-_JUNIT = f"{_RESULTS}/junit.xml"
-_UNITTEST = "/run/unittest_results.py"
+_LENT_FILES = Path(lent.__file__).parent
 _OUTPUT_BYTES = 20_000
 _OUTPUT_KEPT = 200_000
 
@@ -60,16 +61,21 @@ async def _check_run(
     environment: Environment,
     on_progress: Callable[[str], None] | None,
 ) -> CheckReport:
+    if missing := _missing(spec, environment):
+        return CheckReport(spec.name, spec.command, False, None, "", "", 0.0, reason=missing)
+    runner = runner_get(spec.runner)
+    call = check_call(spec, environment.env)
     folder = await asyncio.to_thread(_prepare, project_id, commit, environment)
     try:
         binds = [
-            Bind(source=folder / "results", target=_RESULTS, writable=True),
-            Bind(source=folder / "unittest_results.py", target=_UNITTEST),
+            Bind(source=folder / "results", target=RESULTS, writable=True),
+            Bind(source=folder / "lent", target=LENT),
+            Bind(source=folder / "lent" / "unittest_results.py", target=UNITTEST_PROGRAM),
         ]
         if environment.path is not None:
             binds.append(Bind(source=environment.path, target=SANDBOX_ENVIRONMENT))
         result = await sandbox_run(
-            command=["bash", "-c", check_command(spec)],
+            command=["bash", "-c", call.command],
             workspace=folder / "workspace",
             limits=SandboxLimits(
                 memory_mb=settings.ARCHON_SANDBOX_MEMORY_MB,
@@ -77,12 +83,13 @@ async def _check_run(
                 processes=settings.ARCHON_SANDBOX_PROCESSES,
             ),
             timeout=settings.ARCHON_CHECK_SECONDS,
-            env=_variables(spec, environment),
+            env=call.env,
             binds=binds,
             max_output=_OUTPUT_KEPT,
             on_output=on_progress,
         )
-        tests = junit_read(folder / "results" / "junit.xml")
+        left = Results(folder / "results", folder / "workspace", spec.folder, result.output)
+        tests = await asyncio.to_thread(runner.read, left)
     finally:
         await asyncio.to_thread(tree_delete, folder)
     passed, reason = check_judge(spec, result, tests)
@@ -101,24 +108,30 @@ async def _check_run(
 
 def check_command(spec: CheckSpec) -> str:
     """The command with which the check's results are written."""
-    words = command_words(spec.command)
-    if spec.runner == "unittest" and words:
-        # `python -m unittest …` → our runner, which does the same and writes the results.
-        return shlex.join([words[0], _UNITTEST, _JUNIT, *words[3:]])
-    return spec.command
+    return check_call(spec, {}).command
 
 
-def check_judge(spec: CheckSpec, result: CommandResult, tests: dict[str, TestResult]) -> tuple[bool, str]:
+def check_call(spec: CheckSpec, env: Mapping[str, str]) -> RunnerCall:
+    """The command and its variables, asked for results, in the check's folder."""
+    # The checkout is thrown away, so bytecode may lie where Python looks for it first.
+    call = RunnerCall(spec.command, {**env, "PYTHONDONTWRITEBYTECODE": ""})
+    call = runner_get(spec.runner).ask(call)
+    if spec.folder:
+        call = replace(call, command=f"cd {shlex.quote(spec.folder)} || exit\n{call.command}")
+    return call
+
+
+def check_judge(spec: CheckSpec, result: CommandResult, tests: Mapping[str, TestResult]) -> tuple[bool, str]:
     """Whether a check passed, and why not. An exit code alone is not believed where results could be had."""
     if result.killed:
         return False, f"stopped: over the limit of {result.killed}"
     failing = [name for name, outcome in tests.items() if outcome in ("failed", "error")]
     executed = [name for name, outcome in tests.items() if outcome != "skipped"]
     if result.exit_code != 0:
-        if spec.runner == "pytest" and result.exit_code == 5:
+        if result.exit_code in runner_get(spec.runner).no_tests:
             return False, "no tests were found"
         return False, f"exit code {result.exit_code}"
-    if spec.runner == "command":
+    if runner_get(spec.runner).name == "command":
         return True, ""
     if failing:
         return False, f"exit code 0, but {len(failing)} test(s) failed"
@@ -146,22 +159,31 @@ def _folder_make(project_id: object, commit: str, environment: Environment) -> P
         (folder / "results").mkdir(mode=0o700)
         tree_own(folder / "results", sandbox_owner(workspace))
         # Out of our own folder, which the sandbox's user may not be able to reach.
-        shutil.copyfile(Path(__file__).with_name("unittest_results.py"), folder / "unittest_results.py")
-        (folder / "unittest_results.py").chmod(0o644)
+        _lend(folder / "lent")
     except BaseException:
         tree_delete(folder)
         raise
     return folder
 
 
-def _variables(spec: CheckSpec, environment: Environment) -> dict[str, str]:
-    # The checkout is thrown away, so bytecode may lie where Python looks for it first.
-    variables = {**environment.env, "PYTHONDONTWRITEBYTECODE": ""}
-    if spec.runner != "unittest":
-        # Not in the command: this also reaches a pytest that a given command calls.
-        results = f"--junitxml={_JUNIT} -o junit_family=xunit1"
-        variables["PYTEST_ADDOPTS"] = f"{variables.get('PYTEST_ADDOPTS', '')} {results}".strip()
-    return variables
+def _lend(target: Path) -> None:
+    """A copy of what sandboxes are lent, readable for all."""
+    shutil.copytree(_LENT_FILES, target, ignore=shutil.ignore_patterns("__pycache__", "__init__.py"))
+    for path in (target, *target.rglob("*")):
+        path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
+
+
+def _missing(spec: CheckSpec, environment: Environment) -> str:
+    """Why the check can't run here at all; empty when it can."""
+    if not spec.ecosystem:
+        return ""
+    ecosystem = ecosystem_get(spec.ecosystem)
+    if programs := programs_missing(ecosystem, environment=environment.path):
+        return (
+            f"{ecosystem.title} needs {' and '.join(programs)}, which this server doesn't have: have the operator "
+            "install it (see `archon doctor`), or give the checks to run (--check)"
+        )
+    return ""
 
 
 def _tail(output: str) -> str:

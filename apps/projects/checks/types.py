@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Runner = Literal["pytest", "unittest", "command"]
-TestResult = Literal["passed", "failed", "error", "skipped"]
+from apps.projects.ecosystems.types import TestResult
+
+__all__ = ["CheckComparison", "CheckReport", "CheckSpec", "CheckState", "Outcome", "TestResult", "Verification"]
+
 CheckState = Literal["passed", "failed"]
 Outcome = Literal["verified", "unverified", "failing"]
 
@@ -19,8 +21,12 @@ class CheckSpec:
     name: str
     #: A shell command line.
     command: str
-    #: Whose results are read test by test; `command`: only the exit code counts.
-    runner: Runner
+    #: Whose results are read test by test (a runner of an ecosystem's); `command`: only the exit code counts.
+    runner: str
+    #: The folder of the checkout that it runs in; empty: the checkout itself.
+    folder: str = ""
+    #: Whose check it is, where that is known.
+    ecosystem: str = ""
 
 
 @dataclass(frozen=True)

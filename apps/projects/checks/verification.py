@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from apps.projects.checks.judgement import checks_compare, modules_in_the_way, original_paths, outcome_judge
+from apps.projects.checks.judgement import checks_compare, original_paths, outcome_judge
 from apps.projects.checks.running import checks_run
 from apps.projects.checks.types import CheckReport, CheckSpec, Verification
+from apps.projects.ecosystems.registry import paths_in_the_way
 from apps.projects.environment.types import Environment
 from apps.projects.repository import changed_paths, commit_paths
 
@@ -57,7 +58,5 @@ def _changes_find(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The paths that differ from ``base_commit``, and those among them that are in the runner's way."""
     changed = changed_paths(project_id=project_id, base=base_commit, head=commit)
-    folders = environment.path.glob("lib/python3*/site-packages/*") if environment.path is not None else ()
-    installed = {folder.name.partition(".")[0] for folder in folders}
     before = commit_paths(project_id=project_id, commit=base_commit)
-    return changed, modules_in_the_way(changed, before=before, installed=installed)
+    return changed, paths_in_the_way(changed, before=before, environment=environment.path)

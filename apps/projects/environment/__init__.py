@@ -1,9 +1,7 @@
 """A project's environment: what its code and tests need installed, made once and bound into every sandbox.
 
 types.py            what is described and handed on
-detection.py        which dependencies a checkout declares → a script and a key
-requirements.py     where a Python project says what it needs
-python_tests.py     which tests it has and what runs them
+detection.py        what the ecosystems say about a checkout → a script and a key
 sources.py          the registries that this host is configured for (host_sources.py asks pip)
 preparation.py      running the script in a sandbox, and keeping the result
 """

@@ -109,7 +109,7 @@ async def _environment_make(
     project_id: object, commit: str, spec: EnvironmentSpec, fresh: Path, on_progress: Callable[[str], None] | None
 ) -> str:
     """Run the script; ``fresh`` then holds ``env`` and ``generated``. Returns what was printed."""
-    sources = await asyncio.to_thread(package_sources_read, with_npm=spec.ecosystem == "command")
+    sources = await asyncio.to_thread(package_sources_read, ecosystem=spec.ecosystem)
     trusted = await asyncio.to_thread(commit_is_imported, project_id=project_id, commit=commit)
     fresh.mkdir(parents=True, mode=0o711)
     workspace, target = fresh / "workspace", fresh / "env"

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from apps.core.errors import Unavailable
+from apps.projects.ecosystems.registry import ECOSYSTEMS
+from apps.projects.ecosystems.sources import SourceCollector
 from apps.projects.sandbox import Bind
 
 #: Where the set-up sandbox has what it is lent.
 TOOLS = "/opt/archon"
 _QUERY_SECONDS = 30
-_PORTS = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True)
@@ -37,36 +37,27 @@ class PackageSources:
     notes: tuple[str, ...] = field(default=())
 
 
-def package_sources_read(*, with_npm: bool = False) -> PackageSources:
-    """Ask the host's own tools. Credentials in an index address stay here: a set-up runs code from repositories."""
+def package_sources_read(*, ecosystem: str) -> PackageSources:
+    """Ask the host's own tools. Credentials in an index address stay here: a set-up runs code from repositories.
+
+    ``ecosystem``: that of an :class:`EnvironmentSpec`; a given command may need any, so it gets all.
+    """
+    collector = SourceCollector()
+    # Always: uv makes the environment, and builds of other ecosystems call Python.
+    _pip_sources(collector)
+    names = ecosystem.split("+")
+    for known in ECOSYSTEMS:
+        if known.sources is not None and (known.name in names or "command" in names):
+            known.sources(collector)
+    return PackageSources(
+        frozenset(collector.hosts), collector.environment, collector.binds(), collector.proxy, tuple(collector.notes)
+    )
+
+
+def _pip_sources(collector: SourceCollector) -> None:
     told = _pip_ask()
     pip, variables = told["pip"], told["environment"]
-    notes: list[str] = []
-    hosts: set[tuple[str, int]] = set()
-    folders: dict[str, Path] = {}
-
-    def clean(location: str) -> str:
-        """A location as the sandbox may know it; its host or folder is let through."""
-        if "://" not in location:
-            path = Path(location).expanduser()
-            if path.exists():
-                folders[str(path)] = path
-            return str(path)
-        parts = urlsplit(location)
-        if parts.scheme == "file":
-            path = Path(unquote(parts.path))
-            # An index links to its files by relative addresses, which usually lead next to it.
-            bound = path.parent if path.name == "simple" and len(path.parts) > 3 else path
-            if bound.exists():
-                folders[str(bound)] = bound
-            return location
-        if parts.username or parts.password:
-            notes.append(f"The credentials for {parts.hostname} are not handed to the set-up.")
-        if parts.hostname and parts.scheme in _PORTS:
-            hosts.add((parts.hostname.lower(), parts.port or _PORTS[parts.scheme]))
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-    environment: dict[str, str] = {}
+    clean, environment = collector.location, collector.environment
     no_index = pip["no-index"].lower() in ("1", "true", "yes", "on")
     index = variables["UV_DEFAULT_INDEX"] or variables["UV_INDEX_URL"] or pip["index-url"]
     extra = f"{variables['UV_INDEX']} {variables['UV_EXTRA_INDEX_URL']}".strip() or pip["extra-index-url"]
@@ -78,7 +69,7 @@ def package_sources_read(*, with_npm: bool = False) -> PackageSources:
             environment["UV_DEFAULT_INDEX"] = environment["PIP_INDEX_URL"] = clean(index)
         if not index or _host(index) == _host(told["default_index"]):
             clean(told["default_index"])
-            hosts.add((told["default_file_host"].lower(), 443))
+            collector.host(told["default_file_host"])
         if extra:
             cleaned = " ".join(clean(location.rpartition("=")[2]) for location in extra.split())
             environment["UV_INDEX"] = environment["PIP_EXTRA_INDEX_URL"] = cleaned
@@ -90,17 +81,13 @@ def package_sources_read(*, with_npm: bool = False) -> PackageSources:
     environment["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     if trusted := pip["trusted-host"]:
         environment["UV_INSECURE_HOST"] = environment["PIP_TRUSTED_HOST"] = " ".join(trusted.split())
-    binds = [Bind(source=path, target=str(path)) for path in folders.values()]
     certificates = pip["cert"] or variables["SSL_CERT_FILE"] or variables["REQUESTS_CA_BUNDLE"]
     if certificates and Path(certificates).is_file():
         target = f"{TOOLS}/certificates.pem"
-        binds.append(Bind(source=Path(certificates).resolve(), target=target))
+        collector.lend(Path(certificates).resolve(), target)
         names = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
         environment |= dict.fromkeys(names, target)
-    if with_npm and (registry := _npm_registry()):
-        environment["npm_config_registry"] = clean(registry)
-    proxy = pip["proxy"] or variables["HTTPS_PROXY"] or variables["HTTP_PROXY"]
-    return PackageSources(frozenset(hosts), environment, tuple(binds), proxy, tuple(notes))
+    collector.proxy = pip["proxy"] or variables["HTTPS_PROXY"] or variables["HTTP_PROXY"]
 
 
 def _pip_ask() -> dict[str, Any]:
@@ -120,24 +107,6 @@ def _pip_ask() -> dict[str, Any]:
         raise Unavailable(
             "pip's configuration could not be read", next_step="Run `python -m pip config list` and mend what it says."
         ) from error
-
-
-def _npm_registry() -> str:
-    npm = shutil.which("npm")
-    if npm is None:
-        return ""
-    try:
-        answer = subprocess.run(
-            [npm, "config", "get", "registry"],
-            capture_output=True,
-            text=True,
-            timeout=_QUERY_SECONDS,
-            check=True,
-            cwd="/",
-        )
-    except subprocess.SubprocessError:
-        return ""
-    return answer.stdout.strip()
 
 
 def _host(url: str) -> str:

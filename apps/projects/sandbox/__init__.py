@@ -4,7 +4,14 @@
 Nothing here ever runs a command outside of one.
 """
 
-from apps.projects.sandbox.adapter import sandbox_identity, sandbox_path, sandbox_python, sandbox_run, workspace_open
+from apps.projects.sandbox.adapter import (
+    sandbox_identity,
+    sandbox_path,
+    sandbox_python,
+    sandbox_run,
+    sandbox_shows_programs,
+    workspace_open,
+)
 from apps.projects.sandbox.held import SandboxWorkspace
 from apps.projects.sandbox.owners import folder_own, sandbox_owner
 from apps.projects.sandbox.rootfs import Bind
@@ -18,5 +25,6 @@ __all__ = [
     "sandbox_path",
     "sandbox_python",
     "sandbox_run",
+    "sandbox_shows_programs",
     "workspace_open",
 ]

@@ -43,6 +43,8 @@ class SandboxAdapter(Protocol):
 
     def sandbox_python(self) -> str: ...
 
+    def sandbox_shows_programs(self) -> bool: ...
+
     async def sandbox_path(self, *, environment: bool) -> str: ...
 
     async def sandbox_identity(self) -> str: ...
@@ -125,6 +127,11 @@ async def sandbox_run(
 def sandbox_python() -> str:
     """The interpreter that environments are made with, as it is named in a sandbox."""
     return adapter_get().sandbox_python()
+
+
+def sandbox_shows_programs() -> bool:
+    """Whether sandboxes have this machine's programs, rather than an image's."""
+    return adapter_get().sandbox_shows_programs()
 
 
 async def sandbox_path(*, environment: bool) -> str:

@@ -118,6 +118,10 @@ def sandbox_python() -> str:
     return str(python_program())
 
 
+def sandbox_shows_programs() -> bool:
+    return True
+
+
 async def sandbox_path(*, environment: bool) -> str:
     return program_path(environment=environment)
 

@@ -146,6 +146,10 @@ def sandbox_python() -> str:
     return "python3"
 
 
+def sandbox_shows_programs() -> bool:
+    return False
+
+
 async def sandbox_path(*, environment: bool) -> str:
     return _path(await _image(), environment=environment)
 
@@ -296,9 +300,14 @@ def _binds(entries: Sequence[object]) -> list[Bind]:
 
 
 def _command_environment(env: Mapping[str, str], image: Image, *, environment: bool) -> dict[str, str]:
-    """The image's own variables (where its toolchains are), ours over them, and the given ones over all."""
-    ours = command_environment(env, path=_path(image, environment=environment))
-    return {**image.environment, **ours}
+    """The image's own variables (where its toolchains are), ours over them, and the given ones over all.
+
+    A given PATH may be this machine's: the image's programs are found in any case.
+    """
+    own_path = _path(image, environment=environment)
+    ours = command_environment(env, path=own_path)
+    path = ":".join(dict.fromkeys(f"{ours['PATH']}:{own_path}".split(":")))
+    return {**image.environment, **ours, "PATH": path}
 
 
 def _path(image: Image, *, environment: bool) -> str:

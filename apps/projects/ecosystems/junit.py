@@ -1,34 +1,19 @@
-"""Reading a JUnit file that came out of a sandbox, and so may hold anything."""
+"""Reading a JUnit document that came out of a sandbox, and so may hold anything."""
 
 from __future__ import annotations
 
-import os
-import stat
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
-from apps.projects.checks.types import TestResult
+from apps.projects.ecosystems.types import TestResult
 
-_MAX_BYTES = 64 * 1024 * 1024
 _MAX_NAME = 500
 #: The worse one counts when a test is reported twice (its teardown failed, a subtest did).
 _WEIGHT: dict[TestResult, int] = {"skipped": 0, "passed": 1, "failed": 2, "error": 3}
 _RESULTS: dict[str, TestResult] = {"failure": "failed", "error": "error", "skipped": "skipped"}
 
 
-def junit_read(path: Path) -> dict[str, TestResult]:
-    """Results by test; empty when there is no such file or it is none."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return {}
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode) or os.fstat(handle).st_size > _MAX_BYTES:
-            return {}
-        with open(handle, "rb", closefd=False) as file:
-            content = file.read(_MAX_BYTES)
-    finally:
-        os.close(handle)
+def junit_parse(content: bytes) -> dict[str, TestResult]:
+    """Results by test; empty when it is no JUnit document."""
     # Entities are how small files become large ones, and another encoding is how they would be hidden.
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
         return {}

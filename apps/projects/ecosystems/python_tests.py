@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from apps.projects.environment.requirements import ini_read, text_read, toml_read
+from apps.projects.ecosystems.python_requirements import ini_read, text_read, toml_read
 
 _SKIPPED_FOLDERS = {
     ".git", ".tox", ".nox", ".venv", "venv", "env", "node_modules", "build", "dist", "site-packages", "__pycache__",
@@ -19,6 +19,7 @@ _TEST_FILE = re.compile(r"(test.*|.*_test|tests)\.py")
 _TEST_CASE = re.compile(r"class\s+\w+\s*\([^)]*\bTestCase\b|class\s+\w+\s*\([^)]*TestCase[^)]*\)")
 _PYTEST_IMPORT = re.compile(r"^\s*(import|from)\s+_?pytest\b", re.MULTILINE)
 _TEST_FUNCTION = re.compile(r"^(async\s+)?def\s+test", re.MULTILINE)
+_TEST_METHOD = re.compile(r"^(?: {2,4}|\t)(async\s+)?def\s+test", re.MULTILINE)
 _PLAIN_CLASS = re.compile(r"^class\s+Test\w*\s*(\(\s*(object)?\s*\))?\s*:", re.MULTILINE)
 
 
@@ -47,7 +48,9 @@ def python_tests_find(checkout: Path) -> PythonTests:
     cases = tuple(name for name, source in sources.items() if _TEST_CASE.search(source))
     if not cases:
         return PythonTests(None, files)
-    return PythonTests("unittest", files, _unittest_starts(checkout, cases))
+    # A library for testing has cases to inherit from, with no test in them: only without others do these count.
+    with_tests = tuple(name for name in cases if _TEST_METHOD.search(sources[name]))
+    return PythonTests("unittest", files, _unittest_starts(checkout, with_tests or cases))
 
 
 def _pytest_configured(checkout: Path) -> bool:

@@ -1,0 +1,14 @@
+"""Kinds of projects: what belongs to Python, Node and each further one, in a module of its own.
+
+types.py            what an ecosystem and a runner of tests say of themselves
+registry.py         all of them, and what they say together
+commands.py         what a command line calls
+sources.py          gathering the registries that this host is configured for
+results.py          reading what runners wrote in a sandbox (junit.py)
+python.py           (python_requirements.py: what a project says it needs; python_tests.py: which tests it has)
+node.py             (node_scripts.py: what package.json's scripts call; node_results.py)
+lent/               files that sandboxes of checks are lent
+
+``environment`` makes a set-up of it, ``checks`` runs, reads and compares. To add one: write its module, list it in
+``registry.py``, and describe it in docs/how-to/checks-and-setup.md.
+"""

@@ -1,0 +1,82 @@
+"""What a package.json says: its scripts, and which runner of tests they come to."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apps.projects.ecosystems.python_requirements import text_read
+
+_RUNNERS = ("vitest", "jest", "mocha")
+_PLACEHOLDER = re.compile(r"no test specified")
+_WRAPPED = re.compile(r"(?:npm|pnpm|yarn)\s+(?:run(?:-script)?\s+)?(?:--?\w[\w=-]*\s+)*([\w:.-]+)")
+_DEPTH = 6
+_NODE_TEST = re.compile(r"(^|[\s;&|\"'(])node(\s+--?[\w=./@-]+)*\s+--test(\s|$|[\"'&;|)])")
+_PROGRAM = re.compile(r"(^|[\s;&|\"'(/])(vitest|jest|mocha)(\.js|\.mjs)?(?=$|[\s;&|\"')])")
+_REACT_SCRIPTS = re.compile(r"react-scripts(\s+\S+)*\s+test")
+
+
+@dataclass(frozen=True)
+class Package:
+    """As much of a package.json as decides set-up and checks; whatever isn't as it should be counts as absent."""
+
+    scripts: Mapping[str, str]
+    dependencies: frozenset[str]
+    workspaces: bool
+    package_manager: str
+
+    @property
+    def test_script(self) -> str:
+        script = self.scripts.get("test", "").strip()
+        return "" if _PLACEHOLDER.search(script) else script
+
+
+def package_read(folder: Path) -> Package | None:
+    """None when there is no package.json that can be read."""
+    try:
+        plain = json.loads(text_read(folder / "package.json") or "null")
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(plain, dict):
+        return None
+    scripts = {name: text for name, text in _table(plain, "scripts").items() if isinstance(text, str)}
+    kinds = ("dependencies", "devDependencies", "optionalDependencies", "peerDependencies")
+    manager = plain.get("packageManager")
+    return Package(
+        scripts=scripts,
+        dependencies=frozenset(name for kind in kinds for name in _table(plain, kind)),
+        workspaces=bool(plain.get("workspaces")) or (folder / "pnpm-workspace.yaml").is_file(),
+        package_manager=manager if isinstance(manager, str) else "",
+    )
+
+
+def script_runner(package: Package, name: str = "test") -> str:
+    """The runner that a script comes to, through the scripts that it calls; `npm-script` for a test task over several
+    packages, and `command` when it is none that is known."""
+    return _runner(package, name, set()) or "command"
+
+
+def _runner(package: Package, name: str, seen: set[str]) -> str:
+    if name in seen or len(seen) > _DEPTH:
+        return ""
+    seen.add(name)
+    text = package.scripts.get(name, "")
+    if _NODE_TEST.search(text):
+        return "node-test"
+    if match := _PROGRAM.search(text):
+        return match[2]
+    if _REACT_SCRIPTS.search(text):
+        return "jest"
+    for called in _WRAPPED.findall(text):
+        if found := _runner(package, "test" if called in ("t", "tst") else called, seen):
+            return found
+    return ""
+
+
+def _table(plain: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = plain.get(name)
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,226 @@
+"""Python: an environment made by uv, tests run by pytest or unittest."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from apps.projects.ecosystems.commands import command_words
+from apps.projects.ecosystems.python_locks import locked_versions
+from apps.projects.ecosystems.python_requirements import PythonRequirements, requirements_read, text_read
+from apps.projects.ecosystems.python_tests import PythonTests, python_tests_find
+from apps.projects.ecosystems.results import junit_results
+from apps.projects.ecosystems.types import RESULTS, CheckCommand, Ecosystem, Runner, RunnerCall, SetupPlan
+from apps.projects.sandbox import sandbox_python
+from apps.projects.workspace import SANDBOX_ENVIRONMENT
+
+#: Where the runner for unittest is in a check's sandbox.
+UNITTEST_PROGRAM = "/run/unittest_results.py"
+_JUNIT = f"{RESULTS}/junit.xml"
+_MAX_TEST_FILES = 400
+_VERSION = re.compile(r"^Version:\s*([\w.!+-]+)\s*$", re.MULTILINE)
+
+#: Projects that turn warnings into errors and don't bound pytest's version would fail over what a newer pytest than
+#: theirs announces.
+PYTEST_ENV = {"PYTEST_ADDOPTS": "-W ignore::pytest.PytestDeprecationWarning"}
+
+_PRELUDE = """\
+note() {{ echo "archon: $*" >&2; }}
+install() {{ uv pip install "$@"; }}
+uv venv --quiet --python {python} {environment}
+# What `python -m venv` would have put there, from the copies that Python carries for that.
+bundled=$(python -c "import ensurepip as e; print(getattr(e, '_WHEEL_PKG_DIR', None) or e.__path__[0] + '/_bundled')")
+export UV_COMPILE_BYTECODE=0
+install --quiet --no-index --find-links "$bundled" pip setuptools || note "pip is not in the environment"
+export UV_COMPILE_BYTECODE=1
+"""
+
+
+def python_prelude() -> str:
+    """Bash that makes an empty environment, with which the rest of a script runs."""
+    return _PRELUDE.format(python=shlex.quote(sandbox_python()), environment=SANDBOX_ENVIRONMENT)
+
+
+def _places(checkout: Path) -> tuple[str, ...]:
+    return ("",)
+
+
+def _setup(checkout: Path, place: str) -> SetupPlan | None:
+    root = checkout / place
+    tests = python_tests_find(root)
+    needs = requirements_read(root, tests=(text_read(root / name) for name in tests.files[:_MAX_TEST_FILES]))
+    # Any Python at all gets an environment, if an empty one: the interpreter has one name and place in it everywhere.
+    has_python = tests.files or any(root.glob("*.py")) or any(root.glob("*/*.py"))
+    if not (needs.installable or needs.base_files or needs.test_files or tests.runner or has_python):
+        return None
+    return SetupPlan(
+        _describe(needs, tests), _script(needs, tests, locked_versions(root)), version_variables(root), dict(PYTEST_ENV)
+    )
+
+
+def _checks(checkout: Path, place: str) -> tuple[CheckCommand, ...]:
+    tests = python_tests_find(checkout / place)
+    if tests.runner == "pytest":
+        return (CheckCommand("pytest", "python -m pytest", "pytest"),)
+    if tests.runner == "unittest":
+        commands = [
+            shlex.join(["python", "-m", "unittest", "discover", "-v", "-s", start, "-t", top])
+            for start, top in tests.starts
+        ]
+        names = ["unittest"] if len(commands) == 1 else [f"unittest {start}" for start, _ in tests.starts]
+        return tuple(CheckCommand(name, command, "unittest") for name, command in zip(names, commands, strict=True))
+    return ()
+
+
+def _in_the_way(changed: Sequence[str], before: frozenset[str], environment: Path | None) -> tuple[str, ...]:
+    """New files that Python would import for a module of its own, or for an installed one such as the runner."""
+    folders = environment.glob("lib/python3*/site-packages/*") if environment is not None else ()
+    return modules_in_the_way(changed, before=before, installed={folder.name.partition(".")[0] for folder in folders})
+
+
+def modules_in_the_way(
+    changed_files: Iterable[str], *, before: Iterable[str], installed: Iterable[str]
+) -> tuple[str, ...]:
+    """New files that Python would import for a module of its own, or for an installed one such as the runner.
+
+    ``before``: the files that there were; ``installed``: the names of installed modules.
+    """
+    known = {_module_name(path) for path in before}
+    taken = (sys.stdlib_module_names | set(installed)) - known
+    return tuple(sorted(path for path in changed_files if _module_name(path) in taken))
+
+
+def _module_name(path: str) -> str:
+    """The top-level module that a file belongs to where imports are looked for: the root, or ``src``."""
+    parts = PurePosixPath(path).parts
+    if parts[0] in ("src", "lib") and len(parts) > 1:
+        parts = parts[1:]
+    return parts[0] if len(parts) > 1 else parts[0].partition(".")[0]
+
+
+# --- The set-up -------------------------------------------------------------------------------------------------------
+
+
+def _script(needs: PythonRequirements, tests: PythonTests, locked: Mapping[str, str]) -> str:
+    """Everything in one resolution, at the locked versions if there are any; where that fails, what can't be done
+    without, and the rest piece by piece."""
+    project = ["-e", f".[{','.join(needs.extras)}]" if needs.extras else "."] if needs.installable else []
+    base = [argument for name in needs.base_files for argument in ("-r", name)]
+    tested = ["pytest"] if tests.runner == "pytest" else []
+    pieces: list[list[str]] = [
+        *(["--group", name] for name in needs.groups),
+        *(["-r", name] for name in needs.test_files),
+        *([requirement] for requirement in needs.test_requirements),
+    ]
+    everything = [*project, *base, *(argument for piece in pieces for argument in piece), *tested]
+    if not everything:
+        return ""
+    whole = f"install {shlex.join(everything)}"
+    if not pieces and not needs.extras:
+        return _at_locked_versions(locked, whole, [whole])
+    necessary = [*(["-e", "."] if project else []), *base, *tested]
+    lines = [f"if ! {whole}; then"]
+    lines.append('  note "not everything can be installed together; trying the parts"')
+    lines.append(f"  install {shlex.join(necessary)}" if necessary else "  :")
+    optional = [["-e", f".[{extra}]"] for extra in needs.extras] + pieces
+    for piece in optional:
+        words = shlex.join(piece)
+        lines.append(f"  install {words} || note {shlex.quote(f'left out: {words}')}")
+    lines.append("fi")
+    return _at_locked_versions(locked, whole, lines)
+
+
+def _at_locked_versions(locked: Mapping[str, str], whole: str, otherwise: Sequence[str]) -> str:
+    """``whole`` with the locked versions as constraints; where these can't be had (on another Python, say), without."""
+    if not locked:
+        return "\n".join(otherwise) + "\n"
+    lines = ["cat > /tmp/archon-constraints.txt <<'ARCHON_END'"]
+    lines += [f"{package}=={version}" for package, version in locked.items()]
+    lines += ["ARCHON_END", "export UV_CONSTRAINT=/tmp/archon-constraints.txt", f"if ! {whole}; then"]
+    lines += ["  unset UV_CONSTRAINT", '  note "the lock file does not hold here; installing without it"']
+    lines += [f"  {line}" for line in otherwise]
+    return "\n".join([*lines, "fi"]) + "\n"
+
+
+def version_variables(root: Path) -> dict[str, str]:
+    """The version for projects that take it from git's tags, in a source archive, which has none but says it."""
+    match = _VERSION.search(text_read(root / "PKG-INFO"))
+    if match is None:
+        return {}
+    names = ("SETUPTOOLS_SCM_PRETEND_VERSION", "PBR_VERSION", "PDM_BUILD_SCM_VERSION", "UV_DYNAMIC_VERSIONING_BYPASS")
+    return dict.fromkeys((*names, "POETRY_DYNAMIC_VERSIONING_BYPASS"), match[1])
+
+
+def _describe(needs: PythonRequirements, tests: PythonTests) -> str:
+    parts: Iterable[str] = (
+        f"extras {', '.join(needs.extras)}" if needs.extras else "",
+        f"groups {', '.join(needs.groups)}" if needs.groups else "",
+        f"from {', '.join(needs.sources)}" if needs.sources else "",
+        f"tests run by {tests.runner}" if tests.runner else "",
+    )
+    return "Python: " + "; ".join(part for part in parts if part)
+
+
+# --- The runners ------------------------------------------------------------------------------------------------------
+
+
+def _is_python_module(words: Sequence[str], module: str) -> bool:
+    return bool(words) and bool(re.fullmatch(r"python(3(\.\d+)?)?", words[0])) and list(words[1:3]) == ["-m", module]
+
+
+def _calls_pytest(words: Sequence[str]) -> bool:
+    return bool(words) and (words[0] in ("pytest", "py.test") or _is_python_module(words, "pytest"))
+
+
+def _ask_pytest(call: RunnerCall) -> RunnerCall:
+    # Not in the command: this also reaches a pytest that a given command calls.
+    options = f"{call.env.get('PYTEST_ADDOPTS', '')} --junitxml={_JUNIT} -o junit_family=xunit1".strip()
+    return replace(call, env={**call.env, "PYTEST_ADDOPTS": options})
+
+
+def _ask_unittest(call: RunnerCall) -> RunnerCall:
+    """``python -m unittest …`` → our runner, which does the same and writes the results."""
+    words = command_words(call.command)
+    if not words:
+        return call
+    return replace(call, command=shlex.join([words[0], UNITTEST_PROGRAM, _JUNIT, *words[3:]]))
+
+
+PYTEST = Runner(
+    name="pytest",
+    calls=_calls_pytest,
+    ask=_ask_pytest,
+    read=junit_results,
+    reaches_inside=True,
+    no_tests=frozenset({5}),
+)
+UNITTEST = Runner(
+    name="unittest", calls=lambda words: _is_python_module(words, "unittest"), ask=_ask_unittest, read=junit_results
+)
+
+PYTHON = Ecosystem(
+    name="python",
+    title="Python",
+    places=_places,
+    setup=_setup,
+    checks=_checks,
+    prelude=python_prelude,
+    runners=(PYTEST, UNITTEST),
+    setup_names=re.compile(
+        r"pyproject\.toml|setup\.(py|cfg)|tox\.ini|noxfile\.py|.*requirements?.*\.txt|MANIFEST\.in|Pipfile(\.lock)?|"
+        r"poetry\.lock|uv\.lock|pdm\.lock|pylock.*\.toml|environment\.ya?ml|constraints?.*\.txt|PKG-INFO"
+    ),
+    compiled_suffixes=frozenset(
+        {".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".pyx", ".pxd", ".pyf", ".f90", ".rs", ".s"}
+    ),
+    configuration_names=re.compile(
+        r"conftest\.py|\.?pytest\.(ini|toml)|pyproject\.toml|setup\.(cfg|py)|tox\.ini|noxfile\.py|\.coveragerc|"
+        r"(site|user)customize\.py|.*\.pth|.*requirements?.*\.txt"
+    ),
+    test_names=re.compile(r"test_.*|.*_tests?\.\w+|tests?\.py"),
+    in_the_way=_in_the_way,
+)
