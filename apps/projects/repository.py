@@ -8,7 +8,6 @@ work that was merged here.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -38,6 +37,7 @@ from apps.projects.repository_source import (
     remote_refs,
     source_git_dir,
 )
+from integrations.posix import fcntl
 
 #: What tools leave behind in a checkout, whether or not the repository ignores it.
 IGNORED_LEFTOVERS = """\
