@@ -65,7 +65,7 @@ def session_follow(api: Api, session: Session, *, console: Console, manners: Man
                     state.event_apply(item)
                     view.event_show(item)
                 case Delta():
-                    state.delta_apply(item.text)
+                    state.delta_apply(item.text, speaker=item.speaker)
                 case Disconnected():
                     view.note(f"{item.reason}; trying again")
                 case Ended():

@@ -25,6 +25,8 @@ class Usage(Resource):
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
     cost_usd: float = 0.0
     steps: int = 0
     estimated: bool = False

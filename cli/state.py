@@ -62,7 +62,9 @@ class SessionState:
     tool: ToolState | None = None
     #: What the model is writing now, or wrote last.
     text: str = ""
-    text_streaming: bool = False
+    #: The execution and step that it is of, and those of the last whole reply.
+    text_speaker: tuple[str, int] | None = None
+    replied: tuple[str, int] | None = None
     steps: int = 0
     tokens: int = 0
     cost_usd: float = 0.0
@@ -83,13 +85,13 @@ class SessionState:
             limit_steps=session.limits.steps,
         )
 
-    def delta_apply(self, text: str) -> None:
-        """A piece of what the model is writing."""
-        if not self.text_streaming:
-            # Pieces are gathered on their way, so the last one may come after the whole reply.
-            if self.text.endswith(text_clean(text)):
-                return
-            self.text, self.text_streaming = "", True
+    def delta_apply(self, text: str, *, speaker: tuple[str, int]) -> None:
+        """A piece of what the model is writing: of one step alone, each in its turn."""
+        # Pieces are gathered on their way, so the last one may come after the whole reply.
+        if speaker == self.replied:
+            return
+        if speaker != self.text_speaker:
+            self.text, self.text_speaker = "", speaker
         self.text = (self.text + text_clean(text))[-_TEXT_KEPT:]
 
     def event_apply(self, event: Event) -> None:
@@ -181,7 +183,9 @@ class SessionState:
                 task.status = status
 
     def _model_replied(self, payload: dict[str, Any]) -> None:
-        self.text_streaming = False
+        step = payload.get("step")
+        self.replied = (str(payload.get("execution", "")), step if isinstance(step, int) else 0)
+        self.text_speaker = None
         text = text_clean(str(payload.get("text") or ""))
         if text.strip():
             self.text = text[-_TEXT_KEPT:]

@@ -170,6 +170,9 @@ class ToolCall(BaseModel):
     ok = models.BooleanField(null=True)
     #: What the model is told.
     observation = models.TextField(blank=True)
+    #: Of an edit: the format that it is written in, and whether it could be carried out as it was written.
+    edit_format = models.CharField(max_length=20, blank=True, default="", db_default="")
+    well_formed = models.BooleanField(null=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

@@ -9,8 +9,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.agents.models import AgentSession, SessionEvent, ToolCall
-from apps.agents.selectors import question_get
-from apps.agents.types import SessionStatus
+from apps.agents.selectors import edit_share_list, question_get
+from apps.agents.types import EditShare, SessionStatus
 from apps.planning.selectors import plan_progress
 from apps.usage.selectors import budget_list
 from apps.usage.types import BudgetState
@@ -20,16 +20,17 @@ _CURRENT_EVENTS = ("PhaseChanged", "TaskStarted", "ToolStarted", "ToolFinished",
 
 
 def sessions_present(sessions: Sequence[AgentSession]) -> list[dict[str, Any]]:
-    """Sessions as ``SessionSerializer`` renders them; one query for all budgets."""
-    budgets = budget_list([session.id for session in sessions])
-    return [_session_present(session, budgets[session.id]) for session in sessions]
+    """Sessions as ``SessionSerializer`` renders them; one query each for all budgets and all edits."""
+    session_ids = [session.id for session in sessions]
+    budgets, edits = budget_list(session_ids), edit_share_list(session_ids)
+    return [_session_present(session, budgets[session.id], edits[session.id]) for session in sessions]
 
 
 def session_present(session: AgentSession) -> dict[str, Any]:
     return sessions_present([session])[0]
 
 
-def _session_present(session: AgentSession, budget: BudgetState) -> dict[str, Any]:
+def _session_present(session: AgentSession, budget: BudgetState, edits: Sequence[EditShare]) -> dict[str, Any]:
     return {
         "id": session.id,
         "project": session.project_id,
@@ -47,7 +48,7 @@ def _session_present(session: AgentSession, budget: BudgetState) -> dict[str, An
         "merged_commit": session.merged_commit,
         "discarded_at": session.discarded_at,
         "limits": _limits(session, budget),
-        "usage": _usage(budget),
+        "usage": _usage(budget, edits),
         "checks": session.checks,
         "question": _question(session),
         "report": session.report,
@@ -60,7 +61,7 @@ def _session_present(session: AgentSession, budget: BudgetState) -> dict[str, An
 
 def progress_present(session: AgentSession) -> dict[str, Any]:
     """Where the session is, as ``ProgressSerializer`` renders it."""
-    budget = budget_list([session.id])[session.id]
+    budget, edits = budget_list([session.id])[session.id], edit_share_list([session.id])[session.id]
     plan = plan_progress(session.plan_id) if session.plan_id else None
     end = session.finished_at or timezone.now()
     return {
@@ -70,7 +71,7 @@ def progress_present(session: AgentSession) -> dict[str, Any]:
         "reason": session.reason,
         "plan": plan,
         "current": _current(session),
-        "usage": _usage(budget),
+        "usage": _usage(budget, edits),
         "limits": _limits(session, budget),
         "elapsed_s": round((end - session.started_at).total_seconds(), 2) if session.started_at else 0.0,
         "last_seq": session.head.seq,
@@ -79,13 +80,16 @@ def progress_present(session: AgentSession) -> dict[str, Any]:
     }
 
 
-def _usage(budget: BudgetState) -> dict[str, Any]:
+def _usage(budget: BudgetState, edits: Sequence[EditShare]) -> dict[str, Any]:
     return {
         "input_tokens": budget.input_tokens,
         "output_tokens": budget.output_tokens,
+        "cached_tokens": budget.cached_tokens,
+        "cache_write_tokens": budget.cache_write_tokens,
         "cost_usd": float(budget.cost_usd),
         "steps": budget.steps,
         "estimated": budget.estimated,
+        "edits": edits,
     }
 
 

@@ -13,6 +13,7 @@ from apps.agents.types import AgentType, SessionOutcome, SessionStatus
 
 _COMMAND_LENGTH = 10_000
 CHECK_STATES = ["passed", "failed"]
+EDIT_FORMATS = ["replace", "v4a", "unified", "whole"]
 
 
 class LimitsSerializer(serializers.Serializer[Any]):
@@ -66,12 +67,22 @@ class ReasonSerializer(serializers.Serializer[Any]):
     next_step = serializers.CharField()
 
 
+class EditShareSerializer(serializers.Serializer[Any]):
+    model = serializers.CharField(help_text="PROVIDER:MODEL that proposed the edits.")
+    format = serializers.ChoiceField(choices=EDIT_FORMATS)
+    calls = serializers.IntegerField(help_text="Edits that were proposed.")
+    well_formed = serializers.IntegerField(help_text="Of these, the ones that could be carried out as written.")
+
+
 class UsageSerializer(serializers.Serializer[Any]):
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
+    cached_tokens = serializers.IntegerField(help_text="Input tokens that were read from the provider's cache.")
+    cache_write_tokens = serializers.IntegerField(help_text="Input tokens that were written to the provider's cache.")
     cost_usd = serializers.FloatField()
     steps = serializers.IntegerField()
     estimated = serializers.BooleanField(help_text="Some tokens were not counted by the provider.")
+    edits = EditShareSerializer(many=True)
 
 
 class SpentLimitsSerializer(serializers.Serializer[Any]):

@@ -84,6 +84,16 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class EditShare:
+    """How many edits a model proposed in one form, and how many of them could be carried out as they were written."""
+
+    model: str
+    format: str
+    calls: int
+    well_formed: int
+
+
+@dataclass(frozen=True)
 class Lease:
     """The right to run a session until somebody else takes or revokes it; every write carries the fence."""
 

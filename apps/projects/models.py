@@ -26,6 +26,10 @@ class Project(BaseModel):
     setup_command = models.TextField(blank=True)
     #: Shell commands that tell whether the code works; empty: found from the repository.
     check_commands = models.JSONField(default=list, blank=True)
+    #: Hosts that agents may read web pages from (`HOST`, `HOST:PORT`, `*.DOMAIN`); empty: none.
+    network_hosts = models.JSONField(default=list, blank=True)
+    #: The folder of a larger repository that the work is about, as `a/b`; empty: all of it.
+    subfolder = models.CharField(max_length=1000, blank=True)
     members: models.ManyToManyField[models.Model, Membership] = models.ManyToManyField(
         settings.AUTH_USER_MODEL, through="Membership", related_name="projects"
     )

@@ -9,11 +9,13 @@ from rest_framework import serializers
 from apps.projects.models import Membership, Project, Role
 
 _COMMAND_LENGTH = 10_000
+_HOSTS = 50
 
 
 class ProjectSerializer(serializers.ModelSerializer[Project]):
     role = serializers.ChoiceField(choices=Role.choices, read_only=True, help_text="Yours.")
     check_commands = serializers.ListField(child=serializers.CharField(), read_only=True)
+    network_hosts = serializers.ListField(child=serializers.CharField(), read_only=True)
 
     class Meta:
         model = Project
@@ -26,6 +28,8 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
             "head_commit",
             "setup_command",
             "check_commands",
+            "network_hosts",
+            "subfolder",
             "role",
             "created_at",
             "updated_at",
@@ -49,6 +53,20 @@ class ProjectWriteSerializer(serializers.Serializer[Any]):
         required=False,
         default=list,
         help_text="Tell whether the code works; empty: found from the repository.",
+    )
+    network_hosts = serializers.ListField(
+        child=serializers.CharField(max_length=300),
+        max_length=_HOSTS,
+        required=False,
+        default=list,
+        help_text="Hosts that agents may read web pages from: HOST, HOST:PORT or *.DOMAIN; empty: none.",
+    )
+    subfolder = serializers.CharField(
+        max_length=1000,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="The folder of a larger repository that the work is about; empty: all of it.",
     )
 
 
@@ -78,6 +96,10 @@ class ProjectPatchSerializer(ProjectWriteSerializer):
     check_commands = serializers.ListField(
         child=serializers.CharField(max_length=_COMMAND_LENGTH), max_length=20, required=False
     )
+    network_hosts = serializers.ListField(
+        child=serializers.CharField(max_length=300), max_length=_HOSTS, required=False
+    )
+    subfolder = serializers.CharField(max_length=1000, required=False, allow_blank=True)
 
 
 class BundleQuerySerializer(serializers.Serializer[Any]):

@@ -15,6 +15,7 @@ from apps.authentication.selectors import user_get_by_email
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.projects.environment import environments_delete
 from apps.projects.models import Membership, Project, RepositoryState, Role
+from apps.projects.project_fields import host_pattern_clean, subfolder_clean
 from apps.projects.repository import (
     RepositoryInfo,
     repository_delete,
@@ -35,6 +36,8 @@ def project_create(
     branch: str = "",
     setup_command: str = "",
     check_commands: Sequence[str] = (),
+    network_hosts: Sequence[str] = (),
+    subfolder: str = "",
 ) -> Project:
     """A project of which the user is the owner, with a copy of the repository at ``repository_path`` if one is given.
 
@@ -42,7 +45,12 @@ def project_create(
     there is no project then.
     """
     project = Project(
-        name=name, description=description, setup_command=setup_command, check_commands=list(check_commands)
+        name=name,
+        description=description,
+        setup_command=setup_command,
+        check_commands=list(check_commands),
+        network_hosts=_hosts_clean(network_hosts),
+        subfolder=subfolder_clean(subfolder),
     )
     # Imported before there is a row, since git runs outside transactions: a crash in between leaves a folder that
     # belongs to no project, and never a project that lacks what its row says.
@@ -67,6 +75,8 @@ def project_update(
     description: str | None = None,
     setup_command: str | None = None,
     check_commands: Sequence[str] | None = None,
+    network_hosts: Sequence[str] | None = None,
+    subfolder: str | None = None,
 ) -> Project:
     """Change what is given and leave the rest."""
     changes = {
@@ -74,6 +84,8 @@ def project_update(
         "description": description,
         "setup_command": setup_command,
         "check_commands": None if check_commands is None else list(check_commands),
+        "network_hosts": None if network_hosts is None else _hosts_clean(network_hosts),
+        "subfolder": None if subfolder is None else subfolder_clean(subfolder),
     }
     given = {field: value for field, value in changes.items() if value is not None}
     for field, value in given.items():
@@ -173,6 +185,10 @@ def _another_owner_require(membership: Membership) -> None:
         raise Conflict(
             "A project needs an owner.", next_step="make somebody else an owner first, or delete the project"
         )
+
+
+def _hosts_clean(patterns: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(host_pattern_clean(pattern) for pattern in patterns))
 
 
 def _repository_apply(project: Project, info: RepositoryInfo) -> None:

@@ -6,11 +6,12 @@ import uuid
 from datetime import datetime
 from decimal import Decimal
 
-from django.db.models import Count, Sum
+from django.db.models import Count, OuterRef, Subquery, Sum
+from django.db.models.expressions import Combinable
 
 from apps.core.errors import NotFound
 
-from .models import Budget, ModelCall
+from .models import Budget, CallState, ModelCall
 from .types import BudgetState, Limits, UsageLine
 
 
@@ -49,6 +50,7 @@ def usage_summary(
         read=Sum("input_tokens"),
         written=Sum("output_tokens"),
         cached=Sum("cached_tokens"),
+        cache_write=Sum("cache_write_tokens"),
         cost=Sum("cost_usd"),
     )
     return [
@@ -59,10 +61,17 @@ def usage_summary(
             input_tokens=row["read"],
             output_tokens=row["written"],
             cached_tokens=row["cached"],
+            cache_write_tokens=row["cache_write"],
             cost_usd=row["cost"],
         )
         for row in rows.order_by("-cost", "provider", "model")
     ]
+
+
+def answering_model(*, scope: str, key: Combinable) -> tuple[Subquery, Subquery]:
+    """Provider and model that answered a call, for rows of another table: by its column with the scope, and the key."""
+    settled = ModelCall.objects.filter(budget_id=OuterRef(scope), key=key, state=CallState.SETTLED).order_by("-attempt")
+    return Subquery(settled.values("provider")[:1]), Subquery(settled.values("model")[:1])
 
 
 def budget_state(budget: Budget) -> BudgetState:
@@ -72,6 +81,7 @@ def budget_state(budget: Budget) -> BudgetState:
         input_tokens=budget.spent_input_tokens,
         output_tokens=budget.spent_output_tokens,
         cached_tokens=budget.spent_cached_tokens,
+        cache_write_tokens=budget.spent_cache_write_tokens,
         cost_usd=Decimal(budget.spent_cost_usd),
         steps=budget.spent_steps,
         reserved_cost_usd=Decimal(budget.reserved_cost_usd),

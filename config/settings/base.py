@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 from config.logs import logging_settings
 
@@ -143,6 +144,13 @@ ARCHON_MODEL: str = env("ARCHON_MODEL", default="")
 ARCHON_MODEL_BASE_URLS: list[str] = env.list("ARCHON_MODEL_BASE_URLS", default=[])
 #: Keys for such endpoints, as `url-prefix=key`; a key goes to no other host.
 ARCHON_MODEL_KEYS: dict[str, str] = env.dict("ARCHON_MODEL_KEYS", default={})
+#: In which form models write their changes, as `pattern of provider:model=format`, before the table of families.
+ARCHON_EDIT_FORMATS: dict[str, str] = env.dict("ARCHON_EDIT_FORMATS", default={})
+if unknown_formats := set(ARCHON_EDIT_FORMATS.values()) - {"replace", "unified", "v4a", "whole"}:
+    raise ImproperlyConfigured(
+        f"ARCHON_EDIT_FORMATS: there is no form of edits {', '.join(sorted(unknown_formats))}; write PATTERN=FORMAT "
+        "with replace, unified, v4a or whole, separated by commas"
+    )
 #: What a session may spend unless it says otherwise.
 ARCHON_LIMIT_COST_USD: float = env.float("ARCHON_LIMIT_COST_USD", default=5.0)
 ARCHON_LIMIT_TOKENS: int = env.int("ARCHON_LIMIT_TOKENS", default=2_000_000)

@@ -7,14 +7,21 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TypedDict
 
+from django.conf import settings
 from django.utils import timezone
 from langchain_core.messages import BaseMessage
 
 from apps.agents.nodes.worksite import WorkSite
 from apps.agents.services.ledger import Ledger
+from apps.agents.tools.catalogue import Offer
+from apps.agents.tools.edit_formats import edit_format_for
+from apps.agents.tools.web import PAGE_BYTES
 from apps.agents.types import AgentType
 from apps.core.errors import LimitReached
+from apps.core.outbound import Fetched, host_is_listed, outbound_fetch
+from apps.projects.repository_history import RepositoryHistory
 from apps.usage.gateway import ModelGateway
+from integrations.llm_providers.capabilities import sees_images
 from integrations.llm_providers.types import ModelSpec
 
 
@@ -61,6 +68,8 @@ class SessionFacts:
     started_at: datetime.datetime
     limit_seconds: int
     command_seconds: int
+    #: Hosts that agents may read web pages from.
+    network_hosts: tuple[str, ...]
     #: The wiring under which it was begun.
     graph_version: int
 
@@ -87,6 +96,38 @@ class RunContext:
     model: ModelSpec
     site: WorkSite
     _transcripts: dict[uuid.UUID, list[BaseMessage]] = field(default_factory=dict)
+
+    @property
+    def offer(self) -> Offer:
+        """What decides over the tools that the model gets, beside its role."""
+        asked = getattr(self.model, "edit_format", "") or ""
+        chosen = edit_format_for(self.model.name, asked=asked, configured=settings.ARCHON_EDIT_FORMATS)
+        return Offer(edit_format=chosen, web=bool(self.facts.network_hosts))
+
+    @property
+    def vision(self) -> bool:
+        """Whether the model can be shown images."""
+        return sees_images(self.model)
+
+    @property
+    def history(self) -> RepositoryHistory:
+        facts = self.facts
+        return RepositoryHistory(project_id=facts.project_id, branch=facts.branch, base_commit=facts.base_commit)
+
+    async def page_fetch(self, url: str) -> Fetched:
+        """A web page from one of the hosts that the project allows."""
+        listed = self.facts.network_hosts
+
+        def allowed(host: str, port: int) -> bool:
+            return host_is_listed(host, port, listed=listed)
+
+        return await outbound_fetch(
+            url,
+            allowed=allowed,
+            private_hosts=settings.ARCHON_PRIVATE_HOSTS,
+            max_bytes=PAGE_BYTES,
+            accept="text/html, text/*;q=0.9, application/json;q=0.9, */*;q=0.1",
+        )
 
     async def transcript(self, execution_id: uuid.UUID) -> list[BaseMessage]:
         """The execution's conversation, read from its rows once and appended to as they are."""

@@ -201,7 +201,7 @@ class SessionGivenUp(ApplicationError):
 
 
 def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, str]:
-    session = AgentSession.objects.get(id=session_id)
+    session = AgentSession.objects.select_related("project").get(id=session_id)
     assert session.started_at is not None
     facts = SessionFacts(
         session_id=session.id,
@@ -214,6 +214,7 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, st
         started_at=session.started_at,
         limit_seconds=session.limit_seconds,
         command_seconds=settings.ARCHON_COMMAND_SECONDS,
+        network_hosts=tuple(session.project.network_hosts),
         graph_version=session.graph_version,
     )
     site = SiteFacts(

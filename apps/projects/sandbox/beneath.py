@@ -17,6 +17,7 @@ from typing import Any
 _OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
 FOLDER_FLAGS = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+_RENAME_NOREPLACE, _RENAME_EXCL = 1, 4
 #: As many links as the kernel follows.
 _LINKS = 40
 
@@ -35,6 +36,17 @@ def open_beneath(root: int, path: str, flags: int, *, follow: bool = True) -> in
     if sys.platform == "linux":
         return _open_by_kernel(root, path, flags, follow=follow)
     return open_by_steps(root, path, flags, follow=follow)
+
+
+def rename_to_free(folder: int, name: str, destination: int, new: str) -> None:
+    """Rename where nothing is at the target, decided by the kernel; EEXIST when something is."""
+    call = {"linux": "renameat2", "darwin": "renameatx_np"}.get(sys.platform)
+    if call is None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), new)
+    flags = _RENAME_NOREPLACE if sys.platform == "linux" else _RENAME_EXCL
+    if getattr(_libc(), call)(folder, os.fsencode(name), destination, os.fsencode(new), flags) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), new)
 
 
 def _open_by_kernel(root: int, path: str, flags: int, *, follow: bool) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Literal
 
 from apps.core.errors import DiskFull
-from apps.projects.sandbox.beneath import FOLDER_FLAGS, open_beneath
+from apps.projects.sandbox.beneath import FOLDER_FLAGS, open_beneath, rename_to_free
 from apps.projects.sandbox.gitignore import IgnoreRules
+from apps.projects.sandbox.path_pattern import path_matcher
 from apps.projects.workspace import FileEntry, FileListing, WorkspaceError
 
 #: Left out of listings unless asked for by name: made by tools, large, and not always named in a .gitignore.
@@ -70,11 +72,7 @@ class FileTree:
 
     def write(self, path: str, content: bytes) -> None:
         """Replace atomically: a new file in the same folder, renamed over the old name."""
-        folders, _, name = _checked(path).rpartition("/")
-        if not name or name in (".", ".."):
-            raise WorkspaceError(f"{path} is a folder")
-        if ".git" in (*folders.split("/"), name):
-            raise WorkspaceError(f"{path} belongs to git and can't be written")
+        folders, _, name = _changeable(path).rpartition("/")
         with _explained(path), self._folder_made(folders) as folder:
             mode = self._mode_kept(path, name, folder)
             temporary = f".archon-{secrets.token_hex(8)}"
@@ -118,7 +116,72 @@ class FileTree:
                 os.close(descriptor)
         return FileListing(tuple(sorted(found, key=lambda entry: entry.path)), truncated)
 
+    def find(self, pattern: str, *, path: str, newest_first: bool, limit: int) -> FileListing:
+        """Files below a folder that match, whatever the depth, without what git ignores or tools make."""
+        matches = path_matcher(pattern)
+        start = _checked(path)
+        prefix = "" if start == "." else f"{start}/"
+        found: list[FileEntry] = []
+        truncated = False
+        deadline = time.monotonic() + _LISTING_SECONDS
+        with _explained(path):
+            descriptor = open_beneath(self._root, start, FOLDER_FLAGS)
+            try:
+                for entry in self._walk(descriptor, prefix, _DEPTH_LIMIT, self._rules_above(start)):
+                    if time.monotonic() > deadline:
+                        truncated = True
+                        break
+                    if entry is not None and entry.kind != "directory" and matches(entry.path.removeprefix(prefix)):
+                        found.append(entry)
+            finally:
+                os.close(descriptor)
+        found.sort(key=lambda entry: (-entry.modified, entry.path) if newest_first else (0.0, entry.path))
+        return FileListing(tuple(found[:limit]), truncated or len(found) > limit)
+
+    def entry(self, path: str) -> FileEntry:
+        """What is at the path, a link as a link."""
+        name = _checked(path)
+        with _explained(path), self._folder_of(name) as (folder, last):
+            found = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        return FileEntry(name, _kind(found.st_mode), found.st_size, found.st_mtime)
+
+    def move(self, source: str, target: str) -> None:
+        """Rename, whatever it is; nothing may be at the target."""
+        name, wanted = _changeable(source), _changeable(target)
+        with _explained(source), self._folder_of(name) as (folder, last):
+            os.stat(last, dir_fd=folder, follow_symlinks=False)
+            if f"{wanted}/".startswith(f"{name}/"):
+                raise WorkspaceError(f"{source} can't be moved to itself or into itself")
+            folders, _, new = wanted.rpartition("/")
+            with _explained(target), self._folder_made(folders) as destination:
+                _rename_to_free(folder, last, destination, new, target)
+
+    def delete(self, path: str, *, folder: bool) -> None:
+        """Delete a file or link, or with ``folder`` a folder and all in it."""
+        name = _changeable(path)
+        with _explained(path), self._folder_of(name) as (above, last):
+            found = os.stat(last, dir_fd=above, follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode):
+                os.unlink(last, dir_fd=above)
+            elif not folder:
+                raise WorkspaceError(f"{path} is a folder: say so to delete it with all that is in it")
+            else:
+                # Goes by descriptors and follows no link, whatever is swapped in meanwhile.
+                shutil.rmtree(last, dir_fd=above)
+
     # --- folders ------------------------------------------------------------------------------------------------------
+    @contextmanager
+    def _folder_of(self, name: str) -> Iterator[tuple[int, str]]:
+        """A descriptor of the folder that a path is in, and its last part."""
+        folders, _, last = name.rpartition("/")
+        if last in (".", ".."):
+            raise WorkspaceError(f"{name} is a folder")
+        descriptor = open_beneath(self._root, folders or ".", FOLDER_FLAGS)
+        try:
+            yield descriptor, last
+        finally:
+            os.close(descriptor)
+
     @contextmanager
     def _folder_made(self, path: str) -> Iterator[int]:
         """A descriptor of the folder, made with those above it where it isn't there."""
@@ -169,7 +232,8 @@ class FileTree:
             if name == ".git" or (is_folder and name in _SKIPPED) or rules.ignores(path, is_folder=is_folder):
                 yield None
                 continue
-            yield FileEntry(os.fsencode(path).decode(errors="replace"), _kind(found.st_mode), found.st_size)
+            shown = os.fsencode(path).decode(errors="replace")
+            yield FileEntry(shown, _kind(found.st_mode), found.st_size, found.st_mtime)
             if is_folder and depth > 1:
                 try:
                     below = open_beneath(folder, name, FOLDER_FLAGS, follow=False)
@@ -215,6 +279,27 @@ def _checked(path: str) -> str:
         raise WorkspaceError(f"{path} leaves the workspace; paths are relative to it, without a leading slash")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     return "/".join(parts) or "."
+
+
+def _changeable(path: str) -> str:
+    """The checked path of something that may be written, moved or deleted: no part of git's, nor the root."""
+    name = _checked(path)
+    parts = name.split("/")
+    if parts[-1] in (".", ".."):
+        raise WorkspaceError(f"{path} is a folder")
+    if ".git" in parts:
+        raise WorkspaceError(f"{path} belongs to git and can't be written")
+    return name
+
+
+def _rename_to_free(folder: int, name: str, destination: int, new: str, target: str) -> None:
+    """Rename where nothing is at the target, decided by the kernel: no file is ever replaced."""
+    try:
+        rename_to_free(folder, name, destination, new)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise WorkspaceError(f"{target} is there already: delete it first, or choose another place") from error
+        raise
 
 
 @contextmanager
