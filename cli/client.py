@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -102,6 +102,29 @@ class Api:
             Session, "POST", "/api/agents/sessions/run/", body={"project": project_id, "goal": goal, **options}
         )
 
+    def attachment_upload(self, path: Path, *, name: str = "") -> str:
+        """Stream a file to the server; the id by which a session or a message names it."""
+        with path.open("rb") as file:
+            answer = self._request(
+                "POST",
+                "/api/agents/attachments/",
+                files={"file": (name or path.name, file, "application/octet-stream")},
+                timeout=TRANSFER_TIMEOUT,
+            )
+        return str(_validated(dict[str, Any], _decoded(answer)).get("id", ""))
+
+    def message_send(
+        self, session_id: str, *, text: str, attachments: list[str], more: Mapping[str, Any], key: str
+    ) -> Session:
+        """Have a session that has ended go on; the same ``key`` again sends nothing twice."""
+        body: dict[str, Any] = {"text": text, "attachments": attachments}
+        if more:
+            body["more"] = dict(more)
+        answer = self._request(
+            "POST", f"/api/agents/sessions/{session_id}/messages/", json=body, headers={"Idempotency-Key": key}
+        )
+        return _validated(Session, _decoded(answer))
+
     def session_list(self, *, limit: int = 20) -> list[Session]:
         """The newest sessions first."""
         answer = self._request("GET", "/api/agents/sessions/", params={"limit": limit, "page_size": limit})
@@ -169,12 +192,20 @@ class Api:
         json: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
         content: Iterator[bytes] | None = None,
+        files: Mapping[str, tuple[str, IO[bytes], str]] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: httpx.Timeout = REQUEST_TIMEOUT,
     ) -> httpx.Response:
         try:
             answer = self._http.request(
-                method, path, json=json, params=params, content=content, headers=headers, timeout=timeout
+                method,
+                path,
+                json=json,
+                params=params,
+                content=content,
+                files=files,
+                headers=headers,
+                timeout=timeout,
             )
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error

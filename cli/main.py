@@ -16,6 +16,7 @@ import typer
 MODULES: dict[str, str] = {
     "demo": "cli.demo",
     "run": "cli.run",
+    "say": "cli.say",
     "up": "cli.stack_commands",
     "down": "cli.stack_commands",
     "doctor": "cli.doctor",

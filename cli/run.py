@@ -6,7 +6,8 @@ import json
 import os
 import sys
 import tempfile
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from cli.errors import (
     errors_reported,
 )
 from cli.follow import Manners, manners_of, session_follow
+from cli.materials import Materials, materials_open, materials_upload
 from cli.registry import ProjectRegistry
 from cli.repository import LocalRepository, bundle_create, repository_open
 from cli.resources import Project, Session
@@ -49,6 +51,7 @@ class RunRequest:
     options: dict[str, Any]
     #: What the project is called on the server, if it is made now.
     project_name: str
+    materials: Materials = field(default_factory=Materials)
 
 
 def session_start(connection: Connection, request: RunRequest, *, console: Console) -> Session:
@@ -61,8 +64,9 @@ def session_start(connection: Connection, request: RunRequest, *, console: Conso
         if size >= 1:
             prose_print(console, f"Uploading the repository ({size:.1f} MiB)", style="dim")
         connection.api.repository_upload(project_id=project.id, bundle=bundle, branch=request.repository.branch)
+    options = {**request.options, **materials_upload(connection.api, request.materials).members()}
     try:
-        return connection.api.session_run(project_id=project.id, goal=request.goal, options=request.options)
+        return connection.api.session_run(project_id=project.id, goal=request.goal, options=options)
     except ApiError as error:
         if error.code == "model_not_configured" and connection.server == LOCAL_SERVER:
             _restart_suggest(error)
@@ -77,9 +81,10 @@ def session_attend(
     manners: Manners,
     repository: Path | None,
     record_svg: Path | None = None,
+    seen: int = 0,
 ) -> int:
     """Follow the session and say what came of it; the exit code."""
-    followed = session_follow(connection.api, session, console=console, manners=manners)
+    followed = session_follow(connection.api, session, console=console, manners=manners, seen=seen)
     if followed.ending == "detached":
         return session_leave(connection, session, console=console, json_output=manners.json_output)
     result = result_get(connection.api, session.id)
@@ -151,7 +156,18 @@ def _project_find(connection: Connection, request: RunRequest, registry: Project
 
 
 def run(
-    goal: Annotated[str, typer.Argument(metavar="GOAL", help="What to do, in plain words.", show_default=False)],
+    goal: Annotated[
+        str, typer.Argument(metavar="GOAL", help="What to do, in plain words; not needed with --issue or --log.")
+    ] = "",
+    attach: Annotated[
+        list[Path] | None, typer.Option("--attach", metavar="FILE", help="Give a file or an image along (repeatable).")
+    ] = None,
+    issue: Annotated[
+        str | None, typer.Option("--issue", metavar="FILE|URL|-", help="Start from an issue; -: standard input.")
+    ] = None,
+    log: Annotated[
+        str | None, typer.Option("--log", metavar="FILE|URL|-", help="Start from the log of a failing CI run.")
+    ] = None,
     repo: Annotated[Path, typer.Option("--repo", help="A git repository; only what is committed is used.")] = Path("."),
     model: Annotated[
         str | None, typer.Option("--model", metavar="PROVIDER:MODEL", help="Default: the first provider with a key.")
@@ -183,13 +199,14 @@ def run(
     record_svg: Annotated[Path | None, typer.Option("--record-svg", hidden=True)] = None,
 ) -> None:
     """Have agents reach a goal in a repository. They work on a branch of their own."""
-    with errors_reported(json_output=json_output):
-        if not goal.strip():
+    with errors_reported(json_output=json_output), ExitStack() as given:
+        if not goal.strip() and issue is None and log is None:
             raise CliError("the goal is empty", next_step="say what is to be done", code="invalid_input")
         console = console_make(json_output=json_output)
         repository = repository_open(repo)
         if repository.changed_files:
             _changes_tell(repository, console=console)
+        materials = given.enter_context(materials_open(attach=attach, issue=issue, log=log))
         request = RunRequest(
             goal=goal,
             repository=repository,
@@ -202,6 +219,7 @@ def run(
                 limit_steps=limit_steps,
             ),
             project_name=repository.path.name or "repository",
+            materials=materials,
         )
         manners = manners_of(yes=yes, json_output=json_output, owner=True)
         with connection_open(server, console=console) as connection:

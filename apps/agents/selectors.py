@@ -88,7 +88,9 @@ def session_wanted_list() -> list[uuid.UUID]:
 def session_take_ups(session_id: uuid.UUID) -> int:
     """How often workers have taken the session up since a person last set it going."""
     events = SessionEvent.objects.filter(session_id=session_id)
-    asked = events.filter(type__in=("SessionQueued", "SessionResumed", "QuestionAnswered")).aggregate(last=Max("seq"))
+    asked = events.filter(
+        type__in=("SessionQueued", "SessionResumed", "QuestionAnswered", "SessionReopened")
+    ).aggregate(last=Max("seq"))
     return events.filter(type="SessionStarted", seq__gt=asked["last"] or 0).count()
 
 

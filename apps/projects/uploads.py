@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import tempfile
 from collections.abc import Iterator, MutableMapping
@@ -10,16 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import Error as DatabaseError
 from django.http import HttpRequest
 from rest_framework.exceptions import UnsupportedMediaType
 
-from apps.authentication.services.credentials import credentials_get
-from apps.core.errors import ApplicationError, InvalidInput, TooLarge
-
-logger = logging.getLogger(__name__)
+from apps.authentication.scopes import scope_signed_in
+from apps.core.errors import InvalidInput, TooLarge
 
 _PATH = re.compile(r"/api/projects/[0-9a-f-]{36}/repository/")
 _CHUNK = 1024 * 1024
@@ -38,18 +33,7 @@ async def upload_limit_for(scope: MutableMapping[str, Any]) -> int | None:
     """
     if scope["method"] != "PUT" or not _PATH.fullmatch(scope["path"]):
         return None
-    header = next((value for name, value in scope["headers"] if name.lower() == b"authorization"), b"")
-    scheme, _, token = header.decode("latin-1").strip().partition(" ")
-    if scheme.lower() != "bearer":
-        return None
-    try:
-        await sync_to_async(credentials_get)(token.strip())
-    except ApplicationError:
-        return None
-    except DatabaseError as error:
-        logger.warning("upload refused, database unavailable: %s", error)
-        return None
-    return upload_limit()
+    return upload_limit() if await scope_signed_in(scope) else None
 
 
 @contextmanager

@@ -138,6 +138,14 @@ ARCHON_UPLOAD_LIMIT_MB: int = env.int("ARCHON_UPLOAD_LIMIT_MB", default=1024)
 ARCHON_ENCRYPTION_KEYS: list[str] = env.list("ARCHON_ENCRYPTION_KEYS", default=[])
 #: Hosts (`HOST`, `HOST:PORT`, `*.DOMAIN`) that users and agents may name although their addresses are not public.
 ARCHON_PRIVATE_HOSTS: list[str] = env.list("ARCHON_PRIVATE_HOSTS", default=[])
+#: The largest file that can be attached to a goal, in MiB.
+ARCHON_ATTACHMENT_LIMIT_MB: int = env.int("ARCHON_ATTACHMENT_LIMIT_MB", default=20)
+#: Hosts that linked issues and logs are fetched from.
+ARCHON_SOURCE_HOSTS: list[str] = env.list(
+    "ARCHON_SOURCE_HOSTS",
+    default=["github.com", "api.github.com", "raw.githubusercontent.com", "gist.githubusercontent.com"]
+    + ["gitlab.com", "codeberg.org"],
+)
 #: `provider:model` for sessions that name none; empty: the default of the first provider with a key.
 ARCHON_MODEL: str = env("ARCHON_MODEL", default="")
 #: Model endpoints that users may name: URL prefixes; a port of `*` stands for any.

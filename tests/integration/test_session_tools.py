@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
+import struct
 import tempfile
 import threading
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +19,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from apps.agents.models import AgentSession, ToolCall
+from apps.agents.models import AgentSession, ExecutionMessage, ToolCall
 from apps.agents.presenters import session_present
 from apps.agents.services.master_orchestrator import SessionRequest, session_start
 from apps.agents.types import AgentType
@@ -389,6 +392,48 @@ def test_images_and_notebooks_for_a_model_that_cannot_see(scene: Scene) -> None:
     assert all("image_url" not in json.dumps(request.body) for request in scene.server.requests)
 
 
+def test_a_model_that_sees_is_shown_the_image(scene: Scene) -> None:
+    """As the protocol takes it: not in the tool's own message, and made small."""
+    import_again(scene, {"big.png": picture((3000, 1500)), "bomb.png": bomb()})
+    done(
+        scene.run(
+            says(call("read_image", path="big.png"), call("read_file", path="bomb.png")),
+            finishes(),
+            model="gpt-4o",
+        ),
+        "unverified",
+    )
+    (seen,) = scene.said("read_image")
+    assert "PNG image, 3000x1500 pixels" in seen and "shown at 1568x784" in seen
+    assert "too large an image" in scene.said("read_file")[0]
+    parts = [
+        part
+        for message in scene.server.requests[-1].messages
+        if message["role"] == "user" and isinstance(message["content"], list)
+        for part in message["content"]
+        if part["type"] == "image_url"
+    ]
+    (shown,) = parts
+    kind, _, data = shown["image_url"]["url"].partition(";base64,")
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        assert (kind, image.size) == ("data:image/png", (1568, 784))
+    # Rows name the image, and don't carry it.
+    stored = ExecutionMessage.objects.filter(execution__session=scene.session).values_list("message", flat=True)
+    assert not [row for row in stored if data[:40] in json.dumps(row)]
+
+
+def bomb() -> bytes:
+    """A small file that says it is a picture of ten thousand megapixels."""
+    content = bytearray(picture())
+    content[16:24] = struct.pack(">II", 100_000, 100_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+PAGE = b"""<html><head><title>T</title></head><body><h1>Hello</h1><script>evil()</script>
+<p>See <a href='/x'>this</a>.</p><ul><li>one</li></ul></body></html>"""
+
+
 class _Page(BaseHTTPRequestHandler):
     pages: dict[str, tuple[str, bytes]] = {}
     asked: list[str] = []
@@ -416,8 +461,7 @@ def web() -> Iterator[str]:
     _Page.pages = {
         "/doc": (
             "text/html; charset=utf-8",
-            b"<html><head><title>T</title></head><body><h1>Hello</h1><script>evil()</script><p>See "
-            b"<a href='/x'>this</a>.</p><ul><li>one</li></ul></body></html>",
+            PAGE,
         ),
         "/long": ("text/plain", b"x" * 30_000 + b"end"),
         "/image": ("image/png", picture()),

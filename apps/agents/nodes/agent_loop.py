@@ -19,6 +19,7 @@ from langgraph.runtime import Runtime
 
 from apps.agents.nodes.baseline import baseline_open, checks_observe
 from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
+from apps.agents.nodes.conventions import folder_rules
 from apps.agents.services.images import has_references, messages_resolve, session_image_put
 from apps.agents.services.ledger import ToolCallIntent, ToolCallRecord
 from apps.agents.tools.base import (
@@ -253,10 +254,15 @@ async def _plain_answer(
     """The model spoke and called nothing: ask for a call, and after a few of these take its words for the result."""
     replies = [message for message in transcript if isinstance(message, AIMessage)]
     plain = 0
-    for reply in reversed(replies):
-        if calls_proposed(reply):
+    nudges = {NUDGE.format(final=final) for final in ("submit_plan", "finish")}
+    for said in reversed(transcript):
+        # What a person said since begins it anew.
+        if isinstance(said, HumanMessage) and said.content not in nudges:
             break
-        plain += 1
+        if isinstance(said, AIMessage):
+            if calls_proposed(said):
+                break
+            plain += 1
     if plain >= PLAIN_ANSWERS:
         summary = str(replies[-1].text).strip()
         async with context.ledger.transaction() as connection:
@@ -315,11 +321,15 @@ async def _call_carry_out(
     summary = result.summary if isinstance(result, Observation) else ""
     # Tools keep their own limit; this one is for what a model says itself, such as the name of a tool.
     text = text_storable(text_cut(result.text, OBSERVATION_LIMIT + 1000))
+    rules, folders = await folder_rules(context, transcript, intent.arguments)
+    if rules:
+        text = f"{text}\n\n{text_storable(rules)}"
     message = ToolMessage(
         await _content(context, text, result),
         tool_call_id=call.provider_call_id,
         name=intent.name,
         status="success" if ok else "error",
+        artifact={"rules": folders} if folders else None,
     )
     finished = Event(
         "ToolFinished",

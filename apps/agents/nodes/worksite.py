@@ -11,9 +11,19 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
+from apps.agents.services.attachments import attachments_place
 from apps.agents.tools.command_outputs import CommandOutputs
 from apps.core.database import AsyncDatabase
-from apps.projects.checks import CheckReport, CheckSpec, Verification, checks_detect, checks_run, checks_verify
+from apps.projects.checks import (
+    CheckComparison,
+    CheckReport,
+    CheckSpec,
+    Verification,
+    checks_compare,
+    checks_detect,
+    checks_run,
+    checks_verify,
+)
 from apps.projects.environment import (
     Environment,
     EnvironmentSpec,
@@ -21,6 +31,8 @@ from apps.projects.environment import (
     environment_detect,
     environment_prepare,
 )
+from apps.projects.repository import changed_paths, commit_resolve, diff_read
+from apps.projects.repository_diff import FileChange
 from apps.projects.sandbox import workspace_open
 from apps.projects.workspace import SandboxLimits, Workspace, Worktree
 from apps.projects.worktree import (
@@ -28,6 +40,7 @@ from apps.projects.worktree import (
     worktree_commit,
     worktree_create,
     worktree_exclude,
+    worktree_path,
     worktree_snapshot_commit,
 )
 
@@ -52,6 +65,7 @@ class WorkSite:
         self._resources = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._worktree: Worktree | None = None
+        self._fresh = False
         self._environment: Environment | None = None
         self._workspace: Workspace | None = None
         #: What the agent's commands printed, while it works on its task.
@@ -59,6 +73,8 @@ class WorkSite:
 
     async def worktree(self) -> Worktree:
         if self._worktree is None:
+            # Long after a session has ended its checkout is removed; a follow-up gets a new one of the branch.
+            self._fresh = not worktree_path(session_id=self._facts.session_id).is_dir()
             self._worktree = await self._database.run_in_thread(
                 worktree_create,
                 project_id=self._facts.project_id,
@@ -67,6 +83,25 @@ class WorkSite:
                 base_commit=self._facts.base_commit,
             )
         return self._worktree
+
+    async def worktree_is_fresh(self) -> bool:
+        """Whether the checkout was made just now, from the branch's last commit."""
+        await self.worktree()
+        return self._fresh
+
+    async def branch_tip(self) -> str:
+        """The commit that the branch is at."""
+        worktree = await self.worktree()
+        return await self._database.run_in_thread(
+            commit_resolve, project_id=self._facts.project_id, revision=worktree.branch
+        )
+
+    async def changes(self, commit: str) -> tuple[FileChange, ...]:
+        """What a commit changes against the one that the session started from."""
+        diff = await self._database.run_in_thread(
+            diff_read, project_id=self._facts.project_id, base=self._facts.base_commit, head=commit, max_bytes=1
+        )
+        return diff.files
 
     async def requirements(self) -> tuple[EnvironmentSpec, tuple[CheckSpec, ...]]:
         """What the repository needs installed and how it is checked; ask before an agent has changed anything."""
@@ -92,8 +127,8 @@ class WorkSite:
         """
         if self._environment is None:
             self._environment = await self._environment_prepare(spec, self._facts.base_commit)
-            if untouched:
-                worktree = await self.worktree()
+            worktree = await self.worktree()
+            if untouched or self._fresh:
                 made = await self._database.run_in_thread(
                     environment_apply, environment=self._environment, checkout=worktree.path
                 )
@@ -117,6 +152,7 @@ class WorkSite:
                         limits=sandbox_limits(),
                         environment=self._environment.path,
                         env=self._environment.env,
+                        attachments=await self._database.run_in_thread(attachments_place, self._facts.session_id),
                     )
                 )
                 self._workspace = workspace
@@ -152,6 +188,15 @@ class WorkSite:
             environment=base if spec.key == base.key else await self._environment_prepare(spec, commit),
             on_progress=self._on_progress,
         )
+
+    async def compare(
+        self, *, base: str, commit: str, before: Sequence[CheckReport], after: Sequence[CheckReport]
+    ) -> tuple[CheckComparison, ...]:
+        """Reports of two commits, side by side."""
+        changed = await self._database.run_in_thread(
+            changed_paths, project_id=self._facts.project_id, base=base, head=commit
+        )
+        return checks_compare(before=before, after=after, changed_files=changed)
 
     async def snapshot(self) -> str:
         """The worktree as it is now, as a commit on no branch."""

@@ -202,7 +202,7 @@ class SessionGivenUp(ApplicationError):
 
 def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, str]:
     session = AgentSession.objects.select_related("project").get(id=session_id)
-    assert session.started_at is not None
+    assert session.running_since is not None
     facts = SessionFacts(
         session_id=session.id,
         project_id=session.project_id,
@@ -211,11 +211,13 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, st
         branch=session.branch,
         base_branch=session.base_branch,
         base_commit=session.base_commit,
-        started_at=session.started_at,
+        running_since=session.running_since,
+        used_seconds=session.used_seconds,
         limit_seconds=session.limit_seconds,
         command_seconds=settings.ARCHON_COMMAND_SECONDS,
         network_hosts=tuple(session.project.network_hosts),
         graph_version=session.graph_version,
+        turn=session.turn,
     )
     site = SiteFacts(
         session_id=session.id,

@@ -167,6 +167,9 @@ def messages_resolve(messages: Sequence[BaseMessage], *, session_id: uuid.UUID, 
             if pictures:
                 held += [{"type": "text", "text": f"The image that the tool read ({names}):"}, *pictures]
             sent.append(message.model_copy(update={"content": text}))
+        elif all(block["type"] == "text" for block in blocks):
+            # Not every endpoint takes text in parts.
+            sent.append(message.model_copy(update={"content": "\n\n".join(block["text"] for block in blocks)}))
         else:
             sent.append(message.model_copy(update={"content": blocks}))
     if held:

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from apps.agents.models import AgentSession, ToolCall
 from apps.agents.selectors import session_get_for_user
+from apps.agents.services.attachments import attachments_claim
 from apps.agents.services.sessions import (
     event_append,
     session_create,
@@ -23,6 +24,7 @@ from apps.agents.services.sessions import (
     session_wake,
     state_require,
 )
+from apps.agents.services.sources import SourceRequest, goal_of_sources, sources_check, sources_create
 from apps.agents.types import AgentType, Event, SessionOutcome, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.storable import text_storable
@@ -54,11 +56,15 @@ class SessionRequest:
     base_url: str = ""
     checks: tuple[str, ...] = ()
     setup_command: str = ""
+    #: Uploads that go with the goal, and issues or logs that it comes from.
+    attachments: tuple[uuid.UUID, ...] = ()
+    sources: tuple[SourceRequest, ...] = ()
 
 
 def session_start(*, user: User, request: SessionRequest, execute: bool) -> AgentSession:
     """A new session on the head of the project's default branch; with ``execute``, handed to the workers."""
-    goal = text_storable(request.goal).strip()
+    sources_check(request.sources)
+    goal = text_storable(request.goal).strip() or goal_of_sources(request.sources)
     if not goal:
         raise InvalidInput("the goal is empty", next_step="say in a sentence or two what should be different")
     if len(goal) > GOAL_LIMIT:
@@ -82,6 +88,8 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
             limit_seconds=request.limit_seconds,
         )
         budget_create(scope_id=session.id, project=project, user=user, limits=request.limits)
+        attachments_claim(user=user, session=session, attachment_ids=request.attachments, turn=0)
+        sources_create(user=user, session=session, sources=request.sources)
         if execute:
             session_wake(session_id=session.id, allowed=[SessionStatus.PENDING], event=Event("SessionQueued"))
     return session_get_for_user(user=user, session_id=session.id)
@@ -191,7 +199,7 @@ def session_merge(*, user: User, session_id: uuid.UUID, allow_failing: bool = Fa
         project_id=session.project_id,
         branch=session.branch,
         into=session.base_branch,
-        expected=session.base_commit,
+        expected=session.merge_onto or session.base_commit,
     )
     with transaction.atomic():
         locked = session_lock(session_id)

@@ -79,13 +79,16 @@ async def workspace_open(
     environment: Path | None = None,
     env: Mapping[str, str] | None = None,
     extra_binds: Sequence[Bind] = (),
+    attachments: Path | None = None,
 ) -> AsyncIterator[SandboxWorkspace]:
     """Hold a worktree open. ``environment`` is shown read-only at ``/env``, its ``bin`` first on the PATH.
+
+    So is the folder ``attachments`` at ``/attachments``, for commands and for reading by file operations.
 
     Started by root, the worktree is given to an unprivileged user of its own first. WorkspaceError: it isn't there.
     """
     async with adapter_get().workspace_open(
-        worktree, limits=limits, environment=environment, env=env, extra_binds=extra_binds
+        worktree, limits=limits, environment=environment, env=env, extra_binds=extra_binds, attachments=attachments
     ) as workspace:
         yield workspace
 

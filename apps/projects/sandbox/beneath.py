@@ -15,9 +15,9 @@ from functools import cache
 from typing import Any
 
 _OPENAT2 = 437
+_RENAME_NOREPLACE = 1
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
 FOLDER_FLAGS = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-_RENAME_NOREPLACE, _RENAME_EXCL = 1, 4
 #: As many links as the kernel follows.
 _LINKS = 40
 
@@ -38,17 +38,6 @@ def open_beneath(root: int, path: str, flags: int, *, follow: bool = True) -> in
     return open_by_steps(root, path, flags, follow=follow)
 
 
-def rename_to_free(folder: int, name: str, destination: int, new: str) -> None:
-    """Rename where nothing is at the target, decided by the kernel; EEXIST when something is."""
-    call = {"linux": "renameat2", "darwin": "renameatx_np"}.get(sys.platform)
-    if call is None:
-        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), new)
-    flags = _RENAME_NOREPLACE if sys.platform == "linux" else _RENAME_EXCL
-    if getattr(_libc(), call)(folder, os.fsencode(name), destination, os.fsencode(new), flags) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error), new)
-
-
 def _open_by_kernel(root: int, path: str, flags: int, *, follow: bool) -> int:
     resolve = _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS | (0 if follow else _RESOLVE_NO_SYMLINKS)
     how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
@@ -62,6 +51,23 @@ def _open_by_kernel(root: int, path: str, flags: int, *, follow: bool) -> int:
         if error != errno.EAGAIN:
             break
     raise OSError(error, os.strerror(error), path)
+
+
+def rename_to_free(folder: int, name: str, destination: int, new: str) -> None:
+    """Rename from one open folder to another; OSError with EEXIST when something has the new name."""
+    if sys.platform == "linux":
+        # Decided by the kernel, so that nothing is replaced that came meanwhile.
+        arguments = (folder, os.fsencode(name), destination, os.fsencode(new), _RENAME_NOREPLACE)
+        if _libc().renameat2(*arguments) != 0:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), new)
+        return
+    try:
+        os.stat(new, dir_fd=destination, follow_symlinks=False)
+    except FileNotFoundError:
+        os.rename(name, new, src_dir_fd=folder, dst_dir_fd=destination)
+    else:
+        raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), new)
 
 
 def open_by_steps(root: int, path: str, flags: int, *, follow: bool = True) -> int:

@@ -20,7 +20,14 @@ from apps.projects.sandbox.held import (
 from apps.projects.sandbox.owners import folder_claim, sandbox_owner
 from apps.projects.sandbox.rootfs import Bind, program_path, system_entries, workspace_entries
 from apps.projects.sandbox.toolchains import python_program
-from apps.projects.workspace import SANDBOX_ENVIRONMENT, CommandResult, SandboxLimits, WorkspaceError, Worktree
+from apps.projects.workspace import (
+    SANDBOX_ATTACHMENTS,
+    SANDBOX_ENVIRONMENT,
+    CommandResult,
+    SandboxLimits,
+    WorkspaceError,
+    Worktree,
+)
 
 
 @asynccontextmanager
@@ -31,6 +38,7 @@ async def workspace_open(
     environment: Path | None = None,
     env: Mapping[str, str] | None = None,
     extra_binds: Sequence[Bind] = (),
+    attachments: Path | None = None,
 ) -> AsyncIterator[SandboxWorkspace]:
     """Hold a worktree open. ``environment`` is shown read-only at ``/env``, its ``bin`` first on the PATH.
 
@@ -39,6 +47,10 @@ async def workspace_open(
     if not worktree.path.is_dir():
         raise WorkspaceError(f"the worktree {worktree.path.name} is not there any more")
     owner = await asyncio.to_thread(folder_claim, worktree.path)
+    beside: dict[str, FileTree] = {}
+    if attachments is not None:
+        extra_binds = (*extra_binds, Bind(attachments, SANDBOX_ATTACHMENTS))
+        beside[SANDBOX_ATTACHMENTS] = FileTree(attachments)
     entries = workspace_entries(worktree.path, writable=True, environment=environment, binds=extra_binds)
     spec = SandboxSpec(
         entries=[*system_entries(hidden=_hidden()), *entries],
@@ -48,7 +60,7 @@ async def workspace_open(
     )
     workspace = SandboxWorkspace(
         boot=lambda: bubblewrap_boot(spec),
-        files=FileTree(worktree.path, owner=owner),
+        files=FileTree(worktree.path, owner=owner, beside=beside),
         env=command_environment(env or {}, path=program_path(environment=environment is not None)),
     )
     try:

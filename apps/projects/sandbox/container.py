@@ -42,7 +42,14 @@ from apps.projects.sandbox.owners import folder_claim, sandbox_owner
 from apps.projects.sandbox.rootfs import SANDBOX_PROGRAMS, Bind, account_files, workspace_entries
 from apps.projects.sandbox.running import RunningSandbox
 from apps.projects.sandbox.toolchains import ripgrep_program
-from apps.projects.workspace import SANDBOX_ENVIRONMENT, CommandResult, SandboxLimits, WorkspaceError, Worktree
+from apps.projects.workspace import (
+    SANDBOX_ATTACHMENTS,
+    SANDBOX_ENVIRONMENT,
+    CommandResult,
+    SandboxLimits,
+    WorkspaceError,
+    Worktree,
+)
 from integrations.embedded.reach import runtime_root
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -74,11 +81,16 @@ async def workspace_open(
     environment: Path | None = None,
     env: Mapping[str, str] | None = None,
     extra_binds: Sequence[Bind] = (),
+    attachments: Path | None = None,
 ) -> AsyncIterator[SandboxWorkspace]:
     """As :func:`apps.projects.sandbox.adapter.workspace_open` promises."""
     if not worktree.path.is_dir():
         raise WorkspaceError(f"the worktree {worktree.path.name} is not there any more")
     owner = await asyncio.to_thread(folder_claim, worktree.path)
+    beside: dict[str, FileTree] = {}
+    if attachments is not None:
+        extra_binds = (*extra_binds, Bind(attachments, SANDBOX_ATTACHMENTS))
+        beside[SANDBOX_ATTACHMENTS] = FileTree(attachments)
     request = _Request(
         binds=_binds(workspace_entries(worktree.path, writable=True, environment=environment, binds=extra_binds)),
         limits=limits,
@@ -90,7 +102,7 @@ async def workspace_open(
         image = await _image()
         workspace = SandboxWorkspace(
             boot=lambda: _boot(request),
-            files=FileTree(worktree.path, owner=owner),
+            files=FileTree(worktree.path, owner=owner, beside=beside),
             env=_command_environment(env or {}, image, environment=environment is not None),
         )
         resources.push_async_callback(workspace.close)

@@ -13,8 +13,9 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -37,17 +38,32 @@ _LISTING_SECONDS = 5.0
 class FileTree:
     """A folder's files by paths relative to it. Every refusal is a WorkspaceError that names the path."""
 
-    def __init__(self, root: Path, *, owner: int | None = None) -> None:
-        """``owner``: to whom new files are given, when root writes them."""
+    def __init__(self, root: Path, *, owner: int | None = None, beside: Mapping[str, FileTree] | None = None) -> None:
+        """``owner``: to whom new files are given, when root writes them.
+
+        ``beside``: folders that can be read and listed besides, by the absolute path that they have in the sandbox.
+        """
         self._root = os.open(root, FOLDER_FLAGS)
         self._owner = owner
+        self._beside = dict(beside or {})
 
     def close(self) -> None:
+        for tree in self._beside.values():
+            tree.close()
         if self._root >= 0:
             os.close(self._root)
             self._root = -1
 
+    def _found_beside(self, path: str) -> tuple[FileTree, str, str] | None:
+        """The tree beside this one that the path is in, where that stands, and the path within it."""
+        for place, tree in self._beside.items():
+            if path == place or path.startswith(f"{place}/"):
+                return tree, place, path[len(place) :].strip("/") or "."
+        return None
+
     def read(self, path: str, *, max_bytes: int) -> bytes:
+        if (beside := self._found_beside(path)) is not None:
+            return beside[0].read(beside[2], max_bytes=max_bytes)
         name = _checked(path)
         with _explained(path):
             descriptor = open_beneath(self._root, name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
@@ -97,6 +113,10 @@ class FileTree:
 
     def entries(self, path: str, *, depth: int, limit: int) -> FileListing:
         """What is below a folder, folder by folder in order of name, without what git ignores or tools make."""
+        if (beside := self._found_beside(path)) is not None:
+            listing = beside[0].entries(beside[2], depth=depth, limit=limit)
+            shown = (replace(entry, path=f"{beside[1]}/{entry.path}") for entry in listing.entries)
+            return FileListing(tuple(shown), listing.truncated)
         start = _checked(path)
         found: list[FileEntry] = []
         truncated = False
@@ -118,6 +138,10 @@ class FileTree:
 
     def find(self, pattern: str, *, path: str, newest_first: bool, limit: int) -> FileListing:
         """Files below a folder that match, whatever the depth, without what git ignores or tools make."""
+        if (beside := self._found_beside(path)) is not None:
+            listing = beside[0].find(pattern, path=beside[2], newest_first=newest_first, limit=limit)
+            shown = (replace(entry, path=f"{beside[1]}/{entry.path}") for entry in listing.entries)
+            return FileListing(tuple(shown), listing.truncated)
         matches = path_matcher(pattern)
         start = _checked(path)
         prefix = "" if start == "." else f"{start}/"
@@ -293,7 +317,6 @@ def _changeable(path: str) -> str:
 
 
 def _rename_to_free(folder: int, name: str, destination: int, new: str, target: str) -> None:
-    """Rename where nothing is at the target, decided by the kernel: no file is ever replaced."""
     try:
         rename_to_free(folder, name, destination, new)
     except OSError as error:

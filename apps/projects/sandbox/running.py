@@ -1,4 +1,4 @@
-"""A sandbox that runs: what holds it, and the channel to the server in it."""
+"""A sandbox that runs: the host's side of the channel to the server in it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from apps.projects.workspace import CommandResult, SandboxUnavailable
 _BOOT_SECONDS = 60.0
 #: What a command that was killed from elsewhere ends with.
 _SIGKILLED = 128 + 9
+_DIED = "[The sandbox itself ended during this command. The next command gets a new one; what was in /tmp is gone.]"
 
 
 class SandboxProcess(Protocol):
@@ -85,7 +86,9 @@ class RunningSandbox:
         result = await self.channel.run(argv, env=env, timeout=timeout, max_output=max_output, on_output=on_output)
         if result.killed == "sandbox" or result.exit_code == _SIGKILLED:
             limit = await self._process.overrun()
-            return replace(result, exit_code=None, killed=limit) if limit else result
+            result = replace(result, exit_code=None, killed=limit) if limit else result
+        if result.killed == "sandbox":
+            result = replace(result, output=f"{result.output}\n{_DIED}" if result.output else _DIED)
         return result
 
     async def exit_status(self) -> int:
