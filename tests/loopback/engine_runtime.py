@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -66,7 +67,7 @@ class Container:
 
     def start(self) -> None:
         with self._lock:
-            self.process = _spawn(self.body, self.binds)
+            self.process, first = _spawn(self.body, self.binds)
             if self._input_ended:
                 self._close_input()
         pumps = [
@@ -75,7 +76,7 @@ class Container:
         ]
         for pump in pumps:
             pump.start()
-        threading.Thread(target=self._reap, args=(pumps,), daemon=True).start()
+        threading.Thread(target=self._reap, args=(pumps, first), daemon=True).start()
 
     def attach(self, send: Send, end: Callable[[], None]) -> None:
         self._streams.append((send, end))
@@ -130,9 +131,13 @@ class Container:
             for send, _ in self._streams:
                 send(kind, data)
 
-    def _reap(self, pumps: list[threading.Thread]) -> None:
+    def _reap(self, pumps: list[threading.Thread], first: int) -> None:
         assert self.process is not None
         status = self.process.wait()
+        # A container is its process 1: what held it may have been killed alone.
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(first, signal.SIGKILL)
+        os.close(first)
         for pump in pumps:
             pump.join()
         self.exit_code = 128 - status if status < 0 else status
@@ -168,7 +173,8 @@ def _bind(mount: dict[str, Any], host_folders: dict[str, Path], volumes: dict[st
     return Bind(path, str(mount["Target"]), not mount["ReadOnly"])
 
 
-def _spawn(body: dict[str, Any], binds: list[Bind]) -> subprocess.Popen[bytes]:
+def _spawn(body: dict[str, Any], binds: list[Bind]) -> tuple[subprocess.Popen[bytes], int]:
+    """What carries it out, and process 1 in it."""
     host = body["HostConfig"]
     user, group = (int(part) for part in body["User"].split(":"))
     taken = {bind.target for bind in binds}
@@ -191,6 +197,8 @@ def _spawn(body: dict[str, Any], binds: list[Bind]) -> subprocess.Popen[bytes]:
         command += ["--setenv", name, value]
     command += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     # Not --die-with-parent: the parent would be the thread of one request. Losing its standard input ends it.
+    reading, writing = os.pipe()
+    command += ["--info-fd", str(writing)]
     command += ["--new-session", "--as-pid-1", "--hostname", body["Hostname"]]
     run = [*body["Entrypoint"], *body["Cmd"]]
     if os.geteuid() == 0:
@@ -212,19 +220,22 @@ def _spawn(body: dict[str, Any], binds: list[Bind]) -> subprocess.Popen[bytes]:
     # The limit of processes is a user's rather than a control group's here.
     limited = ["prlimit", f"--nproc={host['PidsLimit']}", "--core=0", "--nofile=4096"]
     try:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*command, *limited, *run],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={},
             cwd="/",
-            pass_fds=[*descriptors, filters],
+            pass_fds=[*descriptors, filters, writing],
             start_new_session=True,
         )
     finally:
-        for descriptor in (*descriptors, filters):
+        for descriptor in (*descriptors, filters, writing):
             os.close(descriptor)
+    with os.fdopen(reading) as information:
+        first = int(json.loads(information.read())["child-pid"])
+    return process, os.pidfd_open(first)
 
 
 def _memory(content: bytes) -> int:

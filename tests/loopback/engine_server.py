@@ -285,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
         stream = _Hijacked(self.connection, cut_after=self.engine.cut_after, piece=self.engine.piece)
         container.attach(stream.send, stream.end)
         try:
-            while data := self.rfile.read1(65536):  # type: ignore[attr-defined]
+            while data := self.rfile.read1(65536):
                 container.feed(data)
         except (OSError, ValueError):
             pass
