@@ -204,8 +204,8 @@ def _check_cell(result: str | None, tests: int | None, plain: bool) -> Text:
     if result is None:
         return Text("-" if plain else "–", style="dim")
     count = f" ({tests} test{'' if tests == 1 else 's'})" if tests is not None else ""
-    mark = ("" if plain else "✓ ") if result == "passed" else ("" if plain else "✗ ")
-    return Text(f"{mark}{result}{count}", style="green" if result == "passed" else "red")
+    mark, style = {"passed": ("✓ ", "green"), "flaky": ("~ ", "yellow")}.get(result, ("✗ ", "red"))
+    return Text(f"{'' if plain else mark}{result}{count}", style=style)
 
 
 class LineView:

@@ -36,6 +36,8 @@ MODULES: dict[str, str] = {
         ),
         "cli.sessions",
     ),
+    "apply": "cli.apply",
+    **dict.fromkeys(("projects", "clone", "sync", "remove"), "cli.projects"),
     "test": "cli.development",
     "bench": "cli.development",
 }

@@ -25,6 +25,8 @@ class Usage(Resource):
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
     cost_usd: float = 0.0
     steps: int = 0
     estimated: bool = False
@@ -42,7 +44,7 @@ class Limits(Resource):
 
 
 class Check(Resource):
-    """One check: `passed` or `failed` (None: not run) before and after the work."""
+    """One check: `passed`, `failed` or `flaky` (None: not run) before and after the work, and what its tests did."""
 
     name: str
     command: str = ""
@@ -52,6 +54,13 @@ class Check(Resource):
     tests_after: int | None = None
     exit_code: int | None = None
     output: str = ""
+    failing_before: list[str] = []
+    failing_after: list[str] = []
+    fixed: list[str] = []
+    newly_failing: list[str] = []
+    disappeared: list[str] = []
+    flaky: list[str] = []
+    flaky_before: list[str] = []
 
 
 class Question(Resource):
@@ -131,10 +140,40 @@ class Diff(Resource):
     truncated: bool = False
 
 
+class FetchProgress(Resource):
+    phase: str = ""
+    percent: int | None = None
+    received: str = ""
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        parts = [self.phase.lower(), f"{self.percent} %" if self.percent is not None else "", self.received]
+        return " ".join(part for part in parts if part)
+
+
+class Source(Resource):
+    """Where a project's repository is fetched from, and how that stands: `idle`, `waiting`, `running`, `failed`."""
+
+    url: str
+    branch: str = ""
+    state: str = ""
+    progress: FetchProgress | None = None
+    reason: Reason | None = None
+
+
+class Notice(Resource):
+    kind: str = ""
+    path: str = ""
+    message: str = ""
+
+
 class Project(Resource):
     id: str
     name: str
     description: str = ""
     repository_state: str = ""
+    repository_notices: list[Notice] = []
+    source: Source | None = None
     default_branch: str = ""
     head_commit: str | None = None

@@ -95,6 +95,8 @@ def _usage(budget: BudgetState) -> dict[str, Any]:
     return {
         "input_tokens": budget.input_tokens,
         "output_tokens": budget.output_tokens,
+        "cached_tokens": budget.cached_tokens,
+        "cache_write_tokens": budget.cache_write_tokens,
         "cost_usd": float(budget.cost_usd),
         "steps": budget.steps,
         "estimated": budget.estimated,

@@ -13,7 +13,7 @@ from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
 from apps.agents.types import AgentType, SessionOutcome, SessionStatus
 
 _COMMAND_LENGTH = 10_000
-CHECK_STATES = ["passed", "failed"]
+CHECK_STATES = ["passed", "failed", "flaky"]
 
 
 class LimitsSerializer(serializers.Serializer[Any]):
@@ -80,6 +80,8 @@ class ReasonSerializer(serializers.Serializer[Any]):
 class UsageSerializer(serializers.Serializer[Any]):
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
+    cached_tokens = serializers.IntegerField(help_text="Input tokens that were read from the provider's cache.")
+    cache_write_tokens = serializers.IntegerField(help_text="Input tokens that were written to the provider's cache.")
     cost_usd = serializers.FloatField()
     steps = serializers.IntegerField()
     estimated = serializers.BooleanField(help_text="Some tokens were not counted by the provider.")
@@ -101,9 +103,18 @@ class CheckSerializer(serializers.Serializer[Any]):
     tests_after = serializers.IntegerField(allow_null=True)
     exit_code = serializers.IntegerField(allow_null=True)
     output = serializers.CharField(allow_blank=True)
+    failing_before = serializers.ListField(child=serializers.CharField(), required=False)
+    failing_after = serializers.ListField(child=serializers.CharField(), required=False)
     fixed = serializers.ListField(child=serializers.CharField())
+    still_failing = serializers.ListField(child=serializers.CharField(), required=False)
     newly_failing = serializers.ListField(child=serializers.CharField())
     disappeared = serializers.ListField(child=serializers.CharField())
+    flaky = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="Failed and passed on the final commit."
+    )
+    flaky_before = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="Failed and passed on the base commit."
+    )
     changed_test_files = serializers.ListField(child=serializers.CharField())
     changed_check_config = serializers.ListField(child=serializers.CharField())
 

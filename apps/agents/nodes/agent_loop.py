@@ -38,6 +38,7 @@ from apps.core.database import Connection
 from apps.core.storable import json_storable, text_storable
 from apps.projects.workspace import WorkspaceError
 from apps.usage.types import ModelReply
+from integrations.llm_providers.blocks import calls_renamed
 
 #: Answers without a tool call in a row before the agent's last words are taken for its result.
 PLAIN_ANSWERS = 3
@@ -167,21 +168,24 @@ def route_after_step(state: SessionState) -> str:
 
 def message_normalise(message: AIMessage, position: int) -> AIMessage:
     """The reply as it is stored and sent back: plain, storable, each call with an id of its own."""
-    calls, seen = [], set()
+    calls, seen, renamed = [], set(), {}
     for ordinal, call in enumerate([*message.tool_calls, *message.invalid_tool_calls]):
         call_id = text_storable(call.get("id") or "")
         if not call_id or call_id in seen or len(call_id) > CALL_ID_LENGTH:
             call_id = f"call_{position}_{ordinal}"
         seen.add(call_id)
+        renamed.setdefault(str(call.get("id")), call_id)
         # Providers refuse a conversation in which a tool has any other name.
         name = _NOT_IN_NAMES.sub("_", call.get("name") or "")[:NAME_LENGTH] or "unnamed"
         calls.append({**call, "id": call_id, "name": name})
     valid = json_storable(calls[: len(message.tool_calls)])
     invalid = json_storable(calls[len(message.tool_calls) :])
     return AIMessage(
-        content=json_storable(message.content),
+        content=json_storable(calls_renamed(message.content, renamed)),
         tool_calls=valid,
         invalid_tool_calls=invalid,
+        # Whose blocks the content has, where it has some.
+        additional_kwargs=json_storable(message.additional_kwargs),
         usage_metadata=message.usage_metadata,
     )
 
@@ -203,11 +207,14 @@ def _model_replied(execution_id: uuid.UUID, role: str, position: int, message: A
             "execution": str(execution_id),
             "role": role,
             "step": position,
+            "model": reply.model,
             "text": shown(str(message.text)),
             "tool_calls": [{"name": call.name, "arguments": shown(call.arguments)} for call in calls_proposed(message)],
             "usage": {
                 "input_tokens": usage.input_tokens,
                 "output_tokens": usage.output_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "cache_write_tokens": usage.cache_write_tokens,
                 "cost_usd": usage.cost_usd,
                 "estimated": usage.estimated,
             },

@@ -18,6 +18,7 @@ from apps.projects.checks import (
     CheckReport,
     CheckSpec,
     Verification,
+    checks_baseline,
     checks_compare,
     checks_detect,
     checks_run,
@@ -33,6 +34,7 @@ from apps.projects.environment import (
 from apps.projects.repository import changed_paths, commit_resolve, diff_read
 from apps.projects.repository_diff import FileChange
 from apps.projects.sandbox import workspace_open
+from apps.projects.subfolder import workspace_within
 from apps.projects.workspace import SandboxLimits, Workspace, Worktree
 from apps.projects.worktree import (
     CommitResult,
@@ -52,6 +54,10 @@ class SiteFacts:
     base_commit: str
     check_commands: tuple[str, ...]
     setup_command: str
+    #: The folder that the work is about; empty: all of the repository.
+    subfolder: str = ""
+    #: What the repository lacks.
+    notices: tuple[str, ...] = ()
 
 
 class WorkSite:
@@ -67,6 +73,19 @@ class WorkSite:
         self._fresh = False
         self._environment: Environment | None = None
         self._workspace: Workspace | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an agent has to know of the place, as parts of its brief."""
+        notes = []
+        if self._facts.subfolder:
+            notes.append(
+                f"The work is about the folder {self._facts.subfolder} of a larger repository. run_command and the "
+                "checks run in that folder; the paths of all other tools are relative to the repository's root."
+            )
+        if self._facts.notices:
+            notes.append("Of the repository:\n" + "\n".join(f"- {notice}" for notice in self._facts.notices))
+        return tuple(notes)
 
     async def worktree(self) -> Worktree:
         if self._worktree is None:
@@ -106,7 +125,10 @@ class WorkSite:
         return (
             await self.environment_spec(),
             await self._database.run_in_thread(
-                checks_detect, checkout=worktree.path, commands=self._facts.check_commands
+                checks_detect,
+                checkout=worktree.path,
+                commands=self._facts.check_commands,
+                folder=self._facts.subfolder,
             ),
         )
 
@@ -114,7 +136,10 @@ class WorkSite:
         """What the worktree as it is now needs installed."""
         worktree = await self.worktree()
         return await self._database.run_in_thread(
-            environment_detect, checkout=worktree.path, setup_command=self._facts.setup_command
+            environment_detect,
+            checkout=worktree.path,
+            setup_command=self._facts.setup_command,
+            folder=self._facts.subfolder,
         )
 
     async def environment_open(self, spec: EnvironmentSpec, *, untouched: bool) -> Environment:
@@ -152,13 +177,19 @@ class WorkSite:
                         attachments=await self._database.run_in_thread(attachments_place, self._facts.session_id),
                     )
                 )
-                self._workspace = workspace
+                self._workspace = workspace = workspace_within(workspace, self._facts.subfolder)
             return workspace
 
-    async def checks_run(self, commit: str, specs: Sequence[CheckSpec]) -> tuple[CheckReport, ...]:
-        """Each check in a fresh sandbox on a clean checkout of the commit."""
+    async def checks_run(
+        self, commit: str, specs: Sequence[CheckSpec], *, rerun_failing: bool = False
+    ) -> tuple[CheckReport, ...]:
+        """Each check in a fresh sandbox on a clean checkout of the commit.
+
+        ``rerun_failing``: what fails is run again, to tell what is flaky.
+        """
         assert self._environment is not None, "the environment is opened by the prepare node"
-        return await checks_run(
+        run = checks_baseline if rerun_failing else checks_run
+        return await run(
             project_id=self._facts.project_id,
             commit=commit,
             specs=specs,

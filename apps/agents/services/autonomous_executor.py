@@ -201,7 +201,7 @@ class SessionGivenUp(ApplicationError):
 
 
 def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, str]:
-    session = AgentSession.objects.get(id=session_id)
+    session = AgentSession.objects.select_related("project").get(id=session_id)
     assert session.running_since is not None
     facts = SessionFacts(
         session_id=session.id,
@@ -225,6 +225,8 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, st
         base_commit=session.base_commit,
         check_commands=tuple(session.check_commands),
         setup_command=session.setup_command,
+        subfolder=session.subfolder,
+        notices=tuple(notice["message"] for notice in session.project.repository_notices),
     )
     return facts, site, session.model, session.base_url
 

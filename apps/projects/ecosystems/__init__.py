@@ -5,7 +5,8 @@ registry.py         all of them, and what they say together
 commands.py         what a command line calls
 sources.py          gathering the registries that this host is configured for
 results.py          reading what runners wrote in a sandbox (junit.py)
-python.py           (python_requirements.py: what a project says it needs; python_tests.py: which tests it has)
+python.py           (python_requirements.py: what a project says it needs; python_tests.py: which tests it has;
+                    python_tox.py: what tox and nox would run)
 node.py             (node_scripts.py: what package.json's scripts call; node_results.py)
 lent/               files that sandboxes of checks are lent
 

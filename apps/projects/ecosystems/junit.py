@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 
 from apps.projects.ecosystems.types import TestResult
 
 _MAX_NAME = 500
+_PIECE = 1 << 16
 #: The worse one counts when a test is reported twice (its teardown failed, a subtest did).
 _WEIGHT: dict[TestResult, int] = {"skipped": 0, "passed": 1, "failed": 2, "error": 3}
 _RESULTS: dict[str, TestResult] = {"failure": "failed", "error": "error", "skipped": "skipped"}
@@ -17,19 +19,40 @@ def junit_parse(content: bytes) -> dict[str, TestResult]:
     # Entities are how small files become large ones, and another encoding is how they would be hidden.
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
         return {}
+    tests: dict[str, TestResult] = {}
     try:
-        root = ElementTree.fromstring(content)
+        for case in _cases(content):
+            name = _name(case)
+            result: TestResult = "passed"
+            for child in case:
+                result = max(result, _RESULTS.get(child.tag, "passed"), key=_weight_found)
+            if name not in tests or _WEIGHT[result] > _WEIGHT[tests[name]]:
+                tests[name] = result
     except (ElementTree.ParseError, ValueError, LookupError):
         return {}
-    tests: dict[str, TestResult] = {}
-    for case in root.iter("testcase"):
-        name = _name(case)
-        result: TestResult = "passed"
-        for child in case:
-            result = max(result, _RESULTS.get(child.tag, "passed"), key=_weight_found)
-        if name not in tests or _WEIGHT[result] > _WEIGHT[tests[name]]:
-            tests[name] = result
     return tests
+
+
+def _cases(content: bytes) -> Iterator[ElementTree.Element]:
+    """The test cases one by one; what was seen is let go, since all of a large document would be larger still."""
+    parser = ElementTree.XMLPullParser(events=("start", "end"))
+    open_elements: list[ElementTree.Element] = []
+    inside = 0
+    for start in range(0, len(content), _PIECE):
+        parser.feed(content[start : start + _PIECE])
+        for event, element in parser.read_events():
+            is_case = element.tag == "testcase"
+            if event == "start":
+                open_elements.append(element)
+                inside += is_case
+                continue
+            open_elements.pop()
+            inside -= is_case
+            if is_case:
+                yield element
+            if not inside and open_elements:
+                open_elements[-1].remove(element)
+    parser.close()
 
 
 def _weight_found(result: TestResult) -> int:
