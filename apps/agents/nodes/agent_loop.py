@@ -39,6 +39,7 @@ from apps.core.storable import json_storable, text_storable
 from apps.projects.workspace import WorkspaceError
 from apps.usage.types import ModelReply
 from integrations.llm_providers.blocks import calls_renamed
+from integrations.llm_providers.capabilities import sees_images
 
 #: Answers without a tool call in a row before the agent's last words are taken for its result.
 PLAIN_ANSWERS = 3
@@ -136,7 +137,7 @@ async def _messages_sent(context: RunContext, transcript: list[BaseMessage]) -> 
     resolve = partial(
         messages_resolve,
         session_id=context.facts.session_id,
-        vision=bool(getattr(context.model, "vision", None)),
+        vision=sees_images(context.model),
     )
     return await context.ledger.database.run_in_thread(resolve, transcript)
 
