@@ -84,9 +84,13 @@ def test_a_model_with_eyes_is_shown_the_image(stack: LiveStack, tmp_path: Path) 
     repository = repository_build(tmp_path / "small", {"answer.txt": "The answer is 42.\n"})
     (tmp_path / "shot.png").write_bytes(picture())
     image = stack.api.attachment_upload(tmp_path / "shot.png")
+    # Larger than any other body may be.
+    (tmp_path / "long.txt").write_text("many lines\n" * 300_000)
+    assert stack.api.attachment_upload(tmp_path / "long.txt")
     with OpenAIServer(Agents([finishes()])) as server:
-        options = {"base_url": server.base_url, "model": "openai:gpt-5-mini", "checks": [CHECK]}
-        session = stack.session_start(repository, attachments=[image], **options)
+        session = stack.session_start(
+            repository, base_url=server.base_url, model="openai:gpt-5-mini", checks=[CHECK], attachments=[image]
+        )
         stack.session_wait(session.id, "completed")
         assert server.refused == []
         (content,) = [message["content"] for message in server.requests[0].messages if message["role"] == "user"]
