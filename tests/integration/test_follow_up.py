@@ -263,9 +263,9 @@ def test_a_question_further_to_a_researcher(scene: tuple[User, Project]) -> None
         ]
     )
     session = ended(scene, model, agent_type=AgentType.RESEARCHER)
-    assert session.report == "it subtracts", session.reason
+    assert session.report.startswith("it subtracts"), session.reason
     done = session_run(say(user, session, "How is it indented?").id)
-    assert (done.status, done.report) == ("completed", "by tabs")
+    assert done.status == "completed" and done.report.startswith("by tabs")
     assert done.executions.count() == 1
 
 
