@@ -286,13 +286,8 @@ async def test_what_the_kernel_kills_for_memory_has_that_name(server: EngineServ
 
 async def test_an_exit_code_is_the_engines_word(server: EngineServer, tmp_path: Path) -> None:
     """Whatever was said inside: a container that ended otherwise has no result."""
-    running = asyncio.create_task(run(tmp_path, "sleep 0.3; exit 0"))
-    while not server.engine.running():
-        await asyncio.sleep(0.01)
-    container = server.engine.running()[0]
-    waited = container.wait
-    container.wait = lambda: waited() or 3  # type: ignore[method-assign]
-    result = await running
+    server.engine.reported_exit = 3
+    result = await run(tmp_path, "exit 0")
     assert (result.exit_code, result.killed) == (None, "sandbox")
 
 
