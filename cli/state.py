@@ -68,6 +68,8 @@ class SessionState:
     steps: int = 0
     tokens: int = 0
     cost_usd: float = 0.0
+    #: Whether the price of every reply is known.
+    priced: bool = True
     limit_cost_usd: float | None = None
     limit_steps: int | None = None
     checks: dict[str, CheckState] = field(default_factory=dict)
@@ -198,6 +200,10 @@ class SessionState:
         self.steps += 1
         self.tokens += int(usage.get("input_tokens") or 0) + int(usage.get("output_tokens") or 0)
         self.cost_usd += float(usage.get("cost_usd") or 0)
+        self.priced = self.priced and usage.get("priced") is not False
+        if payload.get("model"):
+            # Roles may have models of their own, and a fallback may have answered.
+            self.model = text_line(str(payload["model"]), width=100)
 
     @property
     def doing(self) -> str:

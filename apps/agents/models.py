@@ -50,6 +50,8 @@ class AgentSession(BaseModel):
     #: ``provider:model`` and the endpoint, empty for the provider's own.
     model = models.CharField(max_length=300)
     base_url = models.CharField(max_length=500, blank=True)
+    #: What each role calls, as it was chosen at the start: ``usage.choices.ModelOptions`` by role. Empty: ``model``.
+    role_models = models.JSONField(default=dict, blank=True)
     #: Shell commands; empty: found from the repository.
     check_commands = models.JSONField(default=list, blank=True)
     setup_command = models.TextField(blank=True)

@@ -9,6 +9,8 @@ from typing import Any
 
 from django.db import models
 
+from apps.usage.choices import Role
+
 
 class SessionStatus(models.TextChoices):
     """Where a session is."""
@@ -43,6 +45,16 @@ class AgentType(models.TextChoices):
     REVIEWER = "reviewer"
     RESEARCHER = "researcher"
     EXECUTOR = "executor"
+
+
+#: The roles that a session of each type works in; the last is the one that a model is named for first of all.
+ROLES_OF: dict[AgentType, tuple[Role, ...]] = {
+    AgentType.CODER: ("coder",),
+    AgentType.PLANNER: ("planner",),
+    AgentType.REVIEWER: ("reviewer",),
+    AgentType.RESEARCHER: ("researcher",),
+    AgentType.EXECUTOR: ("planner", "coder"),
+}
 
 
 class ToolCallStatus(models.TextChoices):

@@ -158,10 +158,21 @@ ARCHON_SOURCE_HOSTS: list[str] = env.list(
 )
 #: `provider:model` for sessions that name none; empty: the default of the first provider with a key.
 ARCHON_MODEL: str = env("ARCHON_MODEL", default="")
+#: Other models for single roles, as `planner=provider:model`.
+ARCHON_MODELS: list[str] = env.list("ARCHON_MODELS", default=[])
+#: Called in this order when the model does not answer; `provider:model`, with an address as `provider:model@url`.
+ARCHON_MODEL_FALLBACKS: list[str] = env.list("ARCHON_MODEL_FALLBACKS", default=[])
+#: How these models are called; empty: as the model has it by itself, or by what is known of it.
+ARCHON_MODEL_EFFORT: str = env("ARCHON_MODEL_EFFORT", default="")
+ARCHON_MODEL_TEMPERATURE: str = env("ARCHON_MODEL_TEMPERATURE", default="")
+ARCHON_MODEL_TOOL_CALLS: str = env("ARCHON_MODEL_TOOL_CALLS", default="")
 #: Model endpoints that users may name: URL prefixes; a port of `*` stands for any.
 ARCHON_MODEL_BASE_URLS: list[str] = env.list("ARCHON_MODEL_BASE_URLS", default=[])
 #: Keys for such endpoints, as `url-prefix=key`; a key goes to no other host.
 ARCHON_MODEL_KEYS: dict[str, str] = env.dict("ARCHON_MODEL_KEYS", default={})
+#: Whether replies are asked for as they are made, and for how long a model may be silent within one.
+ARCHON_MODEL_STREAM: bool = env.bool("ARCHON_MODEL_STREAM", default=True)
+ARCHON_MODEL_IDLE_SECONDS: float = env.float("ARCHON_MODEL_IDLE_SECONDS", default=300.0)
 #: In which form models write their changes, as `pattern of provider:model=format`, before the table of families.
 ARCHON_EDIT_FORMATS: dict[str, str] = env.dict("ARCHON_EDIT_FORMATS", default={})
 if unknown_formats := set(ARCHON_EDIT_FORMATS.values()) - {"replace", "unified", "v4a", "whole"}:
@@ -169,9 +180,6 @@ if unknown_formats := set(ARCHON_EDIT_FORMATS.values()) - {"replace", "unified",
         f"ARCHON_EDIT_FORMATS: there is no form of edits {', '.join(sorted(unknown_formats))}; write PATTERN=FORMAT "
         "with replace, unified, v4a or whole, separated by commas"
     )
-#: Whether replies are asked for as they are made, and for how long a model may be silent within one.
-ARCHON_MODEL_STREAM: bool = env.bool("ARCHON_MODEL_STREAM", default=True)
-ARCHON_MODEL_IDLE_SECONDS: float = env.float("ARCHON_MODEL_IDLE_SECONDS", default=300.0)
 #: What a session may spend unless it says otherwise.
 ARCHON_LIMIT_COST_USD: float = env.float("ARCHON_LIMIT_COST_USD", default=5.0)
 ARCHON_LIMIT_TOKENS: int = env.int("ARCHON_LIMIT_TOKENS", default=2_000_000)
@@ -265,6 +273,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "SessionOutcomeEnum": "apps.agents.types.SessionOutcome",
         "TaskStatusEnum": "apps.planning.models.TaskStatus",
         "PlanStatusEnum": "apps.planning.models.PlanStatus",
+        "KeyScopeEnum": "apps.usage.models.KeyScope",
+        "EffortEnum": "apps.usage.choices.EFFORTS",
+        "ToolCallsEnum": "apps.usage.choices.TOOL_CALL_STYLES",
+        "EditFormatEnum": "apps.usage.choices.EDIT_FORMATS",
         "CheckStateEnum": "apps.agents.serializers.CHECK_STATES",
     },
 }

@@ -109,6 +109,7 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
     execution_id, role = uuid.UUID(state["execution_id"]), state["role"]
     transcript = await context.transcript(execution_id)
     position = len(transcript)
+    model = context.model_for(role)
     seq = 0
 
     async def settle(connection: Connection, reply: ModelReply) -> None:
@@ -126,9 +127,10 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
             scope_id=context.facts.session_id,
             key=f"{execution_id}:{position}",
             role=role,
-            spec=context.model,
-            messages=await _messages_sent(context, transcript),
-            tools=[tool.definition for tool in tools_for(role, context.offer).values()],
+            spec=model.spec,
+            fallbacks=model.fallbacks,
+            messages=await _messages_sent(context, role, transcript),
+            tools=[tool.definition for tool in tools_for(role, context.offer(role)).values()],
             on_delta=delta,
             on_settle=settle,
         )
@@ -139,11 +141,11 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
     context.ledger.ring(seq)
 
 
-async def _messages_sent(context: RunContext, transcript: list[BaseMessage]) -> list[BaseMessage]:
+async def _messages_sent(context: RunContext, role: str, transcript: list[BaseMessage]) -> list[BaseMessage]:
     """The conversation as it goes to the model: with the images that its rows only name."""
     if not has_references(transcript):
         return transcript
-    resolve = partial(messages_resolve, session_id=context.facts.session_id, vision=context.vision)
+    resolve = partial(messages_resolve, session_id=context.facts.session_id, vision=context.vision(role))
     return await context.ledger.database.run_in_thread(resolve, transcript)
 
 
@@ -160,12 +162,12 @@ async def tools_run(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
         return await _plain_answer(context, role, execution_id, transcript, position)
     # Some of the calls have their results already: the agent may have ended with one of those.
     ended = position + 1 < len(transcript) and await context.ledger.result_load(execution_id) is not None
-    tools = tools_for(role, context.offer)
+    tools = tools_for(role, context.offer(role))
     for ordinal, call in enumerate(calls):
         if position + 1 + ordinal < len(transcript):
             continue
         judged = Refused(ENDED) if ended else _judge(tools, call)
-        ended = await _call_carry_out(context, execution_id, transcript, position, ordinal, call, judged) or ended
+        ended = await _call_carry_out(context, role, execution_id, transcript, position, ordinal, call, judged) or ended
     if not ended and refused_in_a_row(transcript, tools) >= REFUSED_REPLIES:
         result = {"summary": ONLY_REFUSED, "unfinished": True}
         async with context.ledger.transaction() as connection:
@@ -243,6 +245,7 @@ def _model_replied(execution_id: uuid.UUID, role: str, position: int, message: A
                 "cache_write_tokens": usage.cache_write_tokens,
                 "cost_usd": usage.cost_usd,
                 "estimated": usage.estimated,
+                "priced": usage.priced,
             },
         },
     )
@@ -296,6 +299,7 @@ def _judge(tools: Mapping[str, Tool[Any]], call: ProposedCall) -> Allowed | Refu
 
 async def _call_carry_out(
     context: RunContext,
+    role: str,
     execution_id: uuid.UUID,
     transcript: list[BaseMessage],
     position: int,
@@ -310,7 +314,7 @@ async def _call_carry_out(
     began = time.monotonic()
     # Plain, short, and once in an execution: a model has to write it down again.
     command_id = f"c{position}-{ordinal}" if ordinal else f"c{position}"
-    result = await _result_of(context, record, judged, command_id)
+    result = await _result_of(context, role, record, judged, command_id)
     if isinstance(result, Question):
         asked = Event(
             "QuestionAsked", {"question": str(intent.id), "text": result.text, "choices": list(result.choices)}
@@ -372,7 +376,7 @@ async def _content(context: RunContext, text: str, result: Observation | Finish)
 
 
 async def _result_of(
-    context: RunContext, record: ToolCallRecord, judged: Allowed | Refused, command_id: str
+    context: RunContext, role: str, record: ToolCallRecord, judged: Allowed | Refused, command_id: str
 ) -> Observation | Finish | Question:
     """What came of the call: from its row where that knows, otherwise by running it."""
     if record.status == ToolCallStatus.FINISHED:
@@ -396,7 +400,7 @@ async def _result_of(
         outputs=context.site.outputs,
         history=context.history,
         page_fetch=context.page_fetch,
-        vision=context.vision,
+        vision=context.vision(role),
     )
     try:
         result: Observation | Finish | Question = await judged.tool.run(tools, judged.arguments)

@@ -21,9 +21,9 @@ from apps.agents.types import AgentType
 from apps.core.errors import LimitReached
 from apps.core.outbound import Fetched, host_is_listed, outbound_fetch
 from apps.projects.repository_history import RepositoryHistory
+from apps.usage.choices import RoleModel, SessionModels
 from apps.usage.gateway import ModelGateway
 from integrations.llm_providers.capabilities import sees_images
-from integrations.llm_providers.types import ModelSpec
 
 
 class SessionState(TypedDict, total=False):
@@ -110,7 +110,7 @@ class RunContext:
     facts: SessionFacts
     ledger: Ledger
     gateway: ModelGateway
-    model: ModelSpec
+    models: SessionModels
     site: WorkSite
     _transcripts: dict[uuid.UUID, list[BaseMessage]] = field(default_factory=dict)
     _rules: RepositoryRules | None = None
@@ -123,17 +123,17 @@ class RunContext:
             )
         return self._rules
 
-    @property
-    def offer(self) -> Offer:
-        """What decides over the tools that the model gets, beside its role."""
-        asked = getattr(self.model, "edit_format", "") or ""
-        chosen = edit_format_for(self.model.name, asked=asked, configured=settings.ARCHON_EDIT_FORMATS)
+    def offer(self, role: str) -> Offer:
+        """What decides over the tools that the role's model gets, beside the role."""
+        model = self.model_for(role)
+        chosen = edit_format_for(
+            model.spec.name, asked=model.edit_format or "", configured=settings.ARCHON_EDIT_FORMATS
+        )
         return Offer(edit_format=chosen, web=bool(self.facts.network_hosts))
 
-    @property
-    def vision(self) -> bool:
-        """Whether the model can be shown images."""
-        return sees_images(self.model)
+    def vision(self, role: str) -> bool:
+        """Whether the role's model can be shown images."""
+        return sees_images(self.model_for(role).spec)
 
     @property
     def history(self) -> RepositoryHistory:
@@ -154,6 +154,13 @@ class RunContext:
             max_bytes=PAGE_BYTES,
             accept="text/html, text/*;q=0.9, application/json;q=0.9, */*;q=0.1",
         )
+
+    def model_for(self, role: str) -> RoleModel:
+        """What the role calls, with the keys as they were when the session was taken up.
+
+        Raises ModelNotAvailable or ModelRefused when it can no longer be called.
+        """
+        return self.models.for_role(role)
 
     async def transcript(self, execution_id: uuid.UUID) -> list[BaseMessage]:
         """The execution's conversation, read from its rows once and appended to as they are."""

@@ -25,6 +25,7 @@ from apps.projects.checks import (
     checks_run,
     checks_verify,
 )
+from apps.projects.ecosystems.registry import outputs_find
 from apps.projects.environment import (
     Environment,
     EnvironmentSpec,
@@ -154,10 +155,12 @@ class WorkSite:
             self._environment = await self._environment_prepare(spec, self._facts.base_commit)
             worktree = await self.worktree()
             if untouched or self._fresh:
+                # What builds write has no place in a commit, whether or not the project's .gitignore says so.
+                outputs = await self._database.run_in_thread(outputs_find, worktree.path, folder=self._facts.subfolder)
                 made = await self._database.run_in_thread(
                     environment_apply, environment=self._environment, checkout=worktree.path
                 )
-                await self._database.run_in_thread(worktree_exclude, worktree=worktree, paths=made)
+                await self._database.run_in_thread(worktree_exclude, worktree=worktree, paths=(*made, *outputs))
         return self._environment
 
     async def _environment_prepare(self, spec: EnvironmentSpec, commit: str) -> Environment:
