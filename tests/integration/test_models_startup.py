@@ -40,7 +40,8 @@ from integrations.llm_providers.types import ModelSpec, Secret
 
 vendors = {"openai", "anthropic", "google.genai"}
 assert not vendors & set(sys.modules), vendors & set(sys.modules)
-get_chat_model(ModelSpec(provider="anthropic", model="claude-sonnet-5", base_url="http://127.0.0.1:1", api_key=Secret("k")))
+spec = ModelSpec(provider="anthropic", model="claude-sonnet-5", base_url="http://127.0.0.1:1", api_key=Secret("k"))
+get_chat_model(spec)
 assert vendors & set(sys.modules) == {"anthropic"}, vendors & set(sys.modules)
 """
 

@@ -39,7 +39,8 @@ def test_who_can_see(name: str, sees: bool) -> None:
     [
         ("openai:gpt-5-mini", "native"), ("ollama:llama3.1:8b", "native"), ("ollama:qwen2.5-coder:7b", "native"),
         ("ollama:codellama:7b", "envelope"), ("ollama:gemma2:9b", "envelope"), ("ollama:deepseek-r1:8b", "envelope"),
-        ("openrouter:google/gemma-2-9b-it", "envelope"), ("ollama:phi3:mini", "envelope"), ("gemini:gemini-2.5-pro", "native"),
+        ("openrouter:google/gemma-2-9b-it", "envelope"), ("ollama:phi3:mini", "envelope"),
+        ("gemini:gemini-2.5-pro", "native"),
     ],
 )  # fmt: skip
 def test_who_is_weak_at_tools(name: str, style: str) -> None:

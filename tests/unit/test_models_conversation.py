@@ -93,7 +93,7 @@ def test_a_call_that_was_given_another_id_keeps_its_place() -> None:
     earlier = AIMessage("", tool_calls=[{"type": "tool_call", "id": "a", "name": "read", "args": {}}])
     for vendor, spec in (("claude", CLAUDE), ("openai", RESPONSES), ("gemini", GEMINI)):
         message = kept(vendor, spec, seen=[earlier])
-        renamed = message.tool_calls[0]["id"]
+        renamed = str(message.tool_calls[0]["id"])
         assert renamed != "a"
         assert [block["id"] for block in message.content if block["type"] == "call"] == [renamed]  # type: ignore[index]
         (sent,) = conversation_for(spec, [message])
@@ -104,7 +104,7 @@ def test_a_call_that_was_given_another_id_keeps_its_place() -> None:
 
 
 def test_text_alone_is_a_string() -> None:
-    parts = [AIMessageChunk([{"type": "text", "text": text, "index": 0}]) for text in ("Hel", "lo")]
+    parts = [AIMessageChunk(content=[{"type": "text", "text": text, "index": 0}]) for text in ("Hel", "lo")]
     message = message_of(parts, seen=(), origin="x")
     assert (message.content, message.additional_kwargs) == ("Hello", {})
     assert ORIGIN not in str(message_to_dict(message_normalise(message, 0)))
@@ -117,7 +117,7 @@ def test_thoughts_stay_out_where_no_effort_is_asked_for() -> None:
 
 
 def test_a_call_that_could_not_be_read_can_be_answered() -> None:
-    broken = AIMessageChunk("", tool_call_chunks=[tool_call_chunk(id="a", name="re ad", args='{"n', index=0)])
+    broken = AIMessageChunk(content="", tool_call_chunks=[tool_call_chunk(id="a", name="re ad", args='{"n', index=0)])
     message = message_normalise(message_of([broken], seen=()), 1)
     for spec in (CLAUDE, RESPONSES, GEMINI, CHAT):
         sent, _ = conversation_for(spec, [message, ToolMessage("no JSON", tool_call_id="a")])

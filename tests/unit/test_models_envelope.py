@@ -99,7 +99,7 @@ def test_a_conversation_is_told_without_tools() -> None:
     conversation: list[BaseMessage] = [
         SystemMessage("You are Archon's coder."),
         HumanMessage("Task: x"),
-        AIMessage("Look.", tool_calls=calls),  # type: ignore[arg-type]
+        AIMessage("Look.", tool_calls=calls),
         ToolMessage("one", tool_call_id="0", name="read"),
         ToolMessage("two", tool_call_id="1", name="read", status="error"),
         HumanMessage("Go on."),
