@@ -178,6 +178,7 @@ async def _ours(
     from apps.agents.services.master_orchestrator import SessionRequest, session_start
     from apps.agents.types import AgentType
     from apps.core.realtime import Hub
+    from apps.usage.choices import ModelConfiguration
     from apps.usage.gateway import ModelGateway
     from apps.usage.types import Limits
 
@@ -185,7 +186,7 @@ async def _ours(
         project_id=project_id,
         goal="read the module over and over",
         agent_type=AgentType.RESEARCHER,
-        model=f"scripted:{recording}",
+        models=ModelConfiguration(model=f"scripted:{recording}"),
         limits=Limits(cost_usd=None, tokens=None, steps=steps),
         limit_seconds=3600,
     )

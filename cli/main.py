@@ -16,6 +16,9 @@ import typer
 MODULES: dict[str, str] = {
     "demo": "cli.demo",
     "run": "cli.run",
+    "say": "cli.say",
+    "models": "cli.models",
+    "keys": "cli.keys",
     "up": "cli.stack_commands",
     "down": "cli.stack_commands",
     "doctor": "cli.doctor",
@@ -35,6 +38,8 @@ MODULES: dict[str, str] = {
         ),
         "cli.sessions",
     ),
+    "apply": "cli.apply",
+    **dict.fromkeys(("projects", "clone", "sync", "remove"), "cli.projects"),
     "test": "cli.development",
     "bench": "cli.development",
 }

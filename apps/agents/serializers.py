@@ -8,11 +8,14 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
+from apps.agents.serializers_conversation import AttachmentSerializer, GoalMaterialSerializer
 from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
 from apps.agents.types import AgentType, SessionOutcome, SessionStatus
+from apps.usage.serializers import ChosenModelSerializer, ModelConfigurationFields, ModelUsageSerializer
 
 _COMMAND_LENGTH = 10_000
-CHECK_STATES = ["passed", "failed"]
+CHECK_STATES = ["passed", "failed", "flaky"]
+EDIT_FORMATS = ["replace", "v4a", "unified", "whole"]
 
 
 class LimitsSerializer(serializers.Serializer[Any]):
@@ -26,19 +29,21 @@ class LimitsSerializer(serializers.Serializer[Any]):
     )
     tokens = serializers.IntegerField(min_value=1, max_value=10**12, required=False, help_text="In and out together.")
     steps = serializers.IntegerField(min_value=1, max_value=10**6, required=False, help_text="Calls of the model.")
-    seconds = serializers.IntegerField(min_value=1, max_value=10**7, required=False, help_text="From its first start.")
+    seconds = serializers.IntegerField(
+        min_value=1, max_value=10**7, required=False, help_text="Pauses and waits don't count."
+    )
 
 
-class SessionCreateSerializer(serializers.Serializer[Any]):
+class SessionCreateSerializer(GoalMaterialSerializer, ModelConfigurationFields):
     project = serializers.UUIDField()
-    goal = serializers.CharField(max_length=GOAL_LIMIT, help_text="What should be different, in plain words.")
+    goal = serializers.CharField(
+        max_length=GOAL_LIMIT,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="What should be different, in plain words; may be left out with sources.",
+    )
     agent_type = serializers.ChoiceField(choices=AgentType.choices, default=AgentType.EXECUTOR)
-    model = serializers.CharField(
-        max_length=300, required=False, allow_blank=True, default="", help_text="PROVIDER:MODEL; empty: the server's."
-    )
-    base_url = serializers.CharField(
-        max_length=500, required=False, allow_blank=True, default="", help_text="An endpoint that the operator allows."
-    )
     checks = serializers.ListField(
         child=serializers.CharField(max_length=_COMMAND_LENGTH),
         max_length=20,
@@ -50,6 +55,8 @@ class SessionCreateSerializer(serializers.Serializer[Any]):
     limits = LimitsSerializer(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs["goal"].strip() and not attrs["sources"]:
+            raise serializers.ValidationError({"goal": "This field is required where there are no sources."})
         limits = attrs.get("limits") or {}
         attrs["limits"] = {
             "cost_usd": limits.get("cost_usd", Decimal(str(settings.ARCHON_LIMIT_COST_USD))),
@@ -66,14 +73,25 @@ class ReasonSerializer(serializers.Serializer[Any]):
     next_step = serializers.CharField()
 
 
+class EditShareSerializer(serializers.Serializer[Any]):
+    model = serializers.CharField(help_text="PROVIDER:MODEL that proposed the edits.")
+    format = serializers.ChoiceField(choices=EDIT_FORMATS)
+    calls = serializers.IntegerField(help_text="Edits that were proposed.")
+    well_formed = serializers.IntegerField(help_text="Of these, the ones that could be carried out as written.")
+
+
 class UsageSerializer(serializers.Serializer[Any]):
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
     cached_tokens = serializers.IntegerField(help_text="Input tokens that were read from the provider's cache.")
     cache_write_tokens = serializers.IntegerField(help_text="Input tokens that were written to the provider's cache.")
+    cached_share = serializers.FloatField(help_text="The former, of all input tokens; 0 to 1.")
     cost_usd = serializers.FloatField()
     steps = serializers.IntegerField()
     estimated = serializers.BooleanField(help_text="Some tokens were not counted by the provider.")
+    priced = serializers.BooleanField(help_text="False: a price is not known, and cost_usd too small.")
+    by_model = ModelUsageSerializer(many=True)
+    edits = EditShareSerializer(many=True)
 
 
 class SpentLimitsSerializer(serializers.Serializer[Any]):
@@ -92,9 +110,18 @@ class CheckSerializer(serializers.Serializer[Any]):
     tests_after = serializers.IntegerField(allow_null=True)
     exit_code = serializers.IntegerField(allow_null=True)
     output = serializers.CharField(allow_blank=True)
+    failing_before = serializers.ListField(child=serializers.CharField(), required=False)
+    failing_after = serializers.ListField(child=serializers.CharField(), required=False)
     fixed = serializers.ListField(child=serializers.CharField())
+    still_failing = serializers.ListField(child=serializers.CharField(), required=False)
     newly_failing = serializers.ListField(child=serializers.CharField())
     disappeared = serializers.ListField(child=serializers.CharField())
+    flaky = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="Failed and passed on the final commit."
+    )
+    flaky_before = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="Failed and passed on the base commit."
+    )
     changed_test_files = serializers.ListField(child=serializers.CharField())
     changed_check_config = serializers.ListField(child=serializers.CharField())
 
@@ -115,12 +142,15 @@ class SessionSerializer(serializers.Serializer[Any]):
     reason = ReasonSerializer(allow_null=True)
     model = serializers.CharField()
     base_url = serializers.CharField(allow_blank=True)
+    models = serializers.DictField(child=ChosenModelSerializer(), help_text="What each role calls.")
     branch = serializers.CharField()
     base_branch = serializers.CharField()
     base_commit = serializers.CharField()
     head_commit = serializers.CharField(allow_blank=True)
     merged_commit = serializers.CharField(allow_blank=True)
     discarded_at = serializers.DateTimeField(allow_null=True)
+    turn = serializers.IntegerField(help_text="The follow-up that it works on or ended with; 0: the goal.")
+    attachments = AttachmentSerializer(many=True)
     limits = SpentLimitsSerializer()
     usage = UsageSerializer()
     checks = CheckSerializer(many=True)

@@ -9,6 +9,8 @@ from typing import Any
 
 from django.db import models
 
+from apps.usage.choices import Role
+
 
 class SessionStatus(models.TextChoices):
     """Where a session is."""
@@ -45,12 +47,37 @@ class AgentType(models.TextChoices):
     EXECUTOR = "executor"
 
 
+#: The roles that a session of each type works in; the last is the one that a model is named for first of all.
+ROLES_OF: dict[AgentType, tuple[Role, ...]] = {
+    AgentType.CODER: ("coder",),
+    AgentType.PLANNER: ("planner",),
+    AgentType.REVIEWER: ("reviewer",),
+    AgentType.RESEARCHER: ("researcher",),
+    AgentType.EXECUTOR: ("planner", "coder"),
+}
+
+
 class ToolCallStatus(models.TextChoices):
     """How far a tool call got; an open one whose process died has an unknown outcome."""
 
     OPEN = "open"
     WAITING = "waiting"
     FINISHED = "finished"
+
+
+class AttachmentKind(models.TextChoices):
+    """What a file turned out to be, by its bytes."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    BINARY = "binary"
+
+
+class SourceKind(models.TextChoices):
+    """What a session can start from besides a goal in words."""
+
+    ISSUE = "issue"
+    CI_LOG = "ci_log"
 
 
 @dataclass(frozen=True)
@@ -81,6 +108,16 @@ class Reason:
 
     def as_dict(self) -> dict[str, str]:
         return {"code": self.code, "message": self.message, "next_step": self.next_step}
+
+
+@dataclass(frozen=True)
+class EditShare:
+    """How many edits a model proposed in one form, and how many of them could be carried out as they were written."""
+
+    model: str
+    format: str
+    calls: int
+    well_formed: int
 
 
 @dataclass(frozen=True)

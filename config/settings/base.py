@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 from config.logs import logging_settings
 
@@ -104,6 +105,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     # Proves through the queue that a worker takes jobs; one that nobody took in time is of no use to anybody.
     # A session whose worker died is taken up within the lease and one sweep.
     "sweep-sessions": {"task": "apps.agents.tasks.sweep_sessions", "schedule": 3.0, "options": {"expires": 3}},
+    "sweep-repositories": {
+        "task": "apps.projects.tasks.sweep_repositories",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     "worker-heartbeat": {"task": "apps.core.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
     "prune-sessions": {"task": "apps.agents.tasks.prune_sessions", "schedule": timedelta(hours=1)},
     "prune-tokens": {"task": "apps.authentication.tasks.prune_tokens", "schedule": timedelta(hours=6)},
@@ -132,12 +138,33 @@ ARCHON_HOME = Path(env("ARCHON_HOME", default=str(BASE_DIR / ".archon")))
 ARCHON_REPOSITORY_ROOTS: list[str] = env.list("ARCHON_REPOSITORY_ROOTS", default=[])
 #: The largest git bundle that is accepted, in MiB.
 ARCHON_UPLOAD_LIMIT_MB: int = env.int("ARCHON_UPLOAD_LIMIT_MB", default=1024)
+#: What a repository may take on the server's disk, in MiB, and how many seconds one fetch of it may take.
+ARCHON_REPOSITORY_LIMIT_MB: int = env.int("ARCHON_REPOSITORY_LIMIT_MB", default=4096)
+ARCHON_REPOSITORY_SECONDS: int = env.int("ARCHON_REPOSITORY_SECONDS", default=3600)
+#: Certificates that git believes in over https instead of the system's, for hosts with an authority of their own.
+ARCHON_GIT_CA_FILE: str = env("ARCHON_GIT_CA_FILE", default="")
 #: Encrypts the secrets that users store; the first encrypts, all decrypt. None: it follows from DJANGO_SECRET_KEY.
 ARCHON_ENCRYPTION_KEYS: list[str] = env.list("ARCHON_ENCRYPTION_KEYS", default=[])
 #: Hosts (`HOST`, `HOST:PORT`, `*.DOMAIN`) that users and agents may name although their addresses are not public.
 ARCHON_PRIVATE_HOSTS: list[str] = env.list("ARCHON_PRIVATE_HOSTS", default=[])
+#: The largest file that can be attached to a goal, in MiB.
+ARCHON_ATTACHMENT_LIMIT_MB: int = env.int("ARCHON_ATTACHMENT_LIMIT_MB", default=20)
+#: Hosts that linked issues and logs are fetched from.
+ARCHON_SOURCE_HOSTS: list[str] = env.list(
+    "ARCHON_SOURCE_HOSTS",
+    default=["github.com", "api.github.com", "raw.githubusercontent.com", "gist.githubusercontent.com"]
+    + ["gitlab.com", "codeberg.org"],
+)
 #: `provider:model` for sessions that name none; empty: the default of the first provider with a key.
 ARCHON_MODEL: str = env("ARCHON_MODEL", default="")
+#: Other models for single roles, as `planner=provider:model`.
+ARCHON_MODELS: list[str] = env.list("ARCHON_MODELS", default=[])
+#: Called in this order when the model does not answer; `provider:model`, with an address as `provider:model@url`.
+ARCHON_MODEL_FALLBACKS: list[str] = env.list("ARCHON_MODEL_FALLBACKS", default=[])
+#: How these models are called; empty: as the model has it by itself, or by what is known of it.
+ARCHON_MODEL_EFFORT: str = env("ARCHON_MODEL_EFFORT", default="")
+ARCHON_MODEL_TEMPERATURE: str = env("ARCHON_MODEL_TEMPERATURE", default="")
+ARCHON_MODEL_TOOL_CALLS: str = env("ARCHON_MODEL_TOOL_CALLS", default="")
 #: Model endpoints that users may name: URL prefixes; a port of `*` stands for any.
 ARCHON_MODEL_BASE_URLS: list[str] = env.list("ARCHON_MODEL_BASE_URLS", default=[])
 #: Keys for such endpoints, as `url-prefix=key`; a key goes to no other host.
@@ -145,6 +172,13 @@ ARCHON_MODEL_KEYS: dict[str, str] = env.dict("ARCHON_MODEL_KEYS", default={})
 #: Whether replies are asked for as they are made, and for how long a model may be silent within one.
 ARCHON_MODEL_STREAM: bool = env.bool("ARCHON_MODEL_STREAM", default=True)
 ARCHON_MODEL_IDLE_SECONDS: float = env.float("ARCHON_MODEL_IDLE_SECONDS", default=300.0)
+#: In which form models write their changes, as `pattern of provider:model=format`, before the table of families.
+ARCHON_EDIT_FORMATS: dict[str, str] = env.dict("ARCHON_EDIT_FORMATS", default={})
+if unknown_formats := set(ARCHON_EDIT_FORMATS.values()) - {"replace", "unified", "v4a", "whole"}:
+    raise ImproperlyConfigured(
+        f"ARCHON_EDIT_FORMATS: there is no form of edits {', '.join(sorted(unknown_formats))}; write PATTERN=FORMAT "
+        "with replace, unified, v4a or whole, separated by commas"
+    )
 #: What a session may spend unless it says otherwise.
 ARCHON_LIMIT_COST_USD: float = env.float("ARCHON_LIMIT_COST_USD", default=5.0)
 ARCHON_LIMIT_TOKENS: int = env.int("ARCHON_LIMIT_TOKENS", default=2_000_000)
@@ -160,6 +194,8 @@ ARCHON_SANDBOX_DISK_MB: int = env.int("ARCHON_SANDBOX_DISK_MB", default=4096)
 ARCHON_SANDBOX_PROCESSES: int = env.int("ARCHON_SANDBOX_PROCESSES", default=256)
 ARCHON_COMMAND_SECONDS: int = env.int("ARCHON_COMMAND_SECONDS", default=120)
 ARCHON_CHECK_SECONDS: int = env.int("ARCHON_CHECK_SECONDS", default=900)
+#: How often a test is run again to tell whether it is flaky; 0: never.
+ARCHON_CHECK_RERUNS: int = env.int("ARCHON_CHECK_RERUNS", default=2)
 ARCHON_SETUP_SECONDS: int = env.int("ARCHON_SETUP_SECONDS", default=1200)
 
 # --- Providers and services of later use ------------------------------------------------------------------------------
@@ -225,6 +261,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "SessionOutcomeEnum": "apps.agents.types.SessionOutcome",
         "TaskStatusEnum": "apps.planning.models.TaskStatus",
         "PlanStatusEnum": "apps.planning.models.PlanStatus",
+        "KeyScopeEnum": "apps.usage.models.KeyScope",
+        "EffortEnum": "apps.usage.choices.EFFORTS",
+        "ToolCallsEnum": "apps.usage.choices.TOOL_CALL_STYLES",
+        "EditFormatEnum": "apps.usage.choices.EDIT_FORMATS",
         "CheckStateEnum": "apps.agents.serializers.CHECK_STATES",
     },
 }

@@ -10,14 +10,14 @@ import sys
 import django
 
 django.setup()
-from apps.usage import models, selectors, services
+from apps.usage import catalogue, choices, keys, models, selectors, services, views
 from django.conf import settings
 import integrations.llm_providers
 
 settings.OPENAI_API_KEY, settings.OPENAI_BASE_URL = "k", ""
-assert services.model_resolve(name="openai:gpt-5-mini").api_key.reveal() == "k"
+place = choices.ModelConfiguration(model="openai:gpt-5-mini")
+assert choices.choices_make(roles=["coder"], places=[place], stored=())["coder"].model == "openai:gpt-5-mini"
 from integrations.llm_providers.capabilities import tool_call_style
-assert tool_call_style(services.model_resolve(name="openai:gpt-5-mini")) == "native"
 heavy = {"langchain_core", "langgraph", "openai", "anthropic", "google.genai", "genai_prices", "bpe_openai", "httpx2"}
 heavy &= set(sys.modules)
 assert not heavy, heavy

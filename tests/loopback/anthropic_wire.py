@@ -225,7 +225,7 @@ class AnthropicWire(Wire):
             last = replies[-1]["content"] if replies else [{"type": "thinking"}]
             if isinstance(last, str) or last[0]["type"] not in ("thinking", "redacted_thinking"):
                 return (
-                    "Expected `thinking` or `redacted_thinking`: when `thinking` is enabled, a final `assistant` message"
+                    "Expected `thinking` or `redacted_thinking`: with `thinking` enabled, a final `assistant` message"
                     " must start with a thinking block"
                 )
         return None

@@ -10,6 +10,7 @@ from typing import Any
 from langgraph.runtime import Runtime
 
 from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.materials import sources_fetch
 from apps.agents.tools.base import Observation, text_cut
 from apps.agents.types import Event
 from apps.core.storable import json_storable
@@ -54,7 +55,7 @@ async def baseline_open(context: RunContext) -> Baseline:
         "seconds": round(environment.seconds, 2),
     }
     await context.ledger.effect_record("environment", Event("EnvironmentPrepared", prepared), result={})
-    before = await context.site.checks_run(context.facts.base_commit, check_specs)
+    before = await context.site.checks_run(context.facts.base_commit, check_specs, rerun_failing=True)
     baseline = Baseline(environment_spec, check_specs, before)
     await context.ledger.effect_record(
         BASELINE_EFFECT,
@@ -69,8 +70,13 @@ async def baseline_open(context: RunContext) -> Baseline:
 
 async def prepare(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
     """Make the worktree, install what the project needs, and see what the checks say before anything changes."""
+    await sources_fetch(runtime.context)
     await baseline_open(runtime.context)
-    return {}
+    return {"follow_up": runtime.context.facts.turn > 0}
+
+
+def route_after_prepare(state: SessionState) -> str:
+    return "follow_up" if state.get("follow_up") else "goal"
 
 
 def checks_brief(reports: tuple[CheckReport, ...]) -> list[dict[str, Any]]:
@@ -80,9 +86,15 @@ def checks_brief(reports: tuple[CheckReport, ...]) -> list[dict[str, Any]]:
             "name": report.name,
             "command": report.command,
             "passed": report.passed,
+            "passes_again": report.passes_again,
             "exit_code": report.exit_code,
             "tests": len(report.tests),
-            "failing": [name for name, result in report.tests.items() if result in ("failed", "error")][:50],
+            "failing": [
+                name
+                for name, result in report.tests.items()
+                if result in ("failed", "error") and name not in report.flaky
+            ][:50],
+            "flaky": list(report.flaky)[:50],
             "seconds": round(report.seconds, 2),
             "output": json_storable(report.output[-4000:]),
         }
@@ -97,10 +109,15 @@ def checks_observe(reports: tuple[CheckReport, ...]) -> Observation:
     parts = []
     for report in reports:
         counts = f", {len(report.tests)} tests" if report.tests else ""
-        parts.append(f"{report.name}: {'passed' if report.passed else 'FAILED'}{counts} (`{report.command}`)")
-        failing = [name for name, result in report.tests.items() if result in ("failed", "error")]
+        reason = f": {report.reason}" if report.reason else ""
+        parts.append(f"{report.name}: {'passed' if report.passed else 'FAILED'}{counts} (`{report.command}`){reason}")
+        failing = [
+            name for name, result in report.tests.items() if result in ("failed", "error") and name not in report.flaky
+        ]
         if failing:
             parts.append("failing: " + ", ".join(failing[:20]))
+        if report.flaky:
+            parts.append("flaky, failed and passed on this same commit: " + ", ".join(report.flaky[:20]))
         if not report.passed:
             parts.append(report.output[-8000:])
     summary = "; ".join(f"{report.name} {'passed' if report.passed else 'failed'}" for report in reports)

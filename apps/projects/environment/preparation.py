@@ -8,6 +8,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import stat
 import time
@@ -35,6 +36,14 @@ from integrations.embedded.reach import runtime_root
 
 _CACHE = f"{TOOLS}/cache"
 _LOG_BYTES = 20_000
+#: How the end of a log looks when a program wanted an answer.
+_ASKS = re.compile(
+    r"EOF(Error)?:? ?(when|while) reading|\[[yY]/[nN]\]|\((y|yes)/(n|no)(/\[fingerprint\])?\)|\bOk to proceed\b|"
+    r"(password|passphrase|username)( for [^\n]*)?:\s*$|is not a (tty|terminal)|"
+    r"stdin is not|end of file on stdin",
+    re.IGNORECASE | re.MULTILINE,
+)
+_ASKED_WITHIN = 2_000
 _GENERATED_BYTES = 512 * 1024 * 1024
 _RECORD = "record.json"
 #: What a set-up leaves in the checkout without anyone needing it later.
@@ -179,6 +188,9 @@ def _failure(exit_code: int | None, killed: str, log: str, refused: list[str]) -
     elif killed:
         happened = f"went over the sandbox's limit of {killed}"
         next_step = "Give the project a smaller set-up command, or have the operator raise the sandbox's limits."
+    elif _ASKS.search(log[-_ASKED_WITHIN:]):
+        happened = "asked a question, and there is nobody to answer: its standard input is closed. It failed"
+        next_step = "Give the project a set-up command that asks nothing (--yes, --no-input, or `yes | …`)."
     elif refused:
         happened = f"failed; host {refused[0]} is not a configured registry"
         next_step = "Have the operator configure the registry for pip on this host, or change the set-up command."

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from apps.projects.sandbox.bubblewrap import PROXY_PORT, SandboxSpec
+from apps.projects.sandbox.channel import BackgroundCommand
 from apps.projects.sandbox.files import FileTree
 from apps.projects.sandbox.owners import folder_claim, sandbox_owner
 from apps.projects.sandbox.rootfs import SANDBOX_HOME, Bind, program_path, system_entries, workspace_entries
 from apps.projects.sandbox.running import RunningSandbox
 from apps.projects.workspace import (
+    SANDBOX_ATTACHMENTS,
     SANDBOX_ENVIRONMENT,
     SANDBOX_WORKSPACE,
+    BackgroundState,
     CommandResult,
+    FileEntry,
     FileListing,
+    OutputPage,
     SandboxLimits,
     WorkspaceError,
     Worktree,
@@ -26,11 +31,17 @@ from apps.projects.workspace import (
 _RESTARTED = "[The sandbox had ended and was started anew: /tmp is empty again.]\n"
 
 
+#: Commands that one workspace may have in the background at a time, and those whose output it keeps.
+BACKGROUND_RUNNING = 8
+BACKGROUND_KEPT = 16
+
+
 class BubblewrapWorkspace:
     """A worktree whose commands run in one bubblewrap sandbox, started with the first of them.
 
-    Commands run one after another: what one leaves running is killed by killing everything in the sandbox, and two at a
-    time would build and test in the same folder. File operations don't enter the sandbox and wait for nobody.
+    Commands run one after another, since two at a time would build and test in the same folder; what one leaves running
+    is killed. Those that were asked to run in the background run beside them. File operations don't enter the sandbox
+    and wait for nobody.
     """
 
     def __init__(self, *, spec: SandboxSpec, files: FileTree, env: Mapping[str, str]) -> None:
@@ -38,6 +49,7 @@ class BubblewrapWorkspace:
         self._files = files
         self._env = dict(env)
         self._sandbox: RunningSandbox | None = None
+        self._background: dict[str, BackgroundCommand] = {}
         self._turn = asyncio.Lock()
         self._closed = False
 
@@ -52,6 +64,21 @@ class BubblewrapWorkspace:
     async def file_write(self, path: str, content: bytes) -> None:
         self._files.write(path, content)
 
+    async def file_find(
+        self, pattern: str, *, path: str = ".", newest_first: bool = False, limit: int = 200
+    ) -> FileListing:
+        return await asyncio.to_thread(self._files.find, pattern, path=path, newest_first=newest_first, limit=limit)
+
+    async def file_entry(self, path: str) -> FileEntry:
+        return self._files.entry(path)
+
+    async def file_move(self, source: str, target: str) -> None:
+        self._files.move(source, target)
+
+    async def file_delete(self, path: str, *, folder: bool = False) -> None:
+        # A folder may hold a lot.
+        await asyncio.to_thread(self._files.delete, path, folder=folder)
+
     async def command_run(
         self,
         command: Sequence[str] | str,
@@ -62,19 +89,84 @@ class BubblewrapWorkspace:
     ) -> CommandResult:
         argv = command_arguments(command)
         async with self._turn:
-            if self._closed:
-                raise WorkspaceError("the workspace is closed")
-            restarted = False
-            if self._sandbox is None or not self._sandbox.alive:
-                if self._sandbox is not None:
-                    restarted = True
-                    await self._sandbox.close()
-                    self._sandbox = None
-                self._sandbox = await RunningSandbox.boot(self._spec)
-            result = await self._sandbox.run(
-                argv, env=self._env, timeout=timeout, max_output=max_output, on_output=on_output
-            )
+            sandbox, restarted = await self._ready()
+            result = await sandbox.run(argv, env=self._env, timeout=timeout, max_output=max_output, on_output=on_output)
         return replace(result, output=_RESTARTED + result.output) if restarted else result
+
+    async def background_start(
+        self, command: Sequence[str] | str, *, name: str, timeout: float | None = None
+    ) -> BackgroundState:
+        argv = command_arguments(command)
+        async with self._turn:
+            if name in self._background:
+                raise WorkspaceError(f"there is a background command {name} already")
+            running = [known for known, started in self._background.items() if started.state.running]
+            if len(running) >= BACKGROUND_RUNNING:
+                raise WorkspaceError(
+                    f"{len(running)} commands run in the background ({', '.join(running)}), as many as may: stop one"
+                )
+            sandbox, _ = await self._ready()
+            started = await sandbox.channel.background_start(argv, name=name, env=self._env, timeout=timeout)
+            self._background[name] = started
+            over = [known for known, started in self._background.items() if not started.state.running]
+            for known in over[: max(0, len(self._background) - BACKGROUND_KEPT)]:
+                del self._background[known]
+        return started.state
+
+    async def background_wait(self, name: str, *, seconds: float) -> BackgroundState:
+        command = self._known(name)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await command.over.wait()
+        return command.state
+
+    async def background_output(self, name: str, *, offset: int = 0, limit: int = 20_000) -> OutputPage:
+        return self._known(name).output.page(offset=offset, limit=limit)
+
+    async def background_stop(self, name: str) -> BackgroundState:
+        command = self._known(name)
+        if command.state.running and self._sandbox is not None:
+            await self._sandbox.channel.background_stop(command)
+        return command.state
+
+    async def background_stop_all(self) -> tuple[str, ...]:
+        running = tuple(name for name, command in self._background.items() if command.state.running)
+        for name in running:
+            await self.background_stop(name)
+        self._background.clear()
+        return running
+
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        async with self._turn:
+            sandbox = self._sandbox
+            if sandbox is None or not any(command.state.running for command in self._background.values()):
+                yield
+                return
+            await sandbox.channel.hold()
+            try:
+                yield
+            finally:
+                await sandbox.channel.release()
+
+    async def _ready(self) -> tuple[RunningSandbox, bool]:
+        """The sandbox, started when there is none, and whether there was one before that has ended."""
+        if self._closed:
+            raise WorkspaceError("the workspace is closed")
+        restarted = False
+        if self._sandbox is None or not self._sandbox.alive:
+            if self._sandbox is not None:
+                restarted = True
+                await self._sandbox.close()
+                self._sandbox = None
+            self._sandbox = await RunningSandbox.boot(self._spec)
+        return self._sandbox, restarted
+
+    def _known(self, name: str) -> BackgroundCommand:
+        command = self._background.get(name)
+        if command is None:
+            raise WorkspaceError(f"there is no background command {name}")
+        return command
 
     async def close(self) -> None:
         self._closed = True
@@ -91,14 +183,21 @@ async def workspace_open(
     environment: Path | None = None,
     env: Mapping[str, str] | None = None,
     extra_binds: Sequence[Bind] = (),
+    attachments: Path | None = None,
 ) -> AsyncIterator[BubblewrapWorkspace]:
     """Hold a worktree open. ``environment`` is shown read-only at ``/env``, its ``bin`` first on the PATH.
+
+    So is the folder ``attachments`` at ``/attachments``, for commands and for reading by file operations.
 
     Started by root, the worktree is given to an unprivileged user of its own first. WorkspaceError: it isn't there.
     """
     if not worktree.path.is_dir():
         raise WorkspaceError(f"the worktree {worktree.path.name} is not there any more")
     owner = await asyncio.to_thread(folder_claim, worktree.path)
+    beside: dict[str, FileTree] = {}
+    if attachments is not None:
+        extra_binds = (*extra_binds, Bind(attachments, SANDBOX_ATTACHMENTS))
+        beside[SANDBOX_ATTACHMENTS] = FileTree(attachments)
     entries = workspace_entries(worktree.path, writable=True, environment=environment, binds=extra_binds)
     spec = SandboxSpec(
         entries=[*system_entries(hidden=_hidden()), *entries],
@@ -108,7 +207,7 @@ async def workspace_open(
     )
     workspace = BubblewrapWorkspace(
         spec=spec,
-        files=FileTree(worktree.path, owner=owner),
+        files=FileTree(worktree.path, owner=owner, beside=beside),
         env=command_environment(env or {}, environment=environment is not None),
     )
     try:

@@ -12,19 +12,23 @@ import ctypes
 import errno
 import os
 import secrets
+import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from apps.core.errors import DiskFull
 from apps.projects.sandbox.gitignore import IgnoreRules
+from apps.projects.sandbox.path_pattern import path_matcher
 from apps.projects.workspace import FileEntry, FileListing, WorkspaceError
 
 _OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
+_RENAME_NOREPLACE = 1
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 #: Left out of listings unless asked for by name: made by tools, large, and not always named in a .gitignore.
 _SKIPPED = frozenset({"__pycache__", "node_modules", ".venv", ".tox", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
@@ -62,17 +66,32 @@ def open_beneath(root: int, path: str, flags: int, *, follow: bool = True) -> in
 class FileTree:
     """A folder's files by paths relative to it. Every refusal is a WorkspaceError that names the path."""
 
-    def __init__(self, root: Path, *, owner: int | None = None) -> None:
-        """``owner``: to whom new files are given, when root writes them."""
+    def __init__(self, root: Path, *, owner: int | None = None, beside: Mapping[str, FileTree] | None = None) -> None:
+        """``owner``: to whom new files are given, when root writes them.
+
+        ``beside``: folders that can be read and listed besides, by the absolute path that they have in the sandbox.
+        """
         self._root = os.open(root, _FOLDER_FLAGS)
         self._owner = owner
+        self._beside = dict(beside or {})
 
     def close(self) -> None:
+        for tree in self._beside.values():
+            tree.close()
         if self._root >= 0:
             os.close(self._root)
             self._root = -1
 
+    def _found_beside(self, path: str) -> tuple[FileTree, str, str] | None:
+        """The tree beside this one that the path is in, where that stands, and the path within it."""
+        for place, tree in self._beside.items():
+            if path == place or path.startswith(f"{place}/"):
+                return tree, place, path[len(place) :].strip("/") or "."
+        return None
+
     def read(self, path: str, *, max_bytes: int) -> bytes:
+        if (beside := self._found_beside(path)) is not None:
+            return beside[0].read(beside[2], max_bytes=max_bytes)
         name = _checked(path)
         with _explained(path):
             descriptor = open_beneath(self._root, name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
@@ -97,11 +116,7 @@ class FileTree:
 
     def write(self, path: str, content: bytes) -> None:
         """Replace atomically: a new file in the same folder, renamed over the old name."""
-        folders, _, name = _checked(path).rpartition("/")
-        if not name or name in (".", ".."):
-            raise WorkspaceError(f"{path} is a folder")
-        if ".git" in (*folders.split("/"), name):
-            raise WorkspaceError(f"{path} belongs to git and can't be written")
+        folders, _, name = _changeable(path).rpartition("/")
         with _explained(path), self._folder_made(folders) as folder:
             mode = self._mode_kept(path, name, folder)
             temporary = f".archon-{secrets.token_hex(8)}"
@@ -126,6 +141,10 @@ class FileTree:
 
     def entries(self, path: str, *, depth: int, limit: int) -> FileListing:
         """What is below a folder, folder by folder in order of name, without what git ignores or tools make."""
+        if (beside := self._found_beside(path)) is not None:
+            listing = beside[0].entries(beside[2], depth=depth, limit=limit)
+            shown = (replace(entry, path=f"{beside[1]}/{entry.path}") for entry in listing.entries)
+            return FileListing(tuple(shown), listing.truncated)
         start = _checked(path)
         found: list[FileEntry] = []
         truncated = False
@@ -145,7 +164,76 @@ class FileTree:
                 os.close(descriptor)
         return FileListing(tuple(sorted(found, key=lambda entry: entry.path)), truncated)
 
+    def find(self, pattern: str, *, path: str, newest_first: bool, limit: int) -> FileListing:
+        """Files below a folder that match, whatever the depth, without what git ignores or tools make."""
+        if (beside := self._found_beside(path)) is not None:
+            listing = beside[0].find(pattern, path=beside[2], newest_first=newest_first, limit=limit)
+            shown = (replace(entry, path=f"{beside[1]}/{entry.path}") for entry in listing.entries)
+            return FileListing(tuple(shown), listing.truncated)
+        matches = path_matcher(pattern)
+        start = _checked(path)
+        prefix = "" if start == "." else f"{start}/"
+        found: list[FileEntry] = []
+        truncated = False
+        deadline = time.monotonic() + _LISTING_SECONDS
+        with _explained(path):
+            descriptor = open_beneath(self._root, start, _FOLDER_FLAGS)
+            try:
+                for entry in self._walk(descriptor, prefix, _DEPTH_LIMIT, self._rules_above(start)):
+                    if time.monotonic() > deadline:
+                        truncated = True
+                        break
+                    if entry is not None and entry.kind != "directory" and matches(entry.path.removeprefix(prefix)):
+                        found.append(entry)
+            finally:
+                os.close(descriptor)
+        found.sort(key=lambda entry: (-entry.modified, entry.path) if newest_first else (0.0, entry.path))
+        return FileListing(tuple(found[:limit]), truncated or len(found) > limit)
+
+    def entry(self, path: str) -> FileEntry:
+        """What is at the path, a link as a link."""
+        name = _checked(path)
+        with _explained(path), self._folder_of(name) as (folder, last):
+            found = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        return FileEntry(name, _kind(found.st_mode), found.st_size, found.st_mtime)
+
+    def move(self, source: str, target: str) -> None:
+        """Rename, whatever it is; nothing may be at the target."""
+        name, wanted = _changeable(source), _changeable(target)
+        with _explained(source), self._folder_of(name) as (folder, last):
+            os.stat(last, dir_fd=folder, follow_symlinks=False)
+            if f"{wanted}/".startswith(f"{name}/"):
+                raise WorkspaceError(f"{source} can't be moved to itself or into itself")
+            folders, _, new = wanted.rpartition("/")
+            with _explained(target), self._folder_made(folders) as destination:
+                _rename_to_free(folder, last, destination, new, target)
+
+    def delete(self, path: str, *, folder: bool) -> None:
+        """Delete a file or link, or with ``folder`` a folder and all in it."""
+        name = _changeable(path)
+        with _explained(path), self._folder_of(name) as (above, last):
+            found = os.stat(last, dir_fd=above, follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode):
+                os.unlink(last, dir_fd=above)
+            elif not folder:
+                raise WorkspaceError(f"{path} is a folder: say so to delete it with all that is in it")
+            else:
+                # Goes by descriptors and follows no link, whatever is swapped in meanwhile.
+                shutil.rmtree(last, dir_fd=above)
+
     # --- folders ------------------------------------------------------------------------------------------------------
+    @contextmanager
+    def _folder_of(self, name: str) -> Iterator[tuple[int, str]]:
+        """A descriptor of the folder that a path is in, and its last part."""
+        folders, _, last = name.rpartition("/")
+        if last in (".", ".."):
+            raise WorkspaceError(f"{name} is a folder")
+        descriptor = open_beneath(self._root, folders or ".", _FOLDER_FLAGS)
+        try:
+            yield descriptor, last
+        finally:
+            os.close(descriptor)
+
     @contextmanager
     def _folder_made(self, path: str) -> Iterator[int]:
         """A descriptor of the folder, made with those above it where it isn't there."""
@@ -196,7 +284,8 @@ class FileTree:
             if name == ".git" or (is_folder and name in _SKIPPED) or rules.ignores(path, is_folder=is_folder):
                 yield None
                 continue
-            yield FileEntry(os.fsencode(path).decode(errors="replace"), _kind(found.st_mode), found.st_size)
+            shown = os.fsencode(path).decode(errors="replace")
+            yield FileEntry(shown, _kind(found.st_mode), found.st_size, found.st_mtime)
             if is_folder and depth > 1:
                 try:
                     below = open_beneath(folder, name, _FOLDER_FLAGS, follow=False)
@@ -242,6 +331,27 @@ def _checked(path: str) -> str:
         raise WorkspaceError(f"{path} leaves the workspace; paths are relative to it, without a leading slash")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     return "/".join(parts) or "."
+
+
+def _changeable(path: str) -> str:
+    """The checked path of something that may be written, moved or deleted: no part of git's, nor the root."""
+    name = _checked(path)
+    parts = name.split("/")
+    if parts[-1] in (".", ".."):
+        raise WorkspaceError(f"{path} is a folder")
+    if ".git" in parts:
+        raise WorkspaceError(f"{path} belongs to git and can't be written")
+    return name
+
+
+def _rename_to_free(folder: int, name: str, destination: int, new: str, target: str) -> None:
+    """Rename where nothing is at the target, decided by the kernel: no file is ever replaced."""
+    arguments = (folder, os.fsencode(name), destination, os.fsencode(new), _RENAME_NOREPLACE)
+    if _libc.renameat2(*arguments) != 0:
+        error = ctypes.get_errno()
+        if error in (errno.EEXIST, errno.ENOTEMPTY):
+            raise WorkspaceError(f"{target} is there already: delete it first, or choose another place")
+        raise OSError(error, os.strerror(error), target)
 
 
 @contextmanager

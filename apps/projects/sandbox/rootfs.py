@@ -42,6 +42,8 @@ _ETC = (
     "maven/m2.conf",
     "maven/logging",
 )
+#: Which extensions PHP loads.
+_ETC_PATTERNS = ("php/*/cli", "php/*/mods-available")
 _FILES = {
     "/etc/passwd": f"root:x:0:0:root:/nonexistent:/bin/false\nagent:x:{SANDBOX_UID}:{SANDBOX_UID}:agent:{SANDBOX_HOME}:"
     "/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
@@ -96,8 +98,8 @@ def system_entries(*, hidden: Sequence[Path]) -> list[Entry]:
             entries.append(Link(str(path.readlink()), str(path)))
         elif path.is_dir():
             entries.append(Bind(path, str(path)))
-    for name in _ETC:
-        path = Path("/etc", name)
+    configured = [path for pattern in _ETC_PATTERNS for path in sorted(Path("/etc").glob(pattern))]
+    for path in (*(Path("/etc", name) for name in _ETC), *configured):
         if path.exists():
             # The target of a link may be anywhere: show the thing itself.
             entries.append(Bind(path.resolve(), str(path)))

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
 import signal
-import struct
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from apps.projects.sandbox.bubblewrap import SandboxSpec, Spawned, sandbox_spawn
-from apps.projects.sandbox.output import OutputBuffer
-from apps.projects.workspace import SANDBOX_WORKSPACE, CommandResult, SandboxUnavailable
+from apps.projects.sandbox.channel import CLOSE_SECONDS, ExecChannel
+from apps.projects.workspace import CommandResult, SandboxUnavailable
 
-_HEADER = struct.Struct("!IB")
-_JSON = 0
-#: Longest that a boot may take on a busy machine, and longest after its deadline that a call may take to be over.
+#: Longest that a boot may take on a busy machine.
 _BOOT_SECONDS = 60.0
-_GRACE_SECONDS = 10.0
-_CLOSE_SECONDS = 3.0
-_DIED = "[The sandbox itself ended during this command. The next command gets a new one; what was in /tmp is gone.]"
-
-
-@dataclass(frozen=True)
-class _Done:
-    exit_code: int | None
-    killed: str
 
 
 class RunningSandbox:
@@ -39,9 +22,8 @@ class RunningSandbox:
     def __init__(self, spawned: Spawned, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._process = spawned.process
         self._errors = spawned.errors
-        self._reader = reader
-        self._writer = writer
-        self._calls = 0
+        #: What speaks to the server inside.
+        self.channel = ExecChannel(reader, writer, end=self._end)
         self._closing = False
         loop = asyncio.get_running_loop()
         self._exited: asyncio.Future[int] = loop.create_future()
@@ -63,7 +45,7 @@ class RunningSandbox:
         sandbox = cls(spawned, reader, writer)
         try:
             async with asyncio.timeout(_BOOT_SECONDS):
-                await sandbox._frame()
+                await sandbox.channel.ready()
         except (asyncio.IncompleteReadError, ConnectionError):
             await sandbox.close()
             raise SandboxUnavailable(
@@ -83,7 +65,7 @@ class RunningSandbox:
 
     @property
     def alive(self) -> bool:
-        return not (self._closing or self._exited.done() or self._reader.at_eof())
+        return not (self._closing or self._exited.done()) and self.channel.alive
 
     @property
     def process_id(self) -> int:
@@ -100,34 +82,7 @@ class RunningSandbox:
         on_output: Callable[[str], None] | None = None,
     ) -> CommandResult:
         """Run one command to its end. Cancelled, or failing in ``on_output``: it is dead before the error goes on."""
-        self._calls += 1
-        number = self._calls
-        output = OutputBuffer(limit=max_output, listener=on_output)
-        started = time.monotonic()
-        request = {"id": number, "argv": list(argv), "env": dict(env), "cwd": SANDBOX_WORKSPACE, "timeout": timeout}
-        with contextlib.suppress(ConnectionError):  # the answer tells that it is gone
-            await self._send({"op": "run", **request})
-        collecting = asyncio.ensure_future(self._collect(output))
-        try:
-            # The server inside keeps the time; the host only doesn't rely on it.
-            async with asyncio.timeout(timeout + _GRACE_SECONDS):
-                done = await asyncio.shield(collecting)
-        except TimeoutError:
-            await self._end(collecting)
-            done = _Done(None, "timeout")
-        except BaseException:
-            await self._abandon(number, collecting)
-            raise
-        text = output.text()
-        if done.killed == "sandbox":
-            text = f"{text}\n{_DIED}" if text else _DIED
-        return CommandResult(
-            exit_code=done.exit_code,
-            output=text,
-            truncated=output.truncated,
-            seconds=time.monotonic() - started,
-            killed=done.killed,
-        )
+        return await self.channel.run(argv, env=env, timeout=timeout, max_output=max_output, on_output=on_output)
 
     async def exit_status(self) -> int:
         """Wait until it has ended, and return what the kernel says of bubblewrap's end."""
@@ -139,11 +94,10 @@ class RunningSandbox:
             await self.exit_status()
             return
         self._closing = True
-        # Without a host at the other end the server exits, and the kernel takes the rest of its namespace.
-        self._writer.close()
-        if not await self._ended(_CLOSE_SECONDS):
+        await self.channel.close()
+        if not await self._ended(CLOSE_SECONDS):
             self._kill_inside()
-            if not await self._ended(_CLOSE_SECONDS):
+            if not await self._ended(CLOSE_SECONDS):
                 self._process.kill()
                 await self.exit_status()
 
@@ -155,47 +109,9 @@ class RunningSandbox:
         if self._errors >= 0:
             os.close(self._errors)
 
-    # --- the channel --------------------------------------------------------------------------------------------------
-    async def _send(self, message: dict[str, Any]) -> None:
-        body = json.dumps(message).encode()
-        self._writer.write(_HEADER.pack(len(body), _JSON) + body)
-        await self._writer.drain()
-
-    async def _frame(self) -> tuple[int, bytes]:
-        length, kind = _HEADER.unpack(await self._reader.readexactly(_HEADER.size))
-        return kind, await self._reader.readexactly(length)
-
-    async def _collect(self, output: OutputBuffer) -> _Done:
-        while True:
-            try:
-                kind, body = await self._frame()
-            except (asyncio.IncompleteReadError, ConnectionError):
-                return _Done(None, "sandbox")
-            if kind == _JSON:
-                message = json.loads(body)
-                return _Done(message["exit"], message["killed"])
-            output.add(body)
-
-    async def _abandon(self, number: int, collecting: asyncio.Task[_Done]) -> None:
-        """Have a call killed, and be sure of it, even if cancelled once more meanwhile."""
-        with contextlib.suppress(ConnectionError):
-            await self._send({"op": "cancel", "id": number})
-        if collecting.done():  # it failed on our side, so the channel stands in the middle of the answer
-            await self._end(collecting)
-            return
-        try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await asyncio.shield(collecting)
-        except BaseException as error:
-            await self._end(collecting)
-            if not isinstance(error, Exception):
-                raise
-
-    async def _end(self, collecting: asyncio.Task[_Done]) -> None:
-        collecting.cancel()
+    async def _end(self) -> None:
         self._kill_inside()
         await self.close()
-        await asyncio.gather(collecting, return_exceptions=True)
 
     # --- the process --------------------------------------------------------------------------------------------------
     def _on_exit(self) -> None:
