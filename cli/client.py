@@ -72,13 +72,12 @@ class Api:
         self._http.close()
 
     # --- projects -----------------------------------------------------------------------------------------------------
+    def project_list(self) -> list[Project]:
+        """The newest of one's projects."""
+        return self._rows(Project, "/api/projects/")
+
     def project_get(self, project_id: str) -> Project:
         return self._json(Project, "GET", f"/api/projects/{project_id}/")
-
-    def project_list(self) -> list[Project]:
-        """The newest first, at most two hundred."""
-        body = _decoded(self._request("GET", "/api/projects/", params={"limit": 200}))
-        return _validated(list[Project], body.get("results") if isinstance(body, dict) else body)
 
     def project_create(self, *, name: str, **fields: str | int) -> Project:
         return self._json(Project, "POST", "/api/projects/", body={"name": name, **fields})
@@ -101,10 +100,6 @@ class Api:
     def repository_upload(self, *, project_id: str, bundle: Path, branch: str) -> None:
         """Stream a git bundle to the project; ``branch`` is the one that sessions start from."""
         self._upload("PUT", f"/api/projects/{project_id}/repository/", bundle, params={"branch": branch})
-
-    def project_list(self) -> list[Project]:
-        """The newest of one's projects."""
-        return self._rows(Project, "/api/projects/")
 
     # --- models -------------------------------------------------------------------------------------------------------
     def models_get(self, *, project_id: str = "", vendor: str = "") -> Catalogue:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,17 @@ ARCHON_LIMIT_SECONDS: int = env.int("ARCHON_LIMIT_SECONDS", default=3600)
 ARCHON_WORKER_SESSIONS: int = env.int("ARCHON_WORKER_SESSIONS", default=32)
 #: How long a worker may be silent before another takes its sessions.
 ARCHON_LEASE_SECONDS: int = env.int("ARCHON_LEASE_SECONDS", default=10)
+#: What keeps commands apart from the host: `bubblewrap` (Linux) or `container` (any engine with Docker's API).
+ARCHON_SANDBOX: str = env("ARCHON_SANDBOX", default="") or ("bubblewrap" if sys.platform == "linux" else "container")
+#: The engine's address, the folder with ca.pem, cert.pem and key.pem for one on another machine, and what it runs.
+ARCHON_CONTAINER_ENGINE: str = env("ARCHON_CONTAINER_ENGINE", default="unix:///var/run/docker.sock")
+ARCHON_CONTAINER_TLS: str = env("ARCHON_CONTAINER_TLS", default="")
+ARCHON_CONTAINER_IMAGE: str = env("ARCHON_CONTAINER_IMAGE", default="archon-sandbox:latest")
+ARCHON_CONTAINER_RUNTIME: str = env("ARCHON_CONTAINER_RUNTIME", default="")
+#: Where the engine finds what is here, as `here=there`; `volume:name` stands for a named volume.
+ARCHON_CONTAINER_PATHS: dict[str, str] = env.dict("ARCHON_CONTAINER_PATHS", default={})
+#: CPUs that one container may use.
+ARCHON_CONTAINER_CPUS: float = env.float("ARCHON_CONTAINER_CPUS", default=2.0)
 #: Sandbox limits: memory and disk in MiB, processes, seconds of one command and of one check.
 ARCHON_SANDBOX_MEMORY_MB: int = env.int("ARCHON_SANDBOX_MEMORY_MB", default=2048)
 ARCHON_SANDBOX_DISK_MB: int = env.int("ARCHON_SANDBOX_DISK_MB", default=4096)

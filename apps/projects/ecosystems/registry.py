@@ -24,6 +24,7 @@ from apps.projects.ecosystems.ruby import RUBY
 from apps.projects.ecosystems.rust import RUST
 from apps.projects.ecosystems.tap import tap_read
 from apps.projects.ecosystems.types import Ecosystem, OriginalTests, Results, Runner, RunnerCall, TestResult
+from apps.projects.sandbox import sandbox_shows_programs
 from apps.projects.sandbox.rootfs import program_path
 
 #: In the order in which they are set up and checked.
@@ -113,7 +114,12 @@ def _any_command() -> Runner:
 
 
 def programs_missing(ecosystem: Ecosystem, *, environment: Path | None) -> tuple[str, ...]:
-    """Those that neither this machine's sandboxes nor the project's environment have."""
+    """Those that neither this machine's sandboxes nor the project's environment have.
+
+    None where sandboxes have programs of their own: there the command itself tells that one is missing.
+    """
+    if not sandbox_shows_programs():
+        return ()
     path = program_path(environment=False)
     if environment is not None:
         path = f"{environment / 'bin'}:{path}"

@@ -44,10 +44,20 @@ _ETC = (
 )
 #: Which extensions PHP loads.
 _ETC_PATTERNS = ("php/*/cli", "php/*/mods-available")
+
+
+def account_files(user: int, group: int) -> dict[str, str]:
+    """What programs in a sandbox look accounts up in."""
+    return {
+        "/etc/passwd": "root:x:0:0:root:/nonexistent:/bin/false\n"
+        f"agent:x:{user}:{group}:agent:{SANDBOX_HOME}:/bin/bash\n"
+        "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+        "/etc/group": f"root:x:0:\nagent:x:{group}:\nnogroup:x:65534:\n",
+    }
+
+
 _FILES = {
-    "/etc/passwd": f"root:x:0:0:root:/nonexistent:/bin/false\nagent:x:{SANDBOX_UID}:{SANDBOX_UID}:agent:{SANDBOX_HOME}:"
-    "/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
-    "/etc/group": f"root:x:0:\nagent:x:{SANDBOX_UID}:\nnogroup:x:65534:\n",
+    **account_files(SANDBOX_UID, SANDBOX_UID),
     "/etc/hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
     "/etc/resolv.conf": "# There is no network here.\n",
     "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
