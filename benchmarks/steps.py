@@ -215,7 +215,7 @@ def _parts() -> Any:
     """CPU of this thread inside each part; a session's steps run one after the other, so the parts don't overlap."""
     from apps.agents.services.checkpoints import FencedSaver
     from apps.agents.services.ledger import Ledger
-    from apps.projects.sandbox import BubblewrapWorkspace
+    from apps.projects.sandbox import SandboxWorkspace
     from apps.usage.gateway import ModelGateway
 
     spent = {"model_and_spending": 0.0, "ledger": 0.0, "checkpoints": 0.0, "workspace": 0.0}
@@ -238,7 +238,7 @@ def _parts() -> Any:
     watch(Ledger, "tool_call_open", "ledger")
     watch(FencedSaver, "aput", "checkpoints")
     watch(FencedSaver, "aput_writes", "checkpoints")
-    watch(BubblewrapWorkspace, "file_read", "workspace")
+    watch(SandboxWorkspace, "file_read", "workspace")
     try:
         yield spent
     finally:

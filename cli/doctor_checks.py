@@ -85,7 +85,11 @@ def sandbox() -> Iterator[Finding]:
     if isinstance(report, str):
         yield Finding("sandbox", State.PROBLEM, f"the try-out failed: {report}")
         return
+    yield Finding("adapter", State.OK, f"{report['adapter']} (ARCHON_SANDBOX): {report['program'] or 'not found'}")
+    if report.get("container"):
+        yield Finding("container", State.OK, f"Archon itself runs in one, as {report['container']} shows")
     problems = [f"{check['promise']}: {check['problem']}" for check in report["checks"] if check["problem"]]
+    problems = [problem for problem in problems if not problem.endswith(": not tried")]
     user = f"as user {report['user']}, " if report.get("user") else ""
     works = f"works, {user}with {report['program']}; {len(report['checks'])} promises tried"
     yield Finding(
@@ -94,6 +98,9 @@ def sandbox() -> Iterator[Finding]:
         works if report["available"] else "; ".join(problems) or "does not work",
         report["next_step"],
     )
+    for need in report.get("needs", ()):
+        if need["problem"]:
+            yield Finding(need["name"], State.PROBLEM, need["problem"], need["option"])
 
 
 def toolchains() -> Iterator[Finding]:
@@ -101,6 +108,9 @@ def toolchains() -> Iterator[Finding]:
     report = _probe()
     if isinstance(report, str):
         yield Finding("toolchains", State.PROBLEM, "unknown without the sandbox")
+        return
+    if report["adapter"] == "container":
+        yield Finding("toolchains", State.OK, "those of the image ARCHON_CONTAINER_IMAGE, not this machine's")
         return
     found: dict[str, list[str]] = {}
     for toolchain in report["toolchains"]:

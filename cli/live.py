@@ -204,8 +204,8 @@ def _check_cell(result: str | None, tests: int | None, plain: bool) -> Text:
     if result is None:
         return Text("-" if plain else "–", style="dim")
     count = f" ({tests} test{'' if tests == 1 else 's'})" if tests is not None else ""
-    mark = ("" if plain else "✓ ") if result == "passed" else ("" if plain else "✗ ")
-    return Text(f"{mark}{result}{count}", style="green" if result == "passed" else "red")
+    mark, style = {"passed": ("✓ ", "green"), "flaky": ("~ ", "yellow")}.get(result, ("✗ ", "red"))
+    return Text(f"{'' if plain else mark}{result}{count}", style=style)
 
 
 class LineView:
@@ -266,6 +266,14 @@ def event_line(event: Event) -> str:
             state = SessionState(session_id="", goal="")
             state.event_apply(event)
             return f"plan: {said('summary')} ({len(state.tasks)} task{'' if len(state.tasks) == 1 else 's'})"
+        case "MessageReceived":
+            return f"message: {said('text', 400)}"
+        case "SessionReopened":
+            return "goes on"
+        case "SourceFetched":
+            return f"read: {said('title')}"
+        case "PlanExtended":
+            return f"plan: {said('feature')}"
         case "TaskStarted":
             return f"task: {said('title')}"
         case "ModelReplied":

@@ -38,6 +38,8 @@ MODULES: dict[str, str] = {
         ),
         "cli.sessions",
     ),
+    "apply": "cli.apply",
+    **dict.fromkeys(("projects", "clone", "sync", "remove"), "cli.projects"),
     "test": "cli.development",
     "bench": "cli.development",
 }

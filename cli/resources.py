@@ -66,7 +66,7 @@ class Limits(Resource):
 
 
 class Check(Resource):
-    """One check: `passed` or `failed` (None: not run) before and after the work."""
+    """One check: `passed`, `failed` or `flaky` (None: not run) before and after the work, and what its tests did."""
 
     name: str
     command: str = ""
@@ -76,6 +76,13 @@ class Check(Resource):
     tests_after: int | None = None
     exit_code: int | None = None
     output: str = ""
+    failing_before: list[str] = []
+    failing_after: list[str] = []
+    fixed: list[str] = []
+    newly_failing: list[str] = []
+    disappeared: list[str] = []
+    flaky: list[str] = []
+    flaky_before: list[str] = []
 
 
 class Question(Resource):
@@ -225,10 +232,40 @@ class Diff(Resource):
     truncated: bool = False
 
 
+class FetchProgress(Resource):
+    phase: str = ""
+    percent: int | None = None
+    received: str = ""
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        parts = [self.phase.lower(), f"{self.percent} %" if self.percent is not None else "", self.received]
+        return " ".join(part for part in parts if part)
+
+
+class Source(Resource):
+    """Where a project's repository is fetched from, and how that stands: `idle`, `waiting`, `running`, `failed`."""
+
+    url: str
+    branch: str = ""
+    state: str = ""
+    progress: FetchProgress | None = None
+    reason: Reason | None = None
+
+
+class Notice(Resource):
+    kind: str = ""
+    path: str = ""
+    message: str = ""
+
+
 class Project(Resource):
     id: str
     name: str
     description: str = ""
     repository_state: str = ""
+    repository_notices: list[Notice] = []
+    source: Source | None = None
     default_branch: str = ""
     head_commit: str | None = None

@@ -29,6 +29,9 @@ from cli.state import CheckState, SessionState
 from cli.text import duration_format, money_format, text_clean
 
 DIFF_LINES = 200
+#: What tests are told apart by, in ``--json`` and (but for the first two, which the numbers tell) in words.
+TEST_KINDS = ("failing_before", "failing_after", "fixed", "newly_failing", "disappeared", "flaky", "flaky_before")
+_TESTS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class SessionResult:
             "session_id": session.id,
             "branch": session.branch,
             "checks": [{"name": check.name, "before": check.before, "after": check.after} for check in session.checks],
+            "tests": {check.name: {kind: getattr(check, kind) for kind in TEST_KINDS} for check in session.checks},
             "files_changed": [file.path for file in self.diff.files],
             "diff": self.diff.diff,
             "events": self.progress.last_seq,
@@ -109,6 +113,7 @@ def result_print(result: SessionResult, *, console: Console, repository: Path | 
     console.print(Rule("result", style="dim"))
     if session.checks:
         console.print(checks_table([_check_state(check) for check in session.checks], plain=console.options.ascii_only))
+        _tests_print(session.checks, console=console)
         console.print()
     console.print(_verdict(session))
     if session.reason is not None:
@@ -160,6 +165,17 @@ def _report_line(line: str) -> Text:
     return Text(line.replace("**", "").replace("`", ""))
 
 
+def _tests_print(checks: list[Check], *, console: Console) -> None:
+    """Which tests a change mended, broke or lost, and which are flaky."""
+    for check in checks:
+        for kind in TEST_KINDS[2:]:
+            names: list[str] = getattr(check, kind)
+            if names:
+                more = f" and {len(names) - _TESTS_SHOWN} more" if len(names) > _TESTS_SHOWN else ""
+                shown = ", ".join(text_clean(name) for name in names[:_TESTS_SHOWN])
+                prose_print(console, f"{kind.replace('_', ' ')}: {shown}{more}")
+
+
 def _verdict(session: Session) -> Text:
     if session.status != "completed":
         return Text(session.status, style="bold red" if session.status == "failed" else "bold yellow")
@@ -173,17 +189,29 @@ def _verdict(session: Session) -> Text:
 
 
 def _next_print(session: Session, *, console: Console, repository: Path | None) -> None:
+    if repository is not None and not any((folder / ".git").exists() for folder in (repository, *repository.parents)):
+        _rows_print([("Take it", command_line("apply", session.id)), *_leave_rows(session)], console=console)
+        prose_print(console, "apply shows which files it would change, and asks first.", style="dim")
+        return
     where = f" -C {shlex.quote(str(repository))}" if repository else ""
     rows = [
         ("Take it", command_line("fetch", session.id)),
         ("", f"git{where} merge {shlex.quote(text_clean(session.branch))}"),
-        ("Throw it away", command_line("discard", session.id)),
+        *_leave_rows(session),
     ]
+    _rows_print(rows, console=console)
+    text = f"fetch brings the branch {text_clean(session.branch)} into your repository and touches nothing else."
+    prose_print(console, text, style="dim")
+
+
+def _leave_rows(session: Session) -> list[tuple[str, str]]:
+    return [("Throw it away", command_line("discard", session.id))]
+
+
+def _rows_print(rows: list[tuple[str, str]], *, console: Console) -> None:
     console.print()
     for label, command in rows:
         console.print(Text.assemble((f"{label:<14}", "bold"), command), soft_wrap=True)
-    text = f"fetch brings the branch {text_clean(session.branch)} into your repository and touches nothing else."
-    prose_print(console, text, style="dim")
 
 
 def _check_state(check: Check) -> CheckState:

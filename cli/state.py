@@ -158,7 +158,7 @@ class SessionState:
         for check in _dicts(payload.get("checks")):
             name = str(check.get("name") or check.get("command") or "check")
             state = self.checks.setdefault(name, CheckState(name))
-            result = "passed" if check.get("passed") else "failed"
+            result = "passed" if check.get("passed") else "flaky" if check.get("passes_again") else "failed"
             tests = check.get("tests")
             # Where a check does not tell its tests one by one, there is nothing to count.
             count = tests if isinstance(tests, int) and tests > 0 else None

@@ -55,6 +55,8 @@ class AgentSession(BaseModel):
     #: Shell commands; empty: found from the repository.
     check_commands = models.JSONField(default=list, blank=True)
     setup_command = models.TextField(blank=True)
+    #: The project's folder that it is about, when it was begun; empty: all of the repository.
+    subfolder = models.CharField(max_length=1000, blank=True)
     #: How long it may run; pauses, and waits for a person or a worker, don't count.
     limit_seconds = models.PositiveIntegerField()
     #: How long it has run, up to ``running_since``: when a worker took it up, while one has it.

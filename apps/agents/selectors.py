@@ -13,7 +13,7 @@ from django.db.models.functions import Cast, Concat, Now
 from apps.agents.models import AgentSession, SessionEvent, SessionHead, ToolCall
 from apps.agents.types import EditShare, SessionEventData, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, NotFound
-from apps.projects.repository import branch_bundle, diff_read
+from apps.projects.repository import branch_bundle, diff_read, patch_make
 from apps.projects.selectors import project_get_for_user
 from apps.usage.selectors import answering_model
 
@@ -107,6 +107,14 @@ def session_diff(session: AgentSession, *, max_bytes: int = 1_000_000) -> dict[s
         "files": diff.files,
         "truncated": diff.truncated,
     }
+
+
+def session_patch(session: AgentSession) -> Path:
+    """A new file with all that the session changed, for ``git apply``; the caller deletes it."""
+    if session.discarded_at is not None:
+        raise Conflict("the session's branch was discarded", state="discarded")
+    head = session.head_commit or session.base_commit
+    return patch_make(project_id=session.project_id, base=session.base_commit, head=head)
 
 
 def session_bundle(session: AgentSession) -> Path:

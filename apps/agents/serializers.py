@@ -14,7 +14,7 @@ from apps.agents.types import AgentType, SessionOutcome, SessionStatus
 from apps.usage.serializers import ChosenModelSerializer, ModelConfigurationFields, ModelUsageSerializer
 
 _COMMAND_LENGTH = 10_000
-CHECK_STATES = ["passed", "failed"]
+CHECK_STATES = ["passed", "failed", "flaky"]
 EDIT_FORMATS = ["replace", "v4a", "unified", "whole"]
 
 
@@ -110,9 +110,18 @@ class CheckSerializer(serializers.Serializer[Any]):
     tests_after = serializers.IntegerField(allow_null=True)
     exit_code = serializers.IntegerField(allow_null=True)
     output = serializers.CharField(allow_blank=True)
+    failing_before = serializers.ListField(child=serializers.CharField(), required=False)
+    failing_after = serializers.ListField(child=serializers.CharField(), required=False)
     fixed = serializers.ListField(child=serializers.CharField())
+    still_failing = serializers.ListField(child=serializers.CharField(), required=False)
     newly_failing = serializers.ListField(child=serializers.CharField())
     disappeared = serializers.ListField(child=serializers.CharField())
+    flaky = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="Failed and passed on the final commit."
+    )
+    flaky_before = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="Failed and passed on the base commit."
+    )
     changed_test_files = serializers.ListField(child=serializers.CharField())
     changed_check_config = serializers.ListField(child=serializers.CharField())
 

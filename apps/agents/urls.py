@@ -20,6 +20,7 @@ urlpatterns = [
     path("sessions/<uuid:session_id>/progress/", views.SessionProgressView.as_view(), name="agent-session-progress"),
     path("sessions/<uuid:session_id>/events/", views.SessionEventsView.as_view(), name="agent-session-events"),
     path("sessions/<uuid:session_id>/diff/", views.SessionDiffView.as_view(), name="agent-session-diff"),
+    path("sessions/<uuid:session_id>/patch/", views.SessionPatchView.as_view(), name="agent-session-patch"),
     path(
         "sessions/<uuid:session_id>/messages/",
         views_conversation.SessionMessagesView.as_view(),

@@ -276,6 +276,23 @@ class SessionDiffView(APIView):
         return Response(serializers.DiffSerializer(selectors.session_diff(session)).data)
 
 
+class SessionPatchView(APIView):
+    @extend_schema(
+        operation_id="agents_sessions_patch",
+        tags=["agents"],
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request, session_id: uuid.UUID) -> HttpResponseBase:
+        """All that the session changed, binary files included: `git apply FILE`."""
+        session = selectors.session_get_for_user(user=request_user(request), session_id=session_id)
+        path = selectors.session_patch(session)
+        patch = path.open("rb")
+        path.unlink()
+        return FileResponse(
+            patch, content_type="application/octet-stream", as_attachment=True, filename=f"{session.id}.patch"
+        )
+
+
 class SessionBundleView(APIView):
     @extend_schema(
         operation_id="agents_sessions_bundle",

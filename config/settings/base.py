@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     # Proves through the queue that a worker takes jobs; one that nobody took in time is of no use to anybody.
     # A session whose worker died is taken up within the lease and one sweep.
     "sweep-sessions": {"task": "apps.agents.tasks.sweep_sessions", "schedule": 3.0, "options": {"expires": 3}},
+    "sweep-repositories": {
+        "task": "apps.projects.tasks.sweep_repositories",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     "worker-heartbeat": {"task": "apps.core.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
     "prune-sessions": {"task": "apps.agents.tasks.prune_sessions", "schedule": timedelta(hours=1)},
     "prune-tokens": {"task": "apps.authentication.tasks.prune_tokens", "schedule": timedelta(hours=6)},
@@ -133,6 +139,11 @@ ARCHON_HOME = Path(env("ARCHON_HOME", default=str(BASE_DIR / ".archon")))
 ARCHON_REPOSITORY_ROOTS: list[str] = env.list("ARCHON_REPOSITORY_ROOTS", default=[])
 #: The largest git bundle that is accepted, in MiB.
 ARCHON_UPLOAD_LIMIT_MB: int = env.int("ARCHON_UPLOAD_LIMIT_MB", default=1024)
+#: What a repository may take on the server's disk, in MiB, and how many seconds one fetch of it may take.
+ARCHON_REPOSITORY_LIMIT_MB: int = env.int("ARCHON_REPOSITORY_LIMIT_MB", default=4096)
+ARCHON_REPOSITORY_SECONDS: int = env.int("ARCHON_REPOSITORY_SECONDS", default=3600)
+#: Certificates that git believes in over https instead of the system's, for hosts with an authority of their own.
+ARCHON_GIT_CA_FILE: str = env("ARCHON_GIT_CA_FILE", default="")
 #: Encrypts the secrets that users store; the first encrypts, all decrypt. None: it follows from DJANGO_SECRET_KEY.
 ARCHON_ENCRYPTION_KEYS: list[str] = env.list("ARCHON_ENCRYPTION_KEYS", default=[])
 #: Hosts (`HOST`, `HOST:PORT`, `*.DOMAIN`) that users and agents may name although their addresses are not public.
@@ -159,6 +170,9 @@ ARCHON_MODEL_TOOL_CALLS: str = env("ARCHON_MODEL_TOOL_CALLS", default="")
 ARCHON_MODEL_BASE_URLS: list[str] = env.list("ARCHON_MODEL_BASE_URLS", default=[])
 #: Keys for such endpoints, as `url-prefix=key`; a key goes to no other host.
 ARCHON_MODEL_KEYS: dict[str, str] = env.dict("ARCHON_MODEL_KEYS", default={})
+#: Whether replies are asked for as they are made, and for how long a model may be silent within one.
+ARCHON_MODEL_STREAM: bool = env.bool("ARCHON_MODEL_STREAM", default=True)
+ARCHON_MODEL_IDLE_SECONDS: float = env.float("ARCHON_MODEL_IDLE_SECONDS", default=300.0)
 #: In which form models write their changes, as `pattern of provider:model=format`, before the table of families.
 ARCHON_EDIT_FORMATS: dict[str, str] = env.dict("ARCHON_EDIT_FORMATS", default={})
 if unknown_formats := set(ARCHON_EDIT_FORMATS.values()) - {"replace", "unified", "v4a", "whole"}:
@@ -175,12 +189,25 @@ ARCHON_LIMIT_SECONDS: int = env.int("ARCHON_LIMIT_SECONDS", default=3600)
 ARCHON_WORKER_SESSIONS: int = env.int("ARCHON_WORKER_SESSIONS", default=32)
 #: How long a worker may be silent before another takes its sessions.
 ARCHON_LEASE_SECONDS: int = env.int("ARCHON_LEASE_SECONDS", default=10)
+#: What keeps commands apart from the host: `bubblewrap` (Linux) or `container` (any engine with Docker's API).
+ARCHON_SANDBOX: str = env("ARCHON_SANDBOX", default="") or ("bubblewrap" if sys.platform == "linux" else "container")
+#: The engine's address, the folder with ca.pem, cert.pem and key.pem for one on another machine, and what it runs.
+ARCHON_CONTAINER_ENGINE: str = env("ARCHON_CONTAINER_ENGINE", default="unix:///var/run/docker.sock")
+ARCHON_CONTAINER_TLS: str = env("ARCHON_CONTAINER_TLS", default="")
+ARCHON_CONTAINER_IMAGE: str = env("ARCHON_CONTAINER_IMAGE", default="archon-sandbox:latest")
+ARCHON_CONTAINER_RUNTIME: str = env("ARCHON_CONTAINER_RUNTIME", default="")
+#: Where the engine finds what is here, as `here=there`; `volume:name` stands for a named volume.
+ARCHON_CONTAINER_PATHS: dict[str, str] = env.dict("ARCHON_CONTAINER_PATHS", default={})
+#: CPUs that one container may use.
+ARCHON_CONTAINER_CPUS: float = env.float("ARCHON_CONTAINER_CPUS", default=2.0)
 #: Sandbox limits: memory and disk in MiB, processes, seconds of one command and of one check.
 ARCHON_SANDBOX_MEMORY_MB: int = env.int("ARCHON_SANDBOX_MEMORY_MB", default=2048)
 ARCHON_SANDBOX_DISK_MB: int = env.int("ARCHON_SANDBOX_DISK_MB", default=4096)
 ARCHON_SANDBOX_PROCESSES: int = env.int("ARCHON_SANDBOX_PROCESSES", default=256)
 ARCHON_COMMAND_SECONDS: int = env.int("ARCHON_COMMAND_SECONDS", default=120)
 ARCHON_CHECK_SECONDS: int = env.int("ARCHON_CHECK_SECONDS", default=900)
+#: How often a test is run again to tell whether it is flaky; 0: never.
+ARCHON_CHECK_RERUNS: int = env.int("ARCHON_CHECK_RERUNS", default=2)
 ARCHON_SETUP_SECONDS: int = env.int("ARCHON_SETUP_SECONDS", default=1200)
 
 # --- Providers and services of later use ------------------------------------------------------------------------------

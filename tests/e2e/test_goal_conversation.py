@@ -34,11 +34,8 @@ def coder(request: Request) -> Reply:
 
 def test_a_goal_with_files_and_an_issue_and_a_word_after_the_end(stack: LiveStack, tmp_path: Path) -> None:
     repository = repository_build(tmp_path / "small", {"answer.txt": "The answer is 41.\n"})
-    files = {
-        "hint.txt": b"It should be forty-two.\n",
-        "shot.png": picture(),
-        "issue.md": b"# Wrong answer\n\nSays 41.\n",
-    }
+    issue = b"# Wrong answer\n\nSays 41.\n"
+    files = {"hint.txt": b"It should be forty-two.\n", "shot.png": picture(), "issue.md": issue}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     with OpenAIServer(Agents(coder, planner=[plans("Mend it")])) as server:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import threading
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connections
 
 from apps.agents.models import AgentSession, Attachment, SessionEffect, SessionMessage, ToolCall
 from apps.agents.services.attachments import attachment_upload
@@ -126,7 +125,7 @@ def test_what_a_follow_up_breaks_is_seen(scene: tuple[User, Project]) -> None:
     broken = ("write_file", {"path": "calc.py", "content": RIGHT + "# BROKEN\n"})
     model = recording(
         entry("coder", DONE, user="doesn't stand", last_tool="write_file"),
-        entry("coder", broken, user="doesn't stand|asks further", not_seen=["BROKEN"]),
+        entry("coder", broken, user="doesn't stand|asks further", not_seen=["^write_file .*BROKEN"]),
     )
     first = ended(scene, model)
     second = session_run(say(user, first).id)
@@ -363,7 +362,4 @@ def _whole_require(session: AgentSession, reference: AgentSession) -> None:
     effects = SessionEffect.objects.filter(session=session).count()
     assert effects == SessionEffect.objects.filter(session=reference).count()
     assert session.executions.count() == reference.executions.count()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM checkpoints WHERE thread_id = %s", [str(session.id)])
-        assert cursor.fetchone() == (0,)
-    assert uuid.UUID(str(session.plan_id))
+    assert session.plan_id is not None

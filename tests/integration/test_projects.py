@@ -35,6 +35,8 @@ def test_create_read_replace_update_delete() -> None:
         "name": "one",
         "description": "",
         "repository_state": "empty",
+        "repository_notices": [],
+        "source": None,
         "default_branch": "",
         "head_commit": "",
         "setup_command": "",

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from apps.projects.sandbox.adapter import BACKGROUND_RUNNING
+from apps.projects.sandbox.held import BACKGROUND_RUNNING
 from apps.projects.workspace import SandboxLimits, WorkspaceError
 from tests.integration.test_sandbox_commands import DAEMONS
 from tests.sandboxing import LIMITS, marker, opened, processes_alive, processes_gone, processes_seen, python_inside
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("each_sandbox")]
 
 
 async def printed(workspace, name: str, text: str) -> None:  # type: ignore[no-untyped-def]

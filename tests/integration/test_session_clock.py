@@ -22,6 +22,12 @@ from tests.integration.session_scene import entry, events_of, project_make, reco
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+
+def idle() -> str:
+    """A model that nobody asks."""
+    return recording_write([entry("coder", ("finish", {"summary": "done"}))])
+
+
 HOUR = datetime.timedelta(hours=1)
 
 
@@ -53,7 +59,7 @@ def running_for(session: AgentSession, time: datetime.timedelta) -> None:
 
 def test_a_night_between_pause_and_resume_costs_nothing(scene: tuple[User, Project]) -> None:
     user, _ = scene
-    session = session_make(*scene, "scripted:missing", limit_seconds=7200)
+    session = session_make(*scene, idle(), limit_seconds=7200)
     assert seconds_used(session) == 0, "waiting for a worker is no time"
     claim(session)
     running_for(session, HOUR)
@@ -70,7 +76,7 @@ def test_a_night_between_pause_and_resume_costs_nothing(scene: tuple[User, Proje
 
 
 def test_a_dead_worker_had_it_until_its_lease_ran_out(scene: tuple[User, Project]) -> None:
-    session = session_make(*scene, "scripted:missing")
+    session = session_make(*scene, idle())
     claim(session)
     running_for(session, 10 * HOUR)
     SessionHead.objects.filter(session=session).update(lease_expires_at=timezone.now() - 9 * HOUR)
@@ -82,7 +88,7 @@ def test_a_dead_worker_had_it_until_its_lease_ran_out(scene: tuple[User, Project
 
 
 def test_a_worker_that_stops_lets_the_clock_stand(scene: tuple[User, Project]) -> None:
-    session = claim(session_make(*scene, "scripted:missing"), release=True)
+    session = claim(session_make(*scene, idle()), release=True)
     assert session.running_since is None and session.status == "running"
 
 

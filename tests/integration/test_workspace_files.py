@@ -10,11 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from apps.projects.sandbox import sandbox_owner
+from apps.projects.sandbox import files, sandbox_owner
+from apps.projects.sandbox.beneath import open_by_steps
 from apps.projects.workspace import WorkspaceError
 from tests.sandboxing import names, opened
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("each_sandbox", "each_way_of_opening")]
+
+
+@pytest.fixture(params=["kernel", "steps"])
+def each_way_of_opening(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Linux's kernel, and as on systems that have no such call."""
+    if request.param == "steps":
+        monkeypatch.setattr(files, "open_beneath", open_by_steps)
 
 
 async def test_a_file_comes_back_as_it_was_written(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ GAP = re.compile(r"^\[\.\.\. \d+ lines left out \.\.\.\]$")
 
 lines = st.lists(
     st.one_of(
-        st.text(alphabet=st.characters(blacklist_characters="\n\r", blacklist_categories=("Cs",)), max_size=90),
+        st.text(alphabet=st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), max_size=90),
         st.sampled_from(
             ["FAILED tests/test_a.py::test_b", "Traceback (most recent call last):", "E   assert 1 == 2", "ok"]
         ),

@@ -55,7 +55,7 @@ async def baseline_open(context: RunContext) -> Baseline:
         "seconds": round(environment.seconds, 2),
     }
     await context.ledger.effect_record("environment", Event("EnvironmentPrepared", prepared), result={})
-    before = await context.site.checks_run(context.facts.base_commit, check_specs)
+    before = await context.site.checks_run(context.facts.base_commit, check_specs, rerun_failing=True)
     baseline = Baseline(environment_spec, check_specs, before)
     await context.ledger.effect_record(
         BASELINE_EFFECT,
@@ -86,9 +86,15 @@ def checks_brief(reports: tuple[CheckReport, ...]) -> list[dict[str, Any]]:
             "name": report.name,
             "command": report.command,
             "passed": report.passed,
+            "passes_again": report.passes_again,
             "exit_code": report.exit_code,
             "tests": len(report.tests),
-            "failing": [name for name, result in report.tests.items() if result in ("failed", "error")][:50],
+            "failing": [
+                name
+                for name, result in report.tests.items()
+                if result in ("failed", "error") and name not in report.flaky
+            ][:50],
+            "flaky": list(report.flaky)[:50],
             "seconds": round(report.seconds, 2),
             "output": json_storable(report.output[-4000:]),
         }
@@ -103,10 +109,15 @@ def checks_observe(reports: tuple[CheckReport, ...]) -> Observation:
     parts = []
     for report in reports:
         counts = f", {len(report.tests)} tests" if report.tests else ""
-        parts.append(f"{report.name}: {'passed' if report.passed else 'FAILED'}{counts} (`{report.command}`)")
-        failing = [name for name, result in report.tests.items() if result in ("failed", "error")]
+        reason = f": {report.reason}" if report.reason else ""
+        parts.append(f"{report.name}: {'passed' if report.passed else 'FAILED'}{counts} (`{report.command}`){reason}")
+        failing = [
+            name for name, result in report.tests.items() if result in ("failed", "error") and name not in report.flaky
+        ]
         if failing:
             parts.append("failing: " + ", ".join(failing[:20]))
+        if report.flaky:
+            parts.append("flaky, failed and passed on this same commit: " + ", ".join(report.flaky[:20]))
         if not report.passed:
             parts.append(report.output[-8000:])
     summary = "; ".join(f"{report.name} {'passed' if report.passed else 'failed'}" for report in reports)

@@ -24,6 +24,7 @@ async def goal_brief(context: RunContext) -> HumanMessage:
     parts = [
         f"Goal:\n{context.facts.goal}",
         f"Files:\n{files}{more}",
+        *context.site.notes,
         *await rules_brief(context),
         f"Checks before any change:\n{checks_observe(baseline.before).text}",
     ]
@@ -39,6 +40,7 @@ async def task_brief(
         f"Task: {title}",
         instructions,
         f"It is part of this goal:\n{context.facts.goal}",
+        *context.site.notes,
         *await rules_brief(context),
         f"Checks before any change:\n{checks_observe(baseline.before).text}",
         *further,

@@ -92,7 +92,12 @@ def _materials_read(session_id: uuid.UUID, turn: int) -> Materials:
         parts.append(part)
     images = []
     for row in pictures[:IMAGES]:
-        image = image_normalise(attachment_path(row.id).read_bytes(), name=row.name)
+        try:
+            content = attachment_path(row.id).read_bytes()
+        except FileNotFoundError:
+            parts.append(f"Attached image: {row.name} is no longer stored.")
+            continue
+        image = image_normalise(content, name=row.name)
         images.append(session_image_put(session_id=session_id, image=image, name=row.name))
         parts.append(f"Attached image: {_place(row)} ({_size(row)}), shown below.")
     parts += [f"Attached image, not shown here: {_place(row)} ({_size(row)})." for row in pictures[IMAGES:]]
@@ -124,7 +129,6 @@ def _source_part(source: SessionSource, *, salt: str) -> str:
 def _text_part(row: Attachment, *, limit: int, salt: str) -> str:
     place = _place(row)
     try:
-        # What is cut out of the middle has to be known to be there: a little more than is shown suffices.
         text = text_read(attachment_path(row.id), limit=None) or ""
     except FileNotFoundError:
         return f"Attached file: {row.name} is no longer stored."

@@ -19,11 +19,13 @@ from apps.projects.checks import (
     CheckReport,
     CheckSpec,
     Verification,
+    checks_baseline,
     checks_compare,
     checks_detect,
     checks_run,
     checks_verify,
 )
+from apps.projects.ecosystems.registry import outputs_find
 from apps.projects.environment import (
     Environment,
     EnvironmentSpec,
@@ -34,6 +36,7 @@ from apps.projects.environment import (
 from apps.projects.repository import changed_paths, commit_resolve, diff_read
 from apps.projects.repository_diff import FileChange
 from apps.projects.sandbox import workspace_open
+from apps.projects.subfolder import workspace_within
 from apps.projects.workspace import SandboxLimits, Workspace, Worktree
 from apps.projects.worktree import (
     CommitResult,
@@ -53,6 +56,10 @@ class SiteFacts:
     base_commit: str
     check_commands: tuple[str, ...]
     setup_command: str
+    #: The folder that the work is about; empty: all of the repository.
+    subfolder: str = ""
+    #: What the repository lacks.
+    notices: tuple[str, ...] = ()
 
 
 class WorkSite:
@@ -70,6 +77,19 @@ class WorkSite:
         self._workspace: Workspace | None = None
         #: What the agent's commands printed, while it works on its task.
         self.outputs = CommandOutputs()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an agent has to know of the place, as parts of its brief."""
+        notes = []
+        if self._facts.subfolder:
+            notes.append(
+                f"The work is about the folder {self._facts.subfolder} of a larger repository. run_command and the "
+                "checks run in that folder; the paths of all other tools are relative to the repository's root."
+            )
+        if self._facts.notices:
+            notes.append("Of the repository:\n" + "\n".join(f"- {notice}" for notice in self._facts.notices))
+        return tuple(notes)
 
     async def worktree(self) -> Worktree:
         if self._worktree is None:
@@ -109,7 +129,10 @@ class WorkSite:
         return (
             await self.environment_spec(),
             await self._database.run_in_thread(
-                checks_detect, checkout=worktree.path, commands=self._facts.check_commands
+                checks_detect,
+                checkout=worktree.path,
+                commands=self._facts.check_commands,
+                folder=self._facts.subfolder,
             ),
         )
 
@@ -117,7 +140,10 @@ class WorkSite:
         """What the worktree as it is now needs installed."""
         worktree = await self.worktree()
         return await self._database.run_in_thread(
-            environment_detect, checkout=worktree.path, setup_command=self._facts.setup_command
+            environment_detect,
+            checkout=worktree.path,
+            setup_command=self._facts.setup_command,
+            folder=self._facts.subfolder,
         )
 
     async def environment_open(self, spec: EnvironmentSpec, *, untouched: bool) -> Environment:
@@ -129,10 +155,12 @@ class WorkSite:
             self._environment = await self._environment_prepare(spec, self._facts.base_commit)
             worktree = await self.worktree()
             if untouched or self._fresh:
+                # What builds write has no place in a commit, whether or not the project's .gitignore says so.
+                outputs = await self._database.run_in_thread(outputs_find, worktree.path, folder=self._facts.subfolder)
                 made = await self._database.run_in_thread(
                     environment_apply, environment=self._environment, checkout=worktree.path
                 )
-                await self._database.run_in_thread(worktree_exclude, worktree=worktree, paths=made)
+                await self._database.run_in_thread(worktree_exclude, worktree=worktree, paths=(*made, *outputs))
         return self._environment
 
     async def _environment_prepare(self, spec: EnvironmentSpec, commit: str) -> Environment:
@@ -155,13 +183,19 @@ class WorkSite:
                         attachments=await self._database.run_in_thread(attachments_place, self._facts.session_id),
                     )
                 )
-                self._workspace = workspace
+                self._workspace = workspace = workspace_within(workspace, self._facts.subfolder)
             return workspace
 
-    async def checks_run(self, commit: str, specs: Sequence[CheckSpec]) -> tuple[CheckReport, ...]:
-        """Each check in a fresh sandbox on a clean checkout of the commit."""
+    async def checks_run(
+        self, commit: str, specs: Sequence[CheckSpec], *, rerun_failing: bool = False
+    ) -> tuple[CheckReport, ...]:
+        """Each check in a fresh sandbox on a clean checkout of the commit.
+
+        ``rerun_failing``: what fails is run again, to tell what is flaky.
+        """
         assert self._environment is not None, "the environment is opened by the prepare node"
-        return await checks_run(
+        run = checks_baseline if rerun_failing else checks_run
+        return await run(
             project_id=self._facts.project_id,
             commit=commit,
             specs=specs,

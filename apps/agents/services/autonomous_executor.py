@@ -228,6 +228,8 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         base_commit=session.base_commit,
         check_commands=tuple(session.check_commands),
         setup_command=session.setup_command,
+        subfolder=session.subfolder,
+        notices=tuple(notice["message"] for notice in session.project.repository_notices),
     )
     models = SessionModels.read(
         session.role_models,

@@ -29,9 +29,10 @@ from apps.agents.types import ROLES_OF, AgentType, Event, SessionOutcome, Sessio
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.storable import text_storable
 from apps.projects.models import Project, RepositoryState
-from apps.projects.repository import branch_delete, branch_merge, commit_resolve
-from apps.projects.selectors import project_get_for_user
+from apps.projects.repository import branch_delete, branch_merge, commit_has_folder, commit_resolve
+from apps.projects.selectors import project_get_for_user, source_get
 from apps.projects.services import project_head_record
+from apps.projects.sources import source_sync_if_due
 from apps.projects.worktree import session_files_delete
 from apps.usage.catalogue import project_configuration
 from apps.usage.choices import ModelConfiguration, ModelOptions, Role, choices_make, server_configuration
@@ -73,6 +74,7 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
         raise InvalidInput(f"the goal is longer than {GOAL_LIMIT} characters", next_step="put long text into a file")
     project = project_get_for_user(user=user, project_id=request.project_id, write=True)
     base_commit = _head_resolve(project)
+    _subfolder_check(project, base_commit)
     chosen = _models_choose(user=user, project=project, request=request)
     main = chosen[ROLES_OF[request.agent_type][-1]]
     with transaction.atomic():
@@ -90,6 +92,7 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
             check_commands=list(request.checks or project.check_commands),
             setup_command=request.setup_command or project.setup_command,
             limit_seconds=request.limit_seconds,
+            subfolder=project.subfolder,
         )
         budget_create(scope_id=session.id, project=project, user=user, limits=request.limits)
         attachments_claim(user=user, session=session, attachment_ids=request.attachments, turn=0)
@@ -244,13 +247,48 @@ def _models_choose(*, user: User, project: Project, request: SessionRequest) -> 
 
 
 def _head_resolve(project: Project) -> str:
+    _fetch_await(project)
     if project.repository_state != RepositoryState.READY:
         raise Conflict(
             "the project has no repository yet",
-            next_step="upload a git bundle to the project's repository, or make it from a path",
+            next_step="upload a git bundle or an archive, or give the project a source to be fetched from",
             state=project.repository_state,
         )
     return commit_resolve(project_id=project.id, revision=project.default_branch)
+
+
+def _subfolder_check(project: Project, commit: str) -> None:
+    if project.subfolder and not commit_has_folder(project_id=project.id, commit=commit, folder=project.subfolder):
+        raise Conflict(
+            f"the repository has no folder {project.subfolder} at {commit[:12]}",
+            next_step="set the project's subfolder to one that is there, or to nothing",
+            state="no_subfolder",
+        )
+
+
+def _fetch_await(project: Project) -> None:
+    """A session starts from what the project's source has: not while that is on its way, nor when it failed to come."""
+    source = source_get(project)
+    if source is not None and project.repository_state == RepositoryState.CLONING:
+        raise Conflict(
+            "the project's repository is still being cloned",
+            next_step="look at GET /api/projects/{id}/ until its repository_state is ready, and start the session then",
+            state="cloning",
+            progress=source.fetch_progress,
+        )
+    if source is not None and project.repository_state == RepositoryState.FAILED:
+        reason = source.fetch_reason or {}
+        raise Conflict(
+            f"the project's repository could not be cloned: {reason.get('message', '')}",
+            next_step=reason.get("next_step", ""),
+            state="failed",
+        )
+    if source_sync_if_due(project=project):
+        raise Conflict(
+            "the project's repository is being brought up to date with its source",
+            next_step="look at GET /api/projects/{id}/ until its source is idle, and start the session then",
+            state="syncing",
+        )
 
 
 def _discarded_refuse(session: AgentSession) -> None:

@@ -23,6 +23,11 @@ FILE_LIMIT, ROOT_LIMIT, FOLDER_LIMIT = 20_000, 40_000, 8_000
 _FOLDERS = 500
 _IMPORT_DEPTH, _IMPORTS = 3, 10
 _IMPORT = re.compile(r"^\s*(?:[-*]\s+)?@([^\s`@]+)\s*$")
+#: The files of a unified diff, and of a V4A patch.
+_PATCHED = re.compile(
+    r"^(?:(?:---|\+\+\+) (?:[ab]/)?([^\t\n]+)|\*\*\* (?:Update|Add|Delete) File: (.+)|\*\*\* Move to: (.+))",
+    re.MULTILINE,
+)
 _FENCE = re.compile(r"^\s*(```|~~~)")
 #: A file of so few characters that names the other one only points to it.
 _POINTER_LENGTH = 300
@@ -138,10 +143,12 @@ def rules_text(files: list[RulesFile], *, note: str, salt: str) -> str:
 
 
 def paths_of(arguments: Mapping[str, object]) -> Iterator[str]:
-    """The paths that a tool call names: whatever its arguments call one, also within lists of edits."""
+    """The paths that a tool call names: whatever its arguments call one, also within lists of edits and patches."""
     for name, value in arguments.items():
         if isinstance(value, str) and _is_path_name(name):
             yield value
+        elif isinstance(value, str) and name in ("patch", "diff"):
+            yield from (next(filter(None, found.groups())).strip() for found in _PATCHED.finditer(value))
         elif isinstance(value, (list, tuple)):
             for item in value:
                 if isinstance(item, str) and _is_path_name(name.removesuffix("s")):

@@ -130,6 +130,7 @@ def session_create(
     check_commands: list[str],
     setup_command: str,
     limit_seconds: int,
+    subfolder: str = "",
 ) -> AgentSession:
     """A pending session with its head row and first event; inside the caller's transaction."""
     session = AgentSession.objects.create(
@@ -147,6 +148,7 @@ def session_create(
         check_commands=check_commands,
         setup_command=setup_command,
         limit_seconds=limit_seconds,
+        subfolder=subfolder,
         graph_version=GRAPH_VERSION,
     )
     SessionHead.objects.create(session=session)

@@ -4,6 +4,8 @@ types.py            what is described and reported
 detection.py        which checks a checkout has
 running.py          a clean checkout, a fresh sandbox, results read test by test (ecosystems/)
 judgement.py        before and after → what a change is worth
+services.py         whether a check missed a database or the like
+reruns.py           which tests are flaky
 verification.py     all of it for one commit
 """
 
@@ -17,7 +19,7 @@ from apps.projects.checks.types import (
     Outcome,
     Verification,
 )
-from apps.projects.checks.verification import checks_verify
+from apps.projects.checks.verification import checks_baseline, checks_verify
 
 __all__ = [
     "CheckComparison",
@@ -25,6 +27,7 @@ __all__ = [
     "CheckSpec",
     "Outcome",
     "Verification",
+    "checks_baseline",
     "checks_compare",
     "checks_detect",
     "checks_run",

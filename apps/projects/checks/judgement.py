@@ -37,20 +37,32 @@ def checks_compare(
         old, new, kept = earlier.get(name), later.get(name), original.get(name)
         was: Mapping[str, TestResult] = old.tests if old else {}
         now: Mapping[str, TestResult] = new.tests if new else {}
-        fixed = tuple(test for test in was if _failing(was, test) and now.get(test) == "passed")
+        flaky_was = set(old.flaky) if old else set()
+        flaky_now = (set(new.flaky) if new else set()) | (set(kept.flaky) if kept else set())
+        # A test that only sometimes fails says nothing by passing once, and one that only sometimes passes is broken.
+        failed = [test for test in was if _failing(was, test) and test not in flaky_was]
+        if not was and old is not None and not old.passed and name not in flaky_was:
+            failed.append(name)
+        fails = [test for test in now if _failing(now, test) and test not in flaky_now]
+        mended = [test for test in failed if now.get(test) == "passed"]
+        fixed = tuple(test for test in mended if test not in flaky_now)
         only_with_changes: tuple[str, ...] = ()
         broken: tuple[str, ...] = ()
         if kept is not None:
-            only_with_changes = tuple(test for test in fixed if kept.tests.get(test) != "passed")
-            broken = tuple(test for test in was if was[test] == "passed" and kept.tests.get(test) != "passed")
+            lost = {test for test in was if kept.tests.get(test) != "passed" and test not in kept.flaky}
+            # Also what was flaky before: that it passes now is no merit of a change that has to change tests for it.
+            only_with_changes = tuple(
+                test for test in was if test in lost and _failing(was, test) and now.get(test) == "passed"
+            )
+            broken = tuple(test for test in was if test in lost and was[test] == "passed")
         comparisons.append(
             CheckComparison(
                 name=name,
                 before=_state(old),
                 after=_state(new),
                 fixed=fixed,
-                still_failing=tuple(test for test in was if _failing(was, test) and _failing(now, test)),
-                newly_failing=tuple(test for test in now if _failing(now, test) and not _failing(was, test)),
+                still_failing=tuple(test for test in failed if test in fails),
+                newly_failing=tuple(test for test in fails if test not in failed),
                 disappeared=tuple(test for test in was if was[test] == "passed" and _gone(now, test)),
                 vanished_failures=tuple(test for test in was if _failing(was, test) and _gone(now, test)),
                 tests_before=sum(result != "skipped" for result in was.values()),
@@ -60,9 +72,28 @@ def checks_compare(
                 passes_only_with_changes=only_with_changes,
                 broken_originals=broken,
                 reason=new.reason if new else "the check was not run",
+                failing_before=tuple(test for test in failed if test in was),
+                failing_after=tuple(fails),
+                flaky=tuple(sorted(flaky_now)),
+                flaky_before=tuple(sorted(flaky_was)),
+                fixed_sometimes=tuple(test for test in failed if test in flaky_now),
+                flaky_as_before=tuple(
+                    sorted(
+                        test
+                        for test in flaky_now & flaky_was
+                        if was.get(test) == "passed" or (not was and old is not None and old.passed)
+                    )
+                ),
             )
         )
-        if kept is not None and old is not None and not old.passed and new is not None and new.passed and not was:
+        if (
+            kept is not None
+            and old is not None
+            and not old.passed
+            and new is not None
+            and (new.passed or new.passes_again)
+            and not was
+        ):
             # Nothing is known test by test: the check as a whole is compared.
             comparisons[-1] = _whole(comparisons[-1], kept)
     return tuple(comparisons)
@@ -75,12 +106,14 @@ def outcome_judge(comparisons: Sequence[CheckComparison]) -> tuple[Outcome, tupl
     failing: list[str] = []
     doubtful: list[str] = []
     for check in comparisons:
-        if check.after != "passed":
+        if check.after not in ("passed", "flaky"):
             listed = f"; newly failing: {_listed(check.newly_failing)}" if check.newly_failing else ""
             listed += f"; failing as before: {_listed(check.still_failing)}" if check.still_failing else ""
             failing.append(f"{check.name} does not pass: {check.reason}{listed}.")
         if check.vanished_failures:
             failing.append(f"{check.name}: failed before, gone or skipped now: {_listed(check.vanished_failures)}.")
+        if check.fixed_sometimes:
+            failing.append(f"{check.name}: failed before, passes only now and then: {_listed(check.fixed_sometimes)}.")
         if check.passes_only_with_changes:
             failing.append(f"{check.name}: passes only with changed tests: {_listed(check.passes_only_with_changes)}.")
         if check.disappeared:
@@ -88,6 +121,9 @@ def outcome_judge(comparisons: Sequence[CheckComparison]) -> tuple[Outcome, tupl
         hidden = [test for test in check.broken_originals if test not in check.disappeared]
         if hidden:
             doubtful.append(f"{check.name}: these pass only since they were changed: {_listed(hidden)}.")
+        flaky = [test for test in check.flaky if test not in (*check.fixed_sometimes, *check.flaky_as_before)]
+        if flaky:
+            doubtful.append(f"{check.name}: flaky, failed and passed on the same commit: {_listed(flaky)}.")
     if failing:
         return "failing", (*failing, *doubtful)
     return ("unverified", tuple(doubtful)) if doubtful else ("verified", ())
@@ -105,7 +141,7 @@ def _whole(comparison: CheckComparison, kept: CheckReport) -> CheckComparison:
 def _state(report: CheckReport | None) -> CheckState | None:
     if report is None:
         return None
-    return "passed" if report.passed else "failed"
+    return "passed" if report.passed else "flaky" if report.passes_again else "failed"
 
 
 def _failing(tests: Mapping[str, TestResult], test: str) -> bool:

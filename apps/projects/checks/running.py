@@ -12,6 +12,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from apps.projects.checks.services import service_hint
 from apps.projects.checks.types import CheckReport, CheckSpec, TestResult
 from apps.projects.ecosystems import lent
 from apps.projects.ecosystems.python import UNITTEST_PROGRAM
@@ -63,36 +64,11 @@ async def _check_run(
 ) -> CheckReport:
     if missing := _missing(spec, environment):
         return CheckReport(spec.name, spec.command, False, None, "", "", 0.0, reason=missing)
-    runner = runner_get(spec.runner)
-    call = check_call(spec, environment.env)
-    folder = await asyncio.to_thread(_prepare, project_id, commit, environment)
-    try:
-        binds = [
-            Bind(source=folder / "results", target=RESULTS, writable=True),
-            Bind(source=folder / "lent", target=LENT),
-            Bind(source=folder / "lent" / "unittest_results.py", target=UNITTEST_PROGRAM),
-        ]
-        if environment.path is not None:
-            binds.append(Bind(source=environment.path, target=SANDBOX_ENVIRONMENT))
-        result = await sandbox_run(
-            command=["bash", "-c", call.command],
-            workspace=folder / "workspace",
-            limits=SandboxLimits(
-                memory_mb=settings.ARCHON_SANDBOX_MEMORY_MB,
-                disk_mb=settings.ARCHON_SANDBOX_DISK_MB,
-                processes=settings.ARCHON_SANDBOX_PROCESSES,
-            ),
-            timeout=settings.ARCHON_CHECK_SECONDS,
-            env=call.env,
-            binds=binds,
-            max_output=_OUTPUT_KEPT,
-            on_output=on_progress,
-        )
-        left = Results(folder / "results", folder / "workspace", spec.folder, result.output)
-        tests = await asyncio.to_thread(runner.read, left)
-    finally:
-        await asyncio.to_thread(tree_delete, folder)
+    call = RunnerCall(spec.command, environment.env)
+    result, tests = await check_execute(project_id, commit, spec, call, environment, on_progress)
     passed, reason = check_judge(spec, result, tests)
+    if not passed and (hint := service_hint(result.output)):
+        reason = f"{reason}; {hint}"
     return CheckReport(
         name=spec.name,
         command=spec.command,
@@ -106,15 +82,54 @@ async def _check_run(
     )
 
 
+async def check_execute(
+    project_id: object,
+    commit: str,
+    spec: CheckSpec,
+    call: RunnerCall,
+    environment: Environment,
+    on_progress: Callable[[str], None] | None,
+) -> tuple[CommandResult, Mapping[str, TestResult]]:
+    """Make a call of a check's runner, asked for results, on a checkout and in a sandbox of its own."""
+    asked = _asked(spec, call)
+    folder = await asyncio.to_thread(_prepare, project_id, commit, environment)
+    try:
+        binds = [
+            Bind(source=folder / "results", target=RESULTS, writable=True),
+            Bind(source=folder / "lent", target=LENT),
+            Bind(source=folder / "lent" / "unittest_results.py", target=UNITTEST_PROGRAM),
+        ]
+        if environment.path is not None:
+            binds.append(Bind(source=environment.path, target=SANDBOX_ENVIRONMENT))
+        result = await sandbox_run(
+            command=["bash", "-c", asked.command],
+            workspace=folder / "workspace",
+            limits=SandboxLimits(
+                memory_mb=settings.ARCHON_SANDBOX_MEMORY_MB,
+                disk_mb=settings.ARCHON_SANDBOX_DISK_MB,
+                processes=settings.ARCHON_SANDBOX_PROCESSES,
+            ),
+            timeout=settings.ARCHON_CHECK_SECONDS,
+            env=asked.env,
+            binds=binds,
+            max_output=_OUTPUT_KEPT,
+            on_output=on_progress,
+        )
+        left = Results(folder / "results", folder / "workspace", spec.folder, result.output)
+        return result, await asyncio.to_thread(runner_get(spec.runner).read, left)
+    finally:
+        await asyncio.to_thread(tree_delete, folder)
+
+
 def check_command(spec: CheckSpec) -> str:
     """The command with which the check's results are written."""
-    return check_call(spec, {}).command
+    return _asked(spec, RunnerCall(spec.command, {})).command
 
 
-def check_call(spec: CheckSpec, env: Mapping[str, str]) -> RunnerCall:
-    """The command and its variables, asked for results, in the check's folder."""
+def _asked(spec: CheckSpec, call: RunnerCall) -> RunnerCall:
+    """The call that also writes results, in the check's folder."""
     # The checkout is thrown away, so bytecode may lie where Python looks for it first.
-    call = RunnerCall(spec.command, {**env, "PYTHONDONTWRITEBYTECODE": ""})
+    call = replace(call, env={**call.env, "PYTHONDONTWRITEBYTECODE": ""})
     call = runner_get(spec.runner).ask(call)
     if spec.folder:
         call = replace(call, command=f"cd {shlex.quote(spec.folder)} || exit\n{call.command}")
@@ -181,7 +196,8 @@ def _missing(spec: CheckSpec, environment: Environment) -> str:
     if programs := programs_missing(ecosystem, environment=environment.path):
         return (
             f"{ecosystem.title} needs {' and '.join(programs)}, which this server doesn't have: have the operator "
-            "install it (see `archon doctor`), or give the checks to run (--check)"
+            f"install it{f' ({ecosystem.packages})' if ecosystem.packages else ''}, see `archon doctor`, or give the "
+            "checks to run (--check)"
         )
     return ""
 

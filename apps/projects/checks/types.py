@@ -10,7 +10,8 @@ from apps.projects.ecosystems.types import TestResult
 
 __all__ = ["CheckComparison", "CheckReport", "CheckSpec", "CheckState", "Outcome", "TestResult", "Verification"]
 
-CheckState = Literal["passed", "failed"]
+#: `flaky`: it failed, and passed on the same commit when it was run again.
+CheckState = Literal["passed", "failed", "flaky"]
 Outcome = Literal["verified", "unverified", "failing"]
 
 
@@ -47,6 +48,12 @@ class CheckReport:
     tests: Mapping[str, TestResult] = field(default_factory=dict)
     #: Why it did not pass, where the exit code doesn't say it.
     reason: str = ""
+    #: Tests (or the check itself, where it doesn't tell them) that both failed and passed on this commit.
+    flaky: tuple[str, ...] = ()
+    #: It failed only by flaky tests: the whole of it passed when it was run again.
+    passes_again: bool = False
+    #: How often it, or some of its tests, were run again.
+    reruns: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class CheckComparison:
     #: None when the check wasn't run there.
     before: CheckState | None
     after: CheckState | None
-    #: Tests that failed before and pass now.
+    #: Tests that failed before, and pass now whenever they are run.
     fixed: tuple[str, ...]
     #: Tests that failed before and fail now.
     still_failing: tuple[str, ...]
@@ -80,6 +87,16 @@ class CheckComparison:
     broken_originals: tuple[str, ...] = ()
     #: Why the check did not pass after the change.
     reason: str = ""
+    #: Tests that fail on that commit whenever they are run.
+    failing_before: tuple[str, ...] = ()
+    failing_after: tuple[str, ...] = ()
+    #: Tests that both failed and passed on one commit, after the change and before it.
+    flaky: tuple[str, ...] = ()
+    flaky_before: tuple[str, ...] = ()
+    #: Of the flaky ones after the change: those that failed before, and so are not fixed; and those that were just as
+    #: flaky before, where they happened to pass.
+    fixed_sometimes: tuple[str, ...] = ()
+    flaky_as_before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ NODE_ENV: Mapping[str, str] = {
     "YARN_ENABLE_TELEMETRY": "0",
 }
 _MAX_SELECTED = 50
+#: A document is read as a whole, which takes many times its size.
+_MAX_DOCUMENT = 32 * 1024 * 1024
 _JEST: dict[str, TestResult] = {
     "passed": "passed",
     "failed": "failed",
@@ -50,7 +52,7 @@ def node_results(results: Results) -> dict[str, TestResult]:
     parts: list[Mapping[str, TestResult]] = []
     for suffix, parse in ((".jsonl", _lines_parse), (".json", _jest_parse)):
         for path in files_find(results.folder, suffix=suffix):
-            content = file_read(path, limit=left)
+            content = file_read(path, limit=min(left, _MAX_DOCUMENT) if suffix == ".json" else left)
             if content is None:
                 continue
             left -= len(content)
@@ -63,9 +65,10 @@ def _lines_parse(content: bytes, place: str) -> dict[str, TestResult]:
     parts: list[Mapping[str, TestResult]] = []
     for line in content.splitlines():
         test = _json(line)
-        if not isinstance(test, dict) or test.get("result") not in _OWN:
+        result = _OWN.get(str(test.get("result"))) if isinstance(test, dict) else None
+        if result is None:
             return {}
-        parts.append({_name(test.get("file"), test.get("name"), place): _OWN[test["result"]]})
+        parts.append({_name(test.get("file"), test.get("name"), place): result})
     return results_merge(parts)
 
 
@@ -81,15 +84,12 @@ def _jest_parse(content: bytes, place: str) -> dict[str, TestResult]:
             return {}
         failed = False
         for case in cases:
-            if (
-                not isinstance(case, dict)
-                or case.get("status") not in _JEST
-                or not _is_list(case.get("ancestorTitles"))
-            ):
+            result = _JEST.get(str(case.get("status"))) if isinstance(case, dict) else None
+            titles = case.get("ancestorTitles") if isinstance(case, dict) else None
+            if result is None or not isinstance(titles, list):
                 return {}
-            result = _JEST[case["status"]]
             failed = failed or result == "failed"
-            parts.append({_name(file.get("name"), [*case["ancestorTitles"], case.get("title")], place): result})
+            parts.append({_name(file.get("name"), [*titles, case.get("title")], place): result})
         if file.get("status") == "failed" and not failed:
             # It could not be loaded, or what it does before its tests failed.
             parts.append({_name(file.get("name"), [], place): "error"})
@@ -101,10 +101,6 @@ def _json(text: bytes) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, list)
 
 
 def _name(file: object, titles: object, place: str) -> str:

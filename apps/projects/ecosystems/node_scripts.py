@@ -15,7 +15,8 @@ _RUNNERS = ("vitest", "jest", "mocha")
 _PLACEHOLDER = re.compile(r"no test specified")
 _WRAPPED = re.compile(r"(?:npm|pnpm|yarn)\s+(?:run(?:-script)?\s+)?(?:--?\w[\w=-]*\s+)*([\w:.-]+)")
 _DEPTH = 6
-_NODE_TEST = re.compile(r"(^|[\s;&|\"'(])node(\s+--?[\w=./@-]+)*\s+--test(\s|$|[\"'&;|)])")
+_WITH_VALUE = r"(?:-r|--require|--import|--loader|--experimental-loader|-C|--conditions|--env-file)\s+[\w./@:-]+"
+_NODE_TEST = re.compile(rf"(?:^|[\s;&|\"'(])node(?:\s+(?:{_WITH_VALUE}|--?[\w=./@:-]+))*?\s+--test(?=\s|$|[\"'&;|)])")
 _PROGRAM = re.compile(r"(^|[\s;&|\"'(/])(vitest|jest|mocha)(\.js|\.mjs)?(?=$|[\s;&|\"')])")
 _REACT_SCRIPTS = re.compile(r"react-scripts(\s+\S+)*\s+test")
 

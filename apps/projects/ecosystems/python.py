@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -13,14 +14,23 @@ from apps.projects.ecosystems.commands import command_words
 from apps.projects.ecosystems.python_locks import locked_versions
 from apps.projects.ecosystems.python_requirements import PythonRequirements, requirements_read, text_read
 from apps.projects.ecosystems.python_tests import PythonTests, python_tests_find
+from apps.projects.ecosystems.python_tox import tool_commands, tool_installs
 from apps.projects.ecosystems.results import junit_results
 from apps.projects.ecosystems.types import RESULTS, CheckCommand, Ecosystem, Runner, RunnerCall, SetupPlan
+from apps.projects.sandbox import sandbox_python
 from apps.projects.workspace import SANDBOX_ENVIRONMENT
 
 #: Where the runner for unittest is in a check's sandbox.
 UNITTEST_PROGRAM = "/run/unittest_results.py"
 _JUNIT = f"{RESULTS}/junit.xml"
 _MAX_TEST_FILES = 400
+_MAX_NAME = 80
+_MANIFESTS = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt")
+_SKIPPED_FOLDERS = {
+    "test", "tests", "testing", "docs", "doc", "examples", "example", "node_modules", "vendor", "third_party", "venv",
+    "env", "requirements", "site-packages", "tools", "scripts", "build", "dist", "benchmarks", "fixtures", "templates",
+}  # fmt: skip
+_MAX_PLACES = 8
 _VERSION = re.compile(r"^Version:\s*([\w.!+-]+)\s*$", re.MULTILINE)
 
 #: Projects that turn warnings into errors and don't bound pytest's version would fail over what a newer pytest than
@@ -41,26 +51,51 @@ export UV_COMPILE_BYTECODE=1
 
 def python_prelude() -> str:
     """Bash that makes an empty environment, with which the rest of a script runs."""
-    # The same interpreter as ours: it is the one that sandboxes are sure to have.
-    python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-    return _PRELUDE.format(python=shlex.quote(str(python)), environment=SANDBOX_ENVIRONMENT)
+    return _PRELUDE.format(python=shlex.quote(sandbox_python()), environment=SANDBOX_ENVIRONMENT)
 
 
 def _places(checkout: Path) -> tuple[str, ...]:
-    return ("",)
+    """The checkout itself, unless only folders in it declare anything and all tests are in those."""
+    if _declares(checkout):
+        return ("",)
+    folders = [
+        path.parent for name in _MANIFESTS for path in (*checkout.glob(f"*/{name}"), *checkout.glob(f"*/*/{name}"))
+    ]
+    found: list[str] = []
+    for folder in sorted({folder.relative_to(checkout).as_posix() for folder in folders}):
+        parts = PurePosixPath(folder).parts
+        skipped = any(part in _SKIPPED_FOLDERS or part.startswith(".") for part in parts)
+        if not skipped and not _is_within(folder, found) and _declares(checkout / folder):
+            found.append(folder)
+    tests = python_tests_find(checkout).files if found else ()
+    if not found or any(not _is_within(test, found) for test in tests):
+        return ("",)
+    return tuple(found[:_MAX_PLACES])
+
+
+def _is_within(path: str, folders: Sequence[str]) -> bool:
+    return any(PurePosixPath(path).is_relative_to(folder) for folder in folders)
+
+
+def _declares(root: Path) -> bool:
+    needs = requirements_read(root)
+    return bool(needs.installable or needs.base_files)
 
 
 def _setup(checkout: Path, place: str) -> SetupPlan | None:
     root = checkout / place
     tests = python_tests_find(root)
+    tools = () if tests.runner else tool_commands(root)
     needs = requirements_read(root, tests=(text_read(root / name) for name in tests.files[:_MAX_TEST_FILES]))
+    if not tests.runner:
+        needs.test_requirements = sorted({*needs.test_requirements, *tool_installs(root)})
     # Any Python at all gets an environment, if an empty one: the interpreter has one name and place in it everywhere.
     has_python = tests.files or any(root.glob("*.py")) or any(root.glob("*/*.py"))
     if not (needs.installable or needs.base_files or needs.test_files or tests.runner or has_python):
         return None
-    return SetupPlan(
-        _describe(needs, tests), _script(needs, tests, locked_versions(root)), version_variables(root), dict(PYTEST_ENV)
-    )
+    wants_pytest = tests.runner == "pytest" or any(found.runner == "pytest" for found in tools)
+    script = _script(needs, locked_versions(root), wants_pytest=wants_pytest)
+    return SetupPlan(_describe(needs, tests), script, version_variables(root), dict(PYTEST_ENV))
 
 
 def _checks(checkout: Path, place: str) -> tuple[CheckCommand, ...]:
@@ -74,7 +109,10 @@ def _checks(checkout: Path, place: str) -> tuple[CheckCommand, ...]:
         ]
         names = ["unittest"] if len(commands) == 1 else [f"unittest {start}" for start, _ in tests.starts]
         return tuple(CheckCommand(name, command, "unittest") for name, command in zip(names, commands, strict=True))
-    return ()
+    return tuple(
+        CheckCommand(f"{found.tool}: {found.command}"[:_MAX_NAME], found.command, found.runner)
+        for found in tool_commands(checkout / place)
+    )
 
 
 def _in_the_way(changed: Sequence[str], before: frozenset[str], environment: Path | None) -> tuple[str, ...]:
@@ -106,12 +144,12 @@ def _module_name(path: str) -> str:
 # --- The set-up -------------------------------------------------------------------------------------------------------
 
 
-def _script(needs: PythonRequirements, tests: PythonTests, locked: Mapping[str, str]) -> str:
+def _script(needs: PythonRequirements, locked: Mapping[str, str], *, wants_pytest: bool) -> str:
     """Everything in one resolution, at the locked versions if there are any; where that fails, what can't be done
     without, and the rest piece by piece."""
     project = ["-e", f".[{','.join(needs.extras)}]" if needs.extras else "."] if needs.installable else []
     base = [argument for name in needs.base_files for argument in ("-r", name)]
-    tested = ["pytest"] if tests.runner == "pytest" else []
+    tested = ["pytest"] if wants_pytest else []
     pieces: list[list[str]] = [
         *(["--group", name] for name in needs.groups),
         *(["-r", name] for name in needs.test_files),
@@ -191,16 +229,41 @@ def _ask_unittest(call: RunnerCall) -> RunnerCall:
     return replace(call, command=shlex.join([words[0], UNITTEST_PROGRAM, _JUNIT, *words[3:]]))
 
 
+def _select_pytest(call: RunnerCall, tests: Sequence[str]) -> RunnerCall | None:
+    words = command_words(call.command)
+    options = words[3:] if words[1:2] == ["-m"] else words[1:]
+    # Given files or folders would be run as well, and what isn't named by a file can't be asked for.
+    if not words or any(not word.startswith("-") for word in options) or any("::" not in test for test in tests):
+        return None
+    return replace(call, command=shlex.join([*words, *tests]))
+
+
+def _select_unittest(call: RunnerCall, tests: Sequence[str]) -> RunnerCall | None:
+    """By the names of their methods, seen from the folder that discovery would have put on the path."""
+    words = command_words(call.command)
+    names = dict.fromkeys(test.partition(" (")[0] for test in tests)
+    if words[3:4] != ["discover"] or any(not re.fullmatch(r"\w+(\.\w+){2,}", name) for name in names):
+        return None
+    top = words[words.index("-t") + 1] if "-t" in words[:-1] else "."
+    path = os.pathsep.join(part for part in (top, call.env.get("PYTHONPATH", "")) if part)
+    return RunnerCall(shlex.join([*words[:3], "-v", *names]), {**call.env, "PYTHONPATH": path})
+
+
 PYTEST = Runner(
     name="pytest",
     calls=_calls_pytest,
     ask=_ask_pytest,
     read=junit_results,
+    select=_select_pytest,
     reaches_inside=True,
     no_tests=frozenset({5}),
 )
 UNITTEST = Runner(
-    name="unittest", calls=lambda words: _is_python_module(words, "unittest"), ask=_ask_unittest, read=junit_results
+    name="unittest",
+    calls=lambda words: _is_python_module(words, "unittest"),
+    ask=_ask_unittest,
+    read=junit_results,
+    select=_select_unittest,
 )
 
 PYTHON = Ecosystem(

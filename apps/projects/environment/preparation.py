@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import json
 import os
+import re
 import shutil
 import stat
 import time
@@ -27,14 +27,23 @@ from apps.projects.environment.types import (
     EnvironmentSpec,
 )
 from apps.projects.repository import commit_is_imported, commit_paths
-from apps.projects.sandbox import Bind, sandbox_run
+from apps.projects.sandbox import Bind, sandbox_identity, sandbox_path, sandbox_run
 from apps.projects.sandbox.owners import sandbox_owner
 from apps.projects.workspace import SANDBOX_ENVIRONMENT, SandboxLimits
 from apps.projects.worktree import checkout_export, tree_delete, tree_own
 from integrations.embedded.reach import runtime_root
+from integrations.posix import fcntl
 
 _CACHE = f"{TOOLS}/cache"
 _LOG_BYTES = 20_000
+#: How the end of a log looks when a program wanted an answer.
+_ASKS = re.compile(
+    r"EOF(Error)?:? ?(when|while) reading|\[[yY]/[nN]\]|\((y|yes)/(n|no)(/\[fingerprint\])?\)|\bOk to proceed\b|"
+    r"(password|passphrase|username)( for [^\n]*)?:\s*$|is not a (tty|terminal)|"
+    r"stdin is not|end of file on stdin",
+    re.IGNORECASE | re.MULTILINE,
+)
+_ASKED_WITHIN = 2_000
 _GENERATED_BYTES = 512 * 1024 * 1024
 _RECORD = "record.json"
 #: What a set-up leaves in the checkout without anyone needing it later.
@@ -55,7 +64,8 @@ async def environment_prepare(
     if not spec.setup_command:
         return NO_ENVIRONMENT
     started = time.monotonic()
-    folder = await asyncio.to_thread(_project_folder, project_id)
+    # What was made in one image is not for another.
+    folder = await asyncio.to_thread(_project_folder, project_id, await sandbox_identity())
     async with _locked(folder / f".{spec.key}.lock"):
         found = _environment_load(folder / spec.key, spec, cached=True, seconds=time.monotonic() - started)
         if found is not None:
@@ -137,7 +147,7 @@ async def _environment_make(
         "UV_HTTP_TIMEOUT": "120",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "VIRTUAL_ENV": SANDBOX_ENVIRONMENT,
-        "PATH": _setup_path(),
+        "PATH": (await sandbox_path(environment=True)).replace(":", f":{TOOLS}/bin:", 1),
         "CI": "1",
         # The sandbox keeps bytecode out of worktrees; here it belongs beside the modules.
         "PYTHONDONTWRITEBYTECODE": "",
@@ -179,6 +189,9 @@ def _failure(exit_code: int | None, killed: str, log: str, refused: list[str]) -
     elif killed:
         happened = f"went over the sandbox's limit of {killed}"
         next_step = "Give the project a smaller set-up command, or have the operator raise the sandbox's limits."
+    elif _ASKS.search(log[-_ASKED_WITHIN:]):
+        happened = "asked a question, and there is nobody to answer: its standard input is closed. It failed"
+        next_step = "Give the project a set-up command that asks nothing (--yes, --no-input, or `yes | …`)."
     elif refused:
         happened = f"failed; host {refused[0]} is not a configured registry"
         next_step = "Have the operator configure the registry for pip on this host, or change the set-up command."
@@ -269,8 +282,8 @@ def _environment_load(path: Path, spec: EnvironmentSpec, *, cached: bool, second
     )
 
 
-def _project_folder(project_id: object) -> Path:
-    folder = runtime_root(settings.ARCHON_HOME) / "environments" / str(project_id)
+def _project_folder(project_id: object, identity: str = "") -> Path:
+    folder = runtime_root(settings.ARCHON_HOME) / "environments" / str(project_id) / identity
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -286,12 +299,6 @@ async def _locked(path: Path) -> AsyncIterator[None]:
             except BlockingIOError:
                 await asyncio.sleep(0.2)
         yield
-
-
-def _setup_path() -> str:
-    from apps.projects.sandbox.rootfs import program_path
-
-    return program_path(environment=True).replace(":", f":{TOOLS}/bin:", 1)
 
 
 def _uv_program() -> Path:

@@ -23,7 +23,6 @@ GRACE_SECONDS = 10.0
 CLOSE_SECONDS = 3.0
 #: Bytes of each background command's output that are kept.
 KEPT_BYTES = 1 << 20
-_DIED = "[The sandbox itself ended during this command. The next command gets a new one; what was in /tmp is gone.]"
 
 
 @dataclass(frozen=True)
@@ -145,12 +144,9 @@ class ExecChannel:
             raise
         finally:
             self._call = None
-        text = output.text()
-        if done.killed == "sandbox":
-            text = f"{text}\n{_DIED}" if text else _DIED
         return CommandResult(
             exit_code=done.exit_code,
-            output=text,
+            output=output.text(),
             truncated=output.truncated,
             seconds=time.monotonic() - started,
             killed=done.killed,

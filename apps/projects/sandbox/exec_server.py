@@ -54,7 +54,7 @@ WATCH = 0.05
 class Config(NamedTuple):
     """What the host wants of this sandbox; bytes and counts."""
 
-    #: The inherited descriptor of the channel.
+    #: The inherited descriptor of the channel; 0: standard input and output, as a container's process 1 has them.
     channel: int
     memory: int
     disk: int
@@ -68,6 +68,33 @@ class Config(NamedTuple):
     #: A unix socket to which 127.0.0.1:``proxy_port`` is forwarded; empty: none.
     proxy_socket: str
     proxy_port: int
+
+
+class Channel:
+    """The way to the host, which no command inherits: a socket, or what came as standard input and output."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.reading = self.writing = descriptor
+        if descriptor == 0:
+            self.reading, self.writing = os.dup(0), os.dup(1)
+            # What is started here starts with these, and would hold the channel's ends in its hands.
+            nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(nowhere, 0)
+            os.dup2(nowhere, 1)
+            os.close(nowhere)
+        for end in (self.reading, self.writing):
+            os.set_inheritable(end, False)
+
+    def fileno(self) -> int:
+        return self.reading
+
+    def recv(self, size: int) -> bytes:
+        return os.read(self.reading, size)
+
+    def sendall(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.writing, view) :]
 
 
 class Call:
@@ -256,8 +283,7 @@ def system_v_memory() -> int:
 class Server:
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.channel = socket.socket(fileno=config.channel)
-        os.set_inheritable(config.channel, False)
+        self.channel = Channel(config.channel)
         self.received = bytearray()
         self.call: Call | None = None
         self.background: dict[int, Call] = {}

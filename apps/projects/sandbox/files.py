@@ -1,14 +1,12 @@
 """The server's own access to a worktree in which an agent may do anything at any time.
 
-Every path is resolved by the kernel (``openat2`` with RESOLVE_BENEATH and RESOLVE_NO_MAGICLINKS) against a descriptor
-of the worktree, so neither ``..``, nor a link, nor a link that is swapped in between leads out. Links that stay within
-the worktree are followed for reading. Files are opened without blocking and have to be regular, so that a FIFO never
-hangs.
+Every path is resolved against a descriptor of the worktree (see ``beneath``), so neither ``..``, nor a link, nor a link
+that is swapped in between leads out. Links that stay within the worktree are followed for reading. Files are opened
+without blocking and have to be regular, so that a FIFO never hangs.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import secrets
@@ -22,14 +20,11 @@ from pathlib import Path
 from typing import Literal
 
 from apps.core.errors import DiskFull
+from apps.projects.sandbox.beneath import FOLDER_FLAGS, open_beneath, rename_to_free
 from apps.projects.sandbox.gitignore import IgnoreRules
 from apps.projects.sandbox.path_pattern import path_matcher
 from apps.projects.workspace import FileEntry, FileListing, WorkspaceError
 
-_OPENAT2 = 437
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
-_RENAME_NOREPLACE = 1
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 #: Left out of listings unless asked for by name: made by tools, large, and not always named in a .gitignore.
 _SKIPPED = frozenset({"__pycache__", "node_modules", ".venv", ".tox", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
 #: Most entries of one folder that are looked at.
@@ -40,29 +35,6 @@ _DEPTH_LIMIT = 32
 _LISTING_SECONDS = 5.0
 
 
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def open_beneath(root: int, path: str, flags: int, *, follow: bool = True) -> int:
-    """``openat2``: a descriptor of ``path`` below the folder ``root``, or OSError; EXDEV when it leads out of it."""
-    resolve = _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS | (0 if follow else _RESOLVE_NO_SYMLINKS)
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
-    error = errno.EAGAIN
-    # EAGAIN: something above was renamed meanwhile, so the kernel can't tell; it says to ask again.
-    for _ in range(20):
-        descriptor = int(_libc.syscall(_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how)))
-        if descriptor >= 0:
-            return descriptor
-        error = ctypes.get_errno()
-        if error != errno.EAGAIN:
-            break
-    raise OSError(error, os.strerror(error), path)
-
-
 class FileTree:
     """A folder's files by paths relative to it. Every refusal is a WorkspaceError that names the path."""
 
@@ -71,7 +43,7 @@ class FileTree:
 
         ``beside``: folders that can be read and listed besides, by the absolute path that they have in the sandbox.
         """
-        self._root = os.open(root, _FOLDER_FLAGS)
+        self._root = os.open(root, FOLDER_FLAGS)
         self._owner = owner
         self._beside = dict(beside or {})
 
@@ -150,7 +122,7 @@ class FileTree:
         truncated = False
         deadline = time.monotonic() + _LISTING_SECONDS
         with _explained(path):
-            descriptor = open_beneath(self._root, start, _FOLDER_FLAGS)
+            descriptor = open_beneath(self._root, start, FOLDER_FLAGS)
             try:
                 rules = self._rules_above(start)
                 prefix = "" if start == "." else f"{start}/"
@@ -177,7 +149,7 @@ class FileTree:
         truncated = False
         deadline = time.monotonic() + _LISTING_SECONDS
         with _explained(path):
-            descriptor = open_beneath(self._root, start, _FOLDER_FLAGS)
+            descriptor = open_beneath(self._root, start, FOLDER_FLAGS)
             try:
                 for entry in self._walk(descriptor, prefix, _DEPTH_LIMIT, self._rules_above(start)):
                     if time.monotonic() > deadline:
@@ -228,7 +200,7 @@ class FileTree:
         folders, _, last = name.rpartition("/")
         if last in (".", ".."):
             raise WorkspaceError(f"{name} is a folder")
-        descriptor = open_beneath(self._root, folders or ".", _FOLDER_FLAGS)
+        descriptor = open_beneath(self._root, folders or ".", FOLDER_FLAGS)
         try:
             yield descriptor, last
         finally:
@@ -240,7 +212,7 @@ class FileTree:
         descriptor = os.dup(self._root)
         try:
             try:
-                descriptor = _swapped(descriptor, open_beneath(self._root, path or ".", _FOLDER_FLAGS))
+                descriptor = _swapped(descriptor, open_beneath(self._root, path or ".", FOLDER_FLAGS))
             except FileNotFoundError:
                 # Links are followed as far as the path exists; what is made is made one name at a time.
                 parent, _, name = path.rpartition("/")
@@ -249,7 +221,7 @@ class FileTree:
                         os.mkdir(name, 0o755, dir_fd=above)
                         if self._owner is not None:
                             os.chown(name, self._owner, self._owner, dir_fd=above, follow_symlinks=False)
-                    descriptor = _swapped(descriptor, open_beneath(above, name, _FOLDER_FLAGS, follow=False))
+                    descriptor = _swapped(descriptor, open_beneath(above, name, FOLDER_FLAGS, follow=False))
             yield descriptor
         finally:
             os.close(descriptor)
@@ -288,7 +260,7 @@ class FileTree:
             yield FileEntry(shown, _kind(found.st_mode), found.st_size, found.st_mtime)
             if is_folder and depth > 1:
                 try:
-                    below = open_beneath(folder, name, _FOLDER_FLAGS, follow=False)
+                    below = open_beneath(folder, name, FOLDER_FLAGS, follow=False)
                 except OSError:
                     continue
                 try:
@@ -303,7 +275,7 @@ class FileTree:
         for count in range(len(parts)):
             above = "/".join(parts[:count])
             with suppress(OSError):
-                folder = open_beneath(self._root, above or ".", _FOLDER_FLAGS)
+                folder = open_beneath(self._root, above or ".", FOLDER_FLAGS)
                 try:
                     rules = rules.with_file(f"{above}/" if above else "", self._ignore_file(folder))
                 finally:
@@ -345,13 +317,12 @@ def _changeable(path: str) -> str:
 
 
 def _rename_to_free(folder: int, name: str, destination: int, new: str, target: str) -> None:
-    """Rename where nothing is at the target, decided by the kernel: no file is ever replaced."""
-    arguments = (folder, os.fsencode(name), destination, os.fsencode(new), _RENAME_NOREPLACE)
-    if _libc.renameat2(*arguments) != 0:
-        error = ctypes.get_errno()
-        if error in (errno.EEXIST, errno.ENOTEMPTY):
-            raise WorkspaceError(f"{target} is there already: delete it first, or choose another place")
-        raise OSError(error, os.strerror(error), target)
+    try:
+        rename_to_free(folder, name, destination, new)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise WorkspaceError(f"{target} is there already: delete it first, or choose another place") from error
+        raise
 
 
 @contextmanager

@@ -3,55 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
 
-from apps.projects.sandbox.bubblewrap import SandboxSpec, Spawned, sandbox_spawn
 from apps.projects.sandbox.channel import CLOSE_SECONDS, ExecChannel
 from apps.projects.workspace import CommandResult, SandboxUnavailable
 
 #: Longest that a boot may take on a busy machine.
 _BOOT_SECONDS = 60.0
+#: What a command that was killed from elsewhere ends with.
+_SIGKILLED = 128 + 9
+_DIED = "[The sandbox itself ended during this command. The next command gets a new one; what was in /tmp is gone.]"
+
+
+class SandboxProcess(Protocol):
+    """What holds a sandbox, as its host sees it: a bubblewrap, or a container."""
+
+    @property
+    def exited(self) -> asyncio.Future[int]:
+        """Done when nothing of it runs any more; its result is how it ended, told from outside of it."""
+
+    async def kill(self, *, at_once: bool = False) -> None:
+        """Have it end. ``at_once``: by whatever is left to do; afterwards ``exited`` is sure to be done."""
+
+    async def discard(self) -> None:
+        """Leave nothing of it behind, now that it has ended."""
+
+    def failure(self) -> SandboxUnavailable:
+        """Why it ended before it was of any use."""
+
+    async def overrun(self) -> str:
+        """The limit for which something in it was killed from outside of it (`memory`), or nothing."""
 
 
 class RunningSandbox:
-    """One bubblewrap and the server in it. Belongs to the event loop that booted it; runs one command at a time."""
+    """A sandbox and the server in it. Belongs to the event loop that booted it; runs one command at a time."""
 
-    def __init__(self, spawned: Spawned, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._process = spawned.process
-        self._errors = spawned.errors
+    def __init__(self, process: SandboxProcess, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._process = process
         #: What speaks to the server inside.
         self.channel = ExecChannel(reader, writer, end=self._end)
         self._closing = False
-        loop = asyncio.get_running_loop()
-        self._exited: asyncio.Future[int] = loop.create_future()
-        self._pidfd = os.pidfd_open(self._process.pid)
-        loop.add_reader(self._pidfd, self._on_exit)
 
     @classmethod
-    async def boot(cls, spec: SandboxSpec) -> RunningSandbox:
-        """Start it and wait until its server answers; SandboxUnavailable says why it doesn't."""
-        spawning = asyncio.wrap_future(sandbox_spawn(spec))
-        try:
-            spawned = await asyncio.shield(spawning)
-        except asyncio.CancelledError:
-            spawning.add_done_callback(_discard)
-            raise
-        except OSError as error:
-            raise SandboxUnavailable(f"The sandbox can't be started: {error}", next_step=_NEXT_STEP) from error
-        reader, writer = await asyncio.open_unix_connection(sock=spawned.channel, limit=1 << 20)
-        sandbox = cls(spawned, reader, writer)
+    async def attach(
+        cls, process: SandboxProcess, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> RunningSandbox:
+        """Wait until the server of a sandbox that was started answers; SandboxUnavailable says why it doesn't."""
+        sandbox = cls(process, reader, writer)
         try:
             async with asyncio.timeout(_BOOT_SECONDS):
                 await sandbox.channel.ready()
         except (asyncio.IncompleteReadError, ConnectionError):
             await sandbox.close()
-            raise SandboxUnavailable(
-                f"The sandbox can't be started: {sandbox.error_text() or 'bubblewrap ended without a word'}",
-                next_step=_NEXT_STEP,
-            ) from None
+            raise process.failure() from None
         except TimeoutError:
             await sandbox.close()
             raise SandboxUnavailable(
@@ -65,12 +71,7 @@ class RunningSandbox:
 
     @property
     def alive(self) -> bool:
-        return not (self._closing or self._exited.done()) and self.channel.alive
-
-    @property
-    def process_id(self) -> int:
-        """The outermost bubblewrap, on the host."""
-        return self._process.pid
+        return not (self._closing or self._process.exited.done()) and self.channel.alive
 
     async def run(
         self,
@@ -82,11 +83,17 @@ class RunningSandbox:
         on_output: Callable[[str], None] | None = None,
     ) -> CommandResult:
         """Run one command to its end. Cancelled, or failing in ``on_output``: it is dead before the error goes on."""
-        return await self.channel.run(argv, env=env, timeout=timeout, max_output=max_output, on_output=on_output)
+        result = await self.channel.run(argv, env=env, timeout=timeout, max_output=max_output, on_output=on_output)
+        if result.killed == "sandbox" or result.exit_code == _SIGKILLED:
+            limit = await self._process.overrun()
+            result = replace(result, exit_code=None, killed=limit) if limit else result
+        if result.killed == "sandbox":
+            result = replace(result, output=f"{result.output}\n{_DIED}" if result.output else _DIED)
+        return result
 
     async def exit_status(self) -> int:
-        """Wait until it has ended, and return what the kernel says of bubblewrap's end."""
-        return await asyncio.shield(self._exited)
+        """Wait until it has ended, and return how: what the kernel or the engine says, not what was said inside."""
+        return await asyncio.shield(self._process.exited)
 
     async def close(self) -> None:
         """End it and everything in it, and wait for that."""
@@ -95,68 +102,19 @@ class RunningSandbox:
             return
         self._closing = True
         await self.channel.close()
-        if not await self._ended(CLOSE_SECONDS):
-            self._kill_inside()
+        try:
             if not await self._ended(CLOSE_SECONDS):
-                self._process.kill()
-                await self.exit_status()
-
-    def error_text(self) -> str:
-        """What bubblewrap or the server complained of."""
-        return os.pread(self._errors, 4000, 0).decode(errors="replace").strip() if self._errors >= 0 else ""
-
-    def __del__(self) -> None:
-        if self._errors >= 0:
-            os.close(self._errors)
+                await self._process.kill()
+                if not await self._ended(CLOSE_SECONDS):
+                    await self._process.kill(at_once=True)
+                    await self.exit_status()
+        finally:
+            await self._process.discard()
 
     async def _end(self) -> None:
-        self._kill_inside()
+        await self._process.kill()
         await self.close()
 
-    # --- the process --------------------------------------------------------------------------------------------------
-    def _on_exit(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        status = self._process.wait()
-        if not self._exited.done():
-            self._exited.set_result(status)
-
     async def _ended(self, seconds: float) -> bool:
-        done, _ = await asyncio.wait([self._exited], timeout=seconds)
+        done, _ = await asyncio.wait([self._process.exited], timeout=seconds)
         return bool(done)
-
-    def _kill_inside(self) -> None:
-        """Kill bubblewrap's child rather than bubblewrap, which then collects it and ends by itself."""
-        _kill_children(self._process)
-
-
-_NEXT_STEP = (
-    "Run `python manage.py sandbox_probe`. Inside a container, bubblewrap needs user namespaces and an unmasked /proc."
-)
-
-
-def _kill_children(process: subprocess.Popen[bytes]) -> None:
-    listing = f"/proc/{process.pid}/task/{process.pid}/children"
-    try:
-        with open(listing) as file:
-            children = [int(child) for child in file.read().split()]
-        for child in children:
-            descriptor = os.pidfd_open(child)
-            try:
-                # The number may have gone to somebody else before the descriptor was opened.
-                with open(listing) as file:
-                    if str(child) in file.read().split():
-                        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            finally:
-                os.close(descriptor)
-    except OSError:
-        process.kill()
-
-
-def _discard(spawning: asyncio.Future[Spawned]) -> None:
-    """Drop a sandbox that nobody waits for any more: losing the channel ends it."""
-    if spawning.cancelled() or spawning.exception() is not None:
-        return
-    spawned = spawning.result()
-    spawned.channel.close()
-    os.close(spawned.errors)

@@ -57,6 +57,8 @@ if (isMainThread) {
   } catch {
     // Code from the command line, or nothing at all.
   }
+  // yarn puts a wrapper of its own before every node, which leads to the one that it runs in itself.
+  if (/\/(yarn|yarnpkg|yarn-[\w.]+)(\.js|\.cjs)$/.test(program)) process.execPath = "/run/lent/bin/node";
   const found = RUNNERS.find(([pattern]) => pattern.test(program));
   if (found && !process.env.ARCHON_RESULTS_TAKEN && found[1](process.env.ARCHON_SELECT)) {
     process.env.ARCHON_RESULTS_TAKEN = "1";

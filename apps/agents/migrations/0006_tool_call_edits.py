@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
-    dependencies = [("agents", "0004_attachments_messages_and_time")]
+    dependencies = [("agents", "0005_attachments_messages_and_time")]
 
     operations = [
         migrations.AddField(
