@@ -26,6 +26,7 @@ from apps.agents.types import AgentType
 from apps.projects.git import git_run
 from apps.projects.models import Project
 from apps.projects.repository import repository_path
+from apps.usage.choices import ModelConfiguration
 from tests.integration.session_scene import LIMITS, Cut, lease_let_run_out, project_make, session_run
 from tests.loopback.agents import Turn, call, finishes, says
 from tests.loopback.openai_server import OpenAIServer, Reply, Request
@@ -69,7 +70,7 @@ class Scene:
         self.server.answer = answer
         asked = SessionRequest(
             project_id=self.project.id, goal="change it", limits=LIMITS, limit_seconds=600, agent_type=role,
-            model=f"openai:{model}", base_url=self.server.base_url, checks=("true",),
+            models=ModelConfiguration(model=f"openai:{model}", base_url=self.server.base_url), checks=("true",),
         )  # fmt: skip
         self.session = session_start(user=self.user, request=asked, execute=True)
 
