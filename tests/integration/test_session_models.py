@@ -5,6 +5,7 @@ Each model is a loopback server that takes one key and no other, and fails the t
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -155,6 +156,33 @@ def test_the_projects_word_holds_unless_the_session_says_otherwise(place: tuple[
         # It was meant for the project's model.
         assert all("temperature" not in request.body for request in other.requests)
         assert len(named.requests) == len(other.requests)
+
+
+def test_the_form_of_edits_is_the_one_that_was_asked_for(place: tuple[User, Project]) -> None:
+    user, project = place
+    with model(CODER) as server:
+        address = f"openai:gpt-4o-mini@{server.base_url}"
+        assert run(user, project, model=address, edit_format="v4a").status == "completed"
+        patched = set(server.requests[-1].tools)
+        assert run(user, project, model=address, models={"coder": {"edit_format": "replace"}}).status == "completed"
+        replaced = set(server.requests[-1].tools)
+    assert ("apply_patch" in patched, "edit_file" in patched) == (True, False)
+    assert ("apply_patch" in replaced, "edit_file" in replaced) == (False, True)
+
+
+def test_a_model_without_tool_calls_is_asked_for_json(place: tuple[User, Project]) -> None:
+    user, project = place
+
+    def enveloped(request: Request) -> Reply:
+        assert not request.tools and "response_format" in request.body
+        calls = [{"name": "finish", "arguments": {"summary": "Nothing to do."}}]
+        return Reply(text=json.dumps({"thought": "Done.", "calls": calls}))
+
+    with OpenAIServer(enveloped) as server:
+        session = run(user, project, model=f"openai:gpt-4o-mini@{server.base_url}", tool_calls="envelope")
+        assert server.requests and server.refused == []
+    assert (session.status, session.outcome) == ("completed", "unverified"), session.reason
+    assert "Nothing to do." in session.report
 
 
 def test_a_refused_key_is_told_without_the_key_and_with_what_to_do(place: tuple[User, Project]) -> None:
