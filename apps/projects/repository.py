@@ -12,7 +12,10 @@ import os
 import re
 import shutil
 import tempfile
+import time
+import uuid
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
@@ -175,6 +178,24 @@ def branch_default_set(*, project_id: object, branch: str) -> RepositoryInfo:
     """Have sessions start from another branch. NotFound when there is none of that name."""
     with repository_locked(project_id):
         return branch_select(repository_require(project_id), branch)
+
+
+def repository_list(*, older_than: timedelta) -> list[uuid.UUID]:
+    """The projects whose repositories are here and have not been touched for so long."""
+    found = []
+    for folder in (Path(settings.ARCHON_HOME) / "repositories").glob("*.git"):
+        try:
+            if time.time() - folder.stat().st_mtime > older_than.total_seconds():
+                found.append(uuid.UUID(folder.stem))
+        except (FileNotFoundError, ValueError):
+            # Deleted meanwhile, or not a project's.
+            continue
+    return found
+
+
+def commit_submodules(*, project_id: object, commit: str) -> tuple[str, ...]:
+    """The paths of a commit's submodules."""
+    return tuple(module.path for module in submodules_list(git_dir=repository_require(project_id), commit=commit))
 
 
 def commit_resolve(*, project_id: object, revision: str) -> str:
