@@ -7,7 +7,6 @@ belongs to sessions, and ``refs/replaced/*`` keeps what was given up on purpose.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 import tempfile
 import time
@@ -21,6 +20,7 @@ from django.conf import settings
 from apps.core.errors import Conflict, NotFound, Unavailable
 from apps.projects.git import full_disk_told, git_run, path_display
 from apps.projects.repository_source import is_session_branch
+from integrations.posix import fcntl
 
 #: What a writer waits for another one: as long as a fetch takes to notice that it is to stop, and an import to end.
 _LOCK_SECONDS = 60

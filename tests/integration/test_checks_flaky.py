@@ -98,9 +98,9 @@ def verify(
         # Passes alone and not with the others: nobody can say that the whole check passes.
         ("+-+-++", "failing", "failed", (LUCK,), ()),
         # Fails before whenever it is run, passes after whenever it is run.
-        ("---+++", "verified", "passed", (), ()),
+        ("--+++", "verified", "passed", (), ()),
         # Fails before whenever it is run, passes after by chance: not fixed.
-        ("---++-", "failing", "passed", (LUCK,), ()),
+        ("--++-", "failing", "passed", (LUCK,), ()),
         # Fails and passes before; passes after whenever it is run.
         ("-++++", "verified", "passed", (), (LUCK,)),
         # Fails and passes before and after: the change didn't mend it.

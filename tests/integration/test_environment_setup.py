@@ -112,6 +112,8 @@ def test_a_setup_that_fails_says_why_and_leaves_nothing(source: Path, settings: 
 def test_a_setup_that_does_not_end_or_waits_for_input_is_stopped(source: Path, settings: Settings) -> None:
     commit = project_import(source, {"a.py": "x\n"})
     assert "nothing was typed" in prepare(commit, source, "read line || echo nothing was typed").log
+    with pytest.raises(EnvironmentSetupFailed, match="asked a question, and there is nobody to answer"):
+        prepare(commit, source, "python -c \"input('Really? ')\"")
     settings.ARCHON_SETUP_SECONDS = 2
     with pytest.raises(EnvironmentSetupFailed, match="did not end within 2 s"):
         prepare(commit, source, "sleep 600")

@@ -178,7 +178,15 @@ def test_files_of_the_node_world_are_told_apart() -> None:
         "babel.config.js", "tsconfig.json", "test/setup-tests.ts", "yarn.lock", "src/setupTests.ts", ".env.test",
     )  # fmt: skip
     assert [path for path in configuration if not is_check_configuration(path)] == []
-    tests = ("a.test.ts", "src/a.spec.jsx", "__mocks__/fs.js", "src/__snapshots__/a.snap", "test.js", "test-a.mjs")
+    tests = (
+        "a.test.ts",
+        "src/a.spec.jsx",
+        "__mocks__/fs.js",
+        "src/__snapshots__/a.snap",
+        "test.js",
+        "test-a.mjs",
+        "run-tests.js",
+    )
     assert [path for path in tests if not is_test_file(path)] == []
     source = ("src/a.ts", "src/latest.js", "src/contest.js", "index.js", "src/config.js", "src/environment.ts")
     assert [path for path in source if is_test_file(path) or is_check_configuration(path)] == []

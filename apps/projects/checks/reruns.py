@@ -39,7 +39,13 @@ def is_failing(tests: Mapping[str, TestResult], test: str) -> bool:
 
 
 async def failures_rerun(
-    again: Again, spec: CheckSpec, report: CheckReport, *, but: Collection[str] = (), whole: bool = False
+    again: Again,
+    spec: CheckSpec,
+    report: CheckReport,
+    *,
+    but: Collection[str] = (),
+    whole: bool = False,
+    times: int | None = None,
 ) -> CheckReport:
     """Run what failed again, but for the tests in ``but``; what then passes is flaky.
 
@@ -57,7 +63,7 @@ async def failures_rerun(
         return report
     found = set(report.flaky)
     passes_again, reruns = False, 0
-    for _ in range(settings.ARCHON_CHECK_RERUNS):
+    for _ in range(settings.ARCHON_CHECK_RERUNS if times is None else times):
         if not left:
             break
         run = await _run(again, spec, tuple(sorted(left)))
