@@ -224,7 +224,8 @@ def patch_make(*, project_id: object, base: str, head: str) -> Path:
     handle, name = tempfile.mkstemp(prefix="changes-", suffix=".patch", dir=temporary_folder())
     os.close(handle)
     try:
-        patch_write(git_dir=repository_require(project_id), base=base, head=head, target=Path(name))
+        if base != head:
+            patch_write(git_dir=repository_require(project_id), base=base, head=head, target=Path(name))
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
