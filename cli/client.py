@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -75,32 +75,61 @@ class Api:
     def project_get(self, project_id: str) -> Project:
         return self._json(Project, "GET", f"/api/projects/{project_id}/")
 
-    def project_create(self, *, name: str, description: str = "") -> Project:
-        return self._json(Project, "POST", "/api/projects/", body={"name": name, "description": description})
+    def project_list(self) -> list[Project]:
+        """The newest first, at most two hundred."""
+        body = _decoded(self._request("GET", "/api/projects/", params={"limit": 200}))
+        return _validated(list[Project], body.get("results") if isinstance(body, dict) else body)
+
+    def project_create(self, *, name: str, **fields: str | int) -> Project:
+        return self._json(Project, "POST", "/api/projects/", body={"name": name, **fields})
+
+    def project_delete(self, project_id: str) -> None:
+        self._request("DELETE", f"/api/projects/{project_id}/")
+
+    def project_sync(self, project_id: str, *, force: bool = False) -> Project:
+        """Have the server fetch the repository again; it does so by itself."""
+        return self._json(Project, "POST", f"/api/projects/{project_id}/repository/sync/", body={"force": force})
+
+    def source_update(self, project_id: str, fields: Mapping[str, str | int]) -> Project:
+        return self._json(Project, "PATCH", f"/api/projects/{project_id}/repository/source/", body=fields)
+
+    def archive_upload(self, *, project_id: str, archive: Path) -> Project:
+        """Stream an archive to the project: its files become a commit."""
+        answer = self._upload("POST", f"/api/projects/{project_id}/repository/archive/", archive)
+        return _validated(Project, _decoded(answer))
 
     def repository_upload(self, *, project_id: str, bundle: Path, branch: str) -> None:
         """Stream a git bundle to the project; ``branch`` is the one that sessions start from."""
-
-        def content() -> Iterator[bytes]:
-            with bundle.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    yield chunk
-
-        self._request(
-            "PUT",
-            f"/api/projects/{project_id}/repository/",
-            params={"branch": branch},
-            content=content(),
-            # The length is said beforehand, so that a server can refuse before the bytes have come.
-            headers={"Content-Type": "application/octet-stream", "Content-Length": str(bundle.stat().st_size)},
-            timeout=TRANSFER_TIMEOUT,
-        )
+        self._upload("PUT", f"/api/projects/{project_id}/repository/", bundle, params={"branch": branch})
 
     # --- sessions -----------------------------------------------------------------------------------------------------
     def session_run(self, *, project_id: str, goal: str, options: Mapping[str, Any]) -> Session:
         return self._json(
             Session, "POST", "/api/agents/sessions/run/", body={"project": project_id, "goal": goal, **options}
         )
+
+    def attachment_upload(self, path: Path, *, name: str = "") -> str:
+        """Stream a file to the server; the id by which a session or a message names it."""
+        with path.open("rb") as file:
+            answer = self._request(
+                "POST",
+                "/api/agents/attachments/",
+                files={"file": (name or path.name, file, "application/octet-stream")},
+                timeout=TRANSFER_TIMEOUT,
+            )
+        return str(_validated(dict[str, Any], _decoded(answer)).get("id", ""))
+
+    def message_send(
+        self, session_id: str, *, text: str, attachments: list[str], more: Mapping[str, Any], key: str
+    ) -> Session:
+        """Have a session that has ended go on; the same ``key`` again sends nothing twice."""
+        body: dict[str, Any] = {"text": text, "attachments": attachments}
+        if more:
+            body["more"] = dict(more)
+        answer = self._request(
+            "POST", f"/api/agents/sessions/{session_id}/messages/", json=body, headers={"Idempotency-Key": key}
+        )
+        return _validated(Session, _decoded(answer))
 
     def session_list(self, *, limit: int = 20) -> list[Session]:
         """The newest sessions first."""
@@ -134,10 +163,34 @@ class Api:
 
     def bundle_download(self, session_id: str, *, target: Path) -> None:
         """Write the git bundle of the session's branch to ``target``."""
+        self._download(f"/api/agents/sessions/{session_id}/bundle/", target)
+
+    def patch_download(self, session_id: str, *, target: Path) -> None:
+        """Write all that the session changed to ``target``, as ``git apply`` takes it."""
+        self._download(f"/api/agents/sessions/{session_id}/patch/", target)
+
+    # --- how ----------------------------------------------------------------------------------------------------------
+    def _upload(
+        self, method: str, path: str, source: Path, *, params: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
+        def content() -> Iterator[bytes]:
+            with source.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    yield chunk
+
+        return self._request(
+            method,
+            path,
+            params=params,
+            content=content(),
+            # The length is said beforehand, so that a server can refuse before the bytes have come.
+            headers={"Content-Type": "application/octet-stream", "Content-Length": str(source.stat().st_size)},
+            timeout=TRANSFER_TIMEOUT,
+        )
+
+    def _download(self, path: str, target: Path) -> None:
         try:
-            with self._http.stream(
-                "GET", f"/api/agents/sessions/{session_id}/bundle/", timeout=TRANSFER_TIMEOUT
-            ) as answer:
+            with self._http.stream("GET", path, timeout=TRANSFER_TIMEOUT) as answer:
                 if answer.status_code != 200:
                     answer.read()
                     raise problem_error(answer)
@@ -147,7 +200,6 @@ class Api:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
-    # --- how ----------------------------------------------------------------------------------------------------------
     def _json(
         self,
         kind: type[T],
@@ -169,12 +221,20 @@ class Api:
         json: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
         content: Iterator[bytes] | None = None,
+        files: Mapping[str, tuple[str, IO[bytes], str]] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: httpx.Timeout = REQUEST_TIMEOUT,
     ) -> httpx.Response:
         try:
             answer = self._http.request(
-                method, path, json=json, params=params, content=content, headers=headers, timeout=timeout
+                method,
+                path,
+                json=json,
+                params=params,
+                content=content,
+                files=files,
+                headers=headers,
+                timeout=timeout,
             )
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
@@ -236,7 +296,13 @@ def problem_error(answer: httpx.Response) -> ApiError:
     next_step = str(body.get("next_step") or "")
     if answer.status_code == 401 and not next_step:
         next_step = "set ARCHON_TOKEN to an API key or an access token of this server"
-    return ApiError(message, next_step=next_step, code=str(body.get("code") or "error"), status=answer.status_code)
+    return ApiError(
+        message,
+        next_step=next_step,
+        code=str(body.get("code") or "error"),
+        status=answer.status_code,
+        state=str(body.get("state") or ""),
+    )
 
 
 def _errors_flat(errors: Any, name: str = "") -> list[str]:

@@ -16,6 +16,7 @@ from cli.command import CHECKOUT, command_line, command_print, console_make, pro
 from cli.connection import connection_open
 from cli.errors import EXIT_CODES_HELP, CliError, errors_reported
 from cli.follow import manners_of
+from cli.origins import GitOrigin
 from cli.repository import LocalRepository, repository_create
 from cli.run import RunRequest, options_build, session_attend, session_start
 
@@ -59,7 +60,10 @@ def demo(
         with connection_open(server, console=console) as connection:
             repository = sample_create(connection.home)
             request = RunRequest(
-                goal=GOAL, repository=repository, options=options_build(model=MODEL), project_name="demo: invoicing"
+                goal=GOAL,
+                origin=GitOrigin(repository),
+                options=options_build(model=MODEL),
+                project_name="demo: invoicing",
             )
             session = session_start(connection, request, console=console)
             code = session_attend(

@@ -50,9 +50,13 @@ class CliError(Exception):
 class ApiError(CliError):
     """The server refused, or did not answer: ``status`` is the HTTP status, 0 when there was no answer."""
 
-    def __init__(self, message: str, *, next_step: str = "", code: str = "error", status: int = 0) -> None:
+    def __init__(
+        self, message: str, *, next_step: str = "", code: str = "error", status: int = 0, state: str = ""
+    ) -> None:
         super().__init__(message, next_step=next_step, code=code)
         self.status = status
+        #: What the thing is at that the request conflicts with.
+        self.state = state
 
     @property
     def temporary(self) -> bool:

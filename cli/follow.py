@@ -53,8 +53,11 @@ def manners_of(*, yes: bool, json_output: bool, owner: bool) -> Manners:
     return Manners(interactive=interactive, yes=yes, json_output=json_output, owner=owner)
 
 
-def session_follow(api: Api, session: Session, *, console: Console, manners: Manners) -> Followed:
-    """Show the session until it ends, is left, or waits for an answer that nobody here gives."""
+def session_follow(api: Api, session: Session, *, console: Console, manners: Manners, seen: int = 0) -> Followed:
+    """Show the session until it ends, is left, or waits for an answer that nobody here gives.
+
+    Events up to ``seen`` are known to whoever looks: they make the state, and aren't told again.
+    """
     state = SessionState.from_session(session)
     elapsed = api.session_progress(session.id).elapsed_s
     with view_open(state, console=console, elapsed_s=elapsed) as view, _interrupts() as interrupt:
@@ -63,7 +66,8 @@ def session_follow(api: Api, session: Session, *, console: Console, manners: Man
             match item:
                 case Event():
                     state.event_apply(item)
-                    view.event_show(item)
+                    if item.seq > seen:
+                        view.event_show(item)
                 case Delta():
                     state.delta_apply(item.text)
                 case Disconnected():

@@ -266,6 +266,14 @@ def event_line(event: Event) -> str:
             state = SessionState(session_id="", goal="")
             state.event_apply(event)
             return f"plan: {said('summary')} ({len(state.tasks)} task{'' if len(state.tasks) == 1 else 's'})"
+        case "MessageReceived":
+            return f"message: {said('text', 400)}"
+        case "SessionReopened":
+            return "goes on"
+        case "SourceFetched":
+            return f"read: {said('title')}"
+        case "PlanExtended":
+            return f"plan: {said('feature')}"
         case "TaskStarted":
             return f"task: {said('title')}"
         case "ModelReplied":

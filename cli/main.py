@@ -16,6 +16,7 @@ import typer
 MODULES: dict[str, str] = {
     "demo": "cli.demo",
     "run": "cli.run",
+    "say": "cli.say",
     "up": "cli.stack_commands",
     "down": "cli.stack_commands",
     "doctor": "cli.doctor",
@@ -35,6 +36,8 @@ MODULES: dict[str, str] = {
         ),
         "cli.sessions",
     ),
+    "apply": "cli.apply",
+    **dict.fromkeys(("projects", "clone", "sync", "remove"), "cli.projects"),
     "test": "cli.development",
     "bench": "cli.development",
 }

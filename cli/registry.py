@@ -22,17 +22,19 @@ class ProjectRegistry:
     def __init__(self, home: Path) -> None:
         self._path = home / _FILE
 
-    def project_id(self, *, server: str, repository: Path) -> str | None:
+    def project_id(self, *, server: str, repository: Path | str) -> str | None:
         return self._read().get(server, {}).get(str(repository))
 
     def repository(self, *, server: str, project_id: str) -> Path | None:
-        """Where the project's repository lies on this machine."""
+        """Where the project's repository or folder lies on this machine."""
         for path, known in self._read().get(server, {}).items():
-            if known == project_id:
+            # What isn't a path is an address.
+            if known == project_id and path.startswith("/"):
                 return Path(path)
         return None
 
-    def remember(self, *, server: str, repository: Path, project_id: str) -> None:
+    def remember(self, *, server: str, repository: Path | str, project_id: str) -> None:
+        """``repository``: an absolute path, or an address."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked():
             entries = self._read()

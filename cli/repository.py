@@ -179,5 +179,5 @@ def _not_a_work_tree(path: Path, said: str) -> CliError:
     return CliError(
         f"{path} is not in a git repository",
         next_step=f"git -C '{path}' init && git -C '{path}' add -A && git -C '{path}' commit -m 'First commit'",
-        code="repository_missing",
+        code="repository_none",
     )

@@ -25,6 +25,8 @@ class Usage(Resource):
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
     cost_usd: float = 0.0
     steps: int = 0
     estimated: bool = False
@@ -138,10 +140,40 @@ class Diff(Resource):
     truncated: bool = False
 
 
+class FetchProgress(Resource):
+    phase: str = ""
+    percent: int | None = None
+    received: str = ""
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        parts = [self.phase.lower(), f"{self.percent} %" if self.percent is not None else "", self.received]
+        return " ".join(part for part in parts if part)
+
+
+class Source(Resource):
+    """Where a project's repository is fetched from, and how that stands: `idle`, `waiting`, `running`, `failed`."""
+
+    url: str
+    branch: str = ""
+    state: str = ""
+    progress: FetchProgress | None = None
+    reason: Reason | None = None
+
+
+class Notice(Resource):
+    kind: str = ""
+    path: str = ""
+    message: str = ""
+
+
 class Project(Resource):
     id: str
     name: str
     description: str = ""
     repository_state: str = ""
+    repository_notices: list[Notice] = []
+    source: Source | None = None
     default_branch: str = ""
     head_commit: str | None = None

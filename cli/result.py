@@ -187,17 +187,29 @@ def _verdict(session: Session) -> Text:
 
 
 def _next_print(session: Session, *, console: Console, repository: Path | None) -> None:
+    if repository is not None and not any((folder / ".git").exists() for folder in (repository, *repository.parents)):
+        _rows_print([("Take it", command_line("apply", session.id)), *_leave_rows(session)], console=console)
+        prose_print(console, "apply shows which files it would change, and asks first.", style="dim")
+        return
     where = f" -C {shlex.quote(str(repository))}" if repository else ""
     rows = [
         ("Take it", command_line("fetch", session.id)),
         ("", f"git{where} merge {shlex.quote(text_clean(session.branch))}"),
-        ("Throw it away", command_line("discard", session.id)),
+        *_leave_rows(session),
     ]
+    _rows_print(rows, console=console)
+    text = f"fetch brings the branch {text_clean(session.branch)} into your repository and touches nothing else."
+    prose_print(console, text, style="dim")
+
+
+def _leave_rows(session: Session) -> list[tuple[str, str]]:
+    return [("Throw it away", command_line("discard", session.id))]
+
+
+def _rows_print(rows: list[tuple[str, str]], *, console: Console) -> None:
     console.print()
     for label, command in rows:
         console.print(Text.assemble((f"{label:<14}", "bold"), command), soft_wrap=True)
-    text = f"fetch brings the branch {text_clean(session.branch)} into your repository and touches nothing else."
-    prose_print(console, text, style="dim")
 
 
 def _check_state(check: Check) -> CheckState:

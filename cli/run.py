@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from rich.console import Console
 
 from cli.command import command_line, command_print, console_make, prose_print
 from cli.connection import LOCAL_SERVER, Connection, connection_open
+from cli.credentials import remote_options
 from cli.errors import (
     EXIT_CODES_HELP,
     EXIT_WAITING,
@@ -23,12 +24,15 @@ from cli.errors import (
     errors_reported,
 )
 from cli.follow import Manners, manners_of, session_follow
-from cli.registry import ProjectRegistry
-from cli.repository import LocalRepository, bundle_create, repository_open
-from cli.resources import Project, Session
+from cli.materials import Materials, materials_open, materials_upload
+from cli.origins import GitOrigin, Origin, origin_find, project_await
+from cli.repository import LocalRepository
+from cli.resources import Session
 from cli.result import picture_save, reason_print, result_get, result_print
 from cli.text import text_clean
 
+#: Why a session can't start yet, where waiting helps.
+_FETCHING = ("cloning", "syncing")
 #: What tells a server which model to use; it reads them when it starts.
 _MODEL_VARIABLES = (
     "OPENAI_API_KEY",
@@ -45,28 +49,27 @@ class RunRequest:
     """What a session is to do, and with what. ``options`` are members of the request to ``sessions/run/``."""
 
     goal: str
-    repository: LocalRepository
+    origin: Origin
     options: dict[str, Any]
     #: What the project is called on the server, if it is made now.
     project_name: str
+    materials: Materials = field(default_factory=Materials)
 
 
 def session_start(connection: Connection, request: RunRequest, *, console: Console) -> Session:
     """Bring the repository to the server, as a project that is found again next time, and start the session."""
-    registry = ProjectRegistry(connection.home)
-    with tempfile.TemporaryDirectory(prefix="archon-") as folder:
-        bundle = bundle_create(request.repository, folder=Path(folder))
-        project = _project_find(connection, request, registry)
-        size = bundle.stat().st_size / 1024 / 1024
-        if size >= 1:
-            prose_print(console, f"Uploading the repository ({size:.1f} MiB)", style="dim")
-        connection.api.repository_upload(project_id=project.id, bundle=bundle, branch=request.repository.branch)
-    try:
-        return connection.api.session_run(project_id=project.id, goal=request.goal, options=request.options)
-    except ApiError as error:
-        if error.code == "model_not_configured" and connection.server == LOCAL_SERVER:
-            _restart_suggest(error)
-        raise
+    project = request.origin.bring(connection, project_name=request.project_name, console=console)
+    options = {**request.options, **materials_upload(connection.api, request.materials).members()}
+    while True:
+        try:
+            return connection.api.session_run(project_id=project.id, goal=request.goal, options=options)
+        except ApiError as error:
+            if error.state in _FETCHING:
+                project = project_await(connection, project.id, console=console)
+                continue
+            if error.code == "model_not_configured" and connection.server == LOCAL_SERVER:
+                _restart_suggest(error)
+            raise
 
 
 def session_attend(
@@ -77,9 +80,10 @@ def session_attend(
     manners: Manners,
     repository: Path | None,
     record_svg: Path | None = None,
+    seen: int = 0,
 ) -> int:
     """Follow the session and say what came of it; the exit code."""
-    followed = session_follow(connection.api, session, console=console, manners=manners)
+    followed = session_follow(connection.api, session, console=console, manners=manners, seen=seen)
     if followed.ending == "detached":
         return session_leave(connection, session, console=console, json_output=manners.json_output)
     result = result_get(connection.api, session.id)
@@ -135,24 +139,27 @@ def _restart_suggest(error: ApiError) -> None:
         )
 
 
-def _project_find(connection: Connection, request: RunRequest, registry: ProjectRegistry) -> Project:
-    path = request.repository.path
-    known = registry.project_id(server=connection.server, repository=path)
-    if known is not None:
-        try:
-            return connection.api.project_get(known)
-        except ApiError as error:
-            # Deleted, or another user's by now: make one anew.
-            if error.status not in (403, 404):
-                raise
-    project = connection.api.project_create(name=request.project_name)
-    registry.remember(server=connection.server, repository=path, project_id=project.id)
-    return project
-
-
 def run(
-    goal: Annotated[str, typer.Argument(metavar="GOAL", help="What to do, in plain words.", show_default=False)],
-    repo: Annotated[Path, typer.Option("--repo", help="A git repository; only what is committed is used.")] = Path("."),
+    goal: Annotated[
+        str, typer.Argument(metavar="GOAL", help="What to do, in plain words; not needed with --issue or --log.")
+    ] = "",
+    attach: Annotated[
+        list[Path] | None, typer.Option("--attach", metavar="FILE", help="Give a file or an image along (repeatable).")
+    ] = None,
+    issue: Annotated[
+        str | None, typer.Option("--issue", metavar="FILE|URL|-", help="Start from an issue; -: standard input.")
+    ] = None,
+    log: Annotated[
+        str | None, typer.Option("--log", metavar="FILE|URL|-", help="Start from the log of a failing CI run.")
+    ] = None,
+    repo: Annotated[
+        str,
+        typer.Option(
+            "--repo",
+            metavar="PATH",
+            help="A git repository (what is committed counts), a folder, a tar.gz or zip, or an address to clone.",
+        ),
+    ] = ".",
     model: Annotated[
         str | None, typer.Option("--model", metavar="PROVIDER:MODEL", help="Default: the first provider with a key.")
     ] = None,
@@ -172,6 +179,10 @@ def run(
     limit_steps: Annotated[
         int | None, typer.Option("--limit-steps", metavar="N", min=1, help="At most so many.")
     ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="For an https address; default: ARCHON_GIT_TOKEN.")
+    ] = None,
+    deploy_key: Annotated[Path | None, typer.Option("--deploy-key", help="A private key, for an ssh address.")] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Ask nothing; questions are left to the agent's judgement.")
     ] = False,
@@ -183,16 +194,17 @@ def run(
     record_svg: Annotated[Path | None, typer.Option("--record-svg", hidden=True)] = None,
 ) -> None:
     """Have agents reach a goal in a repository. They work on a branch of their own."""
-    with errors_reported(json_output=json_output):
-        if not goal.strip():
+    with errors_reported(json_output=json_output), ExitStack() as given:
+        if not goal.strip() and issue is None and log is None:
             raise CliError("the goal is empty", next_step="say what is to be done", code="invalid_input")
         console = console_make(json_output=json_output)
-        repository = repository_open(repo)
-        if repository.changed_files:
-            _changes_tell(repository, console=console)
+        origin = origin_find(repo, remote_options(token_file=token_file, deploy_key=deploy_key))
+        if isinstance(origin, GitOrigin) and origin.repository.changed_files:
+            _changes_tell(origin.repository, console=console)
+        materials = given.enter_context(materials_open(attach=attach, issue=issue, log=log))
         request = RunRequest(
             goal=goal,
-            repository=repository,
+            origin=origin,
             options=options_build(
                 model=model,
                 base_url=base_url,
@@ -201,7 +213,8 @@ def run(
                 limit_cost=limit_cost,
                 limit_steps=limit_steps,
             ),
-            project_name=repository.path.name or "repository",
+            project_name=origin.name or "repository",
+            materials=materials,
         )
         manners = manners_of(yes=yes, json_output=json_output, owner=True)
         with connection_open(server, console=console) as connection:
@@ -214,7 +227,7 @@ def run(
                     session,
                     console=console,
                     manners=manners,
-                    repository=repository.path,
+                    repository=origin.folder,
                     record_svg=record_svg,
                 )
         raise typer.Exit(code)

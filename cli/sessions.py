@@ -298,7 +298,15 @@ def _repository_choose(connection: Connection, session: Session, named: Path | N
             next_step="name another checkout of it with --repo",
             code="repository_missing",
         )
-    return repository_open(named or known or Path("."))
+    try:
+        return repository_open(named or known or Path("."))
+    except CliError as error:
+        if error.code == "repository_none":
+            error.next_step = (
+                f"to have the changes in a folder without git: {command_line('apply', session.id)}; "
+                "to have the branch in a repository: name it with --repo"
+            )
+        raise
 
 
 def _sessions_table(found: list[Session], *, width: int) -> Table:

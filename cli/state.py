@@ -99,6 +99,10 @@ class SessionState:
         match event.type:
             case "SessionQueued" | "SessionCreated":
                 self.status = "pending"
+            case "SessionReopened":
+                self.status, self.outcome, self.message, self.phase = "running", "", "", ""
+            case "PlanExtended":
+                self.tasks += [TaskState(str(title)) for title in payload.get("tasks") or ()]
             case "SessionStarted" | "SessionResumed":
                 self.status, self.tool, self.message = "running", None, ""
             case "PhaseChanged":

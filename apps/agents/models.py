@@ -13,7 +13,15 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from apps.agents.types import TERMINAL_STATUSES, AgentType, SessionOutcome, SessionStatus, ToolCallStatus
+from apps.agents.types import (
+    TERMINAL_STATUSES,
+    AgentType,
+    AttachmentKind,
+    SessionOutcome,
+    SessionStatus,
+    SourceKind,
+    ToolCallStatus,
+)
 from apps.core.models import BaseModel
 from apps.planning.models import Plan, Task
 from apps.projects.models import Project
@@ -45,13 +53,22 @@ class AgentSession(BaseModel):
     #: Shell commands; empty: found from the repository.
     check_commands = models.JSONField(default=list, blank=True)
     setup_command = models.TextField(blank=True)
-    #: How long it may run, from its first start.
+    #: The project's folder that it is about, when it was begun; empty: all of the repository.
+    subfolder = models.CharField(max_length=1000, blank=True)
+    #: How long it may run; pauses, and waits for a person or a worker, don't count.
     limit_seconds = models.PositiveIntegerField()
+    #: How long it has run, up to ``running_since``: when a worker took it up, while one has it.
+    used_seconds = models.FloatField(default=0)
+    running_since = models.DateTimeField(null=True, blank=True)
     branch = models.CharField(max_length=255)
     base_branch = models.CharField(max_length=255)
     base_commit = models.CharField(max_length=64)
     head_commit = models.CharField(max_length=64, blank=True)
     merged_commit = models.CharField(max_length=64, blank=True)
+    #: Where the base branch has to be for a merge, when not at ``base_commit``: an earlier merge left it there.
+    merge_onto = models.CharField(max_length=64, blank=True, default="")
+    #: Which follow-up it works on; 0: the goal itself.
+    turn = models.PositiveIntegerField(default=0)
     discarded_at = models.DateTimeField(null=True, blank=True)
     #: What the server's checks said before and after, a list of comparisons.
     checks = models.JSONField(default=list, blank=True)
@@ -177,4 +194,72 @@ class ToolCall(BaseModel):
         constraints = [
             models.UniqueConstraint(fields=["execution", "position", "ordinal"], name="toolcall_once"),
             models.CheckConstraint(condition=Q(status__in=ToolCallStatus.values), name="toolcall_status_known"),
+        ]
+
+
+class Attachment(BaseModel):
+    """A file that a person gave to a session, or that one fetched. Its bytes are in a file named by its id."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="attachments")
+    #: None until a session (or a message to one) names it; it expires then.
+    session = models.ForeignKey(
+        AgentSession, on_delete=models.CASCADE, null=True, blank=True, related_name="attachments"
+    )
+    #: The follow-up that it came with; 0: the goal.
+    turn = models.PositiveIntegerField(default=0)
+    #: Unique within the session: what it is called in the sandbox.
+    name = models.CharField(max_length=200)
+    kind = models.CharField(max_length=10, choices=AttachmentKind.choices)
+    media_type = models.CharField(max_length=100)
+    size = models.BigIntegerField()
+    sha256 = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["created_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["session", "name"], name="attachment_name_unique"),
+            models.CheckConstraint(condition=Q(kind__in=AttachmentKind.values), name="attachment_kind_known"),
+        ]
+
+
+class SessionSource(models.Model):
+    """An issue or a failing log that a session starts from."""
+
+    session = models.ForeignKey(AgentSession, on_delete=models.CASCADE, related_name="sources")
+    position = models.PositiveIntegerField()
+    kind = models.CharField(max_length=10, choices=SourceKind.choices)
+    #: Where a worker fetches it from; empty for one that was handed over.
+    url = models.CharField(max_length=2000, blank=True)
+    title = models.CharField(max_length=300, blank=True)
+    #: Its text; None until it was fetched.
+    attachment = models.OneToOneField(
+        Attachment, on_delete=models.CASCADE, null=True, blank=True, related_name="source"
+    )
+
+    class Meta:
+        ordering = ["session", "position"]
+        constraints = [
+            models.UniqueConstraint(fields=["session", "position"], name="sessionsource_once"),
+            models.CheckConstraint(condition=Q(kind__in=SourceKind.values), name="sessionsource_kind_known"),
+        ]
+
+
+class SessionMessage(BaseModel):
+    """What a person said to a session that had ended, which made it go on."""
+
+    session = models.ForeignKey(AgentSession, on_delete=models.CASCADE, related_name="messages")
+    sent_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="session_messages")
+    #: Counts from 1; the session's ``turn`` while it is worked on.
+    turn = models.PositiveIntegerField()
+    text = models.TextField()
+    #: The client's own name for it: the same one again is the same message.
+    key = models.CharField(max_length=200, blank=True)
+    #: How the session stood: status, outcome, reason, report, head and merged commit.
+    former = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["session", "turn"]
+        constraints = [
+            models.UniqueConstraint(fields=["session", "turn"], name="sessionmessage_turn_unique"),
+            models.UniqueConstraint(fields=["session", "key"], condition=~Q(key=""), name="sessionmessage_key_unique"),
         ]

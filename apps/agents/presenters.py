@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.db.models import prefetch_related_objects
 from django.urls import reverse
-from django.utils import timezone
+from rest_framework.response import Response
 
 from apps.agents.models import AgentSession, SessionEvent, ToolCall
 from apps.agents.selectors import question_get
+from apps.agents.serializers import SessionSerializer
+from apps.agents.services.sessions import seconds_used
 from apps.agents.types import SessionStatus
 from apps.planning.selectors import plan_progress
 from apps.usage.selectors import budget_list
@@ -22,11 +25,19 @@ _CURRENT_EVENTS = ("PhaseChanged", "TaskStarted", "ToolStarted", "ToolFinished",
 def sessions_present(sessions: Sequence[AgentSession]) -> list[dict[str, Any]]:
     """Sessions as ``SessionSerializer`` renders them; one query for all budgets."""
     budgets = budget_list([session.id for session in sessions])
+    prefetch_related_objects(list(sessions), "attachments")
     return [_session_present(session, budgets[session.id]) for session in sessions]
 
 
 def session_present(session: AgentSession) -> dict[str, Any]:
     return sessions_present([session])[0]
+
+
+def session_accepted(session: AgentSession) -> Response:
+    """202, with where to watch."""
+    location = reverse("agent-session-progress", args=[session.id])
+    body = SessionSerializer(session_present(session)).data
+    return Response(body, status=202, headers={"Location": location})
 
 
 def _session_present(session: AgentSession, budget: BudgetState) -> dict[str, Any]:
@@ -46,6 +57,8 @@ def _session_present(session: AgentSession, budget: BudgetState) -> dict[str, An
         "head_commit": session.head_commit,
         "merged_commit": session.merged_commit,
         "discarded_at": session.discarded_at,
+        "turn": session.turn,
+        "attachments": list(session.attachments.all()),
         "limits": _limits(session, budget),
         "usage": _usage(budget),
         "checks": session.checks,
@@ -62,7 +75,6 @@ def progress_present(session: AgentSession) -> dict[str, Any]:
     """Where the session is, as ``ProgressSerializer`` renders it."""
     budget = budget_list([session.id])[session.id]
     plan = plan_progress(session.plan_id) if session.plan_id else None
-    end = session.finished_at or timezone.now()
     return {
         "id": session.id,
         "status": session.status,
@@ -72,7 +84,7 @@ def progress_present(session: AgentSession) -> dict[str, Any]:
         "current": _current(session),
         "usage": _usage(budget),
         "limits": _limits(session, budget),
-        "elapsed_s": round((end - session.started_at).total_seconds(), 2) if session.started_at else 0.0,
+        "elapsed_s": round(seconds_used(session), 2),
         "last_seq": session.head.seq,
         "checks": session.checks,
         "question": _question(session),
@@ -83,6 +95,8 @@ def _usage(budget: BudgetState) -> dict[str, Any]:
     return {
         "input_tokens": budget.input_tokens,
         "output_tokens": budget.output_tokens,
+        "cached_tokens": budget.cached_tokens,
+        "cache_write_tokens": budget.cache_write_tokens,
         "cost_usd": float(budget.cost_usd),
         "steps": budget.steps,
         "estimated": budget.estimated,

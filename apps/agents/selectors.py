@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from apps.agents.models import AgentSession, SessionEvent, SessionHead, ToolCall
 from apps.agents.types import SessionEventData, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, NotFound
-from apps.projects.repository import branch_bundle, diff_read
+from apps.projects.repository import branch_bundle, diff_read, patch_make
 from apps.projects.selectors import project_get_for_user
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def session_wanted_list() -> list[uuid.UUID]:
 def session_take_ups(session_id: uuid.UUID) -> int:
     """How often workers have taken the session up since a person last set it going."""
     events = SessionEvent.objects.filter(session_id=session_id)
-    asked = events.filter(type__in=("SessionQueued", "SessionResumed", "QuestionAnswered")).aggregate(last=Max("seq"))
+    asked = events.filter(
+        type__in=("SessionQueued", "SessionResumed", "QuestionAnswered", "SessionReopened")
+    ).aggregate(last=Max("seq"))
     return events.filter(type="SessionStarted", seq__gt=asked["last"] or 0).count()
 
 
@@ -81,6 +83,14 @@ def session_diff(session: AgentSession, *, max_bytes: int = 1_000_000) -> dict[s
         "files": diff.files,
         "truncated": diff.truncated,
     }
+
+
+def session_patch(session: AgentSession) -> Path:
+    """A new file with all that the session changed, for ``git apply``; the caller deletes it."""
+    if session.discarded_at is not None:
+        raise Conflict("the session's branch was discarded", state="discarded")
+    head = session.head_commit or session.base_commit
+    return patch_make(project_id=session.project_id, base=session.base_commit, head=head)
 
 
 def session_bundle(session: AgentSession) -> Path:

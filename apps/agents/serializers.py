@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
+from apps.agents.serializers_conversation import AttachmentSerializer, GoalMaterialSerializer
 from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
 from apps.agents.types import AgentType, SessionOutcome, SessionStatus
 
@@ -26,12 +27,20 @@ class LimitsSerializer(serializers.Serializer[Any]):
     )
     tokens = serializers.IntegerField(min_value=1, max_value=10**12, required=False, help_text="In and out together.")
     steps = serializers.IntegerField(min_value=1, max_value=10**6, required=False, help_text="Calls of the model.")
-    seconds = serializers.IntegerField(min_value=1, max_value=10**7, required=False, help_text="From its first start.")
+    seconds = serializers.IntegerField(
+        min_value=1, max_value=10**7, required=False, help_text="Pauses and waits don't count."
+    )
 
 
-class SessionCreateSerializer(serializers.Serializer[Any]):
+class SessionCreateSerializer(GoalMaterialSerializer):
     project = serializers.UUIDField()
-    goal = serializers.CharField(max_length=GOAL_LIMIT, help_text="What should be different, in plain words.")
+    goal = serializers.CharField(
+        max_length=GOAL_LIMIT,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="What should be different, in plain words; may be left out with sources.",
+    )
     agent_type = serializers.ChoiceField(choices=AgentType.choices, default=AgentType.EXECUTOR)
     model = serializers.CharField(
         max_length=300, required=False, allow_blank=True, default="", help_text="PROVIDER:MODEL; empty: the server's."
@@ -50,6 +59,8 @@ class SessionCreateSerializer(serializers.Serializer[Any]):
     limits = LimitsSerializer(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs["goal"].strip() and not attrs["sources"]:
+            raise serializers.ValidationError({"goal": "This field is required where there are no sources."})
         limits = attrs.get("limits") or {}
         attrs["limits"] = {
             "cost_usd": limits.get("cost_usd", Decimal(str(settings.ARCHON_LIMIT_COST_USD))),
@@ -69,6 +80,8 @@ class ReasonSerializer(serializers.Serializer[Any]):
 class UsageSerializer(serializers.Serializer[Any]):
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
+    cached_tokens = serializers.IntegerField(help_text="Input tokens that were read from the provider's cache.")
+    cache_write_tokens = serializers.IntegerField(help_text="Input tokens that were written to the provider's cache.")
     cost_usd = serializers.FloatField()
     steps = serializers.IntegerField()
     estimated = serializers.BooleanField(help_text="Some tokens were not counted by the provider.")
@@ -128,6 +141,8 @@ class SessionSerializer(serializers.Serializer[Any]):
     head_commit = serializers.CharField(allow_blank=True)
     merged_commit = serializers.CharField(allow_blank=True)
     discarded_at = serializers.DateTimeField(allow_null=True)
+    turn = serializers.IntegerField(help_text="The follow-up that it works on or ended with; 0: the goal.")
+    attachments = AttachmentSerializer(many=True)
     limits = SpentLimitsSerializer()
     usage = UsageSerializer()
     checks = CheckSerializer(many=True)

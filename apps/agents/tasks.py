@@ -7,7 +7,8 @@ import uuid
 from celery import shared_task
 
 from apps.agents.selectors import session_wanted_list
-from apps.agents.services.leftovers import checkpoints_prune, session_files_prune
+from apps.agents.services.attachments import attachments_prune
+from apps.agents.services.leftovers import checkpoints_prune, images_prune, session_files_prune
 
 
 @shared_task(name="apps.agents.tasks.execute_session")
@@ -31,3 +32,5 @@ def prune_sessions() -> None:
     """Delete what sessions that have ended, or whose project is gone, left behind."""
     checkpoints_prune()
     session_files_prune()
+    attachments_prune()
+    images_prune()

@@ -53,6 +53,21 @@ class ToolCallStatus(models.TextChoices):
     FINISHED = "finished"
 
 
+class AttachmentKind(models.TextChoices):
+    """What a file turned out to be, by its bytes."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    BINARY = "binary"
+
+
+class SourceKind(models.TextChoices):
+    """What a session can start from besides a goal in words."""
+
+    ISSUE = "issue"
+    CI_LOG = "ci_log"
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that happened in a session, before it has a number; the types are in docs/reference/events.md."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from apps.agents import views
+from apps.agents import views, views_conversation
 
 urlpatterns = [
     path("sessions/", views.SessionListView.as_view(), name="agent-sessions"),
@@ -20,5 +20,17 @@ urlpatterns = [
     path("sessions/<uuid:session_id>/progress/", views.SessionProgressView.as_view(), name="agent-session-progress"),
     path("sessions/<uuid:session_id>/events/", views.SessionEventsView.as_view(), name="agent-session-events"),
     path("sessions/<uuid:session_id>/diff/", views.SessionDiffView.as_view(), name="agent-session-diff"),
+    path("sessions/<uuid:session_id>/patch/", views.SessionPatchView.as_view(), name="agent-session-patch"),
+    path(
+        "sessions/<uuid:session_id>/messages/",
+        views_conversation.SessionMessagesView.as_view(),
+        name="agent-session-messages",
+    ),
+    path("attachments/", views_conversation.AttachmentListView.as_view(), name="agent-attachments"),
+    path(
+        "attachments/<uuid:attachment_id>/",
+        views_conversation.AttachmentDetailView.as_view(),
+        name="agent-attachment",
+    ),
     path("sessions/<uuid:session_id>/bundle/", views.SessionBundleView.as_view(), name="agent-session-bundle"),
 ]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from django.http import FileResponse, HttpResponseBase
-from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -16,20 +15,16 @@ from rest_framework.views import APIView
 
 from apps.agents import selectors, serializers
 from apps.agents.models import AgentSession
-from apps.agents.presenters import progress_present, session_present, sessions_present
+from apps.agents.presenters import progress_present, session_accepted, session_present, sessions_present
 from apps.agents.services import master_orchestrator
 from apps.agents.services.master_orchestrator import SessionRequest
-from apps.agents.types import AgentType
+from apps.agents.services.sources import SourceRequest
+from apps.agents.types import AgentType, SourceKind
 from apps.authentication.bearer import request_user
 from apps.core.pagination import PagedView
 from apps.usage.types import Limits
 
-
-def _accepted(session: AgentSession) -> Response:
-    """202, with where to watch."""
-    location = reverse("agent-session-progress", args=[session.id])
-    body = serializers.SessionSerializer(session_present(session)).data
-    return Response(body, status=202, headers={"Location": location})
+_accepted = session_accepted
 
 
 def _session_request(request: Request) -> SessionRequest:
@@ -47,6 +42,16 @@ def _session_request(request: Request) -> SessionRequest:
         setup_command=fields["setup_command"],
         limits=Limits(cost_usd=limits["cost_usd"], tokens=limits["tokens"], steps=limits["steps"]),
         limit_seconds=limits["seconds"],
+        attachments=tuple(fields["attachments"]),
+        sources=tuple(
+            SourceRequest(
+                kind=SourceKind(source["kind"]),
+                text=source["text"],
+                url=source["url"],
+                attachment_id=source["attachment"],
+            )
+            for source in fields["sources"]
+        ),
     )
 
 
@@ -269,6 +274,23 @@ class SessionDiffView(APIView):
         """What the session's branch changes."""
         session = selectors.session_get_for_user(user=request_user(request), session_id=session_id)
         return Response(serializers.DiffSerializer(selectors.session_diff(session)).data)
+
+
+class SessionPatchView(APIView):
+    @extend_schema(
+        operation_id="agents_sessions_patch",
+        tags=["agents"],
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request, session_id: uuid.UUID) -> HttpResponseBase:
+        """All that the session changed, binary files included: `git apply FILE`."""
+        session = selectors.session_get_for_user(user=request_user(request), session_id=session_id)
+        path = selectors.session_patch(session)
+        patch = path.open("rb")
+        path.unlink()
+        return FileResponse(
+            patch, content_type="application/octet-stream", as_attachment=True, filename=f"{session.id}.patch"
+        )
 
 
 class SessionBundleView(APIView):

@@ -136,6 +136,9 @@ class AgentConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
                     await self._send({"type": "event", "event": _event_json(row)})
                     after = row.seq
                     ending = ending or row.type in _ENDING_EVENTS
+                    if row.type == "SessionReopened":
+                        # It may end once more, in the same way.
+                        told_end = ""
             if ending or time.monotonic() >= check_at:
                 check_at = time.monotonic() + RIGHT_SECONDS
                 status, _ = await reader.status_get()

@@ -64,6 +64,18 @@ class BodyLimit:
             await _refuse(scope, send, limit)
 
 
+def first_limit(*asked: LimitFor) -> LimitFor:
+    """The first of these that knows a limit for a request."""
+
+    async def limit_for(scope: Scope) -> int | None:
+        for ask in asked:
+            if (limit := await ask(scope)) is not None:
+                return limit
+        return None
+
+    return limit_for
+
+
 def _content_length(scope: Scope) -> int | None:
     for name, value in scope["headers"]:
         if name.lower() == b"content-length":

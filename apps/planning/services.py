@@ -74,6 +74,40 @@ def _plan_fill(plan: Plan, features: Sequence[FeatureDraft]) -> None:
     Task.objects.bulk_create(task_rows)
 
 
+def plan_extend(
+    *, plan_id: uuid.UUID, project: Project, goal: str, feature_id: uuid.UUID, feature: FeatureDraft
+) -> Plan:
+    """Add a feature with its tasks at the plan's end, once; the plan is active again. One that isn't there is made."""
+    with transaction.atomic():
+        Plan.objects.get_or_create(id=plan_id, defaults={"project": project, "goal": goal, "summary": feature.title})
+        plan = Plan.objects.select_for_update().get(id=plan_id)
+        if plan.project_id != project.id:
+            raise Conflict("There is a plan with this id in another project.")
+        if not Feature.objects.filter(id=feature_id).exists():
+            last = plan.features.aggregate(last=Max("position"))["last"]
+            row = Feature.objects.create(
+                id=feature_id,
+                project=project,
+                plan=plan,
+                title=feature.title[:_TITLE_LENGTH],
+                description=feature.description,
+                position=0 if last is None else last + 1,
+            )
+            Task.objects.bulk_create(
+                Task(
+                    id=uuid.uuid5(feature_id, f"task:{position}"),
+                    feature=row,
+                    title=task.title[:_TITLE_LENGTH],
+                    instructions=task.instructions,
+                    position=position,
+                )
+                for position, task in enumerate(feature.tasks)
+            )
+            plan.status = PlanStatus.ACTIVE
+            plan.save(update_fields=["status", "updated_at"])
+    return plan
+
+
 def feature_id_derive(*, plan_id: uuid.UUID, position: int) -> uuid.UUID:
     return uuid.uuid5(plan_id, f"feature:{position}")
 

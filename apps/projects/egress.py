@@ -1,4 +1,4 @@
-"""The one way out of a set-up sandbox: a proxy that reaches the hosts on its list and no others.
+"""The one way out of a set-up sandbox, and of git to other hosts: a proxy that reaches what is on its list alone.
 
 It listens on a unix socket, which the sandbox forwards to, and understands ``CONNECT`` and plain ``http`` requests. A
 name is resolved once and that address is connected to. What it refuses it remembers, so that an error can say so.
@@ -11,7 +11,7 @@ import base64
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -42,31 +42,56 @@ class Egress:
     socket: Path
     #: `host:port` of what was asked for and isn't on the list, in order, once each.
     refused: list[str] = field(default_factory=list)
+    #: On 127.0.0.1, for programs that know no proxy on a socket; 0: there is none.
+    port: int = 0
 
 
 @contextlib.asynccontextmanager
-async def egress_open(*, hosts: frozenset[Host], upstream_proxy: str = "") -> AsyncIterator[Egress]:
-    """Let ``hosts`` be reached through a socket for as long as the context lasts."""
+async def egress_open(
+    *,
+    hosts: frozenset[Host],
+    upstream_proxy: str = "",
+    addresses: Mapping[Host, tuple[str, ...]] | None = None,
+    with_port: bool = False,
+) -> AsyncIterator[Egress]:
+    """Let ``hosts`` be reached through a socket for as long as the context lasts, and ``with_port`` through a port.
+
+    With ``addresses`` a connection goes to those of its host that somebody has checked, and no name is resolved here.
+    """
     # Directly under the temporary folder: a socket's path has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="archon-egress-") as folder:
         os.chmod(folder, 0o711)
         egress = Egress(Path(folder) / "proxy")
-        proxy = _Proxy(egress, hosts, upstream_proxy)
+        proxy = _Proxy(egress, hosts, upstream_proxy, addresses)
         server = await asyncio.start_unix_server(proxy.serve, path=egress.socket, limit=_HEADER_BYTES)
+        servers = [server]
+        if with_port:
+            on_port = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, limit=_HEADER_BYTES)
+            servers.append(on_port)
+            egress.port = on_port.sockets[0].getsockname()[1]
         # The sandbox's user is another one than ours; the folder's name is what keeps others out.
         egress.socket.chmod(0o666)
         try:
             yield egress
         finally:
-            server.close()
+            for server in servers:
+                server.close()
             proxy.stop()
-            await server.wait_closed()
+            for server in servers:
+                await server.wait_closed()
 
 
 class _Proxy:
-    def __init__(self, egress: Egress, hosts: frozenset[Host], upstream_proxy: str) -> None:
+    def __init__(
+        self,
+        egress: Egress,
+        hosts: frozenset[Host],
+        upstream_proxy: str,
+        addresses: Mapping[Host, tuple[str, ...]] | None,
+    ) -> None:
         self._egress = egress
         self._hosts = hosts
+        self._addresses = addresses
         self._upstream = urlsplit(upstream_proxy if "://" in upstream_proxy else f"http://{upstream_proxy}")
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -144,24 +169,27 @@ class _Proxy:
         name = f"{host}:{port}"[:300]
         if name not in self._egress.refused and len(self._egress.refused) < 100:
             self._egress.refused.append(name)
-        raise _Refused("403 Forbidden", f"host {name} is not a configured registry")
+        raise _Refused("403 Forbidden", f"host {name} is not on the list of this proxy")
 
     async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._upstream.hostname:
             host, port = self._upstream.hostname, self._upstream.port or 3128
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=1)
             failure: OSError = OSError("no address")
-            for family, _, _, _, address in found[:4]:
+            for address in (await self._resolve(host, port))[:4]:
                 try:
-                    return await asyncio.wait_for(
-                        asyncio.open_connection(str(address[0]), port, family=family), _CONNECT_SECONDS
-                    )
+                    return await asyncio.wait_for(asyncio.open_connection(address, port), _CONNECT_SECONDS)
                 except OSError as error:
                     failure = error
             raise failure
         except OSError as error:
             raise _Refused("502 Bad Gateway", f"{host}:{port} can't be reached: {error}") from error
+
+    async def _resolve(self, host: str, port: int) -> tuple[str, ...]:
+        if self._addresses is not None:
+            return self._addresses.get((host.lower().rstrip("."), port), ())
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=1)
+        return tuple(str(address[0]) for _, _, _, _, address in found)
 
     async def _tunnel(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await self._connect(host, port)

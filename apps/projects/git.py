@@ -21,13 +21,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from apps.core.errors import DiskFull, Unavailable
 
 #: What a call may print when it says nothing else.
 DEFAULT_OUTPUT_BYTES = 64 * 1024 * 1024
 _STDERR_BYTES = 64 * 1024
+_TICK_SECONDS = 0.5
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 #: Faults that old, honest histories carry, and that no check-out depends on.
@@ -77,6 +78,16 @@ _FLAGS: tuple[str, ...] = (
     "pack.threads=2",
     *(f"fetch.fsck.{severity}" for severity in _SEVERITIES),
 )
+
+
+class GitWatch(Protocol):
+    """Somebody who looks on while git works. What either method raises stops git and is raised to the caller."""
+
+    def tick(self) -> None:
+        """Called about twice a second."""
+
+    def progress(self, text: str) -> None:
+        """What git says on standard error, in pieces as they come."""
 
 
 class GitError(Exception):
@@ -151,10 +162,11 @@ def git_run(
     timeout: float = 60,
     max_output: int = DEFAULT_OUTPUT_BYTES,
     cut_output: bool = False,
-    allow_file_protocol: bool = False,
+    protocol: str = "",
     accepted: Sequence[int] = (0,),
+    watch: GitWatch | None = None,
 ) -> GitResult:
-    """Run git and wait for it.
+    """Run git and wait for it. ``protocol`` is the one over which it may reach a repository; empty: none.
 
     An exit code outside ``accepted``, more than ``timeout`` seconds, or more than ``max_output`` bytes (unless
     ``cut_output``: then what came so far is returned and marked) raise GitError; a full disk raises DiskFull.
@@ -179,7 +191,7 @@ def git_run(
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_LITERAL_PATHSPECS": "0",
         # A protocol that there isn't: an empty list would be no list.
-        "GIT_ALLOW_PROTOCOL": "file" if allow_file_protocol else "none",
+        "GIT_ALLOW_PROTOCOL": protocol or "none",
     }
     if git_dir is not None:
         process_environment["GIT_DIR"] = str(git_dir)
@@ -193,11 +205,11 @@ def git_run(
             spooled.write(stdin)
             spooled.seek(0)
             result = _communicate(
-                [*command, *arguments], arguments, process_environment, work_tree, spooled, timeout, max_output
+                [*command, *arguments], arguments, process_environment, work_tree, spooled, timeout, max_output, watch
             )
     else:
         result = _communicate(
-            [*command, *arguments], arguments, process_environment, work_tree, stdin, timeout, max_output
+            [*command, *arguments], arguments, process_environment, work_tree, stdin, timeout, max_output, watch
         )
     if any(phrase in result.stderr for phrase in _NO_SPACE):
         raise DiskFull("git could not write")
@@ -221,6 +233,7 @@ def _communicate(
     stdin: IO[bytes] | None,
     timeout: float,
     max_output: int,
+    watch: GitWatch | None,
 ) -> GitResult:
     deadline = time.monotonic() + timeout
     process = subprocess.Popen(
@@ -243,6 +256,9 @@ def _communicate(
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise GitError(arguments, None, f"no answer within {timeout:.0f} s")
+                if watch is not None:
+                    watch.tick()
+                    remaining = min(remaining, _TICK_SECONDS)
                 for key, _ in selector.select(remaining):
                     chunk = os.read(key.fd, 1 << 16)
                     if not chunk:
@@ -250,8 +266,12 @@ def _communicate(
                     elif key.data is stdout:
                         stdout += chunk
                         truncated = len(stdout) > max_output
-                    elif len(stderr) < _STDERR_BYTES:
+                    else:
                         stderr += chunk
+                        # Why it failed is said last, after any amount of progress.
+                        del stderr[:-_STDERR_BYTES]
+                        if watch is not None:
+                            watch.progress(chunk.decode("utf-8", "replace"))
         if truncated:
             del stdout[max_output:]
             return GitResult(0, bytes(stdout), _decode(stderr), truncated=True)

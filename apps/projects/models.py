@@ -10,7 +10,20 @@ from apps.core.models import BaseModel
 
 class RepositoryState(models.TextChoices):
     EMPTY = "empty"
+    #: On its way from its source for the first time.
+    CLONING = "cloning"
     READY = "ready"
+    #: It did not come; the source says why.
+    FAILED = "failed"
+
+
+class FetchState(models.TextChoices):
+    """What a source is at; what it has brought is the project's ``repository_state``."""
+
+    IDLE = "idle"
+    WAITING = "waiting"
+    RUNNING = "running"
+    FAILED = "failed"
 
 
 class Project(BaseModel):
@@ -26,6 +39,12 @@ class Project(BaseModel):
     setup_command = models.TextField(blank=True)
     #: Shell commands that tell whether the code works; empty: found from the repository.
     check_commands = models.JSONField(default=list, blank=True)
+    #: Hosts that agents may read web pages from (`HOST`, `HOST:PORT`, `*.DOMAIN`); empty: none.
+    network_hosts = models.JSONField(default=list, blank=True)
+    #: The folder of a larger repository that the work is about, as `a/b`; empty: all of it.
+    subfolder = models.CharField(max_length=1000, blank=True)
+    #: What users and agents have to know of the repository: `{kind, path, message}` each.
+    repository_notices = models.JSONField(default=list, blank=True)
     members: models.ManyToManyField[models.Model, Membership] = models.ManyToManyField(
         settings.AUTH_USER_MODEL, through="Membership", related_name="projects"
     )
@@ -45,6 +64,52 @@ class Project(BaseModel):
 
     def __str__(self) -> str:
         return self.name
+
+
+class RepositorySource(BaseModel):
+    """Where a project's repository comes from, what opens it there, and how the fetch of it stands."""
+
+    project = models.OneToOneField(Project, on_delete=models.CASCADE, related_name="source")
+    #: Without credentials.
+    url = models.CharField(max_length=2000)
+    #: The branch to work on; empty: the one that the source's HEAD names.
+    branch = models.CharField(max_length=255, blank=True)
+    username = models.CharField(max_length=255, blank=True)
+    #: Encrypted (apps.core.encryption); empty: none.
+    token = models.TextField(blank=True)
+    deploy_key = models.TextField(blank=True)
+    #: Keys of an ssh host, given by a user or the first ones seen.
+    known_hosts = models.TextField(blank=True)
+    #: A session's start brings a repository up to date that is older than this; 0: never.
+    sync_minutes = models.PositiveIntegerField(default=0)
+
+    fetch_state = models.CharField(max_length=10, choices=FetchState.choices, default=FetchState.IDLE)
+    #: The fetch that is wanted or running may give up what is here.
+    fetch_force = models.BooleanField(default=False)
+    #: `{phase, percent, received}` while it runs.
+    fetch_progress = models.JSONField(null=True, blank=True)
+    #: `{code, message, next_step}` of a fetch that failed.
+    fetch_reason = models.JSONField(null=True, blank=True)
+    #: Workers that have taken the fetch up and were not heard of again.
+    fetch_attempts = models.PositiveIntegerField(default=0)
+    #: Counts those who took it up: only the last one's word counts.
+    fence = models.PositiveIntegerField(default=0)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    attempted_at = models.DateTimeField(null=True, blank=True)
+    synced_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["created_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(fetch_state__in=FetchState.values), name="repository_source_fetch_state_known"
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(fetch_state=FetchState.RUNNING) | models.Q(lease_until__isnull=False),
+                name="repository_source_running_has_lease",
+            ),
+        ]
+        indexes = [models.Index(fields=["fetch_state"], name="repository_source_fetch_state")]
 
 
 class Role(models.TextChoices):

@@ -8,28 +8,20 @@ work that was merged here.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from django.conf import settings
 
 from apps.core.errors import Conflict, InvalidInput, NotFound, TooLarge, Unavailable
-from apps.projects.git import (
-    FSCK_SEVERITIES,
-    GitError,
-    full_disk_told,
-    git_run,
-    path_decode,
-    path_display,
-    upload_pack_command,
-)
-from apps.projects.repository_diff import Diff, trees_compare
+from apps.projects.git import FSCK_SEVERITIES, GitError, git_run, path_decode, path_display, upload_pack_command
+from apps.projects.repository_diff import Diff, patch_write, trees_compare
+from apps.projects.repository_modules import submodules_list
+from apps.projects.repository_notices import Notice, lfs_notices
 from apps.projects.repository_source import (
     SESSION_BRANCHES,
     branch_choose,
@@ -38,24 +30,24 @@ from apps.projects.repository_source import (
     remote_refs,
     source_git_dir,
 )
+from apps.projects.repository_store import (
+    IGNORED_LEFTOVERS,
+    RepositoryInfo,
+    branch_select,
+    branches_publish,
+    is_ancestor,
+    last_line,
+    leftovers_delete,
+    refs_read,
+    refs_update,
+    repository_locked,
+    repository_opened,
+    repository_path,
+    repository_require,
+    temporary_folder,
+)
 
-#: What tools leave behind in a checkout, whether or not the repository ignores it.
-IGNORED_LEFTOVERS = """\
-__pycache__/
-*.py[co]
-.pytest_cache/
-.mypy_cache/
-.ruff_cache/
-.hypothesis/
-.coverage
-.coverage.*
-.tox/
-.nox/
-.venv/
-node_modules/
-*.egg-info/
-.DS_Store
-"""
+__all__ = ["IGNORED_LEFTOVERS", "RepositoryInfo", "repository_path"]
 
 _IMPORT_SECONDS = 900
 _COMMIT = re.compile(r"[0-9a-f]{4,40}")
@@ -67,19 +59,6 @@ _SERVER_IDENTITY = {
 }
 
 
-@dataclass(frozen=True)
-class RepositoryInfo:
-    default_branch: str
-    head_commit: str
-    #: Without the sessions' own.
-    branches: tuple[str, ...]
-
-
-def repository_path(*, project_id: object) -> Path:
-    """Where the project's bare repository is, or will be."""
-    return Path(settings.ARCHON_HOME) / "repositories" / f"{project_id}.git"
-
-
 def repository_import_path(*, project_id: object, source: str, branch: str | None = None) -> RepositoryInfo:
     """Take over the branches and tags of a repository on this machine; its folder is only read.
 
@@ -89,33 +68,33 @@ def repository_import_path(*, project_id: object, source: str, branch: str | Non
     """
     found = source_git_dir(source)
     upload_pack = upload_pack_command()
-    with _locked(project_id):
-        git_dir = _repository_open(project_id)
+    with repository_locked(project_id):
+        git_dir = repository_opened(project_id)
         try:
             listing = git_run(
                 "ls-remote", "--symref", f"--upload-pack={upload_pack}", str(found),
-                git_dir=git_dir, timeout=_IMPORT_SECONDS, allow_file_protocol=True,
+                git_dir=git_dir, timeout=_IMPORT_SECONDS, protocol="file",
             )  # fmt: skip
             head_branch, head_commit, heads = remote_refs(listing.text)
             chosen = branch_choose(branch, head_branch, head_commit, heads)
-            before = _refs(git_dir, "refs/remotes/source/")
+            before = refs_read(git_dir, "refs/remotes/source/")
             git_run(
                 "fetch", "--quiet", "--no-tags", "--update-shallow", "--no-write-fetch-head", "--prune", "--atomic",
                 f"--upload-pack={upload_pack}", str(found),
                 "+refs/heads/*:refs/remotes/source/*", f"^refs/heads/{SESSION_BRANCHES}/*",
                 f"^refs/heads/{SESSION_BRANCHES}", "+refs/tags/*:refs/tags/*",
-                git_dir=git_dir, timeout=_IMPORT_SECONDS, allow_file_protocol=True,
+                git_dir=git_dir, timeout=_IMPORT_SECONDS, protocol="file",
             )  # fmt: skip
         except GitError as error:
             raise InvalidInput(
-                f"The repository could not be read: {_last_line(error.stderr)}",
+                f"The repository could not be read: {last_line(error.stderr)}",
                 next_step="Run `git fsck` in it, mend what it reports, and import it again.",
             ) from error
         except Unavailable:
             # Room is what is missing: don't wait for the next import to make some.
-            _leftovers_delete(git_dir)
+            leftovers_delete(git_dir)
             raise
-        return _branches_publish(git_dir, before, chosen)
+        return branches_publish(git_dir, before, chosen)
 
 
 def repository_import_bundle(*, project_id: object, bundle_path: Path, branch: str | None = None) -> RepositoryInfo:
@@ -133,8 +112,8 @@ def repository_import_bundle(*, project_id: object, bundle_path: Path, branch: s
     if not heads and head_commit:
         heads = {branch or "main": head_commit}
     chosen = branch_choose(branch, "", head_commit, heads)
-    with _locked(project_id):
-        git_dir = _repository_open(project_id)
+    with repository_locked(project_id):
+        git_dir = repository_opened(project_id)
         missing = [commit for commit in header.prerequisites if not _commit_exists(git_dir, commit)]
         if missing:
             raise InvalidInput(
@@ -145,16 +124,16 @@ def repository_import_bundle(*, project_id: object, bundle_path: Path, branch: s
         wanted = {f"refs/remotes/source/{name}": sha for name, sha in heads.items() if not is_session_branch(name)}
         wanted |= {name: sha for name, sha in header.refs if name.startswith("refs/tags/")}
         _pack_receive(git_dir, bundle_path, header.pack_offset, limit, sorted(set(wanted.values())))
-        before = _refs(git_dir, "refs/remotes/source/")
-        _refs_update(git_dir, [f"update {name}\0{sha}\0\0" for name, sha in wanted.items()])
-        return _branches_publish(git_dir, before, chosen)
+        before = refs_read(git_dir, "refs/remotes/source/")
+        refs_update(git_dir, [f"update {name}\0{sha}\0\0" for name, sha in wanted.items()])
+        return branches_publish(git_dir, before, chosen)
 
 
 def repository_info(*, project_id: object) -> RepositoryInfo:
     """What is there now; NotFound when nothing was imported yet."""
-    git_dir = _repository_require(project_id)
+    git_dir = repository_require(project_id)
     default = git_run("symbolic-ref", "--short", "HEAD", git_dir=git_dir).text
-    branches = {name: sha for name, sha in _refs(git_dir, "refs/heads/").items() if not is_session_branch(name)}
+    branches = {name: sha for name, sha in refs_read(git_dir, "refs/heads/").items() if not is_session_branch(name)}
     if default not in branches:
         raise NotFound("The project has no repository yet", next_step="Import a folder or upload a git bundle.")
     return RepositoryInfo(default, branches[default], tuple(sorted(branches)))
@@ -163,7 +142,7 @@ def repository_info(*, project_id: object) -> RepositoryInfo:
 def repository_delete(*, project_id: object) -> None:
     """Remove the repository; one that isn't there is fine."""
     path = repository_path(project_id=project_id)
-    with _locked(project_id), contextlib.suppress(FileNotFoundError):
+    with repository_locked(project_id), contextlib.suppress(FileNotFoundError):
         # Renamed first: nobody ever meets half a repository.
         doomed = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         try:
@@ -172,9 +151,35 @@ def repository_delete(*, project_id: object) -> None:
             shutil.rmtree(doomed, ignore_errors=True)
 
 
+def repository_notices(*, project_id: object, commit: str) -> tuple[Notice, ...]:
+    """What a commit lacks in a repository that was not fetched: files of Git LFS, and submodules."""
+    git_dir = repository_require(project_id)
+    modules = [
+        Notice(
+            "submodule",
+            path_display(module.path),
+            "The submodule is not there: submodules come only with a repository that is fetched from an address.",
+        )
+        for module in submodules_list(git_dir=git_dir, commit=commit)
+    ]
+    return (*modules, *lfs_notices(git_dir=git_dir, commit=commit))
+
+
+def branch_list(*, project_id: object) -> dict[str, str]:
+    """Commits by the names of the branches, by name; the sessions' own are not among them."""
+    branches = refs_read(repository_require(project_id), "refs/heads/")
+    return {name: sha for name, sha in sorted(branches.items()) if not is_session_branch(name)}
+
+
+def branch_default_set(*, project_id: object, branch: str) -> RepositoryInfo:
+    """Have sessions start from another branch. NotFound when there is none of that name."""
+    with repository_locked(project_id):
+        return branch_select(repository_require(project_id), branch)
+
+
 def commit_resolve(*, project_id: object, revision: str) -> str:
     """The full id of the commit that a branch, a tag, ``HEAD`` or a (shortened) id names; else NotFound."""
-    git_dir = _repository_require(project_id)
+    git_dir = repository_require(project_id)
     candidates = ["HEAD"] if revision == "HEAD" else [f"refs/heads/{revision}", f"refs/tags/{revision}"]
     if _COMMIT.fullmatch(revision):
         candidates.append(revision)
@@ -190,19 +195,39 @@ def commit_resolve(*, project_id: object, revision: str) -> str:
 
 def diff_read(*, project_id: object, base: str, head: str, max_bytes: int = 1_000_000) -> Diff:
     """What changed from one commit or tree to another; the text is cut after ``max_bytes``, the list of files never."""
-    return trees_compare(git_dir=_repository_require(project_id), base=base, head=head, max_bytes=max_bytes)
+    return trees_compare(git_dir=repository_require(project_id), base=base, head=head, max_bytes=max_bytes)
+
+
+def patch_make(*, project_id: object, base: str, head: str) -> Path:
+    """What changed from one commit to another, for ``git apply``; a temporary file that the caller removes."""
+    handle, name = tempfile.mkstemp(prefix="changes-", suffix=".patch", dir=temporary_folder())
+    os.close(handle)
+    try:
+        patch_write(git_dir=repository_require(project_id), base=base, head=head, target=Path(name))
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name)
 
 
 def commit_paths(*, project_id: object, commit: str) -> tuple[str, ...]:
     """Every file of a commit (links included), by path."""
-    listing = git_run("ls-tree", "-r", "-z", "--name-only", commit, git_dir=_repository_require(project_id))
+    listing = git_run("ls-tree", "-r", "-z", "--name-only", commit, git_dir=repository_require(project_id))
     return tuple(path_decode(path) for path in listing.stdout.split(b"\0") if path)
+
+
+def commit_has_folder(*, project_id: object, commit: str, folder: str) -> bool:
+    """Whether a commit has a folder of that path."""
+    found = git_run(
+        "cat-file", "-t", f"{commit}:{folder}", git_dir=repository_require(project_id), accepted=(0, 128)
+    )  # fmt: skip
+    return found.text == "tree"
 
 
 def changed_paths(*, project_id: object, base: str, head: str) -> tuple[str, ...]:
     """Every path that is different in the two commits; of a renamed file both."""
     listing = git_run(
-        "diff-tree", "-r", "-z", "--no-renames", "--name-only", base, head, git_dir=_repository_require(project_id)
+        "diff-tree", "-r", "-z", "--no-renames", "--name-only", base, head, git_dir=repository_require(project_id)
     )
     return tuple(path_decode(path) for path in listing.stdout.split(b"\0") if path)
 
@@ -211,7 +236,7 @@ def commit_files(
     *, project_id: object, commit: str, paths: Sequence[str], max_bytes: int = 1_000_000
 ) -> dict[str, bytes]:
     """The content of files of a commit; what isn't there, is no file or has more than ``max_bytes`` is left out."""
-    git_dir = _repository_require(project_id)
+    git_dir = repository_require(project_id)
     found: dict[str, bytes] = {}
     if not paths:
         return found
@@ -231,7 +256,7 @@ def commit_is_imported(*, project_id: object, commit: str) -> bool:
     """Whether a commit is the users' own: on a branch of theirs, merged there or imported, and not only an agent's."""
     listing = git_run(
         "for-each-ref", "--format=%(refname)", f"--contains={commit}", "refs/heads/", "refs/remotes/source/",
-        git_dir=_repository_require(project_id),
+        git_dir=repository_require(project_id),
     )  # fmt: skip
     names = (
         name.removeprefix("refs/heads/").removeprefix("refs/remotes/source/") for name in listing.text.splitlines()
@@ -241,14 +266,14 @@ def commit_is_imported(*, project_id: object, commit: str) -> bool:
 
 def commit_overlay(*, project_id: object, commit: str, base: str, paths: Sequence[str]) -> str:
     """A commit like ``commit`` whose ``paths`` are as in ``base`` (gone where ``base`` has none); on no branch."""
-    git_dir = _repository_require(project_id)
+    git_dir = repository_require(project_id)
     listing = git_run(
         "ls-tree", "-r", "-z", "--full-tree", base, "--", *paths,
         git_dir=git_dir, environment={"GIT_LITERAL_PATHSPECS": "1"},
     )  # fmt: skip
     removed = "".join(f"0 {'0' * 40}\t{path}\0" for path in paths).encode("utf-8", "surrogateescape")
     # `<mode> blob <id>\t<path>` is what update-index reads as well.
-    with tempfile.TemporaryDirectory(prefix="overlay-", dir=_temporary()) as folder:
+    with tempfile.TemporaryDirectory(prefix="overlay-", dir=temporary_folder()) as folder:
         index = Path(folder) / "index"
         git_run("read-tree", commit, git_dir=git_dir, index=index)
         git_run("update-index", "-z", "--index-info", git_dir=git_dir, index=index, stdin=removed + listing.stdout)
@@ -266,10 +291,10 @@ def branch_merge(*, project_id: object, branch: str, into: str, expected: str) -
     Fast-forward where that is possible, else a merge commit. Conflict, with ``state`` ``target_moved`` or
     ``merge_conflict`` (and ``files``), leaves all as it was. Merging what is merged already changes nothing.
     """
-    git_dir = _repository_require(project_id)
+    git_dir = repository_require(project_id)
     source = commit_resolve(project_id=project_id, revision=branch)
     target = commit_resolve(project_id=project_id, revision=into)
-    if _is_ancestor(git_dir, source, target):
+    if is_ancestor(git_dir, source, target):
         return target
     if target != expected:
         raise Conflict(
@@ -278,7 +303,7 @@ def branch_merge(*, project_id: object, branch: str, into: str, expected: str) -
             state="target_moved",
             commit=target,
         )
-    if _is_ancestor(git_dir, target, source):
+    if is_ancestor(git_dir, target, source):
         merged = source
     else:
         result = git_run(
@@ -307,7 +332,7 @@ def branch_merge(*, project_id: object, branch: str, into: str, expected: str) -
 
 def branch_delete(*, project_id: object, branch: str) -> None:
     """Remove a branch; one that isn't there is fine, the default branch is refused."""
-    git_dir = _repository_require(project_id)
+    git_dir = repository_require(project_id)
     if git_run("symbolic-ref", "--short", "HEAD", git_dir=git_dir).text == branch:
         raise Conflict(f"{branch} is the project's default branch", state="default_branch")
     git_run("update-ref", "-d", f"refs/heads/{branch}", git_dir=git_dir)
@@ -318,11 +343,11 @@ def branch_bundle(*, project_id: object, branch: str, base: str = "") -> Path:
 
     A branch that has nothing beyond ``base`` raises Conflict, since git knows no empty bundle.
     """
-    git_dir = _repository_require(project_id)
+    git_dir = repository_require(project_id)
     commit = commit_resolve(project_id=project_id, revision=branch)
-    if base and _is_ancestor(git_dir, commit, base):
+    if base and is_ancestor(git_dir, commit, base):
         raise Conflict(f"{branch} has no commits of its own", state="empty")
-    handle, name = tempfile.mkstemp(prefix="branch-", suffix=".bundle", dir=_temporary())
+    handle, name = tempfile.mkstemp(prefix="branch-", suffix=".bundle", dir=temporary_folder())
     os.close(handle)
     try:
         git_run(
@@ -336,54 +361,6 @@ def branch_bundle(*, project_id: object, branch: str, base: str = "") -> Path:
 
 
 # --- The repository itself --------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _locked(project_id: object) -> Iterator[None]:
-    """One writer of the repository's layout at a time, over all processes."""
-    path = repository_path(project_id=project_id)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with full_disk_told("the repository could not be written"), path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _repository_open(project_id: object) -> Path:
-    path = repository_path(project_id=project_id)
-    if path.exists():
-        _leftovers_delete(path)
-    else:
-        fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        try:
-            git_run("init", "--quiet", "--bare", "--template=", "--initial-branch=main", str(fresh))
-            (fresh / "info").mkdir(exist_ok=True)
-            (fresh / "info" / "exclude").write_text(IGNORED_LEFTOVERS)
-            fresh.rename(path)
-        except BaseException:
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
-    return path
-
-
-def _leftovers_delete(git_dir: Path) -> None:
-    """Remove what an import that was killed or found the disk full left behind; its lock has to be held."""
-    for unfinished in (git_dir / "objects" / "pack").glob("tmp_*"):
-        unfinished.unlink(missing_ok=True)
-    for quarantine in (git_dir / "objects").glob("incoming-*"):
-        shutil.rmtree(quarantine, ignore_errors=True)
-
-
-def _temporary() -> Path:
-    folder: Path = settings.ARCHON_HOME / "temporary"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
-
-
-def _repository_require(project_id: object) -> Path:
-    path = repository_path(project_id=project_id)
-    if not path.exists():
-        raise NotFound("The project has no repository yet", next_step="Import a folder or upload a git bundle.")
-    return path
 
 
 def _pack_receive(git_dir: Path, bundle: Path, offset: int, limit: int, commits: Sequence[str]) -> None:
@@ -410,7 +387,7 @@ def _pack_receive(git_dir: Path, bundle: Path, offset: int, limit: int, commits:
             file_path.rename(git_dir / "objects" / "pack" / file_path.name)
     except GitError as error:
         raise InvalidInput(
-            f"The bundle is damaged or incomplete: {_last_line(error.stderr)}",
+            f"The bundle is damaged or incomplete: {last_line(error.stderr)}",
             next_step="Make it anew with `git bundle create repository.bundle --all`, and check it with "
             "`git bundle verify repository.bundle`.",
         ) from error
@@ -418,53 +395,5 @@ def _pack_receive(git_dir: Path, bundle: Path, offset: int, limit: int, commits:
         shutil.rmtree(quarantine, ignore_errors=True)
 
 
-def _branches_publish(git_dir: Path, before: dict[str, str], chosen: str) -> RepositoryInfo:
-    """Move the project's branches to where the source has them, unless that would lose commits made here."""
-    source, here = _refs(git_dir, "refs/remotes/source/"), _refs(git_dir, "refs/heads/")
-    updates = []
-    for name, theirs in source.items():
-        ours = here.get(name)
-        if is_session_branch(name) or ours == theirs:
-            continue
-        if ours is None:
-            updates.append(f"create refs/heads/{name}\0{theirs}\0")
-        elif ours == before.get(name) or _is_ancestor(git_dir, ours, theirs):
-            updates.append(f"update refs/heads/{name}\0{theirs}\0{ours}\0")
-        elif name == chosen and not _is_ancestor(git_dir, theirs, ours):
-            raise Conflict(
-                f"{name} went on in both places: {ours[:12]} here, {theirs[:12]} in the source",
-                next_step=f"Download {name} from here, merge it into yours, and import again.",
-                state="diverged",
-            )
-    _refs_update(git_dir, updates)
-    git_run("symbolic-ref", "HEAD", f"refs/heads/{chosen}", git_dir=git_dir)
-    branches = {name: sha for name, sha in _refs(git_dir, "refs/heads/").items() if not is_session_branch(name)}
-    return RepositoryInfo(chosen, branches[chosen], tuple(sorted(branches)))
-
-
-def _refs(git_dir: Path, prefix: str) -> dict[str, str]:
-    """Commits by the names of the refs below ``prefix``, which is left off."""
-    listing = git_run("for-each-ref", "--format=%(objectname) %(refname)", prefix, git_dir=git_dir).text
-    return {name.removeprefix(prefix): sha for sha, _, name in (line.partition(" ") for line in listing.splitlines())}
-
-
-def _refs_update(git_dir: Path, commands: Sequence[str]) -> None:
-    """Carry out ``update-ref`` commands, all or none."""
-    if commands:
-        script = "".join(commands).encode("utf-8", "surrogateescape")
-        git_run("update-ref", "-z", "--stdin", git_dir=git_dir, stdin=script)
-
-
 def _commit_exists(git_dir: Path, commit: str) -> bool:
     return git_run("cat-file", "-e", f"{commit}^{{commit}}", git_dir=git_dir, accepted=(0, 1, 128)).returncode == 0
-
-
-def _is_ancestor(git_dir: Path, ancestor: str, descendant: str) -> bool:
-    return (
-        git_run("merge-base", "--is-ancestor", ancestor, descendant, git_dir=git_dir, accepted=(0, 1)).returncode == 0
-    )
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return path_display(lines[-1])[:500] if lines else "no reason given"

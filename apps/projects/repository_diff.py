@@ -51,6 +51,15 @@ def trees_compare(*, git_dir: Path, base: str, head: str, max_bytes: int = 1_000
     return Diff(raw.decode("utf-8", "replace"), changes_read(git_dir=git_dir, base=base, head=head), patch.truncated)
 
 
+def patch_write(*, git_dir: Path, base: str, head: str, target: Path) -> None:
+    """All that changed, binary files included, as ``git apply`` takes it."""
+    git_run(
+        "diff-tree", "-r", "-p", "--binary", "--full-index", "--no-renames", "--no-color", "--no-ext-diff",
+        "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/", f"--output={target}", base, head,
+        git_dir=git_dir, timeout=300,
+    )  # fmt: skip
+
+
 def changes_read(*, git_dir: Path, base: str, head: str) -> tuple[FileChange, ...]:
     """The files that differ between two commits or trees, by path."""
     output = git_run(

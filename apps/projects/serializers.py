@@ -4,16 +4,89 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from apps.projects.models import Membership, Project, Role
+from apps.projects.models import FetchState, Membership, Project, RepositorySource, Role
+from apps.projects.repository_notices import NOTICE_KINDS
+from apps.projects.selectors import source_get
+from apps.projects.sources import HostKey, host_keys
 
 _COMMAND_LENGTH = 10_000
+_HOSTS = 50
+
+
+class HostKeySerializer(serializers.Serializer[HostKey]):
+    host = serializers.CharField()
+    type = serializers.CharField()
+    fingerprint = serializers.CharField()
+
+
+class FetchProgressSerializer(serializers.Serializer[Any]):
+    phase = serializers.CharField()
+    percent = serializers.IntegerField(allow_null=True)
+    received = serializers.CharField(help_text="How much has come, in git's words.")
+
+
+class FetchReasonSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    message = serializers.CharField()
+    next_step = serializers.CharField()
+
+
+class SourceSerializer(serializers.ModelSerializer[RepositorySource]):
+    has_token = serializers.SerializerMethodField()
+    has_deploy_key = serializers.SerializerMethodField()
+    host_keys = serializers.SerializerMethodField()
+    state = serializers.ChoiceField(choices=FetchState.choices, source="fetch_state", read_only=True)
+    progress = FetchProgressSerializer(source="fetch_progress", allow_null=True, read_only=True)
+    reason = FetchReasonSerializer(source="fetch_reason", allow_null=True, read_only=True)
+
+    class Meta:
+        model = RepositorySource
+        fields: ClassVar = [
+            "url",
+            "branch",
+            "username",
+            "has_token",
+            "has_deploy_key",
+            "host_keys",
+            "sync_minutes",
+            "state",
+            "progress",
+            "reason",
+            "attempted_at",
+            "synced_at",
+        ]
+        read_only_fields = fields
+
+    def get_has_token(self, source: RepositorySource) -> bool:
+        return bool(source.token)
+
+    def get_has_deploy_key(self, source: RepositorySource) -> bool:
+        return bool(source.deploy_key)
+
+    @extend_schema_field(HostKeySerializer(many=True))
+    def get_host_keys(self, source: RepositorySource) -> list[Any]:
+        return [HostKeySerializer(key).data for key in host_keys(source.known_hosts)]
+
+
+class NoticeSerializer(serializers.Serializer[Any]):
+    kind = serializers.ChoiceField(choices=NOTICE_KINDS)
+    path = serializers.CharField()
+    message = serializers.CharField()
 
 
 class ProjectSerializer(serializers.ModelSerializer[Project]):
     role = serializers.ChoiceField(choices=Role.choices, read_only=True, help_text="Yours.")
     check_commands = serializers.ListField(child=serializers.CharField(), read_only=True)
+    network_hosts = serializers.ListField(child=serializers.CharField(), read_only=True)
+    repository_notices = NoticeSerializer(
+        many=True, read_only=True, help_text="What the repository lacks, such as files of Git LFS."
+    )
+    source = serializers.SerializerMethodField(  # type: ignore[assignment]  # a field of this name is no attribute
+        help_text="Where the repository is fetched from; null: from nowhere."
+    )
 
     class Meta:
         model = Project
@@ -22,15 +95,24 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
             "name",
             "description",
             "repository_state",
+            "repository_notices",
+            "source",
             "default_branch",
             "head_commit",
             "setup_command",
             "check_commands",
+            "network_hosts",
+            "subfolder",
             "role",
             "created_at",
             "updated_at",
         ]
         read_only_fields = fields
+
+    @extend_schema_field({"oneOf": [{"$ref": "#/components/schemas/Source"}, {"type": "null"}]})
+    def get_source(self, project: Project) -> Any:
+        source = source_get(project)
+        return None if source is None else SourceSerializer(source).data
 
 
 class ProjectWriteSerializer(serializers.Serializer[Any]):
@@ -50,6 +132,20 @@ class ProjectWriteSerializer(serializers.Serializer[Any]):
         default=list,
         help_text="Tell whether the code works; empty: found from the repository.",
     )
+    network_hosts = serializers.ListField(
+        child=serializers.CharField(max_length=300),
+        max_length=_HOSTS,
+        required=False,
+        default=list,
+        help_text="Hosts that agents may read web pages from: HOST, HOST:PORT or *.DOMAIN; empty: none.",
+    )
+    subfolder = serializers.CharField(
+        max_length=1000,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="The folder of a larger repository that the work is about; empty: all of it.",
+    )
 
 
 class ProjectCreateSerializer(ProjectWriteSerializer):
@@ -65,7 +161,76 @@ class ProjectCreateSerializer(ProjectWriteSerializer):
         required=False,
         allow_blank=True,
         default="",
-        help_text="The branch to work on; empty: the one that is checked out at repository_path.",
+        help_text="The branch to work on; empty: the one that is checked out at repository_path, or the source's.",
+    )
+    repository_url = serializers.CharField(
+        max_length=2000,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="Where the repository is fetched from: https://…, ssh://… or git@HOST:PATH.",
+    )
+    username = serializers.CharField(max_length=255, required=False, allow_blank=True)
+    token = serializers.CharField(max_length=10_000, required=False, allow_blank=True, write_only=True)
+    deploy_key = serializers.CharField(
+        max_length=20_000, required=False, allow_blank=True, write_only=True, trim_whitespace=False
+    )
+    known_hosts = serializers.CharField(max_length=20_000, required=False, allow_blank=True)
+    sync_minutes = serializers.IntegerField(min_value=0, max_value=525_600, required=False)
+
+
+class SourceWriteSerializer(serializers.Serializer[Any]):
+    """What is not sent is left as it is; empty text takes it away."""
+
+    url = serializers.CharField(
+        max_length=2000, required=False, help_text="https://…, ssh://… or git@HOST:PATH, without credentials."
+    )
+    branch = serializers.CharField(
+        max_length=255, required=False, allow_blank=True, help_text="Empty: the one that the source's HEAD names."
+    )
+    username = serializers.CharField(
+        max_length=255, required=False, allow_blank=True, help_text="Whose the token is, where the host wants to know."
+    )
+    token = serializers.CharField(
+        max_length=10_000, required=False, allow_blank=True, write_only=True, help_text="For https; never shown."
+    )
+    deploy_key = serializers.CharField(
+        max_length=20_000,
+        required=False,
+        allow_blank=True,
+        write_only=True,
+        trim_whitespace=False,
+        help_text="For ssh: a private key without a passphrase; never shown.",
+    )
+    known_hosts = serializers.CharField(
+        max_length=20_000,
+        required=False,
+        allow_blank=True,
+        help_text="Keys of an ssh host; empty: the first one that is seen is believed.",
+    )
+    sync_minutes = serializers.IntegerField(
+        min_value=0,
+        max_value=525_600,
+        required=False,
+        help_text="A session's start brings a repository up to date that is older; 0: never.",
+    )
+
+
+class SyncSerializer(serializers.Serializer[Any]):
+    force = serializers.BooleanField(
+        default=False, help_text="Take the source's branches also where that gives up commits that are here."
+    )
+
+
+class BranchSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    commit = serializers.CharField()
+    default = serializers.BooleanField()
+
+
+class ArchiveQuerySerializer(serializers.Serializer[Any]):
+    message = serializers.CharField(
+        max_length=10_000, required=False, allow_blank=True, default="", help_text="Of the commit."
     )
 
 
@@ -77,6 +242,13 @@ class ProjectPatchSerializer(ProjectWriteSerializer):
     setup_command = serializers.CharField(max_length=_COMMAND_LENGTH, required=False, allow_blank=True)
     check_commands = serializers.ListField(
         child=serializers.CharField(max_length=_COMMAND_LENGTH), max_length=20, required=False
+    )
+    network_hosts = serializers.ListField(
+        child=serializers.CharField(max_length=300), max_length=_HOSTS, required=False
+    )
+    subfolder = serializers.CharField(max_length=1000, required=False, allow_blank=True)
+    default_branch = serializers.CharField(
+        max_length=255, required=False, help_text="The branch that sessions start from; it has to be there."
     )
 
 

@@ -14,14 +14,19 @@ from apps.authentication.models import User
 from apps.authentication.selectors import user_get_by_email
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.projects.environment import environments_delete
-from apps.projects.models import Membership, Project, RepositoryState, Role
+from apps.projects.models import Membership, Project, RepositorySource, RepositoryState, Role
+from apps.projects.project_fields import host_pattern_clean, subfolder_clean
 from apps.projects.repository import (
     RepositoryInfo,
+    branch_default_set,
     repository_delete,
     repository_import_bundle,
     repository_import_path,
+    repository_notices,
 )
+from apps.projects.repository_archive import repository_import_archive
 from apps.projects.selectors import project_get_for_user
+from apps.projects.sources import SourceChanges, source_build, source_save_and_fetch, source_wait_refuse
 
 logger = logging.getLogger(__name__)
 
@@ -35,28 +40,44 @@ def project_create(
     branch: str = "",
     setup_command: str = "",
     check_commands: Sequence[str] = (),
+    network_hosts: Sequence[str] = (),
+    subfolder: str = "",
+    source: SourceChanges | None = None,
 ) -> Project:
     """A project of which the user is the owner, with a copy of the repository at ``repository_path`` if one is given.
 
     The path has to be under ARCHON_REPOSITORY_ROOTS. A repository that can't be imported raises InvalidInput, and
-    there is no project then.
+    there is no project then. With a ``source`` the repository is fetched from there by the workers.
     """
+    if repository_path and source is not None:
+        raise InvalidInput(
+            "The repository comes from a path or from an address, not from both", next_step="leave one of them out"
+        )
     project = Project(
-        name=name, description=description, setup_command=setup_command, check_commands=list(check_commands)
+        name=name,
+        description=description,
+        setup_command=setup_command,
+        check_commands=list(check_commands),
+        network_hosts=_hosts_clean(network_hosts),
+        subfolder=subfolder_clean(subfolder),
     )
+    repository_source = None if source is None else source_build(project=project, changes=source)
     # Imported before there is a row, since git runs outside transactions: a crash in between leaves a folder that
     # belongs to no project, and never a project that lacks what its row says.
     if repository_path:
         try:
-            _repository_apply(
-                project, repository_import_path(project_id=project.id, source=repository_path, branch=branch or None)
-            )
+            info = repository_import_path(project_id=project.id, source=repository_path, branch=branch or None)
+            _repository_apply(project, info)
+            found = repository_notices(project_id=project.id, commit=info.head_commit)
+            project.repository_notices = [notice.as_json() for notice in found]
         except BaseException:
             repository_delete(project_id=project.id)
             raise
     with transaction.atomic():
         project.save(force_insert=True)
         Membership.objects.create(project=project, user=user, role=Role.OWNER)
+        if repository_source is not None:
+            source_save_and_fetch(repository_source)
     return project_get_for_user(user=user, project_id=project.id)
 
 
@@ -67,17 +88,24 @@ def project_update(
     description: str | None = None,
     setup_command: str | None = None,
     check_commands: Sequence[str] | None = None,
+    network_hosts: Sequence[str] | None = None,
+    subfolder: str | None = None,
+    default_branch: str | None = None,
 ) -> Project:
-    """Change what is given and leave the rest."""
+    """Change what is given and leave the rest. A ``default_branch`` has to be there already."""
     changes = {
         "name": name,
         "description": description,
         "setup_command": setup_command,
         "check_commands": None if check_commands is None else list(check_commands),
+        "network_hosts": None if network_hosts is None else _hosts_clean(network_hosts),
+        "subfolder": None if subfolder is None else subfolder_clean(subfolder),
     }
     given = {field: value for field, value in changes.items() if value is not None}
     for field, value in given.items():
         setattr(project, field, value)
+    if default_branch:
+        _default_branch_set(project, default_branch)
     project.save(update_fields=[*given, "updated_at"])
     return project
 
@@ -104,19 +132,43 @@ def project_bundle_import(*, project: Project, bundle_path: Path, branch: str = 
     Raises InvalidInput, TooLarge or Conflict as the repository does, and NotFound when the project was deleted
     meanwhile.
     """
-    info = repository_import_bundle(project_id=project.id, bundle_path=bundle_path, branch=branch or None)
+    source_wait_refuse(project)
+    return _imported(
+        project, repository_import_bundle(project_id=project.id, bundle_path=bundle_path, branch=branch or None)
+    )
+
+
+def project_archive_import(*, project: Project, archive_path: Path, message: str = "") -> Project:
+    """Take over the files of an archive, as a commit on top of what the project has; the same files change nothing.
+
+    Raises InvalidInput or TooLarge for an archive that can't be taken.
+    """
+    source_wait_refuse(project)
+    return _imported(
+        project, repository_import_archive(project_id=project.id, archive_path=archive_path, message=message)
+    )
+
+
+def _imported(project: Project, info: RepositoryInfo) -> Project:
+    notices = [notice.as_json() for notice in repository_notices(project_id=project.id, commit=info.head_commit)]
     _repository_apply(project, info)
-    if not project_repository_record(project_id=project.id, info=info):
+    project.repository_notices = notices
+    if not project_repository_record(project_id=project.id, info=info, notices=notices):
         repository_delete(project_id=project.id)
         raise NotFound("The project was deleted meanwhile.")
     return project
 
 
-def project_repository_record(*, project_id: uuid.UUID, info: RepositoryInfo) -> bool:
-    """Note what the repository holds now, after an import or a merge; False when there is no such project."""
+def project_repository_record(
+    *, project_id: uuid.UUID, info: RepositoryInfo, notices: Sequence[dict[str, str]] = ()
+) -> bool:
+    """Note what the repository holds now, after an import; False when there is no such project."""
     return bool(
         Project.objects.filter(id=project_id).update(
-            repository_state=RepositoryState.READY, default_branch=info.default_branch, head_commit=info.head_commit
+            repository_state=RepositoryState.READY,
+            default_branch=info.default_branch,
+            head_commit=info.head_commit,
+            repository_notices=list(notices),
         )
     )
 
@@ -175,8 +227,22 @@ def _another_owner_require(membership: Membership) -> None:
         )
 
 
+def _default_branch_set(project: Project, branch: str) -> None:
+    if project.repository_state != RepositoryState.READY:
+        raise Conflict("The project has no repository yet.", state=project.repository_state)
+    info = branch_default_set(project_id=project.id, branch=branch)
+    _repository_apply(project, info)
+    Project.objects.filter(id=project.id).update(default_branch=info.default_branch, head_commit=info.head_commit)
+    # The next sync stays with it.
+    RepositorySource.objects.filter(project=project).update(branch=branch)
+
+
+def _hosts_clean(patterns: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(host_pattern_clean(pattern) for pattern in patterns))
+
+
 def _repository_apply(project: Project, info: RepositoryInfo) -> None:
-    project.repository_state = RepositoryState.READY
+    project.repository_state = RepositoryState.READY.value
     project.default_branch = info.default_branch
     project.head_commit = info.head_commit
 

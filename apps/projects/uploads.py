@@ -1,29 +1,40 @@
-"""Git bundles on their way in: never in memory, never over the cap, never from somebody unknown."""
+"""Git bundles and archives on their way in: never in memory, never over the cap, never from somebody unknown."""
 
 from __future__ import annotations
 
-import logging
 import re
 import tempfile
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import Error as DatabaseError
 from django.http import HttpRequest
 from rest_framework.exceptions import UnsupportedMediaType
 
-from apps.authentication.services.credentials import credentials_get
-from apps.core.errors import ApplicationError, InvalidInput, TooLarge
+from apps.authentication.scopes import scope_signed_in
+from apps.core.errors import InvalidInput, TooLarge
 
-logger = logging.getLogger(__name__)
-
-_PATH = re.compile(r"/api/projects/[0-9a-f-]{36}/repository/")
+_PATHS = {
+    "PUT": re.compile(r"/api/projects/[0-9a-f-]{36}/repository/"),
+    "POST": re.compile(r"/api/projects/[0-9a-f-]{36}/repository/archive/"),
+}
 _CHUNK = 1024 * 1024
-_MEDIA_TYPES = ("application/octet-stream", "application/x-git-bundle", "")
+_MEDIA_TYPES = {
+    "bundle": ("application/octet-stream", "application/x-git-bundle", ""),
+    "archive": (
+        "application/octet-stream",
+        "application/zip",
+        "application/gzip",
+        "application/x-gzip",
+        "application/x-tar",
+        "application/x-xz",
+        "application/x-bzip2",
+        "",
+    ),
+}
+_MADE_BY = {"bundle": "send a git bundle: `git bundle create FILE --all`", "archive": "send a tar.gz or a zip"}
 
 
 def upload_limit() -> int:
@@ -32,51 +43,41 @@ def upload_limit() -> int:
 
 
 async def upload_limit_for(scope: MutableMapping[str, Any]) -> int | None:
-    """What this request may send, in bytes: a bundle's size for a signed-in user's upload, else None.
+    """What this request may send, in bytes: an upload's size for a signed-in user's, else None.
 
     Asked below Django, which stores a body before any view can refuse it; so a stranger's upload is cut off here.
     """
-    if scope["method"] != "PUT" or not _PATH.fullmatch(scope["path"]):
+    path = _PATHS.get(scope["method"])
+    if path is None or not path.fullmatch(scope["path"]):
         return None
-    header = next((value for name, value in scope["headers"] if name.lower() == b"authorization"), b"")
-    scheme, _, token = header.decode("latin-1").strip().partition(" ")
-    if scheme.lower() != "bearer":
-        return None
-    try:
-        await sync_to_async(credentials_get)(token.strip())
-    except ApplicationError:
-        return None
-    except DatabaseError as error:
-        logger.warning("upload refused, database unavailable: %s", error)
-        return None
-    return upload_limit()
+    return upload_limit() if await scope_signed_in(scope) else None
 
 
 @contextmanager
-def upload_received(request: HttpRequest) -> Iterator[Path]:
+def upload_received(request: HttpRequest, *, what: Literal["bundle", "archive"] = "bundle") -> Iterator[Path]:
     """The body as a file that is there inside the block alone.
 
     The Content-Length may be missing or lie: what counts is what came. Raises TooLarge over the cap, InvalidInput for
     nothing at all or for another number of bytes than was declared, UnsupportedMediaType for what says it is no file.
     """
-    if request.content_type not in _MEDIA_TYPES:
+    if request.content_type not in _MEDIA_TYPES[what]:
         raise UnsupportedMediaType(str(request.content_type))
     length = request.headers.get("Content-Length", "")
     declared = int(length) if length.isdigit() else None
     limit = upload_limit()
-    with tempfile.NamedTemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR, prefix="bundle-") as file:
+    with tempfile.NamedTemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR, prefix=f"{what}-") as file:
         received = 0
         while chunk := request.read(_CHUNK):
             received += len(chunk)
             if received > limit:
                 raise TooLarge(
-                    f"The bundle is larger than {settings.ARCHON_UPLOAD_LIMIT_MB} MiB.",
-                    next_step="send fewer branches, or have the operator raise ARCHON_UPLOAD_LIMIT_MB",
+                    f"The {what} is larger than {settings.ARCHON_UPLOAD_LIMIT_MB} MiB.",
+                    next_step="send less of it, or have the operator raise ARCHON_UPLOAD_LIMIT_MB",
                 )
             file.write(chunk)
         if received == 0:
-            raise InvalidInput("The body is empty.", next_step="send a git bundle: `git bundle create FILE --all`")
+            raise InvalidInput("The body is empty.", next_step=_MADE_BY[what])
         if declared is not None and received != declared:
-            raise InvalidInput(f"{received} bytes came of {declared}.", next_step="send the bundle again")
+            raise InvalidInput(f"{received} bytes came of {declared}.", next_step=f"send the {what} again")
         file.flush()
         yield Path(file.name)

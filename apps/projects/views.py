@@ -11,10 +11,15 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.authentication.bearer import request_user
+from apps.core.errors import InvalidInput, NotFound
 from apps.core.pagination import PagedView
 from apps.projects import selectors, serializers, services
 from apps.projects.models import Role
+from apps.projects.repository import branch_list
+from apps.projects.sources import SourceChanges, source_remove, source_sync, source_update
 from apps.projects.uploads import upload_received
+
+_SOURCE_FIELDS = ("username", "token", "deploy_key", "known_hosts", "sync_minutes")
 
 
 class ProjectListView(PagedView):
@@ -30,10 +35,16 @@ class ProjectListView(PagedView):
         responses={201: serializers.ProjectSerializer},
     )
     def post(self, request: Request) -> Response:
-        """Make a project; its repository comes from a path on the server, or is uploaded afterwards."""
+        """Make a project; its repository comes from an address or a path on the server, or is uploaded afterwards."""
         data = serializers.ProjectCreateSerializer(data=request.data)
         data.is_valid(raise_exception=True)
-        project = services.project_create(user=request_user(request), **data.validated_data)
+        fields = dict(data.validated_data)
+        given = {name: fields.pop(name, None) for name in _SOURCE_FIELDS}
+        url = fields.pop("repository_url")
+        source = SourceChanges(url=url, branch=fields["branch"], **given) if url else None
+        if source is None and any(value is not None for value in given.values()):
+            raise InvalidInput("The repository has no address to be fetched from.", next_step="send repository_url")
+        project = services.project_create(user=request_user(request), source=source, **fields)
         return Response(serializers.ProjectSerializer(project).data, status=201)
 
 
@@ -100,6 +111,88 @@ class ProjectRepositoryView(APIView):
                 project=project, bundle_path=path, branch=query.validated_data["branch"]
             )
         return Response(serializers.ProjectSerializer(project).data)
+
+
+class ProjectArchiveView(APIView):
+    @extend_schema(
+        operation_id="projects_archive_upload",
+        tags=["projects"],
+        parameters=[serializers.ArchiveQuerySerializer],
+        request={"application/octet-stream": OpenApiTypes.BINARY},
+        responses=serializers.ProjectSerializer,
+    )
+    def post(self, request: Request, project_id: uuid.UUID) -> Response:
+        """Upload the files as an archive (tar.gz, tar.bz2, tar.xz, tar, zip), as a commit on top of what is there."""
+        project = selectors.project_get_for_user(user=request_user(request), project_id=project_id, write=True)
+        query = serializers.ArchiveQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        with upload_received(request._request, what="archive") as path:
+            project = services.project_archive_import(
+                project=project, archive_path=path, message=query.validated_data["message"]
+            )
+        return Response(serializers.ProjectSerializer(project).data)
+
+
+class ProjectSourceView(APIView):
+    @extend_schema(operation_id="projects_source_get", tags=["projects"], responses=serializers.SourceSerializer)
+    def get(self, request: Request, project_id: uuid.UUID) -> Response:
+        """Where the repository is fetched from, and how that stands."""
+        project = selectors.project_get_for_user(user=request_user(request), project_id=project_id)
+        source = selectors.source_get(project)
+        if source is None:
+            raise NotFound("The project's repository has no source.", next_step="give it one (PATCH)")
+        return Response(serializers.SourceSerializer(source).data)
+
+    @extend_schema(
+        operation_id="projects_source_update",
+        tags=["projects"],
+        request=serializers.SourceWriteSerializer,
+        responses=serializers.ProjectSerializer,
+    )
+    def patch(self, request: Request, project_id: uuid.UUID) -> Response:
+        """Change the source or give the project one, and have the repository fetched from there; for owners."""
+        project = selectors.project_get_for_user(user=request_user(request), project_id=project_id, manage=True)
+        data = serializers.SourceWriteSerializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        project = source_update(project=project, changes=SourceChanges(**data.validated_data))
+        return Response(serializers.ProjectSerializer(project).data)
+
+    @extend_schema(operation_id="projects_source_remove", tags=["projects"], responses={204: None})
+    def delete(self, request: Request, project_id: uuid.UUID) -> Response:
+        """Forget the source with its credentials; the repository stays; for owners."""
+        project = selectors.project_get_for_user(user=request_user(request), project_id=project_id, manage=True)
+        source_remove(project=project)
+        return Response(status=204)
+
+
+class ProjectSyncView(APIView):
+    @extend_schema(
+        operation_id="projects_sync",
+        tags=["projects"],
+        request=serializers.SyncSerializer,
+        responses={202: serializers.ProjectSerializer},
+    )
+    def post(self, request: Request, project_id: uuid.UUID) -> Response:
+        """Fetch the repository again; the workers do so, and `source` tells how it stands."""
+        project = selectors.project_get_for_user(user=request_user(request), project_id=project_id, write=True)
+        data = serializers.SyncSerializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        project = source_sync(project=project, force=data.validated_data["force"])
+        return Response(serializers.ProjectSerializer(project).data, status=202)
+
+
+class ProjectBranchesView(APIView):
+    @extend_schema(
+        operation_id="projects_branches_list", tags=["projects"], responses=serializers.BranchSerializer(many=True)
+    )
+    def get(self, request: Request, project_id: uuid.UUID) -> Response:
+        """The repository's branches by name, without the sessions' own."""
+        project = selectors.project_get_for_user(user=request_user(request), project_id=project_id)
+        rows = [
+            {"name": name, "commit": commit, "default": name == project.default_branch}
+            for name, commit in branch_list(project_id=project.id).items()
+        ]
+        return Response(serializers.BranchSerializer(rows, many=True).data)
 
 
 class MemberListView(PagedView):

@@ -18,6 +18,8 @@ from apps.core.errors import Unavailable
 SANDBOX_WORKSPACE = "/workspace"
 #: Where a project's environment stands inside every sandbox.
 SANDBOX_ENVIRONMENT = "/env"
+#: Where what a person attached to a goal stands in an agent's sandbox, read-only, outside of the worktree.
+SANDBOX_ATTACHMENTS = "/attachments"
 
 
 class WorkspaceError(Exception):

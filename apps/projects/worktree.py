@@ -30,6 +30,7 @@ from apps.projects.git import (
 )
 from apps.projects.repository import IGNORED_LEFTOVERS, repository_path
 from apps.projects.repository_diff import FileChange, changes_read
+from apps.projects.repository_modules import modules_bytes, modules_checkout
 from apps.projects.sandbox.owners import sandbox_owner
 from apps.projects.workspace import WorkspaceError, Worktree
 from integrations.embedded.reach import runtime_root
@@ -295,6 +296,7 @@ def _checkout(git_dir: Path, commit: str, path: Path, index: Path) -> None:
     limit = settings.ARCHON_SANDBOX_DISK_MB * 1024 * 1024
     listing = git_run("ls-tree", "-r", "-l", "-z", "--full-tree", commit, git_dir=git_dir).stdout
     size = sum(int(entry.split(b"\t", 1)[0].split()[3].replace(b"-", b"0")) for entry in listing.split(b"\0") if entry)
+    size += modules_bytes(git_dir=git_dir, commit=commit)
     if size > limit:
         raise TooLarge(
             f"The files take {size >> 20} MiB, more than the {settings.ARCHON_SANDBOX_DISK_MB} MiB of a sandbox",
@@ -305,6 +307,7 @@ def _checkout(git_dir: Path, commit: str, path: Path, index: Path) -> None:
     git_run(
         "checkout-index", "--all", "--force", git_dir=git_dir, work_tree=path, index=index, timeout=_CHECKOUT_SECONDS
     )
+    modules_checkout(git_dir=git_dir, commit=commit, path=path)
     tree_own(path)
     # Changing the owner changed what the index remembers of each file.
     git_run("update-index", "-q", "--refresh", git_dir=git_dir, work_tree=path, index=index, accepted=(0, 1))
@@ -334,7 +337,7 @@ def _history_write(worktree: Worktree, commit: str, index: Path, depth: int | No
             "fetch", "--quiet", "--no-write-fetch-head", "--update-head-ok", "--update-shallow",
             f"--upload-pack={upload_pack_command()}", *([f"--depth={depth}"] if depth else []),
             str(worktree.git_dir), f"+{commit}:refs/heads/{worktree.branch}",
-            git_dir=fresh, configuration=("transfer.fsckObjects=false",), allow_file_protocol=True,
+            git_dir=fresh, configuration=("transfer.fsckObjects=false",), protocol="file",
             timeout=_CHECKOUT_SECONDS,
         )  # fmt: skip
         shutil.copyfile(index, fresh / "index")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -19,7 +18,6 @@ from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, BaseMessage
-from langchain_core.messages.ai import UsageMetadata
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -27,22 +25,20 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from apps.core.cancellation import uninterrupted
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.errors import Unavailable
-from integrations.llm_providers import call_failure, close_chat_model, get_chat_model, output_limit_arguments
+from integrations.llm_providers import adapter_of, get_chat_model
+from integrations.llm_providers.blocks import origin_of
 from integrations.llm_providers.errors import ProviderError
-from integrations.llm_providers.prices import price_actual, price_ceiling
-from integrations.llm_providers.tokens import (
-    reply_tokens,
-    reply_tokens_rough,
-    tokens_ceiling,
-    tokens_close,
-    tokens_rough,
-)
 from integrations.llm_providers.types import CallFailure, ModelSpec, Quirk
 
 from . import ledger
 from .errors import ModelCallFailed
-from .reply import as_chunk, message_of
+from .metering import demand_of, usage_metadata_of, usage_of
+from .reply import as_chunk, message_of, message_out_of_envelope
+from .request import ModelRequest, quirk_tell, request_for
+from .retry import RetryPolicy, failure_of_all, next_model
 from .types import ModelReply, Usage
+
+__all__ = ["ModelGateway", "RetryPolicy"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,40 +53,25 @@ _CACHE_SIZE = 64
 MAX_REPLY_CHARACTERS = 8_000_000
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How often one call is tried, and how long to wait between two tries (doubling, with jitter)."""
-
-    attempts: int = 4
-    base_s: float = 0.5
-    max_s: float = 20.0
-    #: An endpoint that asks for a longer wait than this gets none: the caller hears of it.
-    max_retry_after_s: float = 60.0
-
-    def wait(self, failure: CallFailure, tries: int) -> float | None:
-        """Seconds until the next try; None: no more."""
-        asked = failure.retry_after or 0.0
-        if not failure.retryable or tries >= self.attempts or asked > self.max_retry_after_s:
-            return None
-        pause = min(self.max_s, self.base_s * 2.0 ** (tries - 1))
-        return max(asked, pause * random.uniform(0.5, 1.0))
-
-
 @dataclass
 class _Call:
-    """One call on its way through the gateway."""
+    """One call on its way through the gateway, to one model."""
 
-    spec: ModelSpec
     messages: Sequence[BaseMessage]
-    tools: tuple[dict[str, Any], ...]
-    tools_json: str
-    bound: Callable[[ModelSpec], Runnable[Any, Any]]
+    tools: Tools
     on_delta: OnDelta | None
+    #: Names the session to vendors that keep what they have read.
+    session: str
+    request: ModelRequest
     tries: int = 0
     #: What has arrived of the present try.
     chunks: list[AIMessageChunk] = field(default_factory=list)
     #: The vendor has the request and may charge for it, even if nothing has arrived.
     charged: bool = False
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.request.spec
 
 
 class ModelGateway:
@@ -107,10 +88,10 @@ class ModelGateway:
 
     async def close(self) -> None:
         """Close the connections to the vendors."""
-        models, self._models = list(self._models.values()), {}
+        models, self._models = self._models, {}
         self._bound.clear()
-        for model in models:
-            await close_chat_model(model)
+        for spec, model in models.items():
+            await adapter_of(spec).close(model)
 
     async def call(
         self,
@@ -119,6 +100,7 @@ class ModelGateway:
         key: str,
         role: str,
         spec: ModelSpec,
+        fallbacks: Sequence[ModelSpec] = (),
         messages: Sequence[BaseMessage],
         tools: Tools = (),
         on_delta: OnDelta | None = None,
@@ -131,24 +113,55 @@ class ModelGateway:
         off starts again from the beginning). ``on_settle`` runs in the transaction that settles; if it raises, the
         spending is kept all the same, and its error goes on.
 
+        ``fallbacks`` are asked one after the other where the model does not answer and another can help; each has a
+        reservation and a row of its own, and the reply says which one it is from.
+
         Raises :class:`BudgetExceeded` before anything is sent; :class:`ModelCallFailed` after the tries that make
         sense. A call that is cancelled settles first. What fails before a token has come costs nothing, unless the
         endpoint took the request and then fell silent.
         """
-        call = _Call(
-            spec=replace(spec, quirks=spec.quirks | self._quirks.get(spec, frozenset())),
-            messages=messages,
-            tools=(),
-            tools_json="",
-            bound=lambda present: self._model(present, tools),
-            on_delta=on_delta,
-        )
-        call.tools, call.tools_json = self._tools_of(tools)
-        demand = self._demand(call, scope_id=scope_id, key=key, role=role)
+        failures: list[tuple[ModelSpec, ModelCallFailed]] = []
+        others = list(fallbacks)
         while True:
-            reservation = await self._reserve(demand)
+            call = self._call_of(spec, messages, tools, on_delta, session=str(scope_id))
             try:
-                reply, cost = await self._answer(call, spec, reservation)
+                return await self._call(call, spec, on_settle, scope_id=scope_id, key=key, role=role)
+            except ModelCallFailed as error:
+                failures.append((spec, error))
+                place = next_model(error.failure, spec, others)
+                if place is None:
+                    raise failure_of_all(failures) from error
+                logger.warning("model %s: %s; asking %s", spec.name, error.message, others[place].name)
+                spec, others = others[place], others[place + 1 :]
+
+    def _call_of(
+        self,
+        spec: ModelSpec,
+        messages: Sequence[BaseMessage],
+        tools: Tools,
+        on_delta: OnDelta | None,
+        *,
+        session: str,
+    ) -> _Call:
+        known = replace(spec, quirks=spec.quirks | self._quirks.get(spec, frozenset()))
+        request = request_for(known, messages, *self._tools_of(tools))
+        return _Call(messages=messages, tools=tools, on_delta=on_delta, session=session, request=request)
+
+    async def _call(
+        self,
+        call: _Call,
+        asked: ModelSpec,
+        on_settle: OnSettle | None,
+        *,
+        scope_id: uuid.UUID,
+        key: str,
+        role: str,
+    ) -> ModelReply:
+        """The reply of one model, tried as often as makes sense."""
+        while True:
+            reservation = await self._reserve(demand_of(call.request, scope_id=scope_id, key=key, role=role))
+            try:
+                reply, cost = await self._answer(call, asked, reservation)
             except BaseException as error:
                 await self._settle_failed(call, reservation, error)
                 wait = self._wait_again(call, error)
@@ -185,14 +198,21 @@ class ModelGateway:
                 await self._stream(call, reservation)
             except (_VendorError, ModelCallFailed) as error:
                 cause = error.cause if isinstance(error, _VendorError) else error
-                failure = cause.failure if isinstance(cause, ModelCallFailed) else call_failure(call.spec, cause)
+                failure = (
+                    cause.failure
+                    if isinstance(cause, ModelCallFailed)
+                    else adapter_of(call.spec).failure(call.spec, cause)
+                )
                 call.charged = bool(call.chunks)
                 if failure is None:
                     raise cause from None
                 if failure.quirk is not None and not call.chunks:
                     # Each of them can come up once only.
-                    call.spec = replace(call.spec, quirks=call.spec.quirks | {failure.quirk})
+                    self._ask_otherwise(call, failure.quirk, failure.message)
                     call.tries -= 1
+                    if call.request.ceiling() > reservation.input_tokens:
+                        # What is asked now is more than what was reserved.
+                        raise _AskedOtherwise from cause
                     continue
                 call.charged = call.charged or failure.charged
                 wait = None if call.charged else self._retry.wait(failure, call.tries)
@@ -203,23 +223,32 @@ class ModelGateway:
                 continue
             if call.spec.quirks != asked.quirks:
                 self._quirks[asked] = call.spec.quirks
-            usage, cost = self._usage(call, complete=True)
-            message = message_of(call.chunks, seen=call.messages)
-            message.usage_metadata = UsageMetadata(
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                total_tokens=usage.input_tokens + usage.output_tokens,
-            )
-            return ModelReply(message=message, usage=usage), cost
+            usage, cost = usage_of(call.request, call.chunks, complete=True)
+            message = message_of(call.chunks, seen=call.messages, origin=origin_of(asked))
+            if call.request.is_enveloped:
+                message = message_out_of_envelope(message)
+                if call.on_delta is not None and message.text:
+                    call.on_delta(str(message.text))
+            message.usage_metadata = usage_metadata_of(usage)
+            return ModelReply(message=message, usage=usage, spec=call.spec), cost
+
+    def _ask_otherwise(self, call: _Call, quirk: Quirk, said: str) -> None:
+        quirk_tell(call.spec, quirk, said)
+        spec = replace(call.spec, quirks=call.spec.quirks | {quirk})
+        call.request = request_for(spec, call.messages, *self._tools_of(call.tools))
 
     async def _stream(self, call: _Call, reservation: ledger.Reservation) -> None:
         """One try: fills ``call.chunks``. Raises :class:`_VendorError`, or ModelCallFailed for an incomplete reply."""
-        spec = call.spec
-        arguments: dict[str, Any] = {}
-        if reservation.output_tokens < spec.max_output_tokens:
-            arguments = output_limit_arguments(spec, reservation.output_tokens)
+        spec, request = call.spec, call.request
+        on_delta = None if request.is_enveloped else call.on_delta
+        arguments = adapter_of(spec).call_arguments(
+            spec,
+            output_tokens=min(reservation.output_tokens, spec.max_output_tokens),
+            session=call.session,
+            reply_schema=request.reply_schema,
+        )
         try:
-            model = call.bound(spec)
+            model = self._model(spec, () if request.is_enveloped else call.tools)
         except ProviderError as error:
             call.charged = False
             raise Unavailable(error.message, next_step=error.next_step) from error
@@ -229,7 +258,7 @@ class ModelGateway:
         limit = asyncio.timeout_at(min(deadline, now() + spec.connect_timeout_s + spec.idle_timeout_s))
         try:
             async with limit:
-                async with aclosing(_replies(model, call.messages, arguments)) as parts:
+                async with aclosing(_replies(model, request.messages, arguments)) as parts:
                     async for chunk in parts:
                         limit.reschedule(min(deadline, now() + spec.idle_timeout_s))
                         call.chunks.append(chunk)
@@ -237,17 +266,19 @@ class ModelGateway:
                         size += len(text) + sum(len(part["args"] or "") for part in chunk.tool_call_chunks)
                         if size > MAX_REPLY_CHARACTERS:
                             raise ModelCallFailed(_too_long(spec))
-                        if text and call.on_delta is not None:
-                            call.on_delta(text)
+                        if text and on_delta is not None:
+                            on_delta(text)
         except TimeoutError as error:
             if not limit.expired():
                 raise
             raise _VendorError(error) from error
-        if not _is_complete(call.chunks):
+        if not adapter_of(spec).is_complete(call.chunks):
             raise ModelCallFailed(_broken_off(spec))
 
     def _wait_again(self, call: _Call, error: BaseException) -> float | None:
         """Seconds until a call that was charged for is tried with a new reservation; None: it has failed."""
+        if isinstance(error, _AskedOtherwise):
+            return 0.0
         if not isinstance(error, ModelCallFailed) or not call.charged:
             return None
         return self._retry.wait(error.failure, call.tries)
@@ -274,7 +305,8 @@ class ModelGateway:
 
     async def _settle_failed(self, call: _Call, reservation: ledger.Reservation, error: BaseException) -> None:
         # Cancelled before a token came, it counts as well: the endpoint is at work, and charges for what it has read.
-        usage, cost = self._usage(call, complete=False) if call.charged else (Usage(), Decimal(0))
+        charged = call.charged and not isinstance(error, _AskedOtherwise)
+        usage, cost = usage_of(call.request, call.chunks, complete=False) if charged else (Usage(), Decimal(0))
         text = f"{type(error).__name__}: {error}"
         await uninterrupted(self._settle_alone(reservation, usage, cost, "failed", text))
 
@@ -283,66 +315,6 @@ class ModelGateway:
     ) -> None:
         async with self._database.pool.connection() as connection:
             await ledger.settle(connection, reservation, usage, cost, state=state, error=error)
-
-    def _usage(self, call: _Call, *, complete: bool) -> tuple[Usage, Decimal]:
-        """What the call took so far: as the vendor says, or else as we count (closely, if it is complete)."""
-        spec = call.spec
-        reported = [chunk.usage_metadata for chunk in call.chunks if chunk.usage_metadata is not None]
-        read = max((max(0, usage["input_tokens"]) for usage in reported), default=0)
-        written = max((max(0, usage["output_tokens"]) for usage in reported), default=0)
-        details = [usage.get("input_token_details") or {} for usage in reported]
-        cached = min(read, max((max(0, detail.get("cache_read") or 0) for detail in details), default=0))
-        estimated = read + written == 0
-        if estimated:
-            text = "".join(chunk.text for chunk in call.chunks)
-            parts = [dict(part) for chunk in call.chunks for part in chunk.tool_call_chunks]
-            if complete:
-                read = tokens_close(call.messages, call.tools_json, model=spec.model)
-                written = reply_tokens(text, parts, model=spec.model)
-            else:
-                read = tokens_rough(call.messages, call.tools_json)
-                written = reply_tokens_rough(text, parts) if call.chunks else 0
-        cost = price_actual(
-            provider=spec.provider,
-            model=spec.model,
-            base_url=spec.base_url,
-            input_tokens=read,
-            output_tokens=written,
-            cached_tokens=cached,
-        )
-        usage = Usage(
-            input_tokens=read,
-            output_tokens=written,
-            cached_tokens=cached,
-            cost_usd=float(cost or 0),
-            estimated=estimated,
-            priced=cost is not None,
-        )
-        return usage, cost or Decimal(0)
-
-    def _demand(self, call: _Call, *, scope_id: uuid.UUID, key: str, role: str) -> ledger.Demand:
-        spec = call.spec
-
-        def price(read: int, written: int) -> Decimal | None:
-            return price_ceiling(
-                provider=spec.provider,
-                model=spec.model,
-                base_url=spec.base_url,
-                input_tokens=read,
-                output_tokens=written,
-            )
-
-        return ledger.Demand(
-            scope_id=scope_id,
-            key=key,
-            role=role,
-            provider=spec.provider,
-            model=spec.model,
-            output_tokens=spec.max_output_tokens,
-            input_ceiling=lambda: tokens_ceiling(call.messages, call.tools_json),
-            input_close=lambda: tokens_close(call.messages, call.tools_json, model=spec.model),
-            price=price,
-        )
 
     def _tools_of(self, tools: Tools) -> tuple[tuple[dict[str, Any], ...], str]:
         """The tools as the model reads them; converting them costs milliseconds, so sets are remembered."""
@@ -362,10 +334,14 @@ class ModelGateway:
             model = self._models.get(spec)
             if model is None:
                 model = self._models[spec] = get_chat_model(spec)
-            bound = model.bind_tools(list(self._tools_of(tools)[0])) if tools else model
+            bound = adapter_of(spec).bind(model, spec, self._tools_of(tools)[0])
             known = (tuple(tools), bound)
             _remember(self._bound, key, known)
         return known[1]
+
+
+class _AskedOtherwise(Exception):
+    """The call is made in another form, which needs a larger reservation."""
 
 
 class _VendorError(Exception):
@@ -400,11 +376,6 @@ def _remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
     if len(cache) >= _CACHE_SIZE:
         del cache[next(iter(cache))]
     cache[key] = value
-
-
-def _is_complete(chunks: Sequence[AIMessageChunk]) -> bool:
-    """Whether the reply came to its end. Every vendor says why it stopped, or at least what it took."""
-    return any(chunk.response_metadata.get("finish_reason") or chunk.usage_metadata for chunk in chunks)
 
 
 def _broken_off(spec: ModelSpec) -> CallFailure:

@@ -86,7 +86,7 @@ RETURNING id
 _FINISH = """
     UPDATE usage_modelcall
        SET state = %(state)s, input_tokens = %(input)s, output_tokens = %(output)s, cached_tokens = %(cached)s,
-           cost_usd = %(cost)s, priced = %(priced)s, estimated = %(estimated)s, error = %(error)s, finished_at = now()
+           cache_write_tokens = %(cache_write)s, cost_usd = %(cost)s, priced = %(priced)s, estimated = %(estimated)s, error = %(error)s, finished_at = now()
 """
 _SETTLE = f"""
 WITH call AS ({_FINISH}
@@ -98,6 +98,7 @@ UPDATE usage_budget
        spent_input_tokens = spent_input_tokens + %(input)s,
        spent_output_tokens = spent_output_tokens + %(output)s,
        spent_cached_tokens = spent_cached_tokens + %(cached)s,
+       spent_cache_write_tokens = spent_cache_write_tokens + %(cache_write)s,
        spent_steps = spent_steps + %(steps)s,
        reserved_cost_usd = reserved_cost_usd - held_cost,
        reserved_tokens = reserved_tokens - held_tokens,
@@ -119,6 +120,7 @@ UPDATE usage_budget
        spent_input_tokens = spent_input_tokens + %(input)s - %(held_input)s,
        spent_output_tokens = spent_output_tokens + %(output)s - %(held_output)s,
        spent_cached_tokens = spent_cached_tokens + %(cached)s,
+       spent_cache_write_tokens = spent_cache_write_tokens + %(cache_write)s,
        spent_steps = spent_steps + %(steps)s - 1,
        unpriced = unpriced OR NOT %(priced)s
  WHERE scope_id = %(scope)s
@@ -185,6 +187,7 @@ async def settle(
         "input": usage.input_tokens,
         "output": usage.output_tokens,
         "cached": usage.cached_tokens,
+        "cache_write": usage.cache_write_tokens,
         "cost": _money(cost),
         "priced": usage.priced,
         "estimated": usage.estimated,

@@ -49,6 +49,7 @@ def usage_summary(
         read=Sum("input_tokens"),
         written=Sum("output_tokens"),
         cached=Sum("cached_tokens"),
+        cache_write=Sum("cache_write_tokens"),
         cost=Sum("cost_usd"),
     )
     return [
@@ -59,6 +60,7 @@ def usage_summary(
             input_tokens=row["read"],
             output_tokens=row["written"],
             cached_tokens=row["cached"],
+            cache_write_tokens=row["cache_write"],
             cost_usd=row["cost"],
         )
         for row in rows.order_by("-cost", "provider", "model")
@@ -72,6 +74,7 @@ def budget_state(budget: Budget) -> BudgetState:
         input_tokens=budget.spent_input_tokens,
         output_tokens=budget.spent_output_tokens,
         cached_tokens=budget.spent_cached_tokens,
+        cache_write_tokens=budget.spent_cache_write_tokens,
         cost_usd=Decimal(budget.spent_cost_usd),
         steps=budget.spent_steps,
         reserved_cost_usd=Decimal(budget.reserved_cost_usd),

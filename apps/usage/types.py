@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
+from integrations.llm_providers.types import ModelSpec
+
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
@@ -17,12 +19,14 @@ LimitName = Literal["cost_usd", "tokens", "steps"]
 class Usage:
     """Tokens as the provider counted them (``estimated``: as we did), and their price.
 
-    ``input_tokens`` include the cached ones. ``priced`` is False where no price is known; ``cost_usd`` is 0 then.
+    ``input_tokens`` include the cached ones and those written to the vendor's cache, ``output_tokens`` those that the
+    model thought. ``priced`` is False where no price is known; ``cost_usd`` is 0 then.
     """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
     cost_usd: float = 0.0
     estimated: bool = False
     priced: bool = True
@@ -30,8 +34,16 @@ class Usage:
 
 @dataclass(frozen=True)
 class ModelReply:
+    """What a model said, and which one it was: of several, not always the first answers."""
+
     message: AIMessage
     usage: Usage
+    spec: ModelSpec
+
+    @property
+    def model(self) -> str:
+        """Its name, as ``openai:gpt-5-mini``."""
+        return self.spec.name
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,7 @@ class BudgetState:
     estimated: bool
     #: Some of the calls have no known price, so that the money is more than ``cost_usd``.
     unpriced: bool
+    cache_write_tokens: int = 0
 
     @property
     def usage(self) -> Usage:
@@ -69,6 +82,7 @@ class BudgetState:
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
             cached_tokens=self.cached_tokens,
+            cache_write_tokens=self.cache_write_tokens,
             cost_usd=float(self.cost_usd),
             estimated=self.estimated,
             priced=not self.unpriced,
@@ -86,3 +100,4 @@ class UsageLine:
     output_tokens: int
     cached_tokens: int
     cost_usd: Decimal
+    cache_write_tokens: int = 0

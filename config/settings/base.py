@@ -104,6 +104,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     # Proves through the queue that a worker takes jobs; one that nobody took in time is of no use to anybody.
     # A session whose worker died is taken up within the lease and one sweep.
     "sweep-sessions": {"task": "apps.agents.tasks.sweep_sessions", "schedule": 3.0, "options": {"expires": 3}},
+    "sweep-repositories": {
+        "task": "apps.projects.tasks.sweep_repositories",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     "worker-heartbeat": {"task": "apps.core.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
     "prune-sessions": {"task": "apps.agents.tasks.prune_sessions", "schedule": timedelta(hours=1)},
     "prune-tokens": {"task": "apps.authentication.tasks.prune_tokens", "schedule": timedelta(hours=6)},
@@ -132,16 +137,32 @@ ARCHON_HOME = Path(env("ARCHON_HOME", default=str(BASE_DIR / ".archon")))
 ARCHON_REPOSITORY_ROOTS: list[str] = env.list("ARCHON_REPOSITORY_ROOTS", default=[])
 #: The largest git bundle that is accepted, in MiB.
 ARCHON_UPLOAD_LIMIT_MB: int = env.int("ARCHON_UPLOAD_LIMIT_MB", default=1024)
+#: What a repository may take on the server's disk, in MiB, and how many seconds one fetch of it may take.
+ARCHON_REPOSITORY_LIMIT_MB: int = env.int("ARCHON_REPOSITORY_LIMIT_MB", default=4096)
+ARCHON_REPOSITORY_SECONDS: int = env.int("ARCHON_REPOSITORY_SECONDS", default=3600)
+#: Certificates that git believes in over https instead of the system's, for hosts with an authority of their own.
+ARCHON_GIT_CA_FILE: str = env("ARCHON_GIT_CA_FILE", default="")
 #: Encrypts the secrets that users store; the first encrypts, all decrypt. None: it follows from DJANGO_SECRET_KEY.
 ARCHON_ENCRYPTION_KEYS: list[str] = env.list("ARCHON_ENCRYPTION_KEYS", default=[])
 #: Hosts (`HOST`, `HOST:PORT`, `*.DOMAIN`) that users and agents may name although their addresses are not public.
 ARCHON_PRIVATE_HOSTS: list[str] = env.list("ARCHON_PRIVATE_HOSTS", default=[])
+#: The largest file that can be attached to a goal, in MiB.
+ARCHON_ATTACHMENT_LIMIT_MB: int = env.int("ARCHON_ATTACHMENT_LIMIT_MB", default=20)
+#: Hosts that linked issues and logs are fetched from.
+ARCHON_SOURCE_HOSTS: list[str] = env.list(
+    "ARCHON_SOURCE_HOSTS",
+    default=["github.com", "api.github.com", "raw.githubusercontent.com", "gist.githubusercontent.com"]
+    + ["gitlab.com", "codeberg.org"],
+)
 #: `provider:model` for sessions that name none; empty: the default of the first provider with a key.
 ARCHON_MODEL: str = env("ARCHON_MODEL", default="")
 #: Model endpoints that users may name: URL prefixes; a port of `*` stands for any.
 ARCHON_MODEL_BASE_URLS: list[str] = env.list("ARCHON_MODEL_BASE_URLS", default=[])
 #: Keys for such endpoints, as `url-prefix=key`; a key goes to no other host.
 ARCHON_MODEL_KEYS: dict[str, str] = env.dict("ARCHON_MODEL_KEYS", default={})
+#: Whether replies are asked for as they are made, and for how long a model may be silent within one.
+ARCHON_MODEL_STREAM: bool = env.bool("ARCHON_MODEL_STREAM", default=True)
+ARCHON_MODEL_IDLE_SECONDS: float = env.float("ARCHON_MODEL_IDLE_SECONDS", default=300.0)
 #: What a session may spend unless it says otherwise.
 ARCHON_LIMIT_COST_USD: float = env.float("ARCHON_LIMIT_COST_USD", default=5.0)
 ARCHON_LIMIT_TOKENS: int = env.int("ARCHON_LIMIT_TOKENS", default=2_000_000)

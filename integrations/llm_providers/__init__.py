@@ -6,18 +6,52 @@ them (nor LangChain) before a model is asked for, so an API process can resolve 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from .errors import ModelNameInvalid
 from .types import CallFailure, ModelSpec
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessageChunk
+    from langchain_core.runnables import Runnable
 
-#: Modules with `build`, `output_limit_arguments` and `failure`, by protocol.
-_ADAPTERS = {"openai-chat": "openai", "scripted": "scripted"}
+#: Modules of the form of :class:`Adapter`, by protocol.
+_ADAPTERS = {
+    "openai-chat": "openai",
+    "openai-responses": "openai_responses",
+    "anthropic": "anthropic",
+    "gemini": "gemini",
+    "scripted": "scripted",
+}
+
+
+class Adapter(Protocol):
+    """What the module of a protocol knows."""
+
+    def build(self, spec: ModelSpec) -> BaseChatModel:
+        """A client of the endpoint; nothing is sent yet."""
+
+    async def close(self, model: BaseChatModel) -> None:
+        """Close its connections."""
+
+    def bind(self, model: BaseChatModel, spec: ModelSpec, tools: Sequence[dict[str, Any]]) -> Runnable[Any, Any]:
+        """The model with these tools (in OpenAI's form) at hand."""
+
+    def call_arguments(
+        self, spec: ModelSpec, *, output_tokens: int, session: str, reply_schema: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Arguments of one call: its output limit, what keeps a session at one cache, the shape of the reply."""
+
+    def is_complete(self, chunks: Sequence[AIMessageChunk]) -> bool:
+        """Whether the reply came to its end."""
+
+    def failure(self, spec: ModelSpec, error: Exception) -> CallFailure | None:
+        """What an exception out of a call means; None: it is no error of the vendor's, so a bug."""
+
+
 
 
 def get_chat_model(spec: ModelSpec) -> BaseChatModel:
@@ -25,27 +59,10 @@ def get_chat_model(spec: ModelSpec) -> BaseChatModel:
 
     It belongs to the event loop that calls it first. Raises :class:`~.errors.ProviderError`.
     """
-    return cast("BaseChatModel", _adapter(spec).build(spec))
+    return adapter_of(spec).build(spec)
 
 
-async def close_chat_model(model: BaseChatModel) -> None:
-    """Close a model's connections."""
-    client = getattr(model, "root_async_client", None)
-    if client is not None:
-        await client.close()
-
-
-def output_limit_arguments(spec: ModelSpec, tokens: int) -> dict[str, Any]:
-    """Arguments of one call that limit its reply to fewer tokens than the specification says."""
-    return cast("dict[str, Any]", _adapter(spec).output_limit_arguments(spec, tokens))
-
-
-def call_failure(spec: ModelSpec, error: Exception) -> CallFailure | None:
-    """What an exception out of a call of this model means; None: it is no error of the vendor's, so a bug."""
-    return cast("CallFailure | None", _adapter(spec).failure(spec, error))
-
-
-def _adapter(spec: ModelSpec) -> ModuleType:
+def adapter_of(spec: ModelSpec) -> Adapter:
     """The module that speaks the specification's protocol; loads the vendor's library."""
     name = _ADAPTERS.get(spec.protocol)
     if name is None:
@@ -53,4 +70,4 @@ def _adapter(spec: ModelSpec) -> ModuleType:
             f"{spec.provider} models cannot be called yet",
             next_step="Choose one of another provider.",
         )
-    return import_module(f".{name}", __package__)
+    return cast("Adapter", import_module(f".{name}", __package__))

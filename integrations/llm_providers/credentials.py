@@ -199,6 +199,8 @@ def _spec(vendor: Vendor, model: str, base_url: str, stored: Sequence[StoredKey]
         api_key=key,
         key_source=source,
         max_output_tokens=output_limit(model),
+        stream=settings.ARCHON_MODEL_STREAM,
+        idle_timeout_s=settings.ARCHON_MODEL_IDLE_SECONDS,
     )
 
 

@@ -19,6 +19,18 @@ _SMALL_OUTPUTS = (
     ("gpt-4-32k", 4_096),
     ("gpt-4", 4_096),
     ("gpt-3.5", 4_096),
+    ("claude-3-5", 8_192),
+    ("claude-3-7", DEFAULT_OUTPUT_TOKENS),
+    ("claude-3-", 4_096),
+    ("claude-2", 4_096),
+    ("gemini-1", 8_192),
+    ("gemini-2.0", 8_192),
+)
+# Windows that the price list leaves out.
+_CONTEXTS = (
+    ("gemini-2.5", 1_048_576),
+    ("gemini-3", 1_048_576),
+    ("gpt-4.5", 128_000),
 )
 
 
@@ -35,4 +47,5 @@ def context_limit(provider: str, model: str) -> int:
 
     known = model_known(provider, model)
     window = known.context_window if known is not None else None
-    return window or DEFAULT_CONTEXT_TOKENS
+    name = model.lower()
+    return window or next((size for prefix, size in _CONTEXTS if name.startswith(prefix)), DEFAULT_CONTEXT_TOKENS)

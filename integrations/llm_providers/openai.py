@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import email.utils
-import json
-import re
-import time
+from collections.abc import Sequence
 from typing import Any
 
 import httpx2
-import openai
-from langchain_core.exceptions import ContextOverflowError
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessageChunk
+from langchain_core.runnables import Runnable
 from langchain_openai import ChatOpenAI
 
-from .call_arguments import call_arguments_read
+from .capabilities import takes_effort, takes_temperature
+from .conversation import call_presentable
 from .credentials import OPENAI_URL, endpoint_parse
-from .openai_http import EndpointClient, RedirectRefused
-from .types import SHORT_OUTPUT_TOKENS, CallFailure, ModelSpec, Quirk
+from .endpoint_http import AsEvents, EndpointClient
+from .failures import Wording
+from .openai_failures import openai_failure
+from .plain_answers import chat_completion_events
+from .types import SHORT_OUTPUT_TOKENS, CallFailure, ModelSpec
 
-_SHOWN = 500
-# What a library raises when a body is not what it says it is.
-_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, IndexError, openai.APIResponseValidationError)
-_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-_CONTEXT = re.compile(
-    r"context_length_exceeded|maximum context length|context window|prompt is too long|too many tokens"
-    r"|exceeds? the (?:available )?context|exceed_context_size",
-    re.IGNORECASE,
-)
-_CALL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_LONG_OUTPUT = re.compile(r"max_(?:completion_)?tokens.*(?:too (?:large|high|big)|at most|exceed|less than|maximum)")
+WORDING = Wording("the OpenAI chat protocol", "most end in /v1")
 
 
 class _LeanChatOpenAI(ChatOpenAI):
@@ -44,25 +35,29 @@ class _LeanChatOpenAI(ChatOpenAI):
         payload = super()._get_request_payload(input_, stop=stop, **kwargs)
         for message in payload.get("messages", ()):
             if message.get("tool_calls"):
-                message["tool_calls"] = [_call_presentable(call) for call in message["tool_calls"]]
+                message["tool_calls"] = [_call_sent(call) for call in message["tool_calls"]]
         moved = {name: payload[name] for name in ("messages", "tools") if name in payload}
         return payload | dict.fromkeys(moved, ()) | {"extra_body": (payload.get("extra_body") or {}) | moved}
 
 
-def _call_presentable(call: dict[str, Any]) -> dict[str, Any]:
-    """A call as endpoints take it back: they refuse names and arguments that aren't what they should be, even though
-    it was their model that said so. Such a name is spelled otherwise, such arguments are quoted."""
+def _call_sent(call: dict[str, Any]) -> dict[str, Any]:
     function = call["function"]
-    name, arguments = function["name"] or "", function["arguments"] or "{}"
-    if not _CALL_NAME.fullmatch(name):
-        name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "unnamed"
-    if call_arguments_read(arguments)[0] is None:
-        arguments = json.dumps({"unreadable": arguments})
+    name, arguments = call_presentable(function["name"] or "", function["arguments"] or "{}")
     return call | {"function": {"name": name, "arguments": arguments}}
 
 
 def build(spec: ModelSpec) -> BaseChatModel:
     """A client of the endpoint; nothing is sent yet."""
+    return _LeanChatOpenAI(
+        **openai_arguments(spec, chat_completion_events),
+        use_responses_api=False,
+        stream_usage="no_stream_options" not in spec.quirks,
+        reasoning_effort=spec.effort if takes_effort(spec) else None,
+    )
+
+
+def openai_arguments(spec: ModelSpec, as_events: AsEvents) -> dict[str, Any]:
+    """What a client of either of OpenAI's protocols is built with."""
     endpoint = endpoint_parse(spec.base_url)
     if endpoint is None:
         raise ValueError(f"not a canonical address: {spec.base_url!r}")
@@ -72,179 +67,65 @@ def build(spec: ModelSpec) -> BaseChatModel:
     async def api_key() -> str:
         return key
 
-    return _LeanChatOpenAI(
-        model=spec.model,
-        base_url=spec.base_url,
+    return {
+        "model": spec.model,
+        "base_url": spec.base_url,
         # A coroutine rather than a string: with a string, a second, synchronous client is built, and never used.
-        api_key=api_key,
-        use_responses_api=False,
-        stream_usage="no_stream_options" not in spec.quirks,
-        disable_streaming="no_stream" in spec.quirks,
-        temperature=None if "no_temperature" in spec.quirks else spec.temperature,
-        max_retries=0,  # the gateway retries: it knows what a try may cost
-        timeout=timeout,
-        stream_chunk_timeout=None,  # the gateway watches for silence, at a tenth of the CPU
-        http_async_client=EndpointClient(endpoint=endpoint, timeout=timeout),
-        **output_limit_arguments(spec, spec.max_output_tokens),
-    )
+        "api_key": api_key,
+        "disable_streaming": not spec.stream or "no_stream" in spec.quirks,
+        "temperature": spec.temperature if takes_temperature(spec) else None,
+        "max_retries": 0,  # the gateway retries: it knows what a try may cost
+        "timeout": timeout,
+        "stream_chunk_timeout": None,  # the gateway watches for silence, at a tenth of the CPU
+        "http_async_client": EndpointClient(
+            endpoint=endpoint, timeout=timeout, headers={"authorization"}, home=OPENAI_URL, as_events=as_events
+        ),
+    }
 
 
-def output_limit_arguments(spec: ModelSpec, tokens: int) -> dict[str, Any]:
-    """Arguments of one call that set its output limit, by the name that the endpoint understands."""
+async def close(model: BaseChatModel) -> None:
+    await model.root_async_client.close()  # type: ignore[attr-defined]
+
+
+def bind(model: BaseChatModel, spec: ModelSpec, tools: Sequence[dict[str, Any]]) -> Runnable[Any, Any]:
+    """The model with these tools at hand, in OpenAI's own form."""
+    return model.bind_tools(list(tools)) if tools else model
+
+
+def call_arguments(
+    spec: ModelSpec, *, output_tokens: int, session: str, reply_schema: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Arguments of one call: its output limit by the name that the endpoint understands, a key that keeps a session's
+    calls at one cache, and the shape of the reply."""
     if "short_output" in spec.quirks:
-        tokens = min(tokens, SHORT_OUTPUT_TOKENS)
+        output_tokens = min(output_tokens, SHORT_OUTPUT_TOKENS)
+    body: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     # OpenAI's newer models know only `max_completion_tokens` (LangChain makes that of `max_tokens`). Other servers of
     # the protocol know `max_tokens`, and some would ignore the former, and with it the limit that was reserved.
-    modern = (spec.base_url == OPENAI_URL) != ("other_max_tokens" in spec.quirks)
-    return {"max_tokens": tokens} if modern else {"extra_body": {"max_tokens": tokens}}
+    if (spec.base_url == OPENAI_URL) != ("other_max_tokens" in spec.quirks):
+        arguments["max_tokens"] = output_tokens
+    else:
+        body["max_tokens"] = output_tokens
+    if spec.base_url == OPENAI_URL and session and "no_cache_key" not in spec.quirks:
+        body["prompt_cache_key"] = session
+    if reply_schema is not None and (shape := reply_format(spec, reply_schema)) is not None:
+        body["response_format"] = shape
+    return arguments | ({"extra_body": body} if body else {})
+
+
+def reply_format(spec: ModelSpec, schema: dict[str, Any]) -> dict[str, Any] | None:
+    """``response_format`` in the strictest form that the endpoint has not refused."""
+    if "no_json_schema" not in spec.quirks:
+        return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}
+    return {"type": "json_object"} if "no_json_object" not in spec.quirks else None
+
+
+def is_complete(chunks: Sequence[AIMessageChunk]) -> bool:
+    """Whether the reply came to its end: the endpoint says why it stopped, or at least what it took."""
+    return any(chunk.response_metadata.get("finish_reason") or chunk.usage_metadata for chunk in chunks)
 
 
 def failure(spec: ModelSpec, error: Exception) -> CallFailure | None:
     """What an exception out of a call means. None: it comes from elsewhere."""
-    if isinstance(error, RedirectRefused):
-        return CallFailure(
-            kind="bad_response",
-            message=f"{spec.base_url} answers with a redirect to {error.location}, which is not followed",
-            next_step="Name the final address as the base URL.",
-        )
-    if isinstance(error, ContextOverflowError):
-        return _context(spec, error)
-    if isinstance(error, TimeoutError | openai.APITimeoutError | httpx2.TimeoutException):
-        if isinstance(error.__cause__, httpx2.ConnectTimeout) or isinstance(error, httpx2.ConnectTimeout):
-            return _connection(spec, "it cannot be reached in time")
-        return CallFailure(
-            kind="timeout",
-            message=f"{spec.name} at {spec.base_url} did not answer in time",
-            next_step="Try again later, or choose a faster model.",
-            retryable=True,
-            charged=True,
-        )
-    if isinstance(error, openai.APIStatusError):
-        return _status(spec, error)
-    if isinstance(error, openai.APIConnectionError | httpx2.TransportError):
-        return _connection(spec, _said(spec, error.__cause__ or error))
-    if isinstance(error, openai.APIError):  # an error inside a stream
-        text = _said(spec, error)
-        if _CONTEXT.search(text):
-            return _context(spec, error)
-        return CallFailure(
-            kind="overloaded",
-            message=f"{spec.name} at {spec.base_url} broke off: {text}",
-            next_step="Try again later.",
-            retryable=True,
-            charged=True,
-        )
-    if isinstance(error, _UNREADABLE):
-        empty = "No generation chunks" in str(error) and "no_stream" not in spec.quirks
-        return CallFailure(
-            kind="bad_response",
-            message=f"{spec.base_url} answers something that is not the OpenAI chat protocol: {_said(spec, error)}",
-            next_step="Check that the base URL is the one of an OpenAI-compatible API; most end in /v1.",
-            retryable=True,
-            quirk="no_stream" if empty else None,
-        )
-    return None
-
-
-def _status(spec: ModelSpec, error: openai.APIStatusError) -> CallFailure:
-    status, text = error.status_code, _said(spec, error)
-    if status in (401, 403):
-        where = spec.key_source or "ARCHON_MODEL_KEYS"
-        had = f"the key in {where}" if spec.key_source else "a request without a key"
-        return CallFailure(
-            kind="auth",
-            message=f"{spec.base_url} refuses {had}: {text}",
-            next_step=f"Set {where} to a key that is valid there and may use {spec.model}.",
-        )
-    if status == 404:
-        return CallFailure(
-            kind="not_found",
-            message=f"{spec.base_url} knows no model '{spec.model}', or is not the base URL of its API: {text}",
-            next_step="Check the model's name and the base URL; most end in /v1.",
-        )
-    if status == 429:
-        if str(error.code) in _QUOTA:
-            return CallFailure(
-                kind="quota",
-                message=f"the account at {spec.base_url} has no credit left: {text}",
-                next_step="Add credit with the provider, or choose another model.",
-            )
-        return CallFailure(
-            kind="rate_limited",
-            message=f"{spec.base_url} limits the rate: {text}",
-            next_step="Wait, and try again.",
-            retryable=True,
-            retry_after=_retry_after(error.response.headers),
-        )
-    if status >= 500 or status in (408, 409, 425):
-        return CallFailure(
-            kind="overloaded",
-            message=f"{spec.base_url} fails with HTTP {status}: {text}",
-            next_step="Try again later.",
-            retryable=True,
-            retry_after=_retry_after(error.response.headers),
-        )
-    if status == 413 or (status == 400 and _CONTEXT.search(text)):
-        return _context(spec, error)
-    return CallFailure(
-        kind="bad_request",
-        message=f"{spec.base_url} refuses the request with HTTP {status}: {text}",
-        next_step="Choose a model that supports tools through the OpenAI chat protocol.",
-        quirk=_quirk(spec, text) if status in (400, 422, 501) else None,
-    )
-
-
-def _quirk(spec: ModelSpec, text: str) -> Quirk | None:
-    """The part of the request that the endpoint's refusal names and that can be left out or said otherwise."""
-    lowered = text.lower()
-    found: Quirk | None = None
-    if _LONG_OUTPUT.search(lowered):
-        found = "short_output"
-    elif "max_tokens" in lowered or "max_completion_tokens" in lowered:
-        found = "other_max_tokens"
-    elif "stream_options" in lowered or "include_usage" in lowered:
-        found = "no_stream_options"
-    elif "temperature" in lowered:
-        found = "no_temperature"
-    elif re.search(r"\bstream(?:ing)?\b", lowered):
-        found = "no_stream"
-    return None if found in spec.quirks else found
-
-
-def _context(spec: ModelSpec, error: Exception) -> CallFailure:
-    return CallFailure(
-        kind="context_too_long",
-        message=f"the conversation is too long for {spec.name}: {_said(spec, error)}",
-        next_step="Choose a model with a larger context window, or a smaller goal.",
-        # Many servers count the longest reply that was asked for as part of the context.
-        quirk=None if "short_output" in spec.quirks else "short_output",
-    )
-
-
-def _connection(spec: ModelSpec, why: str) -> CallFailure:
-    return CallFailure(
-        kind="connection",
-        message=f"no connection to the model at {spec.base_url}: {why}",
-        next_step="Check that the address is right and that a server answers there.",
-        retryable=True,
-    )
-
-
-def _said(spec: ModelSpec, error: BaseException) -> str:
-    """The endpoint's own words, short, and without our key should it repeat it."""
-    body = getattr(error, "body", None)
-    text = body.get("message") if isinstance(body, dict) else None
-    words = " ".join(str(text or str(error) or type(error).__name__).split())
-    key = spec.api_key.reveal()
-    if len(key) > 4:
-        words = words.replace(key, "***")
-    return words if len(words) <= _SHOWN else words[:_SHOWN] + "…"
-
-
-def _retry_after(headers: httpx2.Headers) -> float | None:
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "")
-        if re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]+)?", value):
-            return float(value) * unit
-    moment = email.utils.parsedate_tz(headers.get("retry-after", ""))
-    return max(0.0, email.utils.mktime_tz(moment) - time.time()) if moment is not None else None
+    return openai_failure(spec, error, WORDING)

@@ -10,14 +10,23 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, Provider
 
 #: Where a provider's name here differs from the price list's.
-_LIST_NAMES = {"google_genai": "google"}
+_LIST_NAMES = {"gemini": "google", "openai-responses": "openai"}
 FREE = Decimal(0)
 
 
 def price_actual(
-    *, provider: str, model: str, base_url: str = "", input_tokens: int, output_tokens: int, cached_tokens: int = 0
+    *,
+    provider: str,
+    model: str,
+    base_url: str = "",
+    input_tokens: int,
+    output_tokens: int,
+    cached_tokens: int = 0,
+    cache_write_tokens: int = 0,
 ) -> Decimal | None:
-    """US dollars for these tokens (``input_tokens`` include the cached ones), or None where no price is known.
+    """US dollars for these tokens, or None where no price is known.
+
+    ``input_tokens`` include those that were read from the vendor's cache and those that were written to it.
 
     A price is looked up by the endpoint's address first and by the provider's name then: a model of a known name behind
     an unknown address counts as the known one, since counting too much keeps a budget and counting nothing doesn't.
@@ -25,7 +34,10 @@ def price_actual(
     if provider == "scripted":
         return FREE
     cached = min(cached_tokens, input_tokens)
-    return _price(provider, model, base_url, input_tokens, output_tokens, cache_read_tokens=cached)
+    written = min(cache_write_tokens, input_tokens - cached)
+    return _price(
+        provider, model, base_url, input_tokens, output_tokens, cache_read_tokens=cached, cache_write_tokens=written
+    )
 
 
 def price_ceiling(

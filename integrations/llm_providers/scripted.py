@@ -42,9 +42,25 @@ def build(spec: ModelSpec) -> BaseChatModel:
     return ScriptedChatModel.of(recording_load(recording_path(spec.model)))
 
 
-def output_limit_arguments(spec: ModelSpec, tokens: int) -> dict[str, Any]:
+async def close(model: BaseChatModel) -> None:
+    """Nothing is open."""
+
+
+def bind(model: BaseChatModel, spec: ModelSpec, tools: Sequence[dict[str, Any]]) -> Runnable[Any, Any]:
+    """The model with these tools at hand."""
+    return model.bind_tools(list(tools)) if tools else model
+
+
+def call_arguments(
+    spec: ModelSpec, *, output_tokens: int, session: str, reply_schema: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """None: a recorded reply is as long as it is."""
     return {}
+
+
+def is_complete(chunks: Sequence[AIMessageChunk]) -> bool:
+    """Whether the reply came to its end."""
+    return any(chunk.response_metadata.get("finish_reason") for chunk in chunks)
 
 
 def failure(spec: ModelSpec, error: BaseException) -> CallFailure | None:

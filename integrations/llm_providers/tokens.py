@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 #: What roles and separators cost, above what any known protocol takes.
 TOKENS_PER_MESSAGE = 8
 TOKENS_PER_REQUEST = 64
+TOKENS_OF_TOOL_USE = 800
 _ROUGH_BYTES = 3
 #: Another vendor's vocabulary may need this much more than the one that is counted with.
 FOREIGN_VOCABULARY = 1.35
@@ -36,7 +37,12 @@ def message_texts(messages: Iterable[BaseMessage]) -> Iterable[str]:
             yield content
         else:
             for block in content:
-                yield block if isinstance(block, str) else json.dumps(block, default=str)
+                if isinstance(block, str):
+                    yield block
+                elif block.get("type") == "text":
+                    yield block.get("text") or ""
+                elif not _is_image(block):
+                    yield json.dumps(block, default=str)
         for call in getattr(message, "tool_calls", ()):
             yield call["name"]
             yield json.dumps(call["args"], default=str)
@@ -45,15 +51,25 @@ def message_texts(messages: Iterable[BaseMessage]) -> Iterable[str]:
             yield call["args"] or ""
 
 
-def tokens_ceiling(messages: Sequence[BaseMessage], tools_json: str = "") -> int:
-    """A number of tokens that the request cannot pass."""
+def image_count(messages: Iterable[BaseMessage]) -> int:
+    """How many pictures the messages carry: each takes a number of tokens that its bytes don't tell."""
+    return sum(
+        isinstance(block, dict) and _is_image(block)
+        for message in messages
+        if not isinstance(message.content, str)
+        for block in message.content
+    )
+
+
+def tokens_ceiling(messages: Sequence[BaseMessage], tools_json: str = "", *, image_tokens: int = 0) -> int:
+    """A number of tokens that the request cannot pass, with so many for each image."""
     size = sum(_bytes(text) for text in message_texts(messages)) + _bytes(tools_json)
-    return size + TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_REQUEST
+    return size + _around(messages, image_tokens)
 
 
-def tokens_rough(messages: Sequence[BaseMessage], tools_json: str = "") -> int:
+def tokens_rough(messages: Sequence[BaseMessage], tools_json: str = "", *, image_tokens: int = 0) -> int:
     """About as many tokens as the request has, and rather more."""
-    return tokens_ceiling(messages, tools_json) // _ROUGH_BYTES
+    return tokens_ceiling(messages, tools_json, image_tokens=image_tokens) // _ROUGH_BYTES
 
 
 def reply_tokens_rough(text: str, arguments: Iterable[Mapping[str, Any]]) -> int:
@@ -61,14 +77,18 @@ def reply_tokens_rough(text: str, arguments: Iterable[Mapping[str, Any]]) -> int
     return (_bytes(text) + sum(_bytes(json.dumps(item, default=str)) for item in arguments)) // _ROUGH_BYTES + 1
 
 
-def tokens_close(messages: Sequence[BaseMessage], tools_json: str = "", *, model: str) -> int:
+def tokens_close(
+    messages: Sequence[BaseMessage], tools_json: str = "", *, model: str, image_tokens: int = 0
+) -> int:
     """A close number that the request should not pass; never above :func:`tokens_ceiling`."""
     encoding, exact = _encoding(model.lower())
     count = sum(text_tokens(encoding, text) for text in message_texts(messages)) + text_tokens(encoding, tools_json)
     if not exact:
         count = int(count * FOREIGN_VOCABULARY)
-    close = count + TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_REQUEST
-    return min(close, tokens_ceiling(messages, tools_json))
+    # Some vendors put instructions of their own before a request with tools.
+    hidden = TOKENS_OF_TOOL_USE if tools_json and not exact else 0
+    close = count + hidden + _around(messages, image_tokens)
+    return min(close, tokens_ceiling(messages, tools_json, image_tokens=image_tokens))
 
 
 def reply_tokens(text: str, arguments: Iterable[Mapping[str, Any]], *, model: str) -> int:
@@ -86,6 +106,15 @@ def text_tokens(encoding: str, text: str) -> int:
             _counts.clear()
         count = _counts[key] = len(_load(encoding).encode_ordinary(text))
     return count
+
+
+def _around(messages: Sequence[BaseMessage], image_tokens: int) -> int:
+    images = image_tokens * image_count(messages) if image_tokens else 0
+    return TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_REQUEST + images
+
+
+def _is_image(block: Mapping[str, Any]) -> bool:
+    return block.get("type") in ("image", "image_url", "input_image")
 
 
 def _bytes(text: str) -> int:

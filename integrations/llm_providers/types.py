@@ -27,8 +27,25 @@ FailureKind = Literal[
 ]
 
 #: What an endpoint turned out not to understand: no streaming, no usage in a stream, the other name of the output
-#: limit, no temperature; or that it has no room for replies of the usual length.
-Quirk = Literal["no_stream", "no_stream_options", "other_max_tokens", "no_temperature", "short_output"]
+#: limit, no temperature, no effort, no hint for its cache, no calls of tools, no schema of a reply, no images; or that
+#: it has no room for replies of the usual length.
+Quirk = Literal[
+    "no_stream",
+    "no_stream_options",
+    "other_max_tokens",
+    "no_temperature",
+    "no_effort",
+    "no_cache_key",
+    "no_tools",
+    "no_json_schema",
+    "no_json_object",
+    "no_images",
+    "short_output",
+]
+#: How much a model thinks before it answers; each vendor has a scale of its own.
+Effort = Literal["low", "medium", "high"]
+#: How a model calls tools: as its API has it, or by writing JSON of a given shape.
+ToolCallStyle = Literal["native", "envelope"]
 #: The length of replies that is asked for instead.
 SHORT_OUTPUT_TOKENS = 4_096
 
@@ -69,7 +86,16 @@ class ModelSpec:
     #: The variable that the key came from, for messages.
     key_source: str = ""
     max_output_tokens: int = DEFAULT_OUTPUT_TOKENS
+    #: None: what the model does by itself.
     temperature: float | None = None
+    effort: Effort | None = None
+    #: None: what is known of the model decides.
+    tool_calls: ToolCallStyle | None = None
+    vision: bool | None = None
+    #: Its context window, where the operator knows better than the price list.
+    context_tokens: int | None = None
+    #: Ask for the reply as it is made; otherwise for the whole of it.
+    stream: bool = True
     #: Seconds for one attempt, for one silence within it, and for connecting.
     timeout_s: float = 1200.0
     idle_timeout_s: float = 300.0

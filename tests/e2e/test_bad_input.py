@@ -46,7 +46,7 @@ def ended(stack: LiveStack, where: Path, server: OpenAIServer, turns: list[Turn]
     ("arguments", "code", "words"),
     [
         (("a goal", "--repo", "/nowhere/at/all"), "repository_missing", "there is no /nowhere/at/all"),
-        (("a goal", "--repo", "EMPTY"), "repository_missing", "not in a git repository"),
+        (("a goal", "--repo", "EMPTY"), "folder_empty", "is empty"),
         ((" \n", "--repo", "REPOSITORY"), "invalid_input", "the goal is empty"),
     ],
 )

@@ -99,7 +99,7 @@ def test_any_other_host_or_port_is_refused_and_remembered() -> None:
         ):
             assert "403 Forbidden" in await ask(egress.socket, f"CONNECT {target} HTTP/1.1\r\n\r\n")
         answer = await ask(egress.socket, "GET http://example.org/ HTTP/1.1\r\n\r\n")
-        assert "host example.org:80 is not a configured registry" in answer
+        assert "host example.org:80 is not on the list of this proxy" in answer
         again = await ask(egress.socket, "GET http://example.org/ HTTP/1.1\r\n\r\n")
         assert "403" in again
         assert egress.refused.count("example.org:80") == 1 and len(egress.refused) == 6

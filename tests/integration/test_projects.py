@@ -35,10 +35,14 @@ def test_create_read_replace_update_delete() -> None:
         "name": "one",
         "description": "",
         "repository_state": "empty",
+        "repository_notices": [],
+        "source": None,
         "default_branch": "",
         "head_commit": "",
         "setup_command": "",
         "check_commands": ["make test"],
+        "network_hosts": [],
+        "subfolder": "",
         "role": "owner",
         "created_at": "",
         "updated_at": "",
@@ -51,6 +55,26 @@ def test_create_read_replace_update_delete() -> None:
     assert client.put(address, {"description": "no name"}).status_code == 400
     assert client.delete(address).status_code == 204
     assert client.get(address).status_code == 404
+
+
+def test_hosts_and_subfolder_are_checked_and_kept_in_one_form() -> None:
+    client = client_for(user_make())
+    made = client.post(
+        "/api/projects/",
+        {
+            "name": "one",
+            "network_hosts": ["Docs.Python.org", "*.example.org:8443", "docs.python.org"],
+            "subfolder": "./a//b/",
+        },
+    ).json()
+    assert (made["network_hosts"], made["subfolder"]) == (["docs.python.org", "*.example.org:8443"], "a/b")
+    address = f"/api/projects/{made['id']}/"
+    for wrong in ("*", "*.org", "https://a.org/", "a.org:0", "a.org:x", "a b", "", "a.org/path", "u@a.org"):
+        assert client.patch(address, {"network_hosts": [wrong]}).status_code == 400, wrong
+    for wrong in ("../a", "a/../../b", "/etc", "a/.git/hooks", "a\\b", "a\nb"):
+        assert client.patch(address, {"subfolder": wrong}).status_code == 400, wrong
+    assert client.get(address).json() == made
+    assert client.patch(address, {"network_hosts": [], "subfolder": ""}).json()["network_hosts"] == []
 
 
 def test_list_has_the_users_projects_alone_in_pages() -> None:

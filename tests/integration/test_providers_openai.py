@@ -165,7 +165,7 @@ async def test_a_refusal_of_another_kind_changes_nothing_later(server: OpenAISer
         (Reply(failure="rate_limited", retry_after="0"), "rate_limited", 3, "limits the rate"),
         (Reply(failure="rate_limited", retry_after="9999"), "rate_limited", 1, "limits the rate"),
         (Reply(failure="server_error"), "overloaded", 3, "HTTP 500"),
-        (Reply(failure="bad_request", message="no tools here"), "bad_request", 1, "no tools here"),
+        (Reply(failure="bad_request", message="not like this"), "bad_request", 1, "not like this"),
         (
             Reply(failure="bad_request", message="This model's maximum context length is 8192 tokens"),
             "context_too_long",

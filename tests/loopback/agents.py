@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from .openai_server import Reply, Request, ToolCall
+from .wire import Reply, Request, ToolCall
 
 Turn = Reply | Callable[[Request], Reply]
 
@@ -56,6 +56,7 @@ class Agents:
     """A planner and a coder that say one thing after another, and the tokens that they reported.
 
     The last turn is said again as often as it is asked for. ``coder`` may be a function of the request instead.
+    With ``counted`` the server says what a reply took, its cache included (see ``ModelServer.tokens``).
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Agents:
         coder: Sequence[Turn] | Callable[[Request], Reply] = (),
         *,
         planner: Sequence[Turn] | Callable[[Request], Reply] = (),
+        counted: bool = False,
     ) -> None:
+        self._counted = counted
         self._coder = coder or [finishes()]
         self._planner = planner or [plans("Do it")]
         self._lock = threading.Lock()
@@ -74,7 +77,7 @@ class Agents:
         turns = self._planner if is_planner(request) else self._coder
         said = turns(request) if callable(turns) else turns[min(turn(request), len(turns) - 1)]
         reply = said if isinstance(said, Reply) else said(request)
-        if reply.failure is not None or reply.raw is not None or reply.without_usage:
+        if reply.failure is not None or reply.raw is not None or reply.without_usage or self._counted:
             return reply
         read = sum(len(str(message)) for message in request.messages) // 4
         written = 5 + len(str(reply.tool_calls)) // 4

@@ -21,7 +21,28 @@ _TEXT_PARTS: dict[str, Any] = {
         "additionalProperties": False,
     },
 }
+_IMAGE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "image_url"},
+        "image_url": {
+            "type": "object",
+            "properties": {
+                "url": {"type": "string", "pattern": "^(data:image/[a-z+]+;base64,[A-Za-z0-9+/=]+$|https:)"},
+                "detail": {"enum": ["auto", "low", "high"]},
+            },
+            "required": ["url"],
+            "additionalProperties": False,
+        },
+    },
+    "required": ["type", "image_url"],
+    "additionalProperties": False,
+}
 _TEXT: dict[str, Any] = {"anyOf": [{"type": "string"}, _TEXT_PARTS]}
+#: Pictures come from the user alone.
+_SHOWN: dict[str, Any] = {
+    "anyOf": [{"type": "string"}, {**_TEXT_PARTS, "items": {"anyOf": [_TEXT_PARTS["items"], _IMAGE]}}]
+}
 _NAME = "^[a-zA-Z0-9_-]{1,64}$"
 _CALL: dict[str, Any] = {
     "type": "object",
@@ -52,7 +73,7 @@ def _message(role: str, required: list[str], **properties: Any) -> dict[str, Any
 _MESSAGES: dict[str, dict[str, Any]] = {
     "system": _message("system", ["content"], content=_TEXT),
     "developer": _message("developer", ["content"], content=_TEXT),
-    "user": _message("user", ["content"], content=_TEXT),
+    "user": _message("user", ["content"], content=_SHOWN),
     "assistant": _message(
         "assistant",
         [],
@@ -109,6 +130,7 @@ _REQUEST: dict[str, Any] = {
         "presence_penalty": {"type": ["number", "null"]},
         "metadata": {"type": ["object", "null"]},
         "store": {"type": ["boolean", "null"]},
+        "prompt_cache_key": {"type": "string"},
         "service_tier": {"type": ["string", "null"]},
     },
     "required": ["model", "messages"],

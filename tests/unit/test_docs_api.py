@@ -61,4 +61,5 @@ def test_states_and_outcomes_are_the_real_ones() -> None:
     assert statuses == list(SessionStatus.values)
     assert [cell.strip("`") for cell in _table(STATES, "## Outcome")] == list(SessionOutcome.values)
     for status in TERMINAL_STATUSES:
-        assert re.search(rf"^\| `{status}` \| [^|]* \| \|$", STATES, re.MULTILINE), f"{status} goes on to nothing"
+        row = rf"^\| `{status}` \| [^|]* \| `running`, by a message \|$"
+        assert re.search(row, STATES, re.MULTILINE), f"{status} is left by a message alone"

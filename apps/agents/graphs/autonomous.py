@@ -8,8 +8,9 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 
 from apps.agents.graphs.agent import agent_graph
-from apps.agents.nodes.baseline import prepare
+from apps.agents.nodes.baseline import prepare, route_after_prepare
 from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.follow_up import follow_up_begin
 from apps.agents.nodes.planning import plan_begin, plan_record, plan_skip, research_begin
 from apps.agents.nodes.report import answer_report, report
 from apps.agents.nodes.tasks import (
@@ -42,21 +43,26 @@ def session_graph(agent_type: AgentType, saver: BaseCheckpointSaver[Any] | None)
 
 
 def _executor(graph: StateGraph[Any, Any, Any, Any]) -> None:
-    """prepare → plan → for each task: code → verify → accept, or again, or give up → report."""
+    """prepare → plan → for each task: code → verify → accept, or again, or give up → report.
+
+    A follow-up comes with its task: prepare → take it up → code → …
+    """
     _plan(graph)
+    _follow_up(graph, goal="plan_begin")
     _carry_out(graph, after="plan_record")
 
 
 def _coder(graph: StateGraph[Any, Any, Any, Any]) -> None:
     """As the executor, with the goal as the one task."""
     graph.add_node("plan_skip", plan_skip)
-    graph.add_edge("prepare", "plan_skip")
+    _follow_up(graph, goal="plan_skip")
     _carry_out(graph, after="plan_skip")
 
 
 def _planner(graph: StateGraph[Any, Any, Any, Any]) -> None:
     """prepare → plan → report."""
     _plan(graph)
+    graph.add_edge("prepare", "plan_begin")
     graph.add_node("report", report)
     graph.add_edge("plan_record", "report")
     graph.add_edge("report", END)
@@ -77,9 +83,14 @@ def _plan(graph: StateGraph[Any, Any, Any, Any]) -> None:
     graph.add_node("plan_begin", plan_begin)
     graph.add_node("plan", agent_graph())
     graph.add_node("plan_record", plan_record)
-    graph.add_edge("prepare", "plan_begin")
     graph.add_edge("plan_begin", "plan")
     graph.add_edge("plan", "plan_record")
+
+
+def _follow_up(graph: StateGraph[Any, Any, Any, Any], *, goal: str) -> None:
+    graph.add_node("follow_up_begin", follow_up_begin)
+    graph.add_conditional_edges("prepare", route_after_prepare, {"goal": goal, "follow_up": "follow_up_begin"})
+    graph.add_edge("follow_up_begin", "task_next")
 
 
 def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, after: str) -> None:

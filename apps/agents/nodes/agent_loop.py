@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
@@ -18,6 +19,8 @@ from langgraph.runtime import Runtime
 
 from apps.agents.nodes.baseline import baseline_open, checks_observe
 from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
+from apps.agents.nodes.conventions import folder_rules
+from apps.agents.services.images import has_references, messages_resolve
 from apps.agents.services.ledger import ToolCallIntent, ToolCallRecord
 from apps.agents.tools.base import (
     OBSERVATION_LIMIT,
@@ -35,6 +38,7 @@ from apps.core.database import Connection
 from apps.core.storable import json_storable, text_storable
 from apps.projects.workspace import WorkspaceError
 from apps.usage.types import ModelReply
+from integrations.llm_providers.blocks import calls_renamed
 
 #: Answers without a tool call in a row before the agent's last words are taken for its result.
 PLAIN_ANSWERS = 3
@@ -113,7 +117,7 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
             key=f"{execution_id}:{position}",
             role=role,
             spec=context.model,
-            messages=transcript,
+            messages=await _messages_sent(context, transcript),
             tools=[tool.definition for tool in tools_for(role).values()],
             on_delta=delta,
             on_settle=settle,
@@ -123,6 +127,18 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
         context.transcript_forget(execution_id)
         raise
     context.ledger.ring(seq)
+
+
+async def _messages_sent(context: RunContext, transcript: list[BaseMessage]) -> list[BaseMessage]:
+    """The conversation as it goes to the model: with the images that its rows only name."""
+    if not has_references(transcript):
+        return transcript
+    resolve = partial(
+        messages_resolve,
+        session_id=context.facts.session_id,
+        vision=bool(getattr(context.model, "vision", None)),
+    )
+    return await context.ledger.database.run_in_thread(resolve, transcript)
 
 
 async def tools_run(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -152,21 +168,24 @@ def route_after_step(state: SessionState) -> str:
 
 def message_normalise(message: AIMessage, position: int) -> AIMessage:
     """The reply as it is stored and sent back: plain, storable, each call with an id of its own."""
-    calls, seen = [], set()
+    calls, seen, renamed = [], set(), {}
     for ordinal, call in enumerate([*message.tool_calls, *message.invalid_tool_calls]):
         call_id = text_storable(call.get("id") or "")
         if not call_id or call_id in seen or len(call_id) > CALL_ID_LENGTH:
             call_id = f"call_{position}_{ordinal}"
         seen.add(call_id)
+        renamed.setdefault(str(call.get("id")), call_id)
         # Providers refuse a conversation in which a tool has any other name.
         name = _NOT_IN_NAMES.sub("_", call.get("name") or "")[:NAME_LENGTH] or "unnamed"
         calls.append({**call, "id": call_id, "name": name})
     valid = json_storable(calls[: len(message.tool_calls)])
     invalid = json_storable(calls[len(message.tool_calls) :])
     return AIMessage(
-        content=json_storable(message.content),
+        content=json_storable(calls_renamed(message.content, renamed)),
         tool_calls=valid,
         invalid_tool_calls=invalid,
+        # Whose blocks the content has, where it has some.
+        additional_kwargs=json_storable(message.additional_kwargs),
         usage_metadata=message.usage_metadata,
     )
 
@@ -188,11 +207,14 @@ def _model_replied(execution_id: uuid.UUID, role: str, position: int, message: A
             "execution": str(execution_id),
             "role": role,
             "step": position,
+            "model": reply.model,
             "text": shown(str(message.text)),
             "tool_calls": [{"name": call.name, "arguments": shown(call.arguments)} for call in calls_proposed(message)],
             "usage": {
                 "input_tokens": usage.input_tokens,
                 "output_tokens": usage.output_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "cache_write_tokens": usage.cache_write_tokens,
                 "cost_usd": usage.cost_usd,
                 "estimated": usage.estimated,
             },
@@ -206,10 +228,15 @@ async def _plain_answer(
     """The model spoke and called nothing: ask for a call, and after a few of these take its words for the result."""
     replies = [message for message in transcript if isinstance(message, AIMessage)]
     plain = 0
-    for reply in reversed(replies):
-        if calls_proposed(reply):
+    nudges = {NUDGE.format(final=final) for final in ("submit_plan", "finish")}
+    for said in reversed(transcript):
+        # What a person said since begins it anew.
+        if isinstance(said, HumanMessage) and said.content not in nudges:
             break
-        plain += 1
+        if isinstance(said, AIMessage):
+            if calls_proposed(said):
+                break
+            plain += 1
     if plain >= PLAIN_ANSWERS:
         summary = str(replies[-1].text).strip()
         async with context.ledger.transaction() as connection:
@@ -264,8 +291,15 @@ async def _call_carry_out(
     summary = result.summary if isinstance(result, Observation) else ""
     # Tools keep their own limit; this one is for what a model says itself, such as the name of a tool.
     text = text_storable(text_cut(result.text, OBSERVATION_LIMIT + 1000))
+    rules, folders = await folder_rules(context, transcript, intent.arguments)
+    if rules:
+        text = f"{text}\n\n{text_storable(rules)}"
     message = ToolMessage(
-        text, tool_call_id=call.provider_call_id, name=intent.name, status="success" if ok else "error"
+        text,
+        tool_call_id=call.provider_call_id,
+        name=intent.name,
+        status="success" if ok else "error",
+        artifact={"rules": folders} if folders else None,
     )
     finished = Event(
         "ToolFinished",

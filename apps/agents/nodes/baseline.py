@@ -10,6 +10,7 @@ from typing import Any
 from langgraph.runtime import Runtime
 
 from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.materials import sources_fetch
 from apps.agents.tools.base import Observation, text_cut
 from apps.agents.types import Event
 from apps.core.storable import json_storable
@@ -69,8 +70,13 @@ async def baseline_open(context: RunContext) -> Baseline:
 
 async def prepare(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
     """Make the worktree, install what the project needs, and see what the checks say before anything changes."""
+    await sources_fetch(runtime.context)
     await baseline_open(runtime.context)
-    return {}
+    return {"follow_up": runtime.context.facts.turn > 0}
+
+
+def route_after_prepare(state: SessionState) -> str:
+    return "follow_up" if state.get("follow_up") else "goal"
 
 
 def checks_brief(reports: tuple[CheckReport, ...]) -> list[dict[str, Any]]:

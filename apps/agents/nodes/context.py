@@ -12,6 +12,7 @@ from langchain_core.messages import BaseMessage
 
 from apps.agents.nodes.worksite import WorkSite
 from apps.agents.services.ledger import Ledger
+from apps.agents.services.rules import RepositoryRules
 from apps.agents.types import AgentType
 from apps.core.errors import LimitReached
 from apps.usage.gateway import ModelGateway
@@ -35,6 +36,8 @@ class SessionState(TypedDict, total=False):
     attempt: int
     #: What the last verification came to: `passed`, `retry`, `failed`.
     verdict: str
+    #: The session goes on with a follow-up.
+    follow_up: bool
 
 
 class SessionSuspended(Exception):
@@ -58,16 +61,30 @@ class SessionFacts:
     branch: str
     base_branch: str
     base_commit: str
-    started_at: datetime.datetime
+    #: When this worker took the session up, and how long it had run before.
+    running_since: datetime.datetime
+    used_seconds: float
     limit_seconds: int
     command_seconds: int
     #: The wiring under which it was begun.
     graph_version: int
+    #: Which follow-up it works on; 0: the goal itself.
+    turn: int = 0
+
+    @property
+    def plan_id(self) -> uuid.UUID:
+        """The session's plan. A planner makes one for each follow-up; whoever carries one out goes on with the same."""
+        anew = self.turn and self.agent_type is AgentType.PLANNER
+        return uuid.uuid5(self.session_id, f"plan:{self.turn}" if anew else "plan")
+
+    def turn_key(self, key: str) -> str:
+        """The key of an effect that happens once for the goal, and once for each follow-up."""
+        return f"{key}#{self.turn}" if self.turn else key
 
     @property
     def seconds_left(self) -> float:
         """What is left of the session's time; below zero when it is over."""
-        return self.limit_seconds - (timezone.now() - self.started_at).total_seconds()
+        return self.limit_seconds - self.used_seconds - (timezone.now() - self.running_since).total_seconds()
 
     def time_limit_reached(self) -> TimeLimitReached:
         return TimeLimitReached(
@@ -87,6 +104,15 @@ class RunContext:
     model: ModelSpec
     site: WorkSite
     _transcripts: dict[uuid.UUID, list[BaseMessage]] = field(default_factory=dict)
+    _rules: RepositoryRules | None = None
+
+    async def rules(self) -> RepositoryRules:
+        """What the project says to agents, as of the commit that the session started from."""
+        if self._rules is None:
+            self._rules = await self.ledger.database.run_in_thread(
+                RepositoryRules, project_id=self.facts.project_id, commit=self.facts.base_commit
+            )
+        return self._rules
 
     async def transcript(self, execution_id: uuid.UUID) -> list[BaseMessage]:
         """The execution's conversation, read from its rows once and appended to as they are."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import uuid
 from functools import partial
 
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import BaseMessage, SystemMessage
 from langgraph.runtime import Runtime
 from pydantic import ValidationError
 
-from apps.agents.nodes.baseline import baseline_open, checks_observe
+from apps.agents.nodes.brief import goal_brief
 from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.follow_up import question_continue
 from apps.agents.prompts import prompt_read
 from apps.agents.services.sessions import session_plan_set
 from apps.agents.tools.conversation import SubmitPlanArguments
@@ -18,15 +19,11 @@ from apps.agents.types import Event
 from apps.planning.services import plan_create
 from apps.planning.types import FeatureDraft, TaskDraft
 from apps.projects.models import Project
-from apps.projects.workspace import WorkspaceError
-
-BRIEF_FILES = 300
 
 
 async def plan_begin(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
     """Open the planner's conversation with what can be known without a model."""
-    context = runtime.context
-    return await _conversation_begin(context, "planner", "planning")
+    return await _conversation_begin(runtime.context, "planner", "planning")
 
 
 async def research_begin(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -66,8 +63,8 @@ def _plan_of_goal(goal: str) -> tuple[str, tuple[FeatureDraft, ...]]:
 
 async def _plan_store(context: RunContext, plan: tuple[str, tuple[FeatureDraft, ...]], *, note: str) -> SessionState:
     summary, features = plan
-    if await context.ledger.effect_find("plan") is None:
-        plan_id = uuid.uuid5(context.facts.session_id, "plan")
+    key, plan_id = context.facts.turn_key("plan"), context.facts.plan_id
+    if await context.ledger.effect_find(key) is None:
         titles = [feature.title for feature in features]
         tasks = [task.title for feature in features for task in feature.tasks]
         created = Event(
@@ -82,7 +79,7 @@ async def _plan_store(context: RunContext, plan: tuple[str, tuple[FeatureDraft, 
             summary=summary,
             features=features,
         )
-        await context.ledger.effect_apply("plan", made, created, result={"plan": str(plan_id)})
+        await context.ledger.effect_apply(key, made, created, result={"plan": str(plan_id)})
     return {"ended": False}
 
 
@@ -101,31 +98,12 @@ def _plan_create(
 
 
 async def _conversation_begin(context: RunContext, role: str, phase: str) -> SessionState:
-    await context.ledger.effect_record(f"phase:{phase}", Event("PhaseChanged", {"phase": phase}), result={})
-    messages: list[BaseMessage] = [SystemMessage(prompt_read(role)), HumanMessage(await _brief(context))]
-    execution_id = await context.ledger.execution_open(role=role, task_id=None, messages=messages)
+    key = context.facts.turn_key(f"phase:{phase}")
+    await context.ledger.effect_record(key, Event("PhaseChanged", {"phase": phase}), result={})
+    if context.facts.turn:
+        execution_id = await question_continue(context, role=role)
+    else:
+        messages: list[BaseMessage] = [SystemMessage(prompt_read(role)), await goal_brief(context)]
+        execution_id = await context.ledger.execution_open(role=role, task_id=None, messages=messages)
     ended = await context.ledger.result_load(execution_id) is not None
     return {"execution_id": str(execution_id), "role": role, "ended": ended}
-
-
-async def rules_brief(context: RunContext) -> list[str]:
-    """What the repository's AGENTS.md says, as a part of a brief; nothing where there is none that can be read."""
-    workspace = await context.site.workspace()
-    try:
-        rules = await workspace.file_read("AGENTS.md", max_bytes=20_000)
-    except WorkspaceError:
-        return []
-    return [f"The repository's AGENTS.md says:\n{rules.decode('utf-8', 'replace')}"]
-
-
-async def _brief(context: RunContext) -> str:
-    """The goal, the files and what the checks say now: what every session starts from."""
-    baseline = await baseline_open(context)
-    workspace = await context.site.workspace()
-    listing = await workspace.file_list(".", depth=4, limit=BRIEF_FILES)
-    files = "\n".join(entry.path for entry in listing.entries if entry.kind != "directory")
-    more = "\n[more files left out]" if listing.truncated else ""
-    parts = [f"Goal:\n{context.facts.goal}", f"Files:\n{files}{more}"]
-    parts += await rules_brief(context)
-    parts.append(f"Checks before any change:\n{checks_observe(baseline.before).text}")
-    return "\n\n".join(parts)

@@ -19,13 +19,15 @@ from apps.planning.types import PlanProgress
 async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
     """Complete the session with the verdict on its last commit."""
     context = runtime.context
-    plan_id = uuid.uuid5(context.facts.session_id, "plan")
+    plan_id = context.facts.plan_id
     progress = await context.ledger.database.run_in_thread(plan_progress, plan_id)
     if context.facts.agent_type is AgentType.PLANNER:
         await _complete(context, progress.summary, SessionOutcome.UNVERIFIED, ("a plan was made, no code was changed",))
         return {}
     verified = await _last_verification(context, progress)
-    failed = any(task.status == TaskStatus.FAILED for feature in progress.features for task in feature.tasks)
+    # A follow-up is the plan's last feature; what failed before it is past.
+    judged = progress.features[-1:] if context.facts.turn else progress.features
+    failed = any(task.status == TaskStatus.FAILED for feature in judged for task in feature.tasks)
     outcome, reasons = SessionOutcome(verified["outcome"]), tuple(verified["reasons"])
     files = sorted({path for known in await _verifications(context, progress) for path in known["files"]})
     if outcome is SessionOutcome.VERIFIED and not files:

@@ -14,8 +14,9 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from langgraph.runtime import Runtime
 
 from apps.agents.nodes.baseline import Baseline, baseline_open, checks_brief, checks_observe
+from apps.agents.nodes.brief import task_brief
 from apps.agents.nodes.context import RunContext, SessionState
-from apps.agents.nodes.planning import rules_brief
+from apps.agents.nodes.follow_up import follow_up_feature_id, follow_up_head, follow_up_judge, work_continue
 from apps.agents.prompts import prompt_read
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
@@ -63,19 +64,13 @@ async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
         Event("TaskStarted", {"task": str(task_id), "title": task.title, "attempt": 1}),
         result={"parent": await _head_commit(context)},
     )
-    baseline = await baseline_open(context)
-    content = "\n\n".join(
-        (
-            f"Task: {task.title}",
-            task.instructions,
-            f"It is part of this goal:\n{context.facts.goal}",
-            *await rules_brief(context),
-            f"Checks before any change:\n{checks_observe(baseline.before).text}",
+    if context.facts.turn:
+        execution_id = await work_continue(context, task_id=task_id)
+    else:
+        brief = await task_brief(context, title=task.title, instructions=task.instructions)
+        execution_id = await context.ledger.execution_open(
+            role="coder", task_id=task_id, messages=[SystemMessage(prompt_read("coder")), brief]
         )
-    )
-    execution_id = await context.ledger.execution_open(
-        role="coder", task_id=task_id, messages=[SystemMessage(prompt_read("coder")), HumanMessage(content)]
-    )
     ended = await context.ledger.result_load(execution_id) is not None
     return {"execution_id": str(execution_id), "role": "coder", "ended": ended}
 
@@ -222,6 +217,8 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
     else:
         commit, files = committed.commit or begun["parent"], [change.path for change in committed.files]
         judged = await commit_judge(context, baseline, commit)
+        if context.facts.turn:
+            judged = await follow_up_judge(context, judged, commit=commit)
     worse = not judged.comparisons or any(
         check.newly_failing or check.disappeared or check.vanished_failures for check in judged.comparisons
     )
@@ -256,10 +253,12 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
 
 
 async def _tasks(context: RunContext) -> list[TaskProgress]:
-    """The plan's tasks in the order in which they are to be done."""
-    plan_id = uuid.uuid5(context.facts.session_id, "plan")
-    progress = await context.ledger.database.run_in_thread(plan_progress, plan_id)
-    return [task for feature in progress.features for task in feature.tasks]
+    """The plan's tasks in the order in which they are to be done; in a follow-up, those that it has brought."""
+    progress = await context.ledger.database.run_in_thread(plan_progress, context.facts.plan_id)
+    features = progress.features
+    if context.facts.turn:
+        features = tuple(feature for feature in features if feature.id == follow_up_feature_id(context.facts))
+    return [task for feature in features for task in feature.tasks]
 
 
 async def _attempt_of(context: RunContext, task: TaskProgress) -> int:
@@ -273,4 +272,6 @@ async def _attempt_of(context: RunContext, task: TaskProgress) -> int:
 async def _head_commit(context: RunContext) -> str:
     """Where the branch stands: the last accepted task's commit, or the base."""
     commits = [task.commit for task in await _tasks(context) if task.status == TaskStatus.DONE and task.commit]
-    return commits[-1] if commits else context.facts.base_commit
+    if commits:
+        return commits[-1]
+    return await follow_up_head(context) if context.facts.turn else context.facts.base_commit

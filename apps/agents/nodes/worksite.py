@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
+from apps.agents.services.attachments import attachments_place
 from apps.core.database import AsyncDatabase
 from apps.projects.checks import (
+    CheckComparison,
     CheckReport,
     CheckSpec,
     Verification,
     checks_baseline,
+    checks_compare,
     checks_detect,
     checks_run,
     checks_verify,
@@ -28,13 +31,17 @@ from apps.projects.environment import (
     environment_detect,
     environment_prepare,
 )
+from apps.projects.repository import changed_paths, commit_resolve, diff_read
+from apps.projects.repository_diff import FileChange
 from apps.projects.sandbox import workspace_open
+from apps.projects.subfolder import workspace_within
 from apps.projects.workspace import SandboxLimits, Workspace, Worktree
 from apps.projects.worktree import (
     CommitResult,
     worktree_commit,
     worktree_create,
     worktree_exclude,
+    worktree_path,
     worktree_snapshot_commit,
 )
 
@@ -47,6 +54,10 @@ class SiteFacts:
     base_commit: str
     check_commands: tuple[str, ...]
     setup_command: str
+    #: The folder that the work is about; empty: all of the repository.
+    subfolder: str = ""
+    #: What the repository lacks.
+    notices: tuple[str, ...] = ()
 
 
 class WorkSite:
@@ -59,11 +70,27 @@ class WorkSite:
         self._resources = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._worktree: Worktree | None = None
+        self._fresh = False
         self._environment: Environment | None = None
         self._workspace: Workspace | None = None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an agent has to know of the place, as parts of its brief."""
+        notes = []
+        if self._facts.subfolder:
+            notes.append(
+                f"The work is about the folder {self._facts.subfolder} of a larger repository. run_command and the "
+                "checks run in that folder; the paths of all other tools are relative to the repository's root."
+            )
+        if self._facts.notices:
+            notes.append("Of the repository:\n" + "\n".join(f"- {notice}" for notice in self._facts.notices))
+        return tuple(notes)
+
     async def worktree(self) -> Worktree:
         if self._worktree is None:
+            # Long after a session has ended its checkout is removed; a follow-up gets a new one of the branch.
+            self._fresh = not worktree_path(session_id=self._facts.session_id).is_dir()
             self._worktree = await self._database.run_in_thread(
                 worktree_create,
                 project_id=self._facts.project_id,
@@ -73,13 +100,35 @@ class WorkSite:
             )
         return self._worktree
 
+    async def worktree_is_fresh(self) -> bool:
+        """Whether the checkout was made just now, from the branch's last commit."""
+        await self.worktree()
+        return self._fresh
+
+    async def branch_tip(self) -> str:
+        """The commit that the branch is at."""
+        worktree = await self.worktree()
+        return await self._database.run_in_thread(
+            commit_resolve, project_id=self._facts.project_id, revision=worktree.branch
+        )
+
+    async def changes(self, commit: str) -> tuple[FileChange, ...]:
+        """What a commit changes against the one that the session started from."""
+        diff = await self._database.run_in_thread(
+            diff_read, project_id=self._facts.project_id, base=self._facts.base_commit, head=commit, max_bytes=1
+        )
+        return diff.files
+
     async def requirements(self) -> tuple[EnvironmentSpec, tuple[CheckSpec, ...]]:
         """What the repository needs installed and how it is checked; ask before an agent has changed anything."""
         worktree = await self.worktree()
         return (
             await self.environment_spec(),
             await self._database.run_in_thread(
-                checks_detect, checkout=worktree.path, commands=self._facts.check_commands
+                checks_detect,
+                checkout=worktree.path,
+                commands=self._facts.check_commands,
+                folder=self._facts.subfolder,
             ),
         )
 
@@ -87,7 +136,10 @@ class WorkSite:
         """What the worktree as it is now needs installed."""
         worktree = await self.worktree()
         return await self._database.run_in_thread(
-            environment_detect, checkout=worktree.path, setup_command=self._facts.setup_command
+            environment_detect,
+            checkout=worktree.path,
+            setup_command=self._facts.setup_command,
+            folder=self._facts.subfolder,
         )
 
     async def environment_open(self, spec: EnvironmentSpec, *, untouched: bool) -> Environment:
@@ -97,8 +149,8 @@ class WorkSite:
         """
         if self._environment is None:
             self._environment = await self._environment_prepare(spec, self._facts.base_commit)
-            if untouched:
-                worktree = await self.worktree()
+            worktree = await self.worktree()
+            if untouched or self._fresh:
                 made = await self._database.run_in_thread(
                     environment_apply, environment=self._environment, checkout=worktree.path
                 )
@@ -122,9 +174,10 @@ class WorkSite:
                         limits=sandbox_limits(),
                         environment=self._environment.path,
                         env=self._environment.env,
+                        attachments=await self._database.run_in_thread(attachments_place, self._facts.session_id),
                     )
                 )
-                self._workspace = workspace
+                self._workspace = workspace = workspace_within(workspace, self._facts.subfolder)
             return workspace
 
     async def checks_run(
@@ -163,6 +216,15 @@ class WorkSite:
             environment=base if spec.key == base.key else await self._environment_prepare(spec, commit),
             on_progress=self._on_progress,
         )
+
+    async def compare(
+        self, *, base: str, commit: str, before: Sequence[CheckReport], after: Sequence[CheckReport]
+    ) -> tuple[CheckComparison, ...]:
+        """Reports of two commits, side by side."""
+        changed = await self._database.run_in_thread(
+            changed_paths, project_id=self._facts.project_id, base=base, head=commit
+        )
+        return checks_compare(before=before, after=after, changed_files=changed)
 
     async def snapshot(self) -> str:
         """The worktree as it is now, as a commit on no branch."""

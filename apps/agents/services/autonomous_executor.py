@@ -201,8 +201,8 @@ class SessionGivenUp(ApplicationError):
 
 
 def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, str]:
-    session = AgentSession.objects.get(id=session_id)
-    assert session.started_at is not None
+    session = AgentSession.objects.select_related("project").get(id=session_id)
+    assert session.running_since is not None
     facts = SessionFacts(
         session_id=session.id,
         project_id=session.project_id,
@@ -211,10 +211,12 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, st
         branch=session.branch,
         base_branch=session.base_branch,
         base_commit=session.base_commit,
-        started_at=session.started_at,
+        running_since=session.running_since,
+        used_seconds=session.used_seconds,
         limit_seconds=session.limit_seconds,
         command_seconds=settings.ARCHON_COMMAND_SECONDS,
         graph_version=session.graph_version,
+        turn=session.turn,
     )
     site = SiteFacts(
         session_id=session.id,
@@ -223,6 +225,8 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, st
         base_commit=session.base_commit,
         check_commands=tuple(session.check_commands),
         setup_command=session.setup_command,
+        subfolder=session.subfolder,
+        notices=tuple(notice["message"] for notice in session.project.repository_notices),
     )
     return facts, site, session.model, session.base_url
 

@@ -22,7 +22,14 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from apps.agents.models import SessionEffect
-from apps.agents.services.sessions import StaleFence, event_append, event_append_fenced, fenced_call, topic_of
+from apps.agents.services.sessions import (
+    CLOCK_STOP,
+    StaleFence,
+    event_append,
+    event_append_fenced,
+    fenced_call,
+    topic_of,
+)
 from apps.agents.types import TERMINAL_STATUSES, Event, Lease, Reason, SessionStatus, ToolCallStatus
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.realtime import Hub
@@ -224,11 +231,14 @@ class Ledger:
         )
 
     # --- conversations -------------------------------------------------------------------------------------------
+    def execution_id(self, *, role: str, task_id: uuid.UUID | None, name: str = "") -> uuid.UUID:
+        return uuid.uuid5(self.session_id, f"{role}:{task_id}:{name}")
+
     async def execution_open(
         self, *, role: str, task_id: uuid.UUID | None, messages: Sequence[BaseMessage], name: str = ""
     ) -> uuid.UUID:
         """The role's execution on this task, begun with these messages unless it is there; its id."""
-        execution_id = uuid.uuid5(self.session_id, f"{role}:{task_id}:{name}")
+        execution_id = self.execution_id(role=role, task_id=task_id, name=name)
         async with self.transaction() as connection:
             cursor = await connection.execute(
                 "INSERT INTO agents_agentexecution (id, session_id, task_id, role, attempt, created_at, updated_at)"
@@ -332,3 +342,4 @@ class Ledger:
         )
         if await cursor.fetchone() is None:
             raise StaleFence(f"session {self.session_id} is not to run any more")
+        await connection.execute(CLOCK_STOP, (self.session_id,))

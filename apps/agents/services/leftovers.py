@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import uuid
+from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
@@ -12,7 +13,7 @@ from django.utils import timezone
 
 from apps.agents.models import AgentSession
 from apps.agents.types import TERMINAL_STATUSES
-from apps.projects.worktree import session_files_delete, session_files_list
+from apps.projects.worktree import session_files_delete, session_files_list, tree_delete
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,24 @@ def checkpoints_prune() -> int:
             )
             deleted += cursor.rowcount
     return deleted
+
+
+def checkpoint_delete(session_id: uuid.UUID) -> None:
+    """Delete one session's cursor, inside the caller's transaction."""
+    with connection.cursor() as cursor:
+        for table in _TABLES:
+            cursor.execute(f"DELETE FROM {table} WHERE thread_id = %s", [str(session_id)])
+
+
+def images_prune() -> int:
+    """Delete the images of sessions that are gone. How many sessions' that were."""
+    folder = Path(settings.ARCHON_HOME) / "images"
+    found = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
+    known = {str(row) for row in AgentSession.objects.filter(id__in=list(found)).values_list("id", flat=True)}
+    gone = [path for name, path in found.items() if name not in known]
+    for path in gone:
+        tree_delete(path)
+    return len(gone)
 
 
 def session_files_prune() -> int:

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from apps.agents.models import AgentSession, ToolCall
 from apps.agents.selectors import session_get_for_user
+from apps.agents.services.attachments import attachments_claim
 from apps.agents.services.sessions import (
     event_append,
     session_create,
@@ -23,13 +24,15 @@ from apps.agents.services.sessions import (
     session_wake,
     state_require,
 )
+from apps.agents.services.sources import SourceRequest, goal_of_sources, sources_check, sources_create
 from apps.agents.types import AgentType, Event, SessionOutcome, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.storable import text_storable
 from apps.projects.models import Project, RepositoryState
-from apps.projects.repository import branch_delete, branch_merge, commit_resolve
-from apps.projects.selectors import project_get_for_user
+from apps.projects.repository import branch_delete, branch_merge, commit_has_folder, commit_resolve
+from apps.projects.selectors import project_get_for_user, source_get
 from apps.projects.services import project_head_record
+from apps.projects.sources import source_sync_if_due
 from apps.projects.worktree import session_files_delete
 from apps.usage.services import budget_create, budget_raise, model_resolve, reservations_expire
 from apps.usage.types import Limits
@@ -54,17 +57,22 @@ class SessionRequest:
     base_url: str = ""
     checks: tuple[str, ...] = ()
     setup_command: str = ""
+    #: Uploads that go with the goal, and issues or logs that it comes from.
+    attachments: tuple[uuid.UUID, ...] = ()
+    sources: tuple[SourceRequest, ...] = ()
 
 
 def session_start(*, user: User, request: SessionRequest, execute: bool) -> AgentSession:
     """A new session on the head of the project's default branch; with ``execute``, handed to the workers."""
-    goal = text_storable(request.goal).strip()
+    sources_check(request.sources)
+    goal = text_storable(request.goal).strip() or goal_of_sources(request.sources)
     if not goal:
         raise InvalidInput("the goal is empty", next_step="say in a sentence or two what should be different")
     if len(goal) > GOAL_LIMIT:
         raise InvalidInput(f"the goal is longer than {GOAL_LIMIT} characters", next_step="put long text into a file")
     project = project_get_for_user(user=user, project_id=request.project_id, write=True)
     base_commit = _head_resolve(project)
+    _subfolder_check(project, base_commit)
     spec = model_resolve(name=request.model, base_url=request.base_url)
     with transaction.atomic():
         session = session_create(
@@ -80,8 +88,11 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
             check_commands=list(request.checks or project.check_commands),
             setup_command=request.setup_command or project.setup_command,
             limit_seconds=request.limit_seconds,
+            subfolder=project.subfolder,
         )
         budget_create(scope_id=session.id, project=project, user=user, limits=request.limits)
+        attachments_claim(user=user, session=session, attachment_ids=request.attachments, turn=0)
+        sources_create(user=user, session=session, sources=request.sources)
         if execute:
             session_wake(session_id=session.id, allowed=[SessionStatus.PENDING], event=Event("SessionQueued"))
     return session_get_for_user(user=user, session_id=session.id)
@@ -191,7 +202,7 @@ def session_merge(*, user: User, session_id: uuid.UUID, allow_failing: bool = Fa
         project_id=session.project_id,
         branch=session.branch,
         into=session.base_branch,
-        expected=session.base_commit,
+        expected=session.merge_onto or session.base_commit,
     )
     with transaction.atomic():
         locked = session_lock(session_id)
@@ -222,13 +233,48 @@ def session_discard(*, user: User, session_id: uuid.UUID) -> AgentSession:
 
 
 def _head_resolve(project: Project) -> str:
+    _fetch_await(project)
     if project.repository_state != RepositoryState.READY:
         raise Conflict(
             "the project has no repository yet",
-            next_step="upload a git bundle to the project's repository, or make it from a path",
+            next_step="upload a git bundle or an archive, or give the project a source to be fetched from",
             state=project.repository_state,
         )
     return commit_resolve(project_id=project.id, revision=project.default_branch)
+
+
+def _subfolder_check(project: Project, commit: str) -> None:
+    if project.subfolder and not commit_has_folder(project_id=project.id, commit=commit, folder=project.subfolder):
+        raise Conflict(
+            f"the repository has no folder {project.subfolder} at {commit[:12]}",
+            next_step="set the project's subfolder to one that is there, or to nothing",
+            state="no_subfolder",
+        )
+
+
+def _fetch_await(project: Project) -> None:
+    """A session starts from what the project's source has: not while that is on its way, nor when it failed to come."""
+    source = source_get(project)
+    if source is not None and project.repository_state == RepositoryState.CLONING:
+        raise Conflict(
+            "the project's repository is still being cloned",
+            next_step="look at GET /api/projects/{id}/ until its repository_state is ready, and start the session then",
+            state="cloning",
+            progress=source.fetch_progress,
+        )
+    if source is not None and project.repository_state == RepositoryState.FAILED:
+        reason = source.fetch_reason or {}
+        raise Conflict(
+            f"the project's repository could not be cloned: {reason.get('message', '')}",
+            next_step=reason.get("next_step", ""),
+            state="failed",
+        )
+    if source_sync_if_due(project=project):
+        raise Conflict(
+            "the project's repository is being brought up to date with its source",
+            next_step="look at GET /api/projects/{id}/ until its source is idle, and start the session then",
+            state="syncing",
+        )
 
 
 def _discarded_refuse(session: AgentSession) -> None:

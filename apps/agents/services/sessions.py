@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 EXECUTE_TASK = "apps.agents.tasks.execute_session"
 #: The wiring of today's graphs; a session in flight under another version starts its task again from the rows.
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 
 _APPEND = """
 WITH head AS (
@@ -47,12 +47,25 @@ _CLAIM = """
 UPDATE agents_sessionhead AS head
 SET fence = fence + 1, claims = claims + 1, owner = %(owner)s,
     lease_expires_at = now() + make_interval(secs => %(seconds)s)
-FROM agents_agentsession AS session
-WHERE head.session_id = %(session)s AND session.id = head.session_id AND head.wanted
-  AND session.status IN ('pending', 'running')
+FROM agents_agentsession AS session,
+     (SELECT session_id, lease_expires_at FROM agents_sessionhead WHERE session_id = %(session)s FOR UPDATE) AS former
+WHERE head.session_id = %(session)s AND session.id = head.session_id AND former.session_id = head.session_id
+  AND head.wanted AND session.status IN ('pending', 'running')
   AND (head.lease_expires_at IS NULL OR head.lease_expires_at < now())
-RETURNING head.fence, head.claims
+RETURNING head.fence, head.claims, former.lease_expires_at AS expired_at
 """
+#: Count the time since a worker took the session up; nothing while none has it.
+CLOCK_STOP = (
+    "UPDATE agents_agentsession SET used_seconds = used_seconds"
+    " + coalesce(greatest(0, extract(epoch FROM now() - running_since)), 0), running_since = NULL WHERE id = %s"
+)
+_TAKE_UP = (
+    "UPDATE agents_agentsession SET status = 'running', started_at = coalesce(started_at, now()), updated_at = now(),"
+    # A worker that died was at work until its lease ran out at the latest.
+    " used_seconds = used_seconds"
+    " + coalesce(greatest(0, extract(epoch FROM coalesce(%(expired)s, now()) - running_since)), 0),"
+    " running_since = now() WHERE id = %(session)s"
+)
 
 
 class StaleFence(Exception):
@@ -116,6 +129,7 @@ def session_create(
     check_commands: list[str],
     setup_command: str,
     limit_seconds: int,
+    subfolder: str = "",
 ) -> AgentSession:
     """A pending session with its head row and first event; inside the caller's transaction."""
     session = AgentSession.objects.create(
@@ -132,6 +146,7 @@ def session_create(
         check_commands=check_commands,
         setup_command=setup_command,
         limit_seconds=limit_seconds,
+        subfolder=subfolder,
         graph_version=GRAPH_VERSION,
     )
     SessionHead.objects.create(session=session)
@@ -187,7 +202,8 @@ def session_stop(
     if session.status == status:
         return session
     state_require(session, allowed)
-    head = SessionHead.objects.get(session_id=session_id)
+    head = session.head
+    clock_stop(session)
     SessionHead.objects.filter(session_id=session_id).update(
         wanted=False, owner="", lease_expires_at=None, fence=head.fence + 1
     )
@@ -195,9 +211,24 @@ def session_stop(
     session.reason = reason.as_dict() if reason else None
     if status in TERMINAL_STATUSES:
         session.finished_at = timezone.now()
-    session.save(update_fields=["status", "reason", "finished_at", "updated_at"])
+    session.save(update_fields=["status", "reason", "finished_at", "used_seconds", "running_since", "updated_at"])
     event_append(session_id=session_id, events=[event])
     return session
+
+
+def clock_stop(session: AgentSession) -> None:
+    """Count the time since a worker took the session up; the caller saves ``used_seconds`` and ``running_since``."""
+    session.used_seconds = seconds_used(session)
+    session.running_since = None
+
+
+def seconds_used(session: AgentSession) -> float:
+    """How long the session has run so far. A worker that died was at work until its lease ran out at the latest."""
+    if session.running_since is None:
+        return session.used_seconds
+    now = timezone.now()
+    until = min(now, session.head.lease_expires_at or now)
+    return session.used_seconds + max(0.0, (until - session.running_since).total_seconds())
 
 
 def session_plan_set(*, session_id: uuid.UUID, plan: Plan) -> None:
@@ -232,11 +263,7 @@ async def lease_claim(*, database: AsyncDatabase, session_id: uuid.UUID, owner: 
         if row is None:
             return None
         lease = Lease(session_id=session_id, fence=row["fence"], attempt=row["claims"])
-        await connection.execute(
-            "UPDATE agents_agentsession SET status = 'running', started_at = coalesce(started_at, now()),"
-            " updated_at = now() WHERE id = %s",
-            (session_id,),
-        )
+        await connection.execute(_TAKE_UP, {"session": session_id, "expired": row["expired_at"]})
         started = Event("SessionStarted", {"worker": owner, "attempt": lease.attempt})
         await event_append_fenced(connection=connection, lease=lease, events=[started])
         return lease
@@ -245,7 +272,9 @@ async def lease_claim(*, database: AsyncDatabase, session_id: uuid.UUID, owner: 
 async def lease_release(*, database: AsyncDatabase, lease: Lease) -> None:
     """Give the lease up so that another worker need not wait for it to run out."""
     async with database.transaction() as connection:
-        await connection.execute(
+        cursor = await connection.execute(
             "UPDATE agents_sessionhead SET lease_expires_at = NULL, owner = '' WHERE session_id = %s AND fence = %s",
             (lease.session_id, lease.fence),
         )
+        if cursor.rowcount:
+            await connection.execute(CLOCK_STOP, (lease.session_id,))

@@ -14,6 +14,7 @@ from apps.projects.sandbox.owners import folder_claim, sandbox_owner
 from apps.projects.sandbox.rootfs import SANDBOX_HOME, Bind, program_path, system_entries, workspace_entries
 from apps.projects.sandbox.running import RunningSandbox
 from apps.projects.workspace import (
+    SANDBOX_ATTACHMENTS,
     SANDBOX_ENVIRONMENT,
     SANDBOX_WORKSPACE,
     CommandResult,
@@ -91,14 +92,21 @@ async def workspace_open(
     environment: Path | None = None,
     env: Mapping[str, str] | None = None,
     extra_binds: Sequence[Bind] = (),
+    attachments: Path | None = None,
 ) -> AsyncIterator[BubblewrapWorkspace]:
     """Hold a worktree open. ``environment`` is shown read-only at ``/env``, its ``bin`` first on the PATH.
+
+    So is the folder ``attachments`` at ``/attachments``, for commands and for reading by file operations.
 
     Started by root, the worktree is given to an unprivileged user of its own first. WorkspaceError: it isn't there.
     """
     if not worktree.path.is_dir():
         raise WorkspaceError(f"the worktree {worktree.path.name} is not there any more")
     owner = await asyncio.to_thread(folder_claim, worktree.path)
+    beside: dict[str, FileTree] = {}
+    if attachments is not None:
+        extra_binds = (*extra_binds, Bind(attachments, SANDBOX_ATTACHMENTS))
+        beside[SANDBOX_ATTACHMENTS] = FileTree(attachments)
     entries = workspace_entries(worktree.path, writable=True, environment=environment, binds=extra_binds)
     spec = SandboxSpec(
         entries=[*system_entries(hidden=_hidden()), *entries],
@@ -108,7 +116,7 @@ async def workspace_open(
     )
     workspace = BubblewrapWorkspace(
         spec=spec,
-        files=FileTree(worktree.path, owner=owner),
+        files=FileTree(worktree.path, owner=owner, beside=beside),
         env=command_environment(env or {}, environment=environment is not None),
     )
     try:

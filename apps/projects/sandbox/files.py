@@ -14,8 +14,9 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -62,17 +63,32 @@ def open_beneath(root: int, path: str, flags: int, *, follow: bool = True) -> in
 class FileTree:
     """A folder's files by paths relative to it. Every refusal is a WorkspaceError that names the path."""
 
-    def __init__(self, root: Path, *, owner: int | None = None) -> None:
-        """``owner``: to whom new files are given, when root writes them."""
+    def __init__(self, root: Path, *, owner: int | None = None, beside: Mapping[str, FileTree] | None = None) -> None:
+        """``owner``: to whom new files are given, when root writes them.
+
+        ``beside``: folders that can be read and listed besides, by the absolute path that they have in the sandbox.
+        """
         self._root = os.open(root, _FOLDER_FLAGS)
         self._owner = owner
+        self._beside = dict(beside or {})
 
     def close(self) -> None:
+        for tree in self._beside.values():
+            tree.close()
         if self._root >= 0:
             os.close(self._root)
             self._root = -1
 
+    def _found_beside(self, path: str) -> tuple[FileTree, str, str] | None:
+        """The tree beside this one that the path is in, where that stands, and the path within it."""
+        for place, tree in self._beside.items():
+            if path == place or path.startswith(f"{place}/"):
+                return tree, place, path[len(place) :].strip("/") or "."
+        return None
+
     def read(self, path: str, *, max_bytes: int) -> bytes:
+        if (beside := self._found_beside(path)) is not None:
+            return beside[0].read(beside[2], max_bytes=max_bytes)
         name = _checked(path)
         with _explained(path):
             descriptor = open_beneath(self._root, name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
@@ -126,6 +142,10 @@ class FileTree:
 
     def entries(self, path: str, *, depth: int, limit: int) -> FileListing:
         """What is below a folder, folder by folder in order of name, without what git ignores or tools make."""
+        if (beside := self._found_beside(path)) is not None:
+            listing = beside[0].entries(beside[2], depth=depth, limit=limit)
+            shown = (replace(entry, path=f"{beside[1]}/{entry.path}") for entry in listing.entries)
+            return FileListing(tuple(shown), listing.truncated)
         start = _checked(path)
         found: list[FileEntry] = []
         truncated = False

@@ -1,24 +1,26 @@
-"""The HTTP client for one endpoint of the OpenAI protocol.
+"""The HTTP client for one endpoint of a model.
 
-It sends to that endpoint alone, carries no header that belongs to another, follows no redirect, and lets a server that
-answers a streaming request with plain JSON look like one that streams, so that the answer is not asked for twice.
+It sends to that endpoint alone, carries no header that belongs to another, follows no redirect, bounds what it reads,
+and lets a server that answers a streaming request with plain JSON look like one that streams, so that the answer is
+not asked for twice.
 """
 
 from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
 import httpx2
 
-from .credentials import OPENAI_URL, Endpoint, endpoint_parse
+from .credentials import Endpoint, endpoint_parse
 
 #: A larger answer is cut off by closing the connection.
 MAX_JSON_BYTES = 32 * 1024 * 1024
 
-# OPENAI_ORG_ID, OPENAI_PROJECT_ID and custom headers of the environment are for OpenAI; elsewhere only these go out.
+# The environment's organisation, project and custom headers are for the vendor; elsewhere only these go out.
 _HEADERS = {
     "host",
     "accept",
@@ -26,10 +28,12 @@ _HEADERS = {
     "connection",
     "content-type",
     "content-length",
-    "authorization",
     "user-agent",
     "x-stainless-raw-response",  # the client library's note to itself
 }
+#: Turns an answer into the events that a stream of it would have had: name (or empty) and document. Raises ValueError,
+#: KeyError or TypeError where it is no answer of the protocol.
+AsEvents = Callable[[Any], Iterable[tuple[str, Any]]]
 
 
 class RedirectRefused(Exception):
@@ -41,9 +45,17 @@ class RedirectRefused(Exception):
 
 
 class EndpointClient(httpx2.AsyncClient):
-    """Talks to one endpoint."""
+    """Talks to one endpoint. ``headers`` are those of the protocol that go out beside the usual ones."""
 
-    def __init__(self, *, endpoint: Endpoint, timeout: httpx2.Timeout) -> None:
+    def __init__(
+        self,
+        *,
+        endpoint: Endpoint,
+        timeout: httpx2.Timeout,
+        headers: Iterable[str] = (),
+        home: str = "",
+        as_events: AsEvents | None = None,
+    ) -> None:
         super().__init__(
             timeout=timeout,
             verify=_certificates(),
@@ -52,15 +64,19 @@ class EndpointClient(httpx2.AsyncClient):
             trust_env=not endpoint.is_loopback,
         )
         self._endpoint = endpoint
-        self._foreign = endpoint.url != OPENAI_URL
+        self._allowed = _HEADERS.union(headers)
+        self._foreign = endpoint.url != home
+        self._as_events = as_events
 
     async def send(self, request: httpx2.Request, **kwargs: Any) -> httpx2.Response:
-        target = endpoint_parse(str(request.url))
+        target = endpoint_parse(_without_query(request.url))
         if target is None or not self._endpoint.covers(target):
             raise RuntimeError(f"a request to {request.url} must not leave through the client of {self._endpoint.url}")
+        # Whatever a vendor's library thinks of time-outs.
+        request.extensions["timeout"] = self.timeout.as_dict()
         if self._foreign:
             for name in list(request.headers):
-                if name not in _HEADERS:
+                if name not in self._allowed:
                     del request.headers[name]
         response = await super().send(request, **kwargs)
         if response.is_redirect:
@@ -71,23 +87,33 @@ class EndpointClient(httpx2.AsyncClient):
             await response.aclose()
             raise ValueError("a page of HTML")
         if (
-            response.status_code == 200
+            self._as_events is not None
+            and response.status_code == 200
             and response.headers.get("content-type", "").startswith("application/json")
             and _wants_stream(request)
         ):
-            return await _streamed(request, response)
+            return await _streamed(request, response, self._as_events)
         return response
 
 
+def _without_query(url: httpx2.URL) -> str:
+    """The address as a string; Google's has a colon in its last segment, and says in its query how it streams."""
+    text = str(url).partition("?")[0]
+    head, slash, last = text.rpartition("/")
+    return head + slash + last.replace(":", "-") if "://" in head else text
+
+
 def _wants_stream(request: httpx2.Request) -> bool:
+    if request.url.path.endswith(":streamGenerateContent"):
+        return True
     try:
         return json.loads(request.content).get("stream") is True
     except (ValueError, AttributeError, httpx2.RequestNotRead):
         return False
 
 
-async def _streamed(request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
-    """The same answer as a stream of events. Raises ValueError or KeyError where it is no chat completion."""
+async def _streamed(request: httpx2.Request, response: httpx2.Response, as_events: AsEvents) -> httpx2.Response:
+    """The same answer as a stream of events."""
     body = bytearray()
     async for part in response.aiter_bytes():
         body += part
@@ -96,19 +122,11 @@ async def _streamed(request: httpx2.Request, response: httpx2.Response) -> httpx
             raise ValueError(f"an answer of more than {MAX_JSON_BYTES} bytes")
     await response.aclose()
     answer = json.loads(bytes(body))
-    if not isinstance(answer, dict) or not answer.get("choices"):
-        raise ValueError(f"an answer without choices: {bytes(body[:200])!r}")
-    message = answer["choices"][0]["message"]
-    calls = [{**call, "index": index} for index, call in enumerate(message.get("tool_calls") or ())]
-    delta = {"role": "assistant", "content": message.get("content")}
-    if calls:
-        delta["tool_calls"] = calls
-    head = {key: answer.get(key) for key in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
-    choice = {"index": 0, "delta": delta, "finish_reason": answer["choices"][0].get("finish_reason")}
-    events = [json.dumps(head | {"choices": [choice]})]
-    if answer.get("usage"):
-        events.append(json.dumps(head | {"choices": [], "usage": answer["usage"]}))
-    content = "".join(f"data: {event}\n\n" for event in (*events, "[DONE]")).encode()
+    lines = [
+        (f"event: {name}\n" if name else "") + f"data: {document if isinstance(document, str) else json.dumps(document)}"
+        for name, document in as_events(answer)
+    ]
+    content = "".join(f"{line}\n\n" for line in lines).encode()
     return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=content, request=request)
 
 

@@ -1,0 +1,48 @@
+"""What a conversation opens with: the goal and what can be known without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from langchain_core.messages import HumanMessage
+
+from apps.agents.nodes.baseline import baseline_open, checks_observe
+from apps.agents.nodes.context import RunContext
+from apps.agents.nodes.conventions import rules_brief
+from apps.agents.nodes.materials import brief_message, materials_read
+
+BRIEF_FILES = 300
+
+
+async def goal_brief(context: RunContext) -> HumanMessage:
+    """The goal, the files and what the checks say now: what every session starts from."""
+    baseline = await baseline_open(context)
+    workspace = await context.site.workspace()
+    listing = await workspace.file_list(".", depth=4, limit=BRIEF_FILES)
+    files = "\n".join(entry.path for entry in listing.entries if entry.kind != "directory")
+    more = "\n[more files left out]" if listing.truncated else ""
+    parts = [
+        f"Goal:\n{context.facts.goal}",
+        f"Files:\n{files}{more}",
+        *context.site.notes,
+        *await rules_brief(context),
+        f"Checks before any change:\n{checks_observe(baseline.before).text}",
+    ]
+    return brief_message(parts, await materials_read(context, turn=0))
+
+
+async def task_brief(
+    context: RunContext, *, title: str, instructions: str, further: Sequence[str] = ()
+) -> HumanMessage:
+    """A task for a coder, with the goal that it is a part of."""
+    baseline = await baseline_open(context)
+    parts = [
+        f"Task: {title}",
+        instructions,
+        f"It is part of this goal:\n{context.facts.goal}",
+        *context.site.notes,
+        *await rules_brief(context),
+        f"Checks before any change:\n{checks_observe(baseline.before).text}",
+        *further,
+    ]
+    return brief_message(parts, await materials_read(context, turn=0))

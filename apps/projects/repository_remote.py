@@ -1,0 +1,87 @@
+"""A project's repository, brought up to date from where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from apps.core.errors import Conflict
+from apps.projects.git import GitError
+from apps.projects.remote_access import RemoteCredentials, remote_access_open
+from apps.projects.remote_address import RemoteAddress
+from apps.projects.remote_fetch import FetchProgress, FetchWatch, remote_head_read, remote_history_fetch
+from apps.projects.repository_modules import modules_fetch
+from apps.projects.repository_notices import Notice, lfs_notices
+from apps.projects.repository_store import (
+    RepositoryInfo,
+    branches_follow,
+    last_line,
+    leftovers_delete,
+    repository_locked,
+    repository_opened,
+)
+
+
+@dataclass(frozen=True)
+class RemoteFetched:
+    info: RepositoryInfo
+    notices: tuple[Notice, ...]
+    #: The keys of the host as they are believed from now on; of ssh alone.
+    known_hosts: str
+
+
+def repository_fetch(
+    *,
+    project_id: object,
+    address: RemoteAddress,
+    credentials: RemoteCredentials,
+    branch: str,
+    force: bool,
+    on_progress: Callable[[FetchProgress], None],
+    on_tick: Callable[[], None],
+) -> RemoteFetched:
+    """Fetch all branches and tags with their history, and move the project's branches on.
+
+    Minutes long; what ``on_tick`` raises stops it. It may be killed anywhere and done again. Raises Conflict for a
+    branch that can't be moved forwards (see ``branches_follow``), and else what made it impossible.
+    """
+    with repository_locked(project_id):
+        git_dir = repository_opened(project_id)
+        watch = FetchWatch(folder=git_dir, on_progress=on_progress, on_tick=on_tick)
+        try:
+            with remote_access_open(address, credentials) as access:
+                head = remote_head_read(git_dir=git_dir, access=access, branch=branch, watch=watch)
+                remote_history_fetch(git_dir=git_dir, access=access, watch=watch)
+                known_hosts = access.known_hosts()
+            watch.tick()
+        except BaseException:
+            # Nothing of it counts, and it may have been stopped for its size.
+            leftovers_delete(git_dir)
+            raise
+        try:
+            info, diverged = branches_follow(git_dir, chosen=head.branch, force=force)
+        except GitError as error:
+            raise Conflict(
+                f"The branches can't be moved to where the source has them: {last_line(error.stderr)}",
+                next_step="Make the project anew, or rename the branch in the source.",
+                state="diverged",
+            ) from error
+        notices = [
+            Notice(
+                "branch",
+                divergence.branch,
+                f"The branch is at {divergence.ours[:12]} here and went another way in the source "
+                f"({divergence.theirs[:12]}); it was left as it is. Sync with force to take the source's.",
+            )
+            for divergence in diverged
+        ]
+        notices += modules_fetch(
+            git_dir=git_dir,
+            commit=info.head_commit,
+            base=address,
+            credentials=credentials,
+            on_progress=on_progress,
+            on_tick=on_tick,
+        )
+        notices += lfs_notices(git_dir=git_dir, commit=info.head_commit)
+    return RemoteFetched(info, tuple(notices), known_hosts)
