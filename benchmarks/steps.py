@@ -178,6 +178,7 @@ async def _ours(
     from apps.agents.services.master_orchestrator import SessionRequest, session_start
     from apps.agents.types import AgentType
     from apps.core.realtime import Hub
+    from apps.usage.choices import ModelConfiguration
     from apps.usage.gateway import ModelGateway
     from apps.usage.types import Limits
 
@@ -185,7 +186,7 @@ async def _ours(
         project_id=project_id,
         goal="read the module over and over",
         agent_type=AgentType.RESEARCHER,
-        model=f"scripted:{recording}",
+        models=ModelConfiguration(model=f"scripted:{recording}"),
         limits=Limits(cost_usd=None, tokens=None, steps=steps),
         limit_seconds=3600,
     )
@@ -214,7 +215,7 @@ def _parts() -> Any:
     """CPU of this thread inside each part; a session's steps run one after the other, so the parts don't overlap."""
     from apps.agents.services.checkpoints import FencedSaver
     from apps.agents.services.ledger import Ledger
-    from apps.projects.sandbox import BubblewrapWorkspace
+    from apps.projects.sandbox import SandboxWorkspace
     from apps.usage.gateway import ModelGateway
 
     spent = {"model_and_spending": 0.0, "ledger": 0.0, "checkpoints": 0.0, "workspace": 0.0}
@@ -237,7 +238,7 @@ def _parts() -> Any:
     watch(Ledger, "tool_call_open", "ledger")
     watch(FencedSaver, "aput", "checkpoints")
     watch(FencedSaver, "aput_writes", "checkpoints")
-    watch(BubblewrapWorkspace, "file_read", "workspace")
+    watch(SandboxWorkspace, "file_read", "workspace")
     try:
         yield spent
     finally:

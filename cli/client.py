@@ -14,7 +14,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from cli.errors import ApiError, CliError
-from cli.resources import Diff, EventPage, Progress, Project, Session
+from cli.resources import Catalogue, Diff, EventPage, Progress, Project, ProviderKey, Session
 
 T = TypeVar("T")
 
@@ -72,13 +72,12 @@ class Api:
         self._http.close()
 
     # --- projects -----------------------------------------------------------------------------------------------------
+    def project_list(self) -> list[Project]:
+        """The newest of one's projects."""
+        return self._rows(Project, "/api/projects/")
+
     def project_get(self, project_id: str) -> Project:
         return self._json(Project, "GET", f"/api/projects/{project_id}/")
-
-    def project_list(self) -> list[Project]:
-        """The newest first, at most two hundred."""
-        body = _decoded(self._request("GET", "/api/projects/", params={"limit": 200}))
-        return _validated(list[Project], body.get("results") if isinstance(body, dict) else body)
 
     def project_create(self, *, name: str, **fields: str | int) -> Project:
         return self._json(Project, "POST", "/api/projects/", body={"name": name, **fields})
@@ -101,6 +100,30 @@ class Api:
     def repository_upload(self, *, project_id: str, bundle: Path, branch: str) -> None:
         """Stream a git bundle to the project; ``branch`` is the one that sessions start from."""
         self._upload("PUT", f"/api/projects/{project_id}/repository/", bundle, params={"branch": branch})
+
+    # --- models -------------------------------------------------------------------------------------------------------
+    def models_get(self, *, project_id: str = "", vendor: str = "") -> Catalogue:
+        params = {name: value for name, value in (("project", project_id), ("vendor", vendor)) if value}
+        return self._json(Catalogue, "GET", "/api/agents/models/", params=params)
+
+    def key_list(self, *, project_id: str = "") -> list[ProviderKey]:
+        return self._rows(ProviderKey, "/api/agents/keys/", project=project_id or None)
+
+    def key_store(self, *, scope: str, project_id: str, vendor: str, base_url: str, secret: str) -> ProviderKey:
+        body = {"scope": scope, "vendor": vendor, "base_url": base_url, "secret": secret}
+        if project_id:
+            body["project"] = project_id
+        return self._json(ProviderKey, "POST", "/api/agents/keys/", body=body)
+
+    def key_test(self, key_id: str, *, model: str = "") -> ProviderKey:
+        """Have the key tried; ask :meth:`key_get` what came of it."""
+        return self._json(ProviderKey, "POST", f"/api/agents/keys/{key_id}/test/", body={"model": model})
+
+    def key_get(self, key_id: str) -> ProviderKey:
+        return self._json(ProviderKey, "GET", f"/api/agents/keys/{key_id}/")
+
+    def key_delete(self, key_id: str) -> None:
+        self._request("DELETE", f"/api/agents/keys/{key_id}/")
 
     # --- sessions -----------------------------------------------------------------------------------------------------
     def session_run(self, *, project_id: str, goal: str, options: Mapping[str, Any]) -> Session:
@@ -133,10 +156,7 @@ class Api:
 
     def session_list(self, *, limit: int = 20) -> list[Session]:
         """The newest sessions first."""
-        answer = self._request("GET", "/api/agents/sessions/", params={"limit": limit, "page_size": limit})
-        body = _decoded(answer)
-        rows = body.get("results") if isinstance(body, dict) else body
-        return _validated(list[Session], rows)[:limit]
+        return self._rows(Session, "/api/agents/sessions/", limit=limit)[:limit]
 
     def session_get(self, session_id: str) -> Session:
         return self._json(Session, "GET", f"/api/agents/sessions/{session_id}/")
@@ -212,6 +232,13 @@ class Api:
     ) -> T:
         answer = self._request(method, path, json=body, params=params, timeout=timeout)
         return _validated(kind, _decoded(answer))
+
+    def _rows(self, kind: type[T], path: str, *, limit: int = 200, **params: Any) -> list[T]:
+        """The first page of a list."""
+        asked = {name: value for name, value in params.items() if value is not None}
+        body = _decoded(self._request("GET", path, params={"limit": limit, **asked}))
+        rows = body.get("results") if isinstance(body, dict) else body
+        return _validated(list[kind], rows)  # type: ignore[valid-type]
 
     def _request(
         self,

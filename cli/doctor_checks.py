@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -19,12 +20,13 @@ from cli.stack_state import StackLayout
 from config.bootstrap import BASE_DIR, DEVELOPMENT_SETTINGS, home_path
 from integrations.embedded import ServicesUnavailable
 from integrations.embedded.reach import runtime_root
+from integrations.llm_providers.vendors import VENDORS
 
 _LOW_DISK_MB = 2048
 _PROBE_SECONDS = 60
 #: What repositories often need, and is worth a line when it is missing.
 _USUAL_TOOLCHAINS = ("python", "node", "go", "rust", "java", "git", "ripgrep")
-_PROVIDERS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
+_PROVIDERS = tuple(dict.fromkeys(vendor.key_setting for vendor in VENDORS if vendor.key_setting))
 
 
 def installation() -> Iterator[Finding]:
@@ -83,7 +85,11 @@ def sandbox() -> Iterator[Finding]:
     if isinstance(report, str):
         yield Finding("sandbox", State.PROBLEM, f"the try-out failed: {report}")
         return
+    yield Finding("adapter", State.OK, f"{report['adapter']} (ARCHON_SANDBOX): {report['program'] or 'not found'}")
+    if report.get("container"):
+        yield Finding("container", State.OK, f"Archon itself runs in one, as {report['container']} shows")
     problems = [f"{check['promise']}: {check['problem']}" for check in report["checks"] if check["problem"]]
+    problems = [problem for problem in problems if not problem.endswith(": not tried")]
     user = f"as user {report['user']}, " if report.get("user") else ""
     works = f"works, {user}with {report['program']}; {len(report['checks'])} promises tried"
     yield Finding(
@@ -92,6 +98,9 @@ def sandbox() -> Iterator[Finding]:
         works if report["available"] else "; ".join(problems) or "does not work",
         report["next_step"],
     )
+    for need in report.get("needs", ()):
+        if need["problem"]:
+            yield Finding(need["name"], State.PROBLEM, need["problem"], need["option"])
 
 
 def toolchains() -> Iterator[Finding]:
@@ -99,6 +108,9 @@ def toolchains() -> Iterator[Finding]:
     report = _probe()
     if isinstance(report, str):
         yield Finding("toolchains", State.PROBLEM, "unknown without the sandbox")
+        return
+    if report["adapter"] == "container":
+        yield Finding("toolchains", State.OK, "those of the image ARCHON_CONTAINER_IMAGE, not this machine's")
         return
     found: dict[str, list[str]] = {}
     for toolchain in report["toolchains"]:
@@ -133,11 +145,21 @@ def models() -> Iterator[Finding]:
             "keys", State.OK, ", ".join([*configured, *(f"ARCHON_MODEL_KEYS for {url}" for url in endpoints)])
         )
     else:
-        advice = f"set one of {', '.join(_PROVIDERS)} in .env; ./archon demo needs none"
-        yield Finding("keys", State.MISSING, "no provider has one", advice)
-    yield Finding("model", State.OK, os.environ.get("ARCHON_MODEL") or "OpenAI's default, if OPENAI_API_KEY is set")
-    if address := os.environ.get("OPENAI_BASE_URL"):
-        yield Finding("openai", State.OK, f"OPENAI_API_KEY belongs to {_without_secrets(address)}")
+        advice = (
+            f"set one of {', '.join(_PROVIDERS)} in .env, or store a key (./archon keys set VENDOR); "
+            "./archon demo needs none"
+        )
+        yield Finding("keys", State.MISSING, "the environment has none (./archon keys list has stored ones)", advice)
+    yield Finding("model", State.OK, os.environ.get("ARCHON_MODEL") or "the default of the first provider with a key")
+    for name in ("ARCHON_MODELS", "ARCHON_MODEL_FALLBACKS"):
+        if listed_models := os.environ.get(name):
+            shown = re.sub(r"@(https?://[^,]*)", lambda match: f"@{_without_secrets(match[1])}", listed_models)
+            yield Finding(name, State.OK, shown)
+    for vendor in VENDORS:
+        if address := os.environ.get(vendor.base_url_setting) if vendor.base_url_setting else "":
+            belongs = f"{vendor.key_setting} belongs to" if vendor.key_setting else f"{vendor.name} models are at"
+            if vendor.name != "openai-responses":
+                yield Finding(vendor.name, State.OK, f"{belongs} {_without_secrets(address)}")
     listed = [url.strip() for url in os.environ.get("ARCHON_MODEL_BASE_URLS", "").split(",") if url.strip()]
     default = "this machine's own" if _settings_module() == DEVELOPMENT_SETTINGS else "none"
     allowed = ", ".join(_without_secrets(url) for url in listed) or f"{default} (ARCHON_MODEL_BASE_URLS is not set)"

@@ -69,7 +69,7 @@ def session_follow(api: Api, session: Session, *, console: Console, manners: Man
                     if item.seq > seen:
                         view.event_show(item)
                 case Delta():
-                    state.delta_apply(item.text)
+                    state.delta_apply(item.text, speaker=item.speaker)
                 case Disconnected():
                     view.note(f"{item.reason}; trying again")
                 case Ended():

@@ -140,7 +140,7 @@ class StatePanel:
     def _figures(self) -> Text:
         state = self._state
         steps = f"step {state.steps}" + (f" of {state.limit_steps}" if state.limit_steps else "")
-        cost = money_format(state.cost_usd)
+        cost = money_format(state.cost_usd, priced=state.priced)
         if state.limit_cost_usd is not None:
             cost += f" of {money_format(state.limit_cost_usd)}"
         figures = [duration_format(self._elapsed_s), steps, f"{state.tokens:,} tokens", cost]

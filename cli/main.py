@@ -17,6 +17,8 @@ MODULES: dict[str, str] = {
     "demo": "cli.demo",
     "run": "cli.run",
     "say": "cli.say",
+    "models": "cli.models",
+    "keys": "cli.keys",
     "up": "cli.stack_commands",
     "down": "cli.stack_commands",
     "doctor": "cli.doctor",

@@ -20,16 +20,38 @@ class Reason(Resource):
     next_step: str = ""
 
 
+class ModelUsage(Resource):
+    """What one model took."""
+
+    model: str
+    calls: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cached_share: float = 0.0
+    cost_usd: float = 0.0
+    priced: bool = True
+    estimated: bool = False
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
 class Usage(Resource):
-    """Tokens, dollars and steps that a session has used."""
+    """Tokens, dollars and steps that a session has used. Not ``priced``: some prices are not known."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    cached_share: float = 0.0
     cache_write_tokens: int = 0
     cost_usd: float = 0.0
     steps: int = 0
     estimated: bool = False
+    priced: bool = True
+    by_model: list[ModelUsage] = []
 
     @property
     def tokens(self) -> int:
@@ -122,6 +144,76 @@ class EventPage(Resource):
     next_after: int
     last_seq: int
     session_status: str
+
+
+class ProviderKey(Resource):
+    """A key of a provider, without its secret."""
+
+    id: str
+    scope: str
+    project: str | None = None
+    vendor: str
+    base_url: str = ""
+    address: str = ""
+    hint: str = ""
+    created_by: str = ""
+    test_state: str = "untested"
+    test_message: str = ""
+    test_next_step: str = ""
+    tested_at: datetime | None = None
+    created_at: datetime | None = None
+
+
+class KnownModel(Resource):
+    """A model of a provider; dollars are for a million tokens."""
+
+    name: str
+    title: str = ""
+    context_tokens: int = 0
+    output_tokens: int = 0
+    input_usd: float | None = None
+    output_usd: float | None = None
+    cached_input_usd: float | None = None
+    vision: bool = False
+    tool_calls: str = ""
+    effort: bool = False
+
+
+class VendorState(Resource):
+    name: str
+    title: str = ""
+    local: bool = False
+    base_url: str = ""
+    configured: bool = False
+    key: str = ""
+    default_model: str = ""
+    next_step: str = ""
+    models: list[KnownModel] = []
+
+
+class RoleDefault(Resource):
+    """What a role calls unless a session says otherwise."""
+
+    model: str = ""
+    base_url: str = ""
+    effort: str | None = None
+    temperature: float | None = None
+    tool_calls: str | None = None
+    edit_format: str | None = None
+    fallbacks: list[str] | None = None
+    configured: bool = False
+    problem: str = ""
+    next_step: str = ""
+
+
+class Catalogue(Resource):
+    """What there is to choose from."""
+
+    configured: bool
+    next_step: str = ""
+    defaults: dict[str, RoleDefault] = {}
+    vendors: list[VendorState] = []
+    addresses: list[str] = []
 
 
 class DiffFile(Resource):

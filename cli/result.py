@@ -73,6 +73,8 @@ class SessionResult:
             "events": self.progress.last_seq,
             "tokens": session.usage.tokens,
             "cost_usd": session.usage.cost_usd,
+            "priced": session.usage.priced,
+            "models": [line.model_dump() for line in session.usage.by_model],
             "seconds": self.progress.elapsed_s,
             "reason": session.reason.model_dump() if session.reason else None,
             "question": session.question.model_dump() if session.question else None,
@@ -121,7 +123,7 @@ def result_print(result: SessionResult, *, console: Console, repository: Path | 
         f"{duration_format(result.progress.elapsed_s)} min",
         f"{session.usage.steps} steps",
         f"{session.usage.tokens:,} tokens{about}",
-        f"{money_format(session.usage.cost_usd)}{about}",
+        f"{money_format(session.usage.cost_usd, priced=session.usage.priced)}{about}",
         f"session {session.id}",
     ]
     prose_print(console, ", ".join(figures), style="dim")

@@ -30,16 +30,15 @@ from cli.repository import LocalRepository
 from cli.resources import Session
 from cli.result import picture_save, reason_print, result_get, result_print
 from cli.text import text_clean
+from integrations.llm_providers.vendors import VENDORS
 
 #: Why a session can't start yet, where waiting helps.
 _FETCHING = ("cloning", "syncing")
 #: What tells a server which model to use; it reads them when it starts.
 _MODEL_VARIABLES = (
-    "OPENAI_API_KEY",
-    "ANTHROPIC_API_KEY",
-    "GEMINI_API_KEY",
-    "OPENROUTER_API_KEY",
+    *dict.fromkeys(vendor.key_setting for vendor in VENDORS if vendor.key_setting),
     "ARCHON_MODEL",
+    "ARCHON_MODELS",
     "ARCHON_MODEL_KEYS",
 )
 
@@ -161,10 +160,49 @@ def run(
         ),
     ] = ".",
     model: Annotated[
-        str | None, typer.Option("--model", metavar="PROVIDER:MODEL", help="Default: the first provider with a key.")
+        str | None,
+        typer.Option(
+            "--model", metavar="PROVIDER:MODEL", help="Default: the project's, else the first provider with a key."
+        ),
     ] = None,
     base_url: Annotated[
         str | None, typer.Option("--base-url", metavar="URL", help="An endpoint that speaks the provider's protocol.")
+    ] = None,
+    role_model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--role-model",
+            metavar="ROLE=PROVIDER:MODEL[@URL]",
+            help="Another model for the planner, coder, reviewer or researcher (repeatable).",
+        ),
+    ] = None,
+    fallback: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fallback",
+            metavar="PROVIDER:MODEL[@URL]",
+            help="Called when the model doesn't answer (repeatable, in this order).",
+        ),
+    ] = None,
+    effort: Annotated[
+        str | None, typer.Option("--effort", metavar="LEVEL", help="How much it thinks: low, medium or high.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", metavar="T", min=0, max=2, help="0 to 2. Default: the model's own.")
+    ] = None,
+    tool_calls: Annotated[
+        str | None,
+        typer.Option(
+            "--tool-calls", metavar="STYLE", help="native or envelope (JSON). Default: by what is known of the model."
+        ),
+    ] = None,
+    edit_format: Annotated[
+        str | None,
+        typer.Option(
+            "--edit-format",
+            metavar="FORMAT",
+            help="How it changes files: replace, unified, v4a or whole. Default: by what is known of the model.",
+        ),
     ] = None,
     check: Annotated[
         list[str] | None,
@@ -208,6 +246,12 @@ def run(
             options=options_build(
                 model=model,
                 base_url=base_url,
+                role_models=role_model,
+                fallbacks=fallback,
+                effort=effort,
+                temperature=temperature,
+                tool_calls=tool_calls,
+                edit_format=edit_format,
                 checks=check,
                 setup=setup,
                 limit_cost=limit_cost,
@@ -237,6 +281,12 @@ def options_build(
     *,
     model: str | None = None,
     base_url: str | None = None,
+    role_models: list[str] | None = None,
+    fallbacks: list[str] | None = None,
+    effort: str | None = None,
+    temperature: float | None = None,
+    tool_calls: str | None = None,
+    edit_format: str | None = None,
     checks: list[str] | None = None,
     setup: str | None = None,
     limit_cost: float | None = None,
@@ -247,11 +297,36 @@ def options_build(
     options = {
         "model": model,
         "base_url": base_url,
+        "models": _role_models(role_models or []) or None,
+        "fallbacks": fallbacks or None,
+        "effort": effort,
+        "temperature": temperature,
+        "tool_calls": tool_calls,
+        "edit_format": edit_format,
         "checks": checks or None,
         "setup_command": setup,
         "limits": {name: value for name, value in limits.items() if value is not None} or None,
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _role_models(entries: list[str]) -> dict[str, dict[str, str]]:
+    """``planner=openai:gpt-5`` as the request has it; the server knows roles and models."""
+    found: dict[str, dict[str, str]] = {}
+    for entry in entries:
+        role, separator, model = entry.partition("=")
+        if not separator or not role.strip() or not model.strip():
+            raise CliError(
+                f"--role-model {entry!r} is no ROLE=PROVIDER:MODEL",
+                next_step="write it as --role-model planner=anthropic:claude-sonnet-4-5",
+                code="invalid_input",
+            )
+        if role.strip() in found:
+            raise CliError(
+                f"--role-model names the {role.strip()} twice", next_step="name it once", code="invalid_input"
+            )
+        found[role.strip()] = {"model": model.strip()}
+    return found
 
 
 def _changes_tell(repository: LocalRepository, *, console: Console) -> None:

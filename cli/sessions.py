@@ -320,7 +320,7 @@ def _sessions_table(found: list[Session], *, width: int) -> Table:
             session.status,
             session.outcome or "",
             duration_format((now - session.created_at).total_seconds()),
-            money_format(session.usage.cost_usd),
+            money_format(session.usage.cost_usd, priced=session.usage.priced),
             Text(text_line(session.goal, width=max(width - _OTHER_COLUMNS, 10))),
         )
     return table

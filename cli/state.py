@@ -62,10 +62,14 @@ class SessionState:
     tool: ToolState | None = None
     #: What the model is writing now, or wrote last.
     text: str = ""
-    text_streaming: bool = False
+    #: The execution and step that it is of, and those of the last whole reply.
+    text_speaker: tuple[str, int] | None = None
+    replied: tuple[str, int] | None = None
     steps: int = 0
     tokens: int = 0
     cost_usd: float = 0.0
+    #: Whether the price of every reply is known.
+    priced: bool = True
     limit_cost_usd: float | None = None
     limit_steps: int | None = None
     checks: dict[str, CheckState] = field(default_factory=dict)
@@ -83,13 +87,13 @@ class SessionState:
             limit_steps=session.limits.steps,
         )
 
-    def delta_apply(self, text: str) -> None:
-        """A piece of what the model is writing."""
-        if not self.text_streaming:
-            # Pieces are gathered on their way, so the last one may come after the whole reply.
-            if self.text.endswith(text_clean(text)):
-                return
-            self.text, self.text_streaming = "", True
+    def delta_apply(self, text: str, *, speaker: tuple[str, int]) -> None:
+        """A piece of what the model is writing: of one step alone, each in its turn."""
+        # Pieces are gathered on their way, so the last one may come after the whole reply.
+        if speaker == self.replied:
+            return
+        if speaker != self.text_speaker:
+            self.text, self.text_speaker = "", speaker
         self.text = (self.text + text_clean(text))[-_TEXT_KEPT:]
 
     def event_apply(self, event: Event) -> None:
@@ -185,7 +189,9 @@ class SessionState:
                 task.status = status
 
     def _model_replied(self, payload: dict[str, Any]) -> None:
-        self.text_streaming = False
+        step = payload.get("step")
+        self.replied = (str(payload.get("execution", "")), step if isinstance(step, int) else 0)
+        self.text_speaker = None
         text = text_clean(str(payload.get("text") or ""))
         if text.strip():
             self.text = text[-_TEXT_KEPT:]
@@ -194,6 +200,10 @@ class SessionState:
         self.steps += 1
         self.tokens += int(usage.get("input_tokens") or 0) + int(usage.get("output_tokens") or 0)
         self.cost_usd += float(usage.get("cost_usd") or 0)
+        self.priced = self.priced and usage.get("priced") is not False
+        if payload.get("model"):
+            # Roles may have models of their own, and a fallback may have answered.
+            self.model = text_line(str(payload["model"]), width=100)
 
     @property
     def doing(self) -> str:

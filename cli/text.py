@@ -28,6 +28,9 @@ def duration_format(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def money_format(dollars: float) -> str:
-    """`$0.00`, `$0.0042`, `$1.30`: as many digits as say something."""
-    return f"${dollars:.4f}" if 0 < dollars < 0.01 else f"${dollars:.2f}"
+def money_format(dollars: float, *, priced: bool = True) -> str:
+    """`$0.00`, `$0.0042`, `$1.30`: as many digits as say something; not ``priced``: a part of it, or none, is known."""
+    amount = f"${dollars:.4f}" if 0 < dollars < 0.01 else f"${dollars:.2f}"
+    if priced:
+        return amount
+    return f"more than {amount}" if dollars > 0 else "price unknown"

@@ -40,6 +40,8 @@ class Delta:
 
     role: str
     text: str
+    #: The execution and the step that it belongs to.
+    speaker: tuple[str, int] = ("", 0)
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,9 @@ class SessionWatch:
                 yield from self._event(frame.get("event"))
                 known = max(known, self.last_seq)
             elif kind == "delta":
-                yield Delta(role=str(frame.get("role", "")), text=str(frame.get("text", "")))
+                step = frame.get("step")
+                speaker = (str(frame.get("execution", "")), step if isinstance(step, int) else 0)
+                yield Delta(role=str(frame.get("role", "")), text=str(frame.get("text", "")), speaker=speaker)
             elif kind == "ready":
                 known = int(frame.get("last_seq") or 0)
             elif kind == "end":

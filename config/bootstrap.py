@@ -28,6 +28,12 @@ DEVELOPMENT_SETTINGS = "config.settings.dev"
 #: Names the file in which a beat inside the worker remembers when it last sent what (see ``config.worker_beat``).
 BEAT_SCHEDULE_VARIABLE = "ARCHON_BEAT_SCHEDULE"
 
+#: Variables of ours and of the services that we speak to; any of them may be in a file.
+_PREFIXES = (
+    *("ANTHROPIC_", "ARCHON_", "CELERY_", "DB_", "DJANGO_", "GEMINI_", "JWT_", "LANGCHAIN_", "OPENAI_", "PINECONE_"),
+    *("REDIS_", "SUPABASE_"),
+)
+
 #: Commands that look at code alone: they need no database, so none is started for them.
 COMMANDS_WITHOUT_SERVICES = frozenset(
     {
@@ -53,6 +59,9 @@ def prepare(*, settings_module: str = DEVELOPMENT_SETTINGS, command: str | None 
 def variables_read() -> Path:
     """Add what ``.env`` says to the environment, which wins, and make ``ARCHON_HOME`` absolute; returns it.
 
+    A variable may be in a file instead, which ``NAME_FILE`` names: so containers are given secrets. Raises
+    ``ServicesUnavailable`` when one can't be read.
+
     Tests don't read it: what a developer has configured must not decide whether they pass.
     """
     under_test = os.environ.get("DJANGO_SETTINGS_MODULE") == "config.settings.test"
@@ -61,6 +70,7 @@ def variables_read() -> Path:
         import environ
 
         environ.Env.read_env(BASE_DIR / ".env")
+    _files_read()
     home = home_path()
     os.environ["ARCHON_HOME"] = str(home)
     return home
@@ -109,6 +119,28 @@ def services_prepare(*, progress: Callable[[str], None] | None = None) -> Servic
 def home_path() -> Path:
     """Where Archon keeps its state: ``ARCHON_HOME`` (from the checkout, when relative), or ``.archon`` in it."""
     return BASE_DIR / Path(os.environ.get("ARCHON_HOME") or ".archon").expanduser()
+
+
+def _files_read() -> None:
+    """Put what ``NAME_FILE`` names into ``NAME``, and take the file's name away: the secret is read once."""
+    for name in [name for name in os.environ if name.endswith("_FILE") and name.startswith(_PREFIXES)]:
+        variable, path = name.removesuffix("_FILE"), os.environ[name]
+        if not path:
+            continue
+        if os.environ.get(variable):
+            raise ServicesUnavailable(
+                f"both {variable} and {name} are set, and only one can be meant",
+                next_step=f"unset one of them (it may be in {BASE_DIR / '.env'})",
+            )
+        try:
+            os.environ[variable] = Path(path).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise ServicesUnavailable(
+                f"{name} names {path}, which can't be read: {reason}",
+                next_step="see that the file is there and readable for this process's user",
+            ) from error
+        del os.environ[name]
 
 
 def _secrets_fill(home: Path) -> None:

@@ -9,6 +9,7 @@ import django
 from django.core.management import call_command
 
 from config.bootstrap import prepare
+from config.database_migrate import database_migrate
 from config.database_reach import database_reach
 
 
@@ -16,7 +17,7 @@ def main() -> None:
     prepare()
     database_reach()
     django.setup()
-    call_command("migrate", interactive=False)
+    database_migrate()
     call_command("local_account")
 
 

@@ -1,7 +1,7 @@
-"""Run the API on a socket that the caller has bound: ``python -m config.serve FD``.
+"""Run the API: ``python -m config.serve HOST:PORT``, or ``FD`` for a socket that the caller has bound.
 
 ``./archon up`` keeps the socket, so that a port in use shows before anything starts, and a restart of the API refuses
-no client.
+no client. Behind a proxy, ``FORWARDED_ALLOW_IPS`` names the addresses whose ``X-Forwarded-For`` is believed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ SHUTDOWN_SECONDS = 5
 
 def main() -> None:
     prepare()
-    listener = socket.socket(fileno=int(sys.argv[1]))
+    host, separator, port = sys.argv[1].rpartition(":")
+    sockets = [] if separator else [socket.socket(fileno=int(port))]
     config = uvicorn.Config(
         "config.asgi:application",
         ws="websockets-sansio",
@@ -28,8 +29,10 @@ def main() -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        host=host.strip("[]") or "0.0.0.0",
+        port=int(port) if separator else 0,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    uvicorn.Server(config).run(sockets=sockets or None)
 
 
 if __name__ == "__main__":

@@ -15,5 +15,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/auth/", include("apps.authentication.urls")),
     path("api/projects/", include("apps.projects.urls")),
     path("api/agents/", include("apps.agents.urls")),
+    path("api/", include("apps.usage.urls")),
     path("api/planning/", include("apps.planning.urls")),
 ]

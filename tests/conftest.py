@@ -16,6 +16,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+from tests.sandbox_fixture import each_sandbox as each_sandbox
+
 ROOT = Path(__file__).resolve().parent.parent
 TEST_HOME = ROOT / ".archon" / "test"
 #: A test's folder says what it needs: `unit` nothing, the others real services.

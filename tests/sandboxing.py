@@ -6,14 +6,49 @@ import asyncio
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-from apps.projects.sandbox import Bind, BubblewrapWorkspace, workspace_open
+from pytest_django import Settings
+
+from apps.projects.sandbox import Bind, SandboxWorkspace, workspace_open
 from apps.projects.workspace import CommandResult, SandboxLimits, Worktree
+from tests.loopback.engine_server import Engine, EngineServer
 
 LIMITS = SandboxLimits(memory_mb=512, disk_mb=256, processes=64)
+
+
+@contextmanager
+def engine_open(settings: Settings, engine: Engine | None = None) -> Iterator[EngineServer]:
+    """The container adapter on an engine of the test's own; in the end nothing may be left on it.
+
+    But for what workers left that died: that is there until another looks for it, as happens here.
+    """
+    # Not in the test's folder: a socket's path has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="archon-engine-") as folder:
+        with EngineServer(Path(folder) / "engine.sock", engine=engine) as server:
+            settings.ARCHON_SANDBOX = "container"
+            settings.ARCHON_CONTAINER_ENGINE = server.address
+            yield server
+            if server.engine.containers:
+                asyncio.run(leftovers_swept())
+            assert server.engine.containers == {}, "containers were left on the engine"
+
+
+async def leftovers_swept() -> int:
+    """Look for what dead workers left, as a worker does that starts a container; how many there were."""
+    from apps.projects.sandbox import container
+    from apps.projects.sandbox.container_engine import ContainerSettings
+    from apps.projects.sandbox.container_engine import Engine as EngineClient
+    from apps.projects.sandbox.container_leftovers import leftovers_remove, worker_get
+
+    client = EngineClient(ContainerSettings.read())
+    try:
+        return await leftovers_remove(client, worker=worker_get(container.state_folder()), now=True)
+    finally:
+        await client.close()
 
 
 @asynccontextmanager
@@ -23,7 +58,7 @@ async def opened(
     limits: SandboxLimits = LIMITS,
     env: Mapping[str, str] | None = None,
     extra_binds: Sequence[Bind] = (),
-) -> AsyncIterator[BubblewrapWorkspace]:
+) -> AsyncIterator[SandboxWorkspace]:
     """A workspace over ``folder/worktree``, made if it isn't there."""
     path = folder / "worktree"
     path.mkdir(exist_ok=True)
@@ -32,7 +67,7 @@ async def opened(
         yield workspace
 
 
-async def python_inside(workspace: BubblewrapWorkspace, code: str, *arguments: str) -> CommandResult:
+async def python_inside(workspace: SandboxWorkspace, code: str, *arguments: str) -> CommandResult:
     return await workspace.command_run(["python3", "-I", "-c", code, *arguments], timeout=60)
 
 

@@ -50,6 +50,8 @@ class AgentSession(BaseModel):
     #: ``provider:model`` and the endpoint, empty for the provider's own.
     model = models.CharField(max_length=300)
     base_url = models.CharField(max_length=500, blank=True)
+    #: What each role calls, as it was chosen at the start: ``usage.choices.ModelOptions`` by role. Empty: ``model``.
+    role_models = models.JSONField(default=dict, blank=True)
     #: Shell commands; empty: found from the repository.
     check_commands = models.JSONField(default=list, blank=True)
     setup_command = models.TextField(blank=True)
@@ -187,6 +189,9 @@ class ToolCall(BaseModel):
     ok = models.BooleanField(null=True)
     #: What the model is told.
     observation = models.TextField(blank=True)
+    #: Of an edit: the format that it is written in, and whether it could be carried out as it was written.
+    edit_format = models.CharField(max_length=20, blank=True, default="", db_default="")
+    well_formed = models.BooleanField(null=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import prefetch_related_objects
@@ -10,23 +12,37 @@ from django.urls import reverse
 from rest_framework.response import Response
 
 from apps.agents.models import AgentSession, SessionEvent, ToolCall
-from apps.agents.selectors import question_get
+from apps.agents.selectors import edit_share_list, question_get
 from apps.agents.serializers import SessionSerializer
 from apps.agents.services.sessions import seconds_used
-from apps.agents.types import SessionStatus
+from apps.agents.types import EditShare, SessionStatus
 from apps.planning.selectors import plan_progress
-from apps.usage.selectors import budget_list
-from apps.usage.types import BudgetState
+from apps.usage.selectors import budget_list, usage_by_model
+from apps.usage.types import BudgetState, UsageLine, share_of
 
 #: Events that tell what a session is doing at the moment.
 _CURRENT_EVENTS = ("PhaseChanged", "TaskStarted", "ToolStarted", "ToolFinished", "ModelReplied")
 
 
+@dataclass(frozen=True)
+class _Spent:
+    """What a session may spend and has spent: in all, by model, and how its edits went."""
+
+    budget: BudgetState
+    lines: Sequence[UsageLine]
+    edits: Sequence[EditShare]
+
+
 def sessions_present(sessions: Sequence[AgentSession]) -> list[dict[str, Any]]:
-    """Sessions as ``SessionSerializer`` renders them; one query for all budgets."""
-    budgets = budget_list([session.id for session in sessions])
+    """Sessions as ``SessionSerializer`` renders them; one query each for all spending, edits and attachments."""
+    spent = _spent([session.id for session in sessions])
     prefetch_related_objects(list(sessions), "attachments")
-    return [_session_present(session, budgets[session.id]) for session in sessions]
+    return [_session_present(session, spent[session.id]) for session in sessions]
+
+
+def _spent(session_ids: list[uuid.UUID]) -> dict[uuid.UUID, _Spent]:
+    budgets, lines, edits = budget_list(session_ids), usage_by_model(session_ids), edit_share_list(session_ids)
+    return {each: _Spent(budgets[each], lines[each], edits[each]) for each in session_ids}
 
 
 def session_present(session: AgentSession) -> dict[str, Any]:
@@ -40,7 +56,7 @@ def session_accepted(session: AgentSession) -> Response:
     return Response(body, status=202, headers={"Location": location})
 
 
-def _session_present(session: AgentSession, budget: BudgetState) -> dict[str, Any]:
+def _session_present(session: AgentSession, spent: _Spent) -> dict[str, Any]:
     return {
         "id": session.id,
         "project": session.project_id,
@@ -51,6 +67,7 @@ def _session_present(session: AgentSession, budget: BudgetState) -> dict[str, An
         "reason": session.reason,
         "model": session.model,
         "base_url": session.base_url,
+        "models": session.role_models,
         "branch": session.branch,
         "base_branch": session.base_branch,
         "base_commit": session.base_commit,
@@ -59,8 +76,8 @@ def _session_present(session: AgentSession, budget: BudgetState) -> dict[str, An
         "discarded_at": session.discarded_at,
         "turn": session.turn,
         "attachments": list(session.attachments.all()),
-        "limits": _limits(session, budget),
-        "usage": _usage(budget),
+        "limits": _limits(session, spent.budget),
+        "usage": _usage(spent),
         "checks": session.checks,
         "question": _question(session),
         "report": session.report,
@@ -73,7 +90,7 @@ def _session_present(session: AgentSession, budget: BudgetState) -> dict[str, An
 
 def progress_present(session: AgentSession) -> dict[str, Any]:
     """Where the session is, as ``ProgressSerializer`` renders it."""
-    budget = budget_list([session.id])[session.id]
+    spent = _spent([session.id])[session.id]
     plan = plan_progress(session.plan_id) if session.plan_id else None
     return {
         "id": session.id,
@@ -82,8 +99,8 @@ def progress_present(session: AgentSession) -> dict[str, Any]:
         "reason": session.reason,
         "plan": plan,
         "current": _current(session),
-        "usage": _usage(budget),
-        "limits": _limits(session, budget),
+        "usage": _usage(spent),
+        "limits": _limits(session, spent.budget),
         "elapsed_s": round(seconds_used(session), 2),
         "last_seq": session.head.seq,
         "checks": session.checks,
@@ -91,15 +108,20 @@ def progress_present(session: AgentSession) -> dict[str, Any]:
     }
 
 
-def _usage(budget: BudgetState) -> dict[str, Any]:
+def _usage(spent: _Spent) -> dict[str, Any]:
+    budget = spent.budget
     return {
         "input_tokens": budget.input_tokens,
         "output_tokens": budget.output_tokens,
         "cached_tokens": budget.cached_tokens,
+        "cached_share": share_of(budget.cached_tokens, budget.input_tokens),
         "cache_write_tokens": budget.cache_write_tokens,
         "cost_usd": float(budget.cost_usd),
         "steps": budget.steps,
         "estimated": budget.estimated,
+        "priced": not budget.unpriced,
+        "by_model": spent.lines,
+        "edits": spent.edits,
     }
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from django.db.models import Max, Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import CharField, Count, Max, OuterRef, Q, QuerySet, Value
+from django.db.models.functions import Cast, Concat, Now
 
 from apps.agents.models import AgentSession, SessionEvent, SessionHead, ToolCall
-from apps.agents.types import SessionEventData, SessionStatus, ToolCallStatus
+from apps.agents.types import EditShare, SessionEventData, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, NotFound
 from apps.projects.repository import branch_bundle, diff_read, patch_make
 from apps.projects.selectors import project_get_for_user
+from apps.usage.selectors import answering_model
 
 if TYPE_CHECKING:
     from apps.authentication.models import User
@@ -48,6 +50,28 @@ def event_list(*, session_id: uuid.UUID, after: int = 0, limit: int = 500) -> li
 def question_get(*, session_id: uuid.UUID) -> ToolCall | None:
     """The question that the session waits for an answer to, if it does."""
     return ToolCall.objects.filter(session_id=session_id, status=ToolCallStatus.WAITING).order_by("created_at").first()
+
+
+def edit_share_list(session_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[EditShare]]:
+    """The share of well-formed edits of each session, by model and form; one query for all of them.
+
+    Counted from the calls' own rows, each written once, and by the model that answered.
+    """
+    # As the agent loop names its calls of the model.
+    key = Concat(Cast(OuterRef("execution_id"), CharField()), Value(":"), Cast(OuterRef("position"), CharField()))
+    provider, model = answering_model(scope="session_id", key=key)
+    rows = (
+        ToolCall.objects.filter(session_id__in=session_ids, well_formed__isnull=False)
+        .annotate(provider=provider, model=model)
+        .values("session_id", "session__model", "provider", "model", "edit_format")
+        .annotate(calls=Count("id"), good=Count("id", filter=Q(well_formed=True)))
+        .order_by("session_id", "provider", "model", "edit_format")
+    )
+    shares: dict[uuid.UUID, list[EditShare]] = {session_id: [] for session_id in session_ids}
+    for row in rows:
+        name = f"{row['provider']}:{row['model']}" if row["model"] else row["session__model"]
+        shares[row["session_id"]].append(EditShare(name, row["edit_format"], row["calls"], row["good"]))
+    return shares
 
 
 def session_wanted_list() -> list[uuid.UUID]:

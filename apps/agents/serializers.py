@@ -11,9 +11,11 @@ from rest_framework import serializers
 from apps.agents.serializers_conversation import AttachmentSerializer, GoalMaterialSerializer
 from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
 from apps.agents.types import AgentType, SessionOutcome, SessionStatus
+from apps.usage.serializers import ChosenModelSerializer, ModelConfigurationFields, ModelUsageSerializer
 
 _COMMAND_LENGTH = 10_000
 CHECK_STATES = ["passed", "failed", "flaky"]
+EDIT_FORMATS = ["replace", "v4a", "unified", "whole"]
 
 
 class LimitsSerializer(serializers.Serializer[Any]):
@@ -32,7 +34,7 @@ class LimitsSerializer(serializers.Serializer[Any]):
     )
 
 
-class SessionCreateSerializer(GoalMaterialSerializer):
+class SessionCreateSerializer(GoalMaterialSerializer, ModelConfigurationFields):
     project = serializers.UUIDField()
     goal = serializers.CharField(
         max_length=GOAL_LIMIT,
@@ -42,12 +44,6 @@ class SessionCreateSerializer(GoalMaterialSerializer):
         help_text="What should be different, in plain words; may be left out with sources.",
     )
     agent_type = serializers.ChoiceField(choices=AgentType.choices, default=AgentType.EXECUTOR)
-    model = serializers.CharField(
-        max_length=300, required=False, allow_blank=True, default="", help_text="PROVIDER:MODEL; empty: the server's."
-    )
-    base_url = serializers.CharField(
-        max_length=500, required=False, allow_blank=True, default="", help_text="An endpoint that the operator allows."
-    )
     checks = serializers.ListField(
         child=serializers.CharField(max_length=_COMMAND_LENGTH),
         max_length=20,
@@ -77,14 +73,25 @@ class ReasonSerializer(serializers.Serializer[Any]):
     next_step = serializers.CharField()
 
 
+class EditShareSerializer(serializers.Serializer[Any]):
+    model = serializers.CharField(help_text="PROVIDER:MODEL that proposed the edits.")
+    format = serializers.ChoiceField(choices=EDIT_FORMATS)
+    calls = serializers.IntegerField(help_text="Edits that were proposed.")
+    well_formed = serializers.IntegerField(help_text="Of these, the ones that could be carried out as written.")
+
+
 class UsageSerializer(serializers.Serializer[Any]):
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
     cached_tokens = serializers.IntegerField(help_text="Input tokens that were read from the provider's cache.")
     cache_write_tokens = serializers.IntegerField(help_text="Input tokens that were written to the provider's cache.")
+    cached_share = serializers.FloatField(help_text="The former, of all input tokens; 0 to 1.")
     cost_usd = serializers.FloatField()
     steps = serializers.IntegerField()
     estimated = serializers.BooleanField(help_text="Some tokens were not counted by the provider.")
+    priced = serializers.BooleanField(help_text="False: a price is not known, and cost_usd too small.")
+    by_model = ModelUsageSerializer(many=True)
+    edits = EditShareSerializer(many=True)
 
 
 class SpentLimitsSerializer(serializers.Serializer[Any]):
@@ -135,6 +142,7 @@ class SessionSerializer(serializers.Serializer[Any]):
     reason = ReasonSerializer(allow_null=True)
     model = serializers.CharField()
     base_url = serializers.CharField(allow_blank=True)
+    models = serializers.DictField(child=ChosenModelSerializer(), help_text="What each role calls.")
     branch = serializers.CharField()
     base_branch = serializers.CharField()
     base_commit = serializers.CharField()

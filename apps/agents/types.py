@@ -9,6 +9,8 @@ from typing import Any
 
 from django.db import models
 
+from apps.usage.choices import Role
+
 
 class SessionStatus(models.TextChoices):
     """Where a session is."""
@@ -43,6 +45,16 @@ class AgentType(models.TextChoices):
     REVIEWER = "reviewer"
     RESEARCHER = "researcher"
     EXECUTOR = "executor"
+
+
+#: The roles that a session of each type works in; the last is the one that a model is named for first of all.
+ROLES_OF: dict[AgentType, tuple[Role, ...]] = {
+    AgentType.CODER: ("coder",),
+    AgentType.PLANNER: ("planner",),
+    AgentType.REVIEWER: ("reviewer",),
+    AgentType.RESEARCHER: ("researcher",),
+    AgentType.EXECUTOR: ("planner", "coder"),
+}
 
 
 class ToolCallStatus(models.TextChoices):
@@ -96,6 +108,16 @@ class Reason:
 
     def as_dict(self) -> dict[str, str]:
         return {"code": self.code, "message": self.message, "next_step": self.next_step}
+
+
+@dataclass(frozen=True)
+class EditShare:
+    """How many edits a model proposed in one form, and how many of them could be carried out as they were written."""
+
+    model: str
+    format: str
+    calls: int
+    well_formed: int
 
 
 @dataclass(frozen=True)

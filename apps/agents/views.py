@@ -22,6 +22,7 @@ from apps.agents.services.sources import SourceRequest
 from apps.agents.types import AgentType, SourceKind
 from apps.authentication.bearer import request_user
 from apps.core.pagination import PagedView
+from apps.usage.serializers import configuration_of
 from apps.usage.types import Limits
 
 _accepted = session_accepted
@@ -36,8 +37,7 @@ def _session_request(request: Request) -> SessionRequest:
         project_id=fields["project"],
         goal=fields["goal"],
         agent_type=AgentType(fields["agent_type"]),
-        model=fields["model"],
-        base_url=fields["base_url"],
+        models=configuration_of(fields),
         checks=tuple(fields["checks"]),
         setup_command=fields["setup_command"],
         limits=Limits(cost_usd=limits["cost_usd"], tokens=limits["tokens"], steps=limits["steps"]),

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from django.conf import settings
@@ -264,19 +264,34 @@ def commit_is_imported(*, project_id: object, commit: str) -> bool:
     return any(not is_session_branch(name) for name in names)
 
 
-def commit_overlay(*, project_id: object, commit: str, base: str, paths: Sequence[str]) -> str:
-    """A commit like ``commit`` whose ``paths`` are as in ``base`` (gone where ``base`` has none); on no branch."""
+def commit_overlay(
+    *, project_id: object, commit: str, base: str, paths: Sequence[str], contents: Mapping[str, bytes] | None = None
+) -> str:
+    """A commit like ``commit`` whose ``paths`` are as in ``base`` (gone where ``base`` has none); on no branch.
+
+    ``contents``: files that get these contents instead.
+    """
     git_dir = repository_require(project_id)
     listing = git_run(
         "ls-tree", "-r", "-z", "--full-tree", base, "--", *paths,
         git_dir=git_dir, environment={"GIT_LITERAL_PATHSPECS": "1"},
     )  # fmt: skip
     removed = "".join(f"0 {'0' * 40}\t{path}\0" for path in paths).encode("utf-8", "surrogateescape")
+    written = b"".join(
+        b"100644 blob %s\t%s\0"
+        % (
+            git_run("hash-object", "-w", "--stdin", git_dir=git_dir, stdin=content).text.encode(),
+            path.encode("utf-8", "surrogateescape"),
+        )
+        for path, content in (contents or {}).items()
+    )
     # `<mode> blob <id>\t<path>` is what update-index reads as well.
     with tempfile.TemporaryDirectory(prefix="overlay-", dir=temporary_folder()) as folder:
         index = Path(folder) / "index"
         git_run("read-tree", commit, git_dir=git_dir, index=index)
-        git_run("update-index", "-z", "--index-info", git_dir=git_dir, index=index, stdin=removed + listing.stdout)
+        git_run(
+            "update-index", "-z", "--index-info", git_dir=git_dir, index=index, stdin=removed + listing.stdout + written
+        )
         tree = git_run("write-tree", git_dir=git_dir, index=index).text
     dates = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
     return git_run(

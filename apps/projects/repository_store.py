@@ -7,7 +7,6 @@ belongs to sessions, and ``refs/replaced/*`` keeps what was given up on purpose.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from django.conf import settings
 from apps.core.errors import Conflict, NotFound
 from apps.projects.git import full_disk_told, git_run, path_display
 from apps.projects.repository_source import is_session_branch
+from integrations.posix import fcntl
 
 #: What tools leave behind in a checkout, whether or not the repository ignores it.
 IGNORED_LEFTOVERS = """\

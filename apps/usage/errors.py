@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from apps.core.errors import LimitReached, Unavailable
+from apps.core.errors import InvalidInput, LimitReached, Unavailable
+from integrations.llm_providers.errors import ModelNotConfigured, ProviderError
 from integrations.llm_providers.types import CallFailure, FailureKind
 
 from .types import LimitName
 
 _UNITS: dict[LimitName, str] = {"cost_usd": "US dollars", "tokens": "tokens", "steps": "model calls"}
+
+
+class ModelNotAvailable(Unavailable):
+    """No model can be called, because none is configured."""
+
+    code = "model_not_configured"
+
+
+class ModelRefused(InvalidInput):
+    """The model's name or address cannot be used."""
+
+    code = "model_refused"
+
+
+def provider_error_translate(
+    error: ProviderError, *, prefix: str = "", **extra: Any
+) -> ModelNotAvailable | ModelRefused:
+    """What a caller hears of it."""
+    kind = ModelNotAvailable if isinstance(error, ModelNotConfigured) else ModelRefused
+    return kind(prefix + error.message, next_step=error.next_step, **extra)
 
 
 class BudgetExceeded(LimitReached):

@@ -1,4 +1,4 @@
-"""Who may spend how much, and what every call of a model took."""
+"""Who may spend how much, what every call of a model took, and which models are called with whose keys."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models.functions import Now
 
+from apps.core.models import BaseModel
 from apps.projects.models import Project
 
 # A call of a small model costs less than a millionth of a dollar, and thousands of them are added up.
@@ -115,3 +116,85 @@ class ModelCall(models.Model):
                 name="model_call_not_negative",
             ),
         ]
+
+
+class KeyScope(models.TextChoices):
+    """Whose sessions a stored key is for."""
+
+    PROJECT = "project"
+    USER = "user"
+    SERVER = "server"
+
+
+class KeyTest(models.TextChoices):
+    """What came of trying a stored key."""
+
+    UNTESTED = "untested"
+    PENDING = "pending"
+    GOOD = "good"
+    BAD = "bad"
+
+
+class ProviderKey(BaseModel):
+    """A key of a provider of models, for one address and no other. The secret is encrypted and never shown.
+
+    Written by ``keys`` alone.
+    """
+
+    scope = models.CharField(max_length=10, choices=KeyScope.choices)
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="provider_keys", null=True, blank=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="provider_keys", null=True, blank=True
+    )
+    vendor = models.CharField(max_length=40)
+    #: Canonical; empty: the vendor's own address.
+    base_url = models.CharField(max_length=500, blank=True, default="")
+    #: Where the key goes: ``base_url``, or the vendor's address as it was when the key was stored.
+    address = models.CharField(max_length=500)
+    secret = models.TextField()
+    #: The secret's last characters, by which its owner knows it again.
+    hint = models.CharField(max_length=4, blank=True, default="")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, related_name="provider_keys_made", null=True, blank=True
+    )
+    test_state = models.CharField(max_length=10, choices=KeyTest.choices, default=KeyTest.UNTESTED)
+    test_requested_at = models.DateTimeField(null=True, blank=True)
+    tested_at = models.DateTimeField(null=True, blank=True)
+    test_message = models.TextField(blank=True, default="")
+    test_next_step = models.TextField(blank=True, default="")
+
+    class Meta:
+        ordering = ["scope", "vendor", "base_url", "id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(scope="server", project__isnull=True, user__isnull=True)
+                | models.Q(scope="user", project__isnull=True, user__isnull=False)
+                | models.Q(scope="project", project__isnull=False, user__isnull=True),
+                name="provider_key_belongs",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(test_state__in=KeyTest.values), name="provider_key_test_state_known"
+            ),
+            models.UniqueConstraint(
+                fields=["vendor", "base_url"], condition=models.Q(scope="server"), name="provider_key_once_server"
+            ),
+            models.UniqueConstraint(
+                fields=["user", "vendor", "base_url"], condition=models.Q(scope="user"), name="provider_key_once_user"
+            ),
+            models.UniqueConstraint(
+                fields=["project", "vendor", "base_url"],
+                condition=models.Q(scope="project"),
+                name="provider_key_once_project",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.vendor} ({self.scope})"
+
+
+class ProjectModels(models.Model):
+    """Which models a project's sessions use, unless they say otherwise (``choices.ModelConfiguration``)."""
+
+    project = models.OneToOneField(Project, on_delete=models.CASCADE, primary_key=True, related_name="model_settings")
+    configuration = models.JSONField(default=dict, blank=True)
+    updated_at = models.DateTimeField(auto_now=True)

@@ -73,9 +73,7 @@ def message_out_of_envelope(message: AIMessage) -> AIMessage:
         call_id = f"call_{uuid.uuid4().hex[:24]}"
         if call.arguments is None:
             invalid.append(
-                InvalidToolCall(
-                    type="invalid_tool_call", id=call_id, name=call.name, args=call.text, error=call.error
-                )
+                InvalidToolCall(type="invalid_tool_call", id=call_id, name=call.name, args=call.text, error=call.error)
             )
         else:
             calls.append(ToolCall(type="tool_call", id=call_id, name=call.name, args=call.arguments))

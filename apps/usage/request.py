@@ -46,9 +46,7 @@ class ModelRequest:
         return tokens_ceiling(self.messages, self.tools_json, image_tokens=image_tokens(self.spec))
 
     def close(self) -> int:
-        return tokens_close(
-            self.messages, self.tools_json, model=self.spec.model, image_tokens=image_tokens(self.spec)
-        )
+        return tokens_close(self.messages, self.tools_json, model=self.spec.model, image_tokens=image_tokens(self.spec))
 
     def rough(self) -> int:
         return tokens_rough(self.messages, self.tools_json, image_tokens=image_tokens(self.spec))

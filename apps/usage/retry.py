@@ -48,7 +48,7 @@ def next_model(failure: CallFailure, failed: ModelSpec, others: Sequence[ModelSp
 
 def failure_of_all(failures: Sequence[tuple[ModelSpec, ModelCallFailed]]) -> ModelCallFailed:
     """One failure for several models: the one that may pass, if any may, with what the others said."""
-    (_, last) = failures[-1]
+    _, last = failures[-1]
     if len(failures) == 1:
         return last
     told = next((error for _, error in failures if error.retryable), last)

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from django.db.models import Count, Sum
+from django.db.models import Count, OuterRef, Q, Subquery, Sum
+from django.db.models.expressions import Combinable
 
 from apps.core.errors import NotFound
 
-from .models import Budget, ModelCall
+from .models import Budget, CallState, ModelCall
 from .types import BudgetState, Limits, UsageLine
+
+_SUMS: dict[str, Any] = {
+    "calls": Count("id"),
+    "failed": Count("id", filter=Q(state=CallState.FAILED)),
+    "read": Sum("input_tokens"),
+    "written": Sum("output_tokens"),
+    "cached": Sum("cached_tokens"),
+    "cache_write": Sum("cache_write_tokens"),
+    "cost": Sum("cost_usd"),
+    "unpriced": Count("id", filter=Q(priced=False)),
+    "guessed": Count("id", filter=Q(estimated=True)),
+}
 
 
 def budget_get(scope_id: uuid.UUID) -> BudgetState:
@@ -44,27 +59,39 @@ def usage_summary(
         calls = calls.filter(budget__user_id=user_id)
     if since is not None:
         calls = calls.filter(started_at__gte=since)
-    rows = calls.values("provider", "model").annotate(
-        calls=Count("id"),
-        read=Sum("input_tokens"),
-        written=Sum("output_tokens"),
-        cached=Sum("cached_tokens"),
-        cache_write=Sum("cache_write_tokens"),
-        cost=Sum("cost_usd"),
+    rows = calls.values("provider", "model").annotate(**_SUMS)
+    return [_line(row) for row in rows.order_by("-cost", "provider", "model")]
+
+
+def usage_by_model(scope_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[UsageLine]]:
+    """What each model took within each of several scopes, the dearest first; one query."""
+    rows = ModelCall.objects.filter(budget_id__in=scope_ids).values("budget_id", "provider", "model")
+    found: dict[uuid.UUID, list[UsageLine]] = {scope_id: [] for scope_id in scope_ids}
+    for row in rows.annotate(**_SUMS).order_by("-cost", "provider", "model"):
+        found[row["budget_id"]].append(_line(row))
+    return found
+
+
+def _line(row: Mapping[str, Any]) -> UsageLine:
+    return UsageLine(
+        provider=row["provider"],
+        model=row["model"],
+        calls=row["calls"],
+        failed=row["failed"],
+        input_tokens=row["read"],
+        output_tokens=row["written"],
+        cached_tokens=row["cached"],
+        cache_write_tokens=row["cache_write"],
+        cost_usd=row["cost"],
+        priced=row["unpriced"] == 0,
+        estimated=row["guessed"] > 0,
     )
-    return [
-        UsageLine(
-            provider=row["provider"],
-            model=row["model"],
-            calls=row["calls"],
-            input_tokens=row["read"],
-            output_tokens=row["written"],
-            cached_tokens=row["cached"],
-            cache_write_tokens=row["cache_write"],
-            cost_usd=row["cost"],
-        )
-        for row in rows.order_by("-cost", "provider", "model")
-    ]
+
+
+def answering_model(*, scope: str, key: Combinable) -> tuple[Subquery, Subquery]:
+    """Provider and model that answered a call, for rows of another table: by its column with the scope, and the key."""
+    settled = ModelCall.objects.filter(budget_id=OuterRef(scope), key=key, state=CallState.SETTLED).order_by("-attempt")
+    return Subquery(settled.values("provider")[:1]), Subquery(settled.values("model")[:1])
 
 
 def budget_state(budget: Budget) -> BudgetState:

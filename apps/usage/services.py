@@ -1,4 +1,4 @@
-"""Budgets from the ORM's side, and which model a request means. Calls themselves go through ``gateway``."""
+"""Budgets from the ORM's side. Calls themselves go through ``gateway``; which models, ``choices`` decides."""
 
 from __future__ import annotations
 
@@ -10,43 +10,12 @@ from django.db.models import F, Sum
 from django.db.models.functions import Now
 
 from apps.authentication.models import User
-from apps.core.errors import ApplicationError, InvalidInput, NotFound, Unavailable
+from apps.core.errors import InvalidInput, NotFound
 from apps.projects.models import Project
-from integrations.llm_providers import credentials
-from integrations.llm_providers.errors import ModelNotConfigured, ProviderError
-from integrations.llm_providers.types import ModelSpec
 
 from .models import Budget, CallState, ModelCall
 from .selectors import budget_state
 from .types import BudgetState, Limits
-
-
-class ModelNotAvailable(Unavailable):
-    """No model can be called, because none is configured."""
-
-    code = "model_not_configured"
-
-
-class ModelRefused(InvalidInput):
-    """The model's name or address cannot be used."""
-
-    code = "model_refused"
-
-
-def model_resolve(*, name: str = "", base_url: str = "") -> ModelSpec:
-    """The model that a request means (see ``credentials.model_resolve``), at once and without loading any library.
-
-    Raises :class:`ModelNotAvailable` or :class:`ModelRefused`, whose ``next_step`` names what to set.
-    """
-    try:
-        return credentials.model_resolve(name, base_url)
-    except ProviderError as error:
-        raise _translated(error) from error
-
-
-def _translated(error: ProviderError) -> ApplicationError:
-    kind = ModelNotAvailable if isinstance(error, ModelNotConfigured) else ModelRefused
-    return kind(error.message, next_step=error.next_step)
 
 
 def budget_create(*, scope_id: uuid.UUID, project: Project, user: User | None, limits: Limits) -> BudgetState:

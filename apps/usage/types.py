@@ -91,7 +91,7 @@ class BudgetState:
 
 @dataclass(frozen=True)
 class UsageLine:
-    """What one model took."""
+    """What one model took. ``priced`` is False where the price of a call is not known, so that it cost more."""
 
     provider: str
     model: str
@@ -101,3 +101,19 @@ class UsageLine:
     cached_tokens: int
     cost_usd: Decimal
     cache_write_tokens: int = 0
+    failed: int = 0
+    priced: bool = True
+    estimated: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider}:{self.model}"
+
+    @property
+    def cached_share(self) -> float:
+        """Of the input tokens, those that came from the provider's cache."""
+        return share_of(self.cached_tokens, self.input_tokens)
+
+
+def share_of(part: int, whole: int) -> float:
+    return round(part / whole, 4) if whole else 0.0

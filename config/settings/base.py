@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 from config.logs import logging_settings
 
@@ -156,6 +158,14 @@ ARCHON_SOURCE_HOSTS: list[str] = env.list(
 )
 #: `provider:model` for sessions that name none; empty: the default of the first provider with a key.
 ARCHON_MODEL: str = env("ARCHON_MODEL", default="")
+#: Other models for single roles, as `planner=provider:model`.
+ARCHON_MODELS: list[str] = env.list("ARCHON_MODELS", default=[])
+#: Called in this order when the model does not answer; `provider:model`, with an address as `provider:model@url`.
+ARCHON_MODEL_FALLBACKS: list[str] = env.list("ARCHON_MODEL_FALLBACKS", default=[])
+#: How these models are called; empty: as the model has it by itself, or by what is known of it.
+ARCHON_MODEL_EFFORT: str = env("ARCHON_MODEL_EFFORT", default="")
+ARCHON_MODEL_TEMPERATURE: str = env("ARCHON_MODEL_TEMPERATURE", default="")
+ARCHON_MODEL_TOOL_CALLS: str = env("ARCHON_MODEL_TOOL_CALLS", default="")
 #: Model endpoints that users may name: URL prefixes; a port of `*` stands for any.
 ARCHON_MODEL_BASE_URLS: list[str] = env.list("ARCHON_MODEL_BASE_URLS", default=[])
 #: Keys for such endpoints, as `url-prefix=key`; a key goes to no other host.
@@ -163,6 +173,13 @@ ARCHON_MODEL_KEYS: dict[str, str] = env.dict("ARCHON_MODEL_KEYS", default={})
 #: Whether replies are asked for as they are made, and for how long a model may be silent within one.
 ARCHON_MODEL_STREAM: bool = env.bool("ARCHON_MODEL_STREAM", default=True)
 ARCHON_MODEL_IDLE_SECONDS: float = env.float("ARCHON_MODEL_IDLE_SECONDS", default=300.0)
+#: In which form models write their changes, as `pattern of provider:model=format`, before the table of families.
+ARCHON_EDIT_FORMATS: dict[str, str] = env.dict("ARCHON_EDIT_FORMATS", default={})
+if unknown_formats := set(ARCHON_EDIT_FORMATS.values()) - {"replace", "unified", "v4a", "whole"}:
+    raise ImproperlyConfigured(
+        f"ARCHON_EDIT_FORMATS: there is no form of edits {', '.join(sorted(unknown_formats))}; write PATTERN=FORMAT "
+        "with replace, unified, v4a or whole, separated by commas"
+    )
 #: What a session may spend unless it says otherwise.
 ARCHON_LIMIT_COST_USD: float = env.float("ARCHON_LIMIT_COST_USD", default=5.0)
 ARCHON_LIMIT_TOKENS: int = env.int("ARCHON_LIMIT_TOKENS", default=2_000_000)
@@ -172,6 +189,17 @@ ARCHON_LIMIT_SECONDS: int = env.int("ARCHON_LIMIT_SECONDS", default=3600)
 ARCHON_WORKER_SESSIONS: int = env.int("ARCHON_WORKER_SESSIONS", default=32)
 #: How long a worker may be silent before another takes its sessions.
 ARCHON_LEASE_SECONDS: int = env.int("ARCHON_LEASE_SECONDS", default=10)
+#: What keeps commands apart from the host: `bubblewrap` (Linux) or `container` (any engine with Docker's API).
+ARCHON_SANDBOX: str = env("ARCHON_SANDBOX", default="") or ("bubblewrap" if sys.platform == "linux" else "container")
+#: The engine's address, the folder with ca.pem, cert.pem and key.pem for one on another machine, and what it runs.
+ARCHON_CONTAINER_ENGINE: str = env("ARCHON_CONTAINER_ENGINE", default="unix:///var/run/docker.sock")
+ARCHON_CONTAINER_TLS: str = env("ARCHON_CONTAINER_TLS", default="")
+ARCHON_CONTAINER_IMAGE: str = env("ARCHON_CONTAINER_IMAGE", default="archon-sandbox:latest")
+ARCHON_CONTAINER_RUNTIME: str = env("ARCHON_CONTAINER_RUNTIME", default="")
+#: Where the engine finds what is here, as `here=there`; `volume:name` stands for a named volume.
+ARCHON_CONTAINER_PATHS: dict[str, str] = env.dict("ARCHON_CONTAINER_PATHS", default={})
+#: CPUs that one container may use.
+ARCHON_CONTAINER_CPUS: float = env.float("ARCHON_CONTAINER_CPUS", default=2.0)
 #: Sandbox limits: memory and disk in MiB, processes, seconds of one command and of one check.
 ARCHON_SANDBOX_MEMORY_MB: int = env.int("ARCHON_SANDBOX_MEMORY_MB", default=2048)
 ARCHON_SANDBOX_DISK_MB: int = env.int("ARCHON_SANDBOX_DISK_MB", default=4096)
@@ -245,6 +273,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "SessionOutcomeEnum": "apps.agents.types.SessionOutcome",
         "TaskStatusEnum": "apps.planning.models.TaskStatus",
         "PlanStatusEnum": "apps.planning.models.PlanStatus",
+        "KeyScopeEnum": "apps.usage.models.KeyScope",
+        "EffortEnum": "apps.usage.choices.EFFORTS",
+        "ToolCallsEnum": "apps.usage.choices.TOOL_CALL_STYLES",
+        "EditFormatEnum": "apps.usage.choices.EDIT_FORMATS",
         "CheckStateEnum": "apps.agents.serializers.CHECK_STATES",
     },
 }

@@ -7,13 +7,14 @@ goes on holding it while one that was executed does not.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import struct
 import time
 from pathlib import Path
 from typing import Any
+
+from integrations.posix import fcntl
 
 _LOCK_RECORD = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
 _POLL_SECONDS = 0.02

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pwd
 import stat
 from pathlib import Path
 
 from integrations.embedded.errors import ServicesUnavailable
+from integrations.posix import pwd
 
 SHARED_STATE = Path("/var/lib/archon")
 _ACCOUNTS = ("nobody", "daemon", "www-data", "bin")

@@ -52,8 +52,6 @@ class Adapter(Protocol):
         """What an exception out of a call means; None: it is no error of the vendor's, so a bug."""
 
 
-
-
 def get_chat_model(spec: ModelSpec) -> BaseChatModel:
     """The LangChain model of a specification, with clients of its own: cache it, and close it in the end.
 

@@ -77,9 +77,11 @@ def calls_renamed(content: str | list[Any], names: Mapping[str, str]) -> str | l
     if isinstance(content, str):
         return content
     return [
-        block | {"id": names.get(block["id"], block["id"])}
-        if isinstance(block, dict) and block.get("type") == "call"
-        else block
+        (
+            block | {"id": names.get(block["id"], block["id"])}
+            if isinstance(block, dict) and block.get("type") == "call"
+            else block
+        )
         for block in content
     ]
 

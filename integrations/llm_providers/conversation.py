@@ -124,7 +124,9 @@ def _gemini(blocks: list[dict[str, Any]], calls: list[Any]) -> AIMessage:
             content.append({"type": "text", "text": block["text"]} | extras)
         elif block["type"] == "thinking":
             content.append(block)
-    signatures = {block["id"]: block["signature"] for block in blocks if block["type"] == "call" and "signature" in block}
+    signatures = {
+        block["id"]: block["signature"] for block in blocks if block["type"] == "call" and "signature" in block
+    }
     return AIMessage(
         content=content,
         tool_calls=calls,

@@ -226,8 +226,10 @@ def _setting(name: str) -> str:
 
 def _no_key(message: str, vendor: Vendor | None = None) -> ModelNotConfigured:
     names = [vendor.key_setting] if vendor is not None else [v.key_setting for v in VENDORS if v.default_model]
+    whose = vendor.name if vendor is not None else "VENDOR"
     return ModelNotConfigured(
         message,
-        next_step=f"Set {' or '.join(names)} (and ARCHON_MODEL to choose the model), or name a local model with "
+        next_step=f"Set {' or '.join(names)} (and ARCHON_MODEL to choose the model), store a key with "
+        f"./archon keys set {whose} (POST /api/agents/keys/), or name a local model with "
         "--model openai:MODEL --base-url URL. To see everything work without a key: ./archon demo",
     )

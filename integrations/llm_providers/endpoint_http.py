@@ -123,7 +123,8 @@ async def _streamed(request: httpx2.Request, response: httpx2.Response, as_event
     await response.aclose()
     answer = json.loads(bytes(body))
     lines = [
-        (f"event: {name}\n" if name else "") + f"data: {document if isinstance(document, str) else json.dumps(document)}"
+        (f"event: {name}\n" if name else "")
+        + f"data: {document if isinstance(document, str) else json.dumps(document)}"
         for name, document in as_events(answer)
     ]
     content = "".join(f"{line}\n\n" for line in lines).encode()

@@ -64,6 +64,11 @@ def said(spec: ModelSpec, words: object) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
+def is_stored(key_source: str) -> bool:
+    """Whether a key is one that somebody stored with the server, rather than in one of its variables."""
+    return key_source.startswith("the ")
+
+
 def causes(error: BaseException) -> Iterator[BaseException]:
     """The error and what it came from, outermost first: libraries wrap each other's."""
     present: BaseException | None = error
@@ -138,10 +143,13 @@ def refusal_failure(spec: ModelSpec, refusal: Refusal, wording: Wording) -> Call
     if status in (401, 403) or (status == 400 and _BAD_KEY.search(f"{refusal.code} {refusal.text}")):
         where = spec.key_source or "ARCHON_MODEL_KEYS"
         had = f"the key in {where}" if spec.key_source else "a request without a key"
+        change = f"Set {where} to"
+        if is_stored(where):
+            had, change = where, f"Store another one (./archon keys set {spec.provider}),"
         return CallFailure(
             kind="auth",
             message=f"{spec.base_url} refuses {had}: {text}",
-            next_step=f"Set {where} to a key that is valid there and may use {spec.model}.",
+            next_step=f"{change} a key that is valid there and may use {spec.model}.",
         )
     if status == 404:
         return CallFailure(

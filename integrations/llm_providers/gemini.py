@@ -131,9 +131,7 @@ def failure(spec: ModelSpec, error: Exception) -> CallFailure | None:
     unreadable = next((each for each in found_by if isinstance(each, (*UNREADABLE, UnknownApiResponseError))), None)
     if refused is not None:
         refusal = _refusal(refused)
-        return (
-            broken_off_failure(spec, refusal) if refusal.status == 200 else refusal_failure(spec, refusal, WORDING)
-        )
+        return broken_off_failure(spec, refusal) if refusal.status == 200 else refusal_failure(spec, refusal, WORDING)
     if isinstance(error, ContextOverflowError):
         return refusal_failure(spec, Refusal(413, str(error)), WORDING)
     return unreadable_failure(spec, unreadable, WORDING) if unreadable is not None else None
@@ -178,5 +176,3 @@ def _calls_named(contents: list[Content], messages: Sequence[BaseMessage]) -> li
 def _response(message: ToolMessage, name: str) -> Part:
     said = {"error" if message.status == "error" else "output": str(message.text)}
     return Part(function_response=FunctionResponse(id=message.tool_call_id, name=name, response=said))
-
-

@@ -70,9 +70,7 @@ def _translated(schema: Mapping[str, Any], definitions: Mapping[str, Any], depth
         result["items"] = _translated(schema.get("items") or {"type": "string"}, definitions, depth + 1)
     if kinds == "object":
         properties = schema.get("properties") or {}
-        result["properties"] = {
-            name: _translated(part, definitions, depth + 1) for name, part in properties.items()
-        }
+        result["properties"] = {name: _translated(part, definitions, depth + 1) for name, part in properties.items()}
         if required := [name for name in schema.get("required") or () if name in properties]:
             result["required"] = required
     return result

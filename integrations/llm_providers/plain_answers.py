@@ -98,7 +98,9 @@ def message_events(answer: Any) -> Events:
 def generate_content_events(answer: Any) -> Events:
     """Of Google's ``generateContent``; its stream without ``alt=sse`` is a list of the same."""
     parts = answer if isinstance(answer, list) else [answer]
-    if not parts or not all(isinstance(part, dict) and ("candidates" in part or "usageMetadata" in part) for part in parts):
+    if not parts or not all(
+        isinstance(part, dict) and ("candidates" in part or "usageMetadata" in part) for part in parts
+    ):
         raise ValueError(f"an answer without candidates: {_shown(answer)}")
     for part in parts:
         yield "", part

@@ -77,9 +77,7 @@ def reply_tokens_rough(text: str, arguments: Iterable[Mapping[str, Any]]) -> int
     return (_bytes(text) + sum(_bytes(json.dumps(item, default=str)) for item in arguments)) // _ROUGH_BYTES + 1
 
 
-def tokens_close(
-    messages: Sequence[BaseMessage], tools_json: str = "", *, model: str, image_tokens: int = 0
-) -> int:
+def tokens_close(messages: Sequence[BaseMessage], tools_json: str = "", *, model: str, image_tokens: int = 0) -> int:
     """A close number that the request should not pass; never above :func:`tokens_ceiling`."""
     encoding, exact = _encoding(model.lower())
     count = sum(text_tokens(encoding, text) for text in message_texts(messages)) + text_tokens(encoding, tools_json)

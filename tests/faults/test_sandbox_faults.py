@@ -13,9 +13,17 @@ import pytest
 
 from apps.projects.sandbox import sandbox_run
 from apps.projects.workspace import SandboxLimits
-from tests.sandboxing import LIMITS, marker, opened, processes_alive, processes_gone, processes_seen, python_inside
+from tests.sandboxing import (
+    LIMITS,
+    marker,
+    opened,
+    processes_alive,
+    processes_gone,
+    processes_seen,
+    python_inside,
+)
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("each_sandbox")]
 
 
 async def test_a_fork_bomb_is_bounded_and_a_neighbour_answers(tmp_path: Path) -> None:

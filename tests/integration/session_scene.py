@@ -25,6 +25,7 @@ from apps.core.database import AsyncDatabase, Connection
 from apps.core.realtime import Hub
 from apps.projects.models import Project, RepositoryState
 from apps.projects.repository import repository_import_path
+from apps.usage.choices import ModelConfiguration
 from apps.usage.gateway import ModelGateway
 from apps.usage.types import Limits
 from tests.builders import project_build, repository_build, user_build
@@ -133,6 +134,7 @@ def session_make(
     limits: Limits = LIMITS,
     limit_seconds: int = 600,
     goal: str = "make it work",
+    models: ModelConfiguration | None = None,
 ) -> AgentSession:
     """A session that waits for a worker."""
     request = SessionRequest(
@@ -141,7 +143,7 @@ def session_make(
         limits=limits,
         limit_seconds=limit_seconds,
         agent_type=agent_type,
-        model=model,
+        models=models or ModelConfiguration(model=model),
         checks=tuple(checks),
     )
     return session_start(user=user, request=request, execute=True)

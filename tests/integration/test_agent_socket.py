@@ -211,7 +211,7 @@ async def test_a_lost_bell_delays_and_loses_nothing(scene: Scene) -> None:
 
 async def test_deltas_are_passed_on_and_not_replayed(scene: Scene) -> None:
     topic = f"session:{scene.session.id}"
-    delta = {"execution": "x", "role": "coder", "text": "Let me"}
+    delta = {"execution": "x", "role": "coder", "step": 4, "text": "Let me"}
     async with Watcher(scene.path) as watcher:
         await watcher.send(scene.hello())
         await watcher.frames_until("event")

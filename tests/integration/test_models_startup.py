@@ -10,11 +10,12 @@ import sys
 import django
 
 django.setup()
-from apps.usage import models, selectors, services
+from apps.usage import catalogue, choices, keys, models, selectors, services, views
 from django.conf import settings
 
 settings.OPENAI_API_KEY, settings.OPENAI_BASE_URL = "k", ""
-assert services.model_resolve(name="openai:gpt-5-mini").api_key.reveal() == "k"
+place = choices.ModelConfiguration(model="openai:gpt-5-mini")
+assert choices.choices_make(roles=["coder"], places=[place], stored=())["coder"].model == "openai:gpt-5-mini"
 heavy = {"langchain_core", "langgraph", "openai", "genai_prices", "bpe_openai", "httpx2"} & set(sys.modules)
 assert not heavy, heavy
 """

@@ -11,6 +11,8 @@ from apps.authentication.models import User
 from apps.authentication.services.api_keys import api_key_create
 from apps.planning.services import feature_create, feature_id_derive, plan_create, task_id_derive
 from apps.planning.types import FeatureDraft, TaskDraft
+from apps.usage.keys import key_owner, provider_key_store
+from apps.usage.models import KeyScope
 from tests.api import client_for, client_make, openapi_document, project_make, user_make
 from tests.builders import session_build
 
@@ -50,11 +52,17 @@ def _session_of(owner: User) -> uuid.UUID:
     return session_build(user=owner, project=project_make(owner=owner)).id
 
 
+def _provider_key_of(owner: User) -> uuid.UUID:
+    owned = key_owner(user=owner, scope=KeyScope.USER, project_id=None)
+    return provider_key_store(user=owner, owner=owned, vendor="openai", secret="sk-canary-of-mine")[0].id
+
+
 #: How to make an object of somebody's, by the parameter that names it in a path.
 OBJECTS: dict[str, Callable[[User], uuid.UUID]] = {
     "project_id": lambda owner: project_make(owner=owner).id,
     "user_id": lambda owner: owner.id,
     "key_id": lambda owner: api_key_create(user=owner, name="k").row.id,
+    "provider_key_id": _provider_key_of,
     "plan_id": _plan_of,
     "session_id": _session_of,
     "feature_id": _feature_of,

@@ -10,11 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from apps.projects.sandbox import sandbox_owner
+from apps.projects.sandbox import files, sandbox_owner
+from apps.projects.sandbox.beneath import open_by_steps
 from apps.projects.workspace import WorkspaceError
 from tests.sandboxing import names, opened
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("each_sandbox", "each_way_of_opening")]
+
+
+@pytest.fixture(params=["kernel", "steps"])
+def each_way_of_opening(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Linux's kernel, and as on systems that have no such call."""
+    if request.param == "steps":
+        monkeypatch.setattr(files, "open_beneath", open_by_steps)
 
 
 async def test_a_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -212,3 +220,72 @@ async def test_a_listing_leaves_out_what_git_ignores(tmp_path: Path) -> None:
     assert [entry.path for entry in below.entries] == ["nested/.gitignore", "nested/keep.tmp"]
     assert all("/" not in entry.path for entry in top.entries)
     assert len(few.entries) == 3 and few.truncated
+
+
+async def test_files_are_found_by_pattern(tmp_path: Path) -> None:
+    work = tmp_path / "worktree"
+    for at, path in enumerate(["a.py", "src/b.py", "src/deep/c.py", "out/d.py", "node_modules/e.py", "src/f.js"]):
+        (work / path).parent.mkdir(parents=True, exist_ok=True)
+        (work / path).write_text("x")
+        os.utime(work / path, (1000 + at, 1000 + at))
+    (work / ".gitignore").write_text("out/\n")
+    async with opened(tmp_path) as workspace:
+        found = await workspace.file_find("*.py")
+        assert [entry.path for entry in found.entries] == ["a.py", "src/b.py", "src/deep/c.py"]
+        found = await workspace.file_find("**/*.{py,js}", path="src", newest_first=True, limit=2)
+        assert [entry.path for entry in found.entries] == ["src/f.js", "src/deep/c.py"] and found.truncated
+        with pytest.raises(WorkspaceError, match="leaves the workspace"):
+            await workspace.file_find("*", path="../")
+
+
+async def test_files_and_folders_are_moved_and_nothing_is_replaced(tmp_path: Path) -> None:
+    work = tmp_path / "worktree"
+    (work / "src").mkdir(parents=True)
+    (work / "src/run").write_text("1")
+    (work / "src/run").chmod(0o755)
+    (work / "there").write_text("2")
+    (work / "link").symlink_to("/etc/passwd")
+    async with opened(tmp_path) as workspace:
+        await workspace.file_move("src/run", "bin/deep/run")
+        assert (work / "bin/deep/run").read_text() == "1" and (work / "bin/deep/run").stat().st_mode & 0o777 == 0o755
+        await workspace.file_move("link", "bin/link")
+        assert (work / "bin/link").is_symlink()
+        await workspace.file_move("bin", "tools")
+        assert names(work) == ["src", "there", "tools"]
+        for source, target, message in [
+            ("there", "tools/deep/run", "is there already"),
+            ("tools", "tools/in", "into itself"),
+            ("missing", "new", "no such file: missing"),
+            ("there", "../out", "leaves the workspace"),
+            ("there", ".git/config", "belongs to git"),
+            ("there", "tools/link/x", "leaves the workspace|not a folder"),
+        ]:
+            with pytest.raises(WorkspaceError, match=message):
+                await workspace.file_move(source, target)
+    assert names(work) == ["src", "there", "tools"] and (work / "there").read_text() == "2"
+
+
+async def test_deleting_follows_no_link_and_takes_a_folder_only_when_told(tmp_path: Path) -> None:
+    work, outside = tmp_path / "worktree", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("x")
+    (work / "folder/deep").mkdir(parents=True)
+    (work / "folder/deep/file").write_text("x")
+    (work / "folder/link").symlink_to(outside)
+    (work / "link").symlink_to(outside)
+    (work / ".git").mkdir()
+    async with opened(tmp_path) as workspace:
+        with pytest.raises(WorkspaceError, match="is a folder"):
+            await workspace.file_delete("folder")
+        for path in ("link/kept", "../outside/kept"):
+            with pytest.raises(WorkspaceError, match="leaves the workspace"):
+                await workspace.file_delete(path)
+        for path in (".", ".git", "folder/.."):
+            with pytest.raises(WorkspaceError):
+                await workspace.file_delete(path, folder=True)
+        await workspace.file_delete("folder", folder=True)
+        await workspace.file_delete("link")
+        assert (await workspace.file_entry(".git")).kind == "directory"
+        with pytest.raises(WorkspaceError, match="no such file"):
+            await workspace.file_entry("link")
+    assert names(work) == [".git"] and names(outside) == ["kept"]

@@ -64,9 +64,7 @@ _BLOCKS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "assistant": {
         "text": _TEXT,
-        "thinking": _block(
-            "thinking", ["thinking", "signature"], markable=False, thinking=_STRING, signature=_STRING
-        ),
+        "thinking": _block("thinking", ["thinking", "signature"], markable=False, thinking=_STRING, signature=_STRING),
         "redacted_thinking": _block("redacted_thinking", ["data"], markable=False, data=_STRING),
         "tool_use": _block(
             "tool_use",

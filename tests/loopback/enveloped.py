@@ -56,7 +56,13 @@ def _unwrapped(request: Request) -> Request:
             assert len(starts) >= len(waiting), f"{len(waiting)} calls, but the results are:\n{text[:500]}"
             ends = [*(match.start() for match in starts[1:]), len(text)]
             for call_id, match, end in zip(waiting, starts, ends, strict=False):
-                messages.append({"role": "tool", "tool_call_id": call_id, "content": text[match.end() : end].removesuffix("\n\n---\n\n")})
+                messages.append(
+                    {
+                        "role": "tool",
+                        "tool_call_id": call_id,
+                        "content": text[match.end() : end].removesuffix("\n\n---\n\n"),
+                    }
+                )
             waiting = []
         else:
             messages.append(message)

@@ -63,9 +63,7 @@ _PART = {
         "thoughtSignature": _STRING,
         "inlineData": _object(["mime_type", "data"], mime_type={"type": "string", "pattern": "^image/"}, data=_STRING),
         "functionCall": _object(["name"], id=_STRING, name=_STRING, args={"type": "object"}),
-        "functionResponse": _object(
-            ["name", "response"], id=_STRING, name=_STRING, response={"type": "object"}
-        ),
+        "functionResponse": _object(["name", "response"], id=_STRING, name=_STRING, response={"type": "object"}),
     },
     "minProperties": 1,
     "additionalProperties": False,
@@ -110,7 +108,13 @@ _REQUEST = _object(
     ),
 ) | {"$defs": _DEFINITIONS}
 _VALIDATOR = jsonschema.Draft202012Validator(_REQUEST)
-_STATUS = {400: "INVALID_ARGUMENT", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL"}
+_STATUS = {
+    400: "INVALID_ARGUMENT",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+}
 
 
 class GeminiWire(Wire):
@@ -211,7 +215,9 @@ class GeminiWire(Wire):
                 said = response.get("output", response.get("error", ""))
                 messages.append({"role": "tool", "tool_call_id": call_id, "content": said})
             if any("functionResponse" not in part for part in parts):
-                rest = [{"type": "text", "text": part.get("text", "")} for part in parts if "functionResponse" not in part]
+                rest = [
+                    {"type": "text", "text": part.get("text", "")} for part in parts if "functionResponse" not in part
+                ]
                 messages.append({"role": "user", "content": rest})
         return messages
 

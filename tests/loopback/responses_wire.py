@@ -184,9 +184,7 @@ class ResponsesWire(Wire):
                 if call_id in said:
                     return f"input[{index}]: call_id {call_id} twice"
                 if (needed := self.thoughts.get(call_id)) is not None and needed != thought:
-                    return (
-                        f"input[{index}]: item of type 'function_call' was provided without its required 'reasoning' item"
-                    )
+                    return f"input[{index}]: item of type 'function_call' was provided without its required 'reasoning' item"
                 said.add(call_id)
                 open_calls.add(call_id)
             elif kind == "function_call_output":
@@ -238,7 +236,13 @@ class ResponsesWire(Wire):
         if reply.text:
             part = {"type": "output_text", "text": reply.text, "annotations": [], "logprobs": []}
             items.append(
-                {"type": "message", "id": f"msg_{number()}", "role": "assistant", "status": "completed", "content": [part]}
+                {
+                    "type": "message",
+                    "id": f"msg_{number()}",
+                    "role": "assistant",
+                    "status": "completed",
+                    "content": [part],
+                }
             )
         for call in reply.tool_calls:
             if thought:

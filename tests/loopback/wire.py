@@ -462,9 +462,7 @@ def text_of(message: dict[str, Any]) -> str:
 
 def with_ids(reply: Reply, prefix: str) -> Reply:
     """The same reply, its calls with ids where they had none."""
-    calls = [
-        replace(call, id=f"{prefix}{number():08d}") if call.id is None else call for call in reply.tool_calls
-    ]
+    calls = [replace(call, id=f"{prefix}{number():08d}") if call.id is None else call for call in reply.tool_calls]
     return replace(reply, tool_calls=calls)
 
 

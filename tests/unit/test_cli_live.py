@@ -92,7 +92,7 @@ def test_shows_the_end() -> None:
 @pytest.mark.parametrize("width", [24, 40, 80, 200])
 def test_fits_the_terminal(width: int) -> None:
     state = state_of(STORY)
-    state.delta_apply("a very long line of text " * 40)
+    state.delta_apply("a very long line of text " * 40, speaker=("e", 4))
     assert max(len(line) for line in shown(state, width=width).splitlines()) <= width
 
 
@@ -123,22 +123,33 @@ def test_text_cannot_command_the_terminal() -> None:
             ("QuestionAsked", {"question": "q", "text": evil}),
         )
     )
-    state.delta_apply(evil)
+    state.delta_apply(evil, speaker=("e", 4))
     assert not {"\x1b", "\x9b", "\r", "\x07", "\u202e"} & set(shown(state))
 
 
 def test_deltas_are_replaced_by_the_reply() -> None:
     state = state_of(STORY[:2])
-    state.delta_apply("I re")
-    state.delta_apply("ad")
+    state.delta_apply("I re", speaker=("e", 2))
+    state.delta_apply("ad", speaker=("e", 2))
     assert state.text == "I read"
-    state.event_apply(STORY[5])
+    (replied,) = events_of(("ModelReplied", {"execution": "e", "step": 2, "text": "I read the tests."}))
+    state.event_apply(replied)
     assert state.text == "I read the tests."
     # The last piece comes late.
-    state.delta_apply(" tests.")
+    state.delta_apply(" tests.", speaker=("e", 2))
     assert state.text == "I read the tests."
-    state.delta_apply("Next")
+    state.delta_apply("Next", speaker=("e", 4))
     assert state.text == "Next"
+
+
+def test_the_text_of_two_steps_does_not_run_together() -> None:
+    """The second step's may come before the event that ends the first, and one agent's before another's."""
+    state = state_of(STORY[:2])
+    state.delta_apply("That is all.", speaker=("e", 2))
+    state.delta_apply("Now", speaker=("e", 4))
+    assert state.text == "Now"
+    state.delta_apply("Hello", speaker=("other", 4))
+    assert state.text == "Hello"
 
 
 def test_a_task_is_taken_up_again() -> None:

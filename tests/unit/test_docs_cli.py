@@ -20,25 +20,41 @@ PASS_THROUGH = {"test", "bench"}
 
 
 def _commands() -> dict[str, TyperCommand]:
+    """By name; one within a group by both names, as `keys set`."""
     group = typer.main.get_command(app_make(MODULES.values()))
     assert isinstance(group, TyperGroup)
-    return {name: command for name, command in group.commands.items() if isinstance(command, TyperCommand)}
+    found: dict[str, TyperCommand] = {}
+    for name, command in group.commands.items():
+        if isinstance(command, TyperCommand):
+            found[name] = command
+        elif isinstance(command, TyperGroup):
+            found |= {f"{name} {n}": inner for n, inner in command.commands.items() if isinstance(inner, TyperCommand)}
+    return found
+
+
+COMMANDS = _commands()
 
 
 def _sections() -> dict[str, tuple[str, str]]:
     """By command: its arguments as the heading shows them, and the text below it."""
     parts = re.split(r"^### `(.+)`$", PAGE.split("\n## What happens")[0], flags=re.MULTILINE)[1:]
-    headings = (heading.partition(" ") for heading in parts[::2])
-    return {name: (arguments, text) for (name, _, arguments), text in zip(headings, parts[1::2], strict=True)}
+    headings = (_split(heading.split()) for heading in parts[::2])
+    return {name: (" ".join(rest), text) for (name, rest), text in zip(headings, parts[1::2], strict=True)}
+
+
+def _split(words: list[str]) -> tuple[str, list[str]]:
+    """A command's name, of one word or two, and what comes after it."""
+    two = " ".join(words[:2])
+    return (two, words[2:]) if two in COMMANDS else (words[0], words[1:])
 
 
 def test_every_command_has_a_section_and_no_other() -> None:
-    assert set(_sections()) == set(_commands())
+    assert set(_sections()) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - PASS_THROUGH))
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - PASS_THROUGH))
 def test_options_and_arguments_are_those_of_the_command(name: str) -> None:
-    parameters = _commands()[name].params
+    parameters = COMMANDS[name].params
     arguments, text = _sections()[name]
     shown = {opt for p in parameters if isinstance(p, TyperOption) and not p.hidden for opt in p.opts}
     rows = "\n".join(re.findall(r"^\| (`--[^|]*) \|", text, re.MULTILINE))
@@ -53,10 +69,10 @@ def test_exit_codes_are_those_of_the_help() -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_that_are_shown_exist(path: Path) -> None:
-    commands = _commands()
+    commands = COMMANDS
     for line in _typed(path.read_text()):
         for words in re.findall(r"\./archon((?: +[^\s`|&;)]+)*)", line):
-            name, *rest = words.split() or [""]
+            name, rest = _split(words.split() or [""])
             if name and name not in ("--help", "NAME"):
                 assert name in commands, f"{line!r}: there is no {name}"
                 if name not in PASS_THROUGH:

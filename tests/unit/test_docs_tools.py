@@ -11,11 +11,17 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from apps.agents.tools.base import OBSERVATION_LIMIT, Tool
-from apps.agents.tools.catalogue import TOOLS_BY_ROLE
+from apps.agents.tools.catalogue import EDITORS, TOOLS_BY_ROLE, Offer, tools_for
+from apps.agents.tools.edit_formats import EDIT_TOOLS, FAMILIES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "reference" / "tools.md").read_text()
-TOOLS: dict[str, Tool[Any]] = {tool.name: tool for tools in TOOLS_BY_ROLE.values() for tool in tools}
+TOOLS: dict[str, Tool[Any]] = {
+    name: tool
+    for role in TOOLS_BY_ROLE
+    for format in EDIT_TOOLS
+    for name, tool in tools_for(role, Offer(format, web=True)).items()
+}
 
 
 def _sections() -> dict[str, str]:
@@ -31,6 +37,16 @@ def test_roles_have_the_tools_that_the_page_says() -> None:
     rows = re.findall(r"^\| `(\w+)` \| ((?:`\w+`(?:, )?)+) \|$", PAGE.split("\n## ")[0], re.MULTILINE)
     shown = {role: re.findall(r"`(\w+)`", tools) for role, tools in rows}
     assert shown == {role: [tool.name for tool in tools] for role, tools in TOOLS_BY_ROLE.items()}
+    assert sorted(EDITORS) == ["coder"]
+
+
+def test_formats_have_the_tools_and_the_families_that_the_page_says() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ((?:`\w+`(?:, )?)+) \| ([^|]+) \|$", PAGE.split("\n## ")[0], re.MULTILINE)
+    shown = {format: re.findall(r"`(\w+)`", tools) for format, tools, _ in rows}
+    assert shown == {format: [tool.name for tool in tools] for format, tools in EDIT_TOOLS.items()}
+    patterns = {format: re.findall(r"`([^`]+)`", families) for format, _, families in rows}
+    for pattern, format in FAMILIES:
+        assert pattern in patterns[format] or (pattern == "*" and "every other" in PAGE)
 
 
 @pytest.mark.parametrize("name", sorted(TOOLS))

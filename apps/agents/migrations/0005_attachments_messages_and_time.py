@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('agents', '0003_protect_active_sessions'),
+        ('agents', '0004_session_subfolder'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -20,18 +20,19 @@ from langgraph.runtime import Runtime
 from apps.agents.nodes.baseline import baseline_open, checks_observe
 from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
 from apps.agents.nodes.conventions import folder_rules
-from apps.agents.services.images import has_references, messages_resolve
+from apps.agents.services.images import has_references, messages_resolve, session_image_put
 from apps.agents.services.ledger import ToolCallIntent, ToolCallRecord
 from apps.agents.tools.base import (
     OBSERVATION_LIMIT,
     Finish,
     Observation,
     Question,
-    Risk,
+    Tool,
     ToolContext,
     text_cut,
 )
 from apps.agents.tools.catalogue import tools_for
+from apps.agents.tools.edit_formats import edit_format_used
 from apps.agents.tools.policy import Allowed, Refused, call_judge
 from apps.agents.types import Event, SessionStatus, ToolCallStatus
 from apps.core.database import Connection
@@ -44,6 +45,12 @@ from integrations.llm_providers.blocks import calls_renamed
 PLAIN_ANSWERS = 3
 #: What an event shows of a text that the model wrote, in characters.
 EVENT_TEXT = 8_000
+#: Replies in a row whose calls were all refused (no such tool, wrong arguments) before the agent is ended.
+REFUSED_REPLIES = 5
+ONLY_REFUSED = (
+    f"The model's last {REFUSED_REPLIES} replies called only tools that there aren't, or with arguments that cannot be"
+    " read: it was stopped. Another model, or another form of edits or of tool calls for this one, may do better."
+)
 #: Replies that one execution may take; the session's own limit of steps usually comes first.
 EXECUTION_TURNS = 400
 ENDED = "not carried out: an earlier call of the same reply ended the work"
@@ -82,7 +89,10 @@ async def step_take(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
         return {"turn": len(transcript), "ended": True}
     if not reply_open(transcript):
         await model_call(state, runtime)
-    return await tools_run(state, runtime)
+    after = await tools_run(state, runtime)
+    if after.get("ended"):
+        await context.site.commands_end()
+    return after
 
 
 def reply_open(transcript: Sequence[BaseMessage]) -> bool:
@@ -99,6 +109,7 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
     execution_id, role = uuid.UUID(state["execution_id"]), state["role"]
     transcript = await context.transcript(execution_id)
     position = len(transcript)
+    model = context.model_for(role)
     seq = 0
 
     async def settle(connection: Connection, reply: ModelReply) -> None:
@@ -109,16 +120,17 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
         transcript.append(message)
 
     def delta(text: str) -> None:
-        context.ledger.delta_send(execution_id=execution_id, role=role, text=text)
+        context.ledger.delta_send(execution_id=execution_id, role=role, text=text, step=position)
 
     try:
         await context.gateway.call(
             scope_id=context.facts.session_id,
             key=f"{execution_id}:{position}",
             role=role,
-            spec=context.model,
-            messages=await _messages_sent(context, transcript),
-            tools=[tool.definition for tool in tools_for(role).values()],
+            spec=model.spec,
+            fallbacks=model.fallbacks,
+            messages=await _messages_sent(context, role, transcript),
+            tools=[tool.definition for tool in tools_for(role, context.offer(role)).values()],
             on_delta=delta,
             on_settle=settle,
         )
@@ -129,15 +141,11 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
     context.ledger.ring(seq)
 
 
-async def _messages_sent(context: RunContext, transcript: list[BaseMessage]) -> list[BaseMessage]:
+async def _messages_sent(context: RunContext, role: str, transcript: list[BaseMessage]) -> list[BaseMessage]:
     """The conversation as it goes to the model: with the images that its rows only name."""
     if not has_references(transcript):
         return transcript
-    resolve = partial(
-        messages_resolve,
-        session_id=context.facts.session_id,
-        vision=bool(getattr(context.model, "vision", None)),
-    )
+    resolve = partial(messages_resolve, session_id=context.facts.session_id, vision=context.vision(role))
     return await context.ledger.database.run_in_thread(resolve, transcript)
 
 
@@ -154,12 +162,32 @@ async def tools_run(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
         return await _plain_answer(context, role, execution_id, transcript, position)
     # Some of the calls have their results already: the agent may have ended with one of those.
     ended = position + 1 < len(transcript) and await context.ledger.result_load(execution_id) is not None
+    tools = tools_for(role, context.offer(role))
     for ordinal, call in enumerate(calls):
         if position + 1 + ordinal < len(transcript):
             continue
-        judged = Refused(ENDED) if ended else _judge(role, call)
-        ended = await _call_carry_out(context, execution_id, transcript, position, ordinal, call, judged) or ended
+        judged = Refused(ENDED) if ended else _judge(tools, call)
+        ended = await _call_carry_out(context, role, execution_id, transcript, position, ordinal, call, judged) or ended
+    if not ended and refused_in_a_row(transcript, tools) >= REFUSED_REPLIES:
+        result = {"summary": ONLY_REFUSED, "unfinished": True}
+        async with context.ledger.transaction() as connection:
+            await context.ledger.result_set(connection, execution_id, result)
+        ended = True
     return {"turn": len(transcript), "ended": ended or len(transcript) > 2 * EXECUTION_TURNS}
+
+
+def refused_in_a_row(transcript: Sequence[BaseMessage], tools: Mapping[str, Tool[Any]]) -> int:
+    """How many of the last replies called something, and nothing that could be carried out."""
+    count = 0
+    for message in reversed(transcript):
+        if isinstance(message, HumanMessage):
+            break
+        if isinstance(message, AIMessage):
+            calls = calls_proposed(message)
+            if not calls or any(isinstance(_judge(tools, call), Allowed) for call in calls):
+                break
+            count += 1
+    return count
 
 
 def route_after_step(state: SessionState) -> str:
@@ -217,6 +245,7 @@ def _model_replied(execution_id: uuid.UUID, role: str, position: int, message: A
                 "cache_write_tokens": usage.cache_write_tokens,
                 "cost_usd": usage.cost_usd,
                 "estimated": usage.estimated,
+                "priced": usage.priced,
             },
         },
     )
@@ -262,12 +291,15 @@ def shown(value: Any) -> Any:
     return value
 
 
-def _judge(role: str, call: ProposedCall) -> Allowed | Refused:
-    return Refused(call.problem) if call.problem else call_judge(role=role, name=call.name, arguments=call.arguments)
+def _judge(tools: Mapping[str, Tool[Any]], call: ProposedCall) -> Allowed | Refused:
+    if call.problem:
+        return Refused(call.problem)
+    return call_judge(tools=tools, name=call.name, arguments=call.arguments)
 
 
 async def _call_carry_out(
     context: RunContext,
+    role: str,
     execution_id: uuid.UUID,
     transcript: list[BaseMessage],
     position: int,
@@ -280,7 +312,9 @@ async def _call_carry_out(
     started = Event("ToolStarted", {"call": str(intent.id), "name": intent.name, "arguments": shown(intent.arguments)})
     record = await context.ledger.tool_call_open(intent, started)
     began = time.monotonic()
-    result = await _result_of(context, record, judged)
+    # Plain, short, and once in an execution: a model has to write it down again.
+    command_id = f"c{position}-{ordinal}" if ordinal else f"c{position}"
+    result = await _result_of(context, role, record, judged, command_id)
     if isinstance(result, Question):
         asked = Event(
             "QuestionAsked", {"question": str(intent.id), "text": result.text, "choices": list(result.choices)}
@@ -295,7 +329,7 @@ async def _call_carry_out(
     if rules:
         text = f"{text}\n\n{text_storable(rules)}"
     message = ToolMessage(
-        text,
+        await _content(context, text, result),
         tool_call_id=call.provider_call_id,
         name=intent.name,
         status="success" if ok else "error",
@@ -312,7 +346,14 @@ async def _call_carry_out(
         },
     )
     async with context.ledger.transaction(finished) as connection:
-        await context.ledger.tool_call_finish(connection, intent.id, ok=ok, observation=text)
+        await context.ledger.tool_call_finish(
+            connection,
+            intent.id,
+            ok=ok,
+            observation=text,
+            edit_format=edit_format_used(call.name, call.arguments),
+            well_formed=isinstance(result, Observation) and result.edited,
+        )
         await context.ledger.message_insert(connection, execution_id, position + 1 + ordinal, message)
         if isinstance(result, Finish):
             await context.ledger.result_set(connection, execution_id, json_storable(result.result))
@@ -320,8 +361,22 @@ async def _call_carry_out(
     return isinstance(result, Finish)
 
 
+async def _content(context: RunContext, text: str, result: Observation | Finish) -> str | list[str | dict[Any, Any]]:
+    """What the message says: the text, and references to the images that were seen."""
+    images = result.images if isinstance(result, Observation) else ()
+    if not images:
+        return text
+    put = [
+        await context.ledger.database.run_in_thread(
+            session_image_put, session_id=context.facts.session_id, image=shown.image, name=shown.name
+        )
+        for shown in images
+    ]
+    return [{"type": "text", "text": text}, *put]
+
+
 async def _result_of(
-    context: RunContext, record: ToolCallRecord, judged: Allowed | Refused
+    context: RunContext, role: str, record: ToolCallRecord, judged: Allowed | Refused, command_id: str
 ) -> Observation | Finish | Question:
     """What came of the call: from its row where that knows, otherwise by running it."""
     if record.status == ToolCallStatus.FINISHED:
@@ -330,8 +385,7 @@ async def _result_of(
         return Observation(judged.reason, ok=False, summary=judged.reason)
     if record.status == ToolCallStatus.WAITING:
         raise SessionSuspended("the question has no answer yet")
-    repeatable = judged.tool.risk in (Risk.READ, Risk.TALK) or judged.tool.name == "run_checks"
-    if not record.is_new and not repeatable:
+    if not record.is_new and not judged.tool.may_repeat:
         return Observation(UNKNOWN_OUTCOME, ok=False, summary="interrupted, outcome unknown")
 
     async def checks_run() -> Observation:
@@ -342,6 +396,11 @@ async def _result_of(
         workspace=await context.site.workspace(),
         checks_run=checks_run,
         command_seconds=context.facts.command_seconds,
+        command_id=command_id,
+        outputs=context.site.outputs,
+        history=context.history,
+        page_fetch=context.page_fetch,
+        vision=context.vision(role),
     )
     try:
         result: Observation | Finish | Question = await judged.tool.run(tools, judged.arguments)

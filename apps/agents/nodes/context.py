@@ -7,16 +7,23 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TypedDict
 
+from django.conf import settings
 from django.utils import timezone
 from langchain_core.messages import BaseMessage
 
 from apps.agents.nodes.worksite import WorkSite
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.rules import RepositoryRules
+from apps.agents.tools.catalogue import Offer
+from apps.agents.tools.edit_formats import edit_format_for
+from apps.agents.tools.web import PAGE_BYTES
 from apps.agents.types import AgentType
 from apps.core.errors import LimitReached
+from apps.core.outbound import Fetched, host_is_listed, outbound_fetch
+from apps.projects.repository_history import RepositoryHistory
+from apps.usage.choices import RoleModel, SessionModels
 from apps.usage.gateway import ModelGateway
-from integrations.llm_providers.types import ModelSpec
+from integrations.llm_providers.capabilities import sees_images
 
 
 class SessionState(TypedDict, total=False):
@@ -66,6 +73,8 @@ class SessionFacts:
     used_seconds: float
     limit_seconds: int
     command_seconds: int
+    #: Hosts that agents may read web pages from.
+    network_hosts: tuple[str, ...]
     #: The wiring under which it was begun.
     graph_version: int
     #: Which follow-up it works on; 0: the goal itself.
@@ -101,7 +110,7 @@ class RunContext:
     facts: SessionFacts
     ledger: Ledger
     gateway: ModelGateway
-    model: ModelSpec
+    models: SessionModels
     site: WorkSite
     _transcripts: dict[uuid.UUID, list[BaseMessage]] = field(default_factory=dict)
     _rules: RepositoryRules | None = None
@@ -113,6 +122,45 @@ class RunContext:
                 RepositoryRules, project_id=self.facts.project_id, commit=self.facts.base_commit
             )
         return self._rules
+
+    def offer(self, role: str) -> Offer:
+        """What decides over the tools that the role's model gets, beside the role."""
+        model = self.model_for(role)
+        chosen = edit_format_for(
+            model.spec.name, asked=model.edit_format or "", configured=settings.ARCHON_EDIT_FORMATS
+        )
+        return Offer(edit_format=chosen, web=bool(self.facts.network_hosts))
+
+    def vision(self, role: str) -> bool:
+        """Whether the role's model can be shown images."""
+        return sees_images(self.model_for(role).spec)
+
+    @property
+    def history(self) -> RepositoryHistory:
+        facts = self.facts
+        return RepositoryHistory(project_id=facts.project_id, branch=facts.branch, base_commit=facts.base_commit)
+
+    async def page_fetch(self, url: str) -> Fetched:
+        """A web page from one of the hosts that the project allows."""
+        listed = self.facts.network_hosts
+
+        def allowed(host: str, port: int) -> bool:
+            return host_is_listed(host, port, listed=listed)
+
+        return await outbound_fetch(
+            url,
+            allowed=allowed,
+            private_hosts=settings.ARCHON_PRIVATE_HOSTS,
+            max_bytes=PAGE_BYTES,
+            accept="text/html, text/*;q=0.9, application/json;q=0.9, */*;q=0.1",
+        )
+
+    def model_for(self, role: str) -> RoleModel:
+        """What the role calls, with the keys as they were when the session was taken up.
+
+        Raises ModelNotAvailable or ModelRefused when it can no longer be called.
+        """
+        return self.models.for_role(role)
 
     async def transcript(self, execution_id: uuid.UUID) -> list[BaseMessage]:
         """The execution's conversation, read from its rows once and appended to as they are."""

@@ -14,6 +14,8 @@ from apps.planning.models import PlanStatus, TaskStatus
 from apps.planning.selectors import plan_progress
 from apps.planning.services import plan_update_status
 from apps.planning.types import PlanProgress
+from apps.usage.selectors import usage_by_model
+from apps.usage.types import UsageLine
 
 
 async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -22,7 +24,8 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     plan_id = context.facts.plan_id
     progress = await context.ledger.database.run_in_thread(plan_progress, plan_id)
     if context.facts.agent_type is AgentType.PLANNER:
-        await _complete(context, progress.summary, SessionOutcome.UNVERIFIED, ("a plan was made, no code was changed",))
+        text = progress.summary + await _models_told(context)
+        await _complete(context, text, SessionOutcome.UNVERIFIED, ("a plan was made, no code was changed",))
         return {}
     verified = await _last_verification(context, progress)
     # A follow-up is the plan's last feature; what failed before it is past.
@@ -35,7 +38,7 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     await context.ledger.fenced(
         plan_update_status, plan_id=plan_id, status=PlanStatus.FAILED if failed else PlanStatus.DONE
     )
-    text = _report_text(progress, outcome, reasons, files)
+    text = _report_text(progress, outcome, reasons, files) + await _models_told(context)
     await _complete(
         context, text, outcome, reasons, files=files, checks=verified["checks"], head_commit=verified["commit"]
     )
@@ -47,9 +50,8 @@ async def answer_report(state: SessionState, runtime: Runtime[RunContext]) -> Se
     context = runtime.context
     result = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
     summary = str(result.get("summary", "")) or "The agent ended without an answer."
-    await _complete(
-        context, summary, SessionOutcome.UNVERIFIED, ("nothing was changed, so there was nothing to check",)
-    )
+    text = summary + await _models_told(context)
+    await _complete(context, text, SessionOutcome.UNVERIFIED, ("nothing was changed, so there was nothing to check",))
     return {}
 
 
@@ -89,6 +91,22 @@ async def _verifications(context: RunContext, progress: PlanProgress) -> list[Ma
 
 async def _last_verification(context: RunContext, progress: PlanProgress) -> Mapping[str, Any]:
     return (await _verifications(context, progress))[-1]
+
+
+async def _models_told(context: RunContext) -> str:
+    """Which models were called, and what that cost, as the report's last paragraph."""
+    session_id = context.facts.session_id
+    lines = (await context.ledger.database.run_in_thread(usage_by_model, [session_id]))[session_id]
+    told = [_usage_told(line) for line in lines]
+    return "\n\nModels: " + "; ".join(told) if told else ""
+
+
+def _usage_told(line: UsageLine) -> str:
+    calls = f"{line.calls} call{'' if line.calls == 1 else 's'}" + (f", {line.failed} failed" if line.failed else "")
+    tokens = f"{line.input_tokens + line.output_tokens:,} tokens" + (" (estimated)" if line.estimated else "")
+    cached = f", {line.cached_share:.0%} of the input cached" if line.cached_tokens else ""
+    cost = f"${line.cost_usd:.4f}" if line.priced else "price unknown"
+    return f"`{line.name}` ({calls}, {tokens}{cached}, {cost})"
 
 
 def _report_text(progress: PlanProgress, outcome: SessionOutcome, reasons: tuple[str, ...], files: list[str]) -> str:

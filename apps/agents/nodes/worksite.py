@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from django.conf import settings
 
 from apps.agents.services.attachments import attachments_place
+from apps.agents.tools.command_outputs import CommandOutputs
 from apps.core.database import AsyncDatabase
 from apps.projects.checks import (
     CheckComparison,
@@ -24,6 +25,7 @@ from apps.projects.checks import (
     checks_run,
     checks_verify,
 )
+from apps.projects.ecosystems.registry import outputs_find
 from apps.projects.environment import (
     Environment,
     EnvironmentSpec,
@@ -73,6 +75,8 @@ class WorkSite:
         self._fresh = False
         self._environment: Environment | None = None
         self._workspace: Workspace | None = None
+        #: What the agent's commands printed, while it works on its task.
+        self.outputs = CommandOutputs()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -151,10 +155,12 @@ class WorkSite:
             self._environment = await self._environment_prepare(spec, self._facts.base_commit)
             worktree = await self.worktree()
             if untouched or self._fresh:
+                # What builds write has no place in a commit, whether or not the project's .gitignore says so.
+                outputs = await self._database.run_in_thread(outputs_find, worktree.path, folder=self._facts.subfolder)
                 made = await self._database.run_in_thread(
                     environment_apply, environment=self._environment, checkout=worktree.path
                 )
-                await self._database.run_in_thread(worktree_exclude, worktree=worktree, paths=made)
+                await self._database.run_in_thread(worktree_exclude, worktree=worktree, paths=(*made, *outputs))
         return self._environment
 
     async def _environment_prepare(self, spec: EnvironmentSpec, commit: str) -> Environment:
@@ -228,21 +234,38 @@ class WorkSite:
 
     async def snapshot(self) -> str:
         """The worktree as it is now, as a commit on no branch."""
-        return await self._database.run_in_thread(worktree_snapshot_commit, worktree=await self.worktree())
+        async with self._quiet():
+            return await self._database.run_in_thread(worktree_snapshot_commit, worktree=await self.worktree())
 
     async def commit(self, *, message: str, parent: str, replaces: str, timestamp: datetime.datetime) -> CommitResult:
         """Commit the worktree on the session's branch, in place of what an earlier attempt left there.
 
         The same arguments and files give the same commit.
         """
-        return await self._database.run_in_thread(
-            worktree_commit,
-            worktree=await self.worktree(),
-            message=message,
-            parent=parent,
-            replaces=replaces,
-            timestamp=timestamp,
-        )
+        async with self._quiet():
+            return await self._database.run_in_thread(
+                worktree_commit,
+                worktree=await self.worktree(),
+                message=message,
+                parent=parent,
+                replaces=replaces,
+                timestamp=timestamp,
+            )
+
+    async def commands_end(self) -> None:
+        """An agent has ended: what it left running in the background ends too, and what its commands printed goes."""
+        self.outputs.clear()
+        if self._workspace is not None:
+            await self._workspace.background_stop_all()
+
+    @asynccontextmanager
+    async def _quiet(self) -> AsyncIterator[None]:
+        """git reads files that hold still: what runs in the background stands still as long."""
+        if self._workspace is None:
+            yield
+            return
+        async with self._workspace.quiet():
+            yield
 
     async def close(self) -> None:
         await self._resources.aclose()

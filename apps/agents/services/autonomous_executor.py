@@ -26,9 +26,11 @@ from apps.core.cancellation import uninterrupted
 from apps.core.database import DATABASE_AWAY, AsyncDatabase
 from apps.core.errors import ApplicationError, DiskFull, LimitReached
 from apps.core.realtime import Hub
+from apps.usage.choices import SessionModels
 from apps.usage.errors import ModelCallFailed
 from apps.usage.gateway import ModelGateway
-from apps.usage.services import model_resolve, reservations_expire
+from apps.usage.keys import stored_keys
+from apps.usage.services import reservations_expire
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +125,7 @@ class SessionExecutor:
             await self._fail_unexpected(ledger, error)
 
     async def _graph_run(self, ledger: Ledger, lease: Lease) -> None:
-        facts, site_facts, model_name, base_url = await self._database.run_in_thread(_facts_load, lease.session_id)
+        facts, site_facts, models = await self._database.run_in_thread(_facts_load, lease.session_id)
         site = WorkSite(
             facts=site_facts,
             database=self._database,
@@ -133,7 +135,7 @@ class SessionExecutor:
             facts=facts,
             ledger=ledger,
             gateway=self._gateway,
-            model=model_resolve(name=model_name, base_url=base_url),
+            models=models,
             site=site,
         )
         saver = FencedSaver(pool=self._database.pool, lease=lease)
@@ -200,7 +202,7 @@ class SessionGivenUp(ApplicationError):
     code = "given_up"
 
 
-def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, str]:
+def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, SessionModels]:
     session = AgentSession.objects.select_related("project").get(id=session_id)
     assert session.running_since is not None
     facts = SessionFacts(
@@ -215,6 +217,7 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, st
         used_seconds=session.used_seconds,
         limit_seconds=session.limit_seconds,
         command_seconds=settings.ARCHON_COMMAND_SECONDS,
+        network_hosts=tuple(session.project.network_hosts),
         graph_version=session.graph_version,
         turn=session.turn,
     )
@@ -228,7 +231,13 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, str, st
         subfolder=session.subfolder,
         notices=tuple(notice["message"] for notice in session.project.repository_notices),
     )
-    return facts, site, session.model, session.base_url
+    models = SessionModels.read(
+        session.role_models,
+        model=session.model,
+        base_url=session.base_url,
+        stored=stored_keys(user_id=session.created_by_id, project_id=session.project_id),
+    )
+    return facts, site, models
 
 
 def _status_load(session_id: uuid.UUID) -> SessionStatus:

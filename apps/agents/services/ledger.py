@@ -97,7 +97,7 @@ class Ledger:
         self._hub = hub
         self._bell: asyncio.Task[None] | None = None
         self._seq = 0
-        self._deltas: dict[tuple[str, str], str] = {}
+        self._deltas: dict[tuple[str, str, int], str] = {}
         self._delta_sender: asyncio.Task[None] | None = None
 
     @property
@@ -129,12 +129,12 @@ class Ledger:
             told = self._seq
             await self._hub.publish(topic_of(self.session_id), {"seq": told})
 
-    def delta_send(self, *, execution_id: uuid.UUID, role: str, text: str) -> None:
+    def delta_send(self, *, execution_id: uuid.UUID, role: str, text: str, step: int = 0) -> None:
         """Token deltas are live only: they are not stored, and who misses them sees the finished message.
 
-        Deltas that come close together leave as one message.
+        Deltas of one step that come close together leave as one message.
         """
-        speaker = (str(execution_id), role)
+        speaker = (str(execution_id), role, step)
         # What a Redis that hangs keeps from being sent must not pile up.
         self._deltas[speaker] = (self._deltas.get(speaker, "") + text)[-DELTA_CHARACTERS:]
         if self._delta_sender is None or self._delta_sender.done():
@@ -144,8 +144,8 @@ class Ledger:
         while self._deltas:
             await asyncio.sleep(DELTA_SECONDS)
             deltas, self._deltas = self._deltas, {}
-            for (execution, role), text in deltas.items():
-                delta = {"execution": execution, "role": role, "text": text_storable(text)}
+            for (execution, role, step), text in deltas.items():
+                delta = {"execution": execution, "role": role, "step": step, "text": text_storable(text)}
                 await self._hub.publish(topic_of(self.session_id), {"delta": delta})
 
     async def record(self, *events: Event) -> None:
@@ -319,12 +319,21 @@ class Ledger:
                 ),
             )
 
-    async def tool_call_finish(self, connection: Connection, call_id: uuid.UUID, *, ok: bool, observation: str) -> None:
-        """Write the result after the effect, inside a fenced transaction."""
+    async def tool_call_finish(
+        self,
+        connection: Connection,
+        call_id: uuid.UUID,
+        *,
+        ok: bool,
+        observation: str,
+        edit_format: str = "",
+        well_formed: bool = False,
+    ) -> None:
+        """Write the result after the effect, inside a fenced transaction; of an edit, whether it could be made."""
         await connection.execute(
-            "UPDATE agents_toolcall SET status = 'finished', ok = %s, observation = %s, finished_at = now(),"
-            " updated_at = now() WHERE id = %s",
-            (ok, observation, call_id),
+            "UPDATE agents_toolcall SET status = 'finished', ok = %s, observation = %s, edit_format = %s,"
+            " well_formed = %s, finished_at = now(), updated_at = now() WHERE id = %s",
+            (ok, observation, edit_format, well_formed if edit_format else None, call_id),
         )
 
     async def tool_call_wait(self, call_id: uuid.UUID, *events: Event, status: SessionStatus) -> None:

@@ -7,7 +7,7 @@ already so changes nothing, and asking for what the state rules out is a Conflic
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from django.db import transaction
@@ -25,7 +25,7 @@ from apps.agents.services.sessions import (
     state_require,
 )
 from apps.agents.services.sources import SourceRequest, goal_of_sources, sources_check, sources_create
-from apps.agents.types import AgentType, Event, SessionOutcome, SessionStatus, ToolCallStatus
+from apps.agents.types import ROLES_OF, AgentType, Event, SessionOutcome, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.storable import text_storable
 from apps.projects.models import Project, RepositoryState
@@ -34,7 +34,10 @@ from apps.projects.selectors import project_get_for_user, source_get
 from apps.projects.services import project_head_record
 from apps.projects.sources import source_sync_if_due
 from apps.projects.worktree import session_files_delete
-from apps.usage.services import budget_create, budget_raise, model_resolve, reservations_expire
+from apps.usage.catalogue import project_configuration
+from apps.usage.choices import ModelConfiguration, ModelOptions, Role, choices_make, server_configuration
+from apps.usage.keys import stored_keys
+from apps.usage.services import budget_create, budget_raise, reservations_expire
 from apps.usage.types import Limits
 
 if TYPE_CHECKING:
@@ -53,8 +56,7 @@ class SessionRequest:
     limits: Limits
     limit_seconds: int
     agent_type: AgentType = AgentType.EXECUTOR
-    model: str = ""
-    base_url: str = ""
+    models: ModelConfiguration = field(default_factory=ModelConfiguration)
     checks: tuple[str, ...] = ()
     setup_command: str = ""
     #: Uploads that go with the goal, and issues or logs that it comes from.
@@ -73,7 +75,8 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
     project = project_get_for_user(user=user, project_id=request.project_id, write=True)
     base_commit = _head_resolve(project)
     _subfolder_check(project, base_commit)
-    spec = model_resolve(name=request.model, base_url=request.base_url)
+    chosen = _models_choose(user=user, project=project, request=request)
+    main = chosen[ROLES_OF[request.agent_type][-1]]
     with transaction.atomic():
         session = session_create(
             session_id=uuid.uuid4(),
@@ -81,8 +84,9 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
             user_id=user.id,
             goal=goal,
             agent_type=request.agent_type,
-            model=spec.name,
-            base_url=request.base_url,
+            model=main.model,
+            base_url=main.base_url,
+            role_models={role: options.model_dump(mode="json") for role, options in chosen.items()},
             base_branch=project.default_branch,
             base_commit=base_commit,
             check_commands=list(request.checks or project.check_commands),
@@ -230,6 +234,16 @@ def session_discard(*, user: User, session_id: uuid.UUID) -> AgentSession:
             locked.save(update_fields=["discarded_at", "updated_at"])
             event_append(session_id=session_id, events=[Event("SessionDiscarded")])
     return session_get_for_user(user=user, session_id=session_id)
+
+
+def _models_choose(*, user: User, project: Project, request: SessionRequest) -> dict[Role, ModelOptions]:
+    """What each role calls: those that the session works in, and those that the request names besides."""
+    used = ROLES_OF[request.agent_type]
+    return choices_make(
+        roles=[*used, *(role for role in request.models.models if role not in used)],
+        places=[request.models, project_configuration(project), server_configuration()],
+        stored=stored_keys(user_id=user.id, project_id=project.id),
+    )
 
 
 def _head_resolve(project: Project) -> str:

@@ -8,7 +8,7 @@ others leaves after the commit.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from django.db import connection, transaction
@@ -124,6 +124,7 @@ def session_create(
     agent_type: AgentType,
     model: str,
     base_url: str,
+    role_models: Mapping[str, Any] | None = None,
     base_branch: str,
     base_commit: str,
     check_commands: list[str],
@@ -140,6 +141,7 @@ def session_create(
         agent_type=agent_type,
         model=model,
         base_url=base_url,
+        role_models=dict(role_models or {}),
         branch=f"archon/{session_id}",
         base_branch=base_branch,
         base_commit=base_commit,

@@ -16,6 +16,10 @@ from typing import Any, Generic, Protocol, TypeVar
 from langchain_core.utils.json_schema import dereference_refs
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from apps.agents.services.images import Image
+from apps.agents.tools.command_outputs import CommandOutputs
+from apps.core.outbound import Fetched
+from apps.projects.repository_history import RepositoryHistory
 from apps.projects.workspace import Workspace
 
 #: What one observation may say, in characters; more is cut in the middle.
@@ -28,6 +32,8 @@ class Risk(enum.StrEnum):
     READ = "read"
     WRITE = "write"
     EXECUTE = "execute"
+    #: Reads what is elsewhere: what it asks for is seen there.
+    NETWORK = "network"
     #: Speaks to a person, or ends the work.
     TALK = "talk"
 
@@ -51,12 +57,23 @@ class Arguments(BaseModel):
 
 
 @dataclass(frozen=True)
+class NamedImage:
+    """An image that the model is shown."""
+
+    image: Image
+    name: str
+
+
+@dataclass(frozen=True)
 class Observation:
     """What the model is told. ``summary`` is one line for people."""
 
     text: str
     ok: bool = True
     summary: str = ""
+    images: tuple[NamedImage, ...] = ()
+    #: An edit was carried out as it was written, whatever else there is to say of it.
+    edited: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,12 @@ class CheckRunner(Protocol):
     async def __call__(self) -> Observation: ...
 
 
+class PageFetcher(Protocol):
+    """Gets a web page from one of the hosts that the project allows; raises ApplicationError."""
+
+    async def __call__(self, url: str) -> Fetched: ...
+
+
 @dataclass(frozen=True)
 class ToolContext:
     """What tools may touch."""
@@ -91,6 +114,14 @@ class ToolContext:
     workspace: Workspace
     checks_run: CheckRunner
     command_seconds: int
+    #: By what this call's output is found again; once in an execution.
+    command_id: str
+    #: What earlier commands printed.
+    outputs: CommandOutputs
+    history: RepositoryHistory
+    page_fetch: PageFetcher
+    #: The model can be shown images.
+    vision: bool
 
 
 A = TypeVar("A", bound=Arguments)
@@ -105,6 +136,14 @@ class Tool(Generic[A]):
     arguments: type[A]
     risk: Risk
     run: Callable[[ToolContext, A], Awaitable[ToolResult]]
+    #: May run again when nobody knows whether it did; by its risk unless said.
+    repeatable: bool | None = None
+
+    @property
+    def may_repeat(self) -> bool:
+        if self.repeatable is not None:
+            return self.repeatable
+        return self.risk in (Risk.READ, Risk.TALK, Risk.NETWORK)
 
     @cached_property
     def definition(self) -> dict[str, Any]:

@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from apps.agents.tools.base import Tool
-from apps.agents.tools.commands import RUN_CHECKS, RUN_COMMAND
+from apps.agents.tools.commands import COMMAND_OUTPUT, COMMAND_STOP, RUN_CHECKS, RUN_COMMAND
 from apps.agents.tools.conversation import ASK_USER, FINISH, SUBMIT_PLAN
-from apps.agents.tools.files import EDIT_FILE, LIST_FILES, READ_FILE, WRITE_FILE
+from apps.agents.tools.edit_formats import EDIT_TOOLS
+from apps.agents.tools.files import GLOB, LIST_FILES, READ_FILE, READ_IMAGE
+from apps.agents.tools.history import GIT_BLAME, GIT_LOG, GIT_SHOW
+from apps.agents.tools.moving import DELETE_FILE, MOVE_FILE
 from apps.agents.tools.search import SEARCH
+from apps.agents.tools.web import WEB_FETCH
 
-_LOOK = (LIST_FILES, READ_FILE, SEARCH)
+_LOOK = (LIST_FILES, GLOB, READ_FILE, READ_IMAGE, SEARCH, GIT_LOG, GIT_SHOW, GIT_BLAME)
+_RUN = (RUN_COMMAND, COMMAND_OUTPUT, COMMAND_STOP)
+#: A role's tools, besides those by which it edits and the web's.
 TOOLS_BY_ROLE: dict[str, tuple[Tool[Any], ...]] = {
     # A planner, researcher or reviewer has no tool that changes anything: a prompt that asks it not to is no promise.
     "planner": (*_LOOK, ASK_USER, SUBMIT_PLAN),
     "researcher": (*_LOOK, ASK_USER, FINISH),
     "reviewer": (*_LOOK, RUN_CHECKS, FINISH),
-    "coder": (*_LOOK, EDIT_FILE, WRITE_FILE, RUN_COMMAND, RUN_CHECKS, ASK_USER, FINISH),
+    "coder": (*_LOOK, MOVE_FILE, DELETE_FILE, *_RUN, RUN_CHECKS, ASK_USER, FINISH),
 }
+#: The roles that change files.
+EDITORS = frozenset({"coder"})
 
 
-def tools_for(role: str) -> dict[str, Tool[Any]]:
-    """The role's tools by name."""
-    return {tool.name: tool for tool in TOOLS_BY_ROLE[role]}
+@dataclass(frozen=True)
+class Offer:
+    """What decides, beside the role, over the tools that a model gets."""
+
+    edit_format: str = "replace"
+    #: There are hosts that it may read from.
+    web: bool = False
+
+
+USUAL_OFFER = Offer()
+
+
+def tools_for(role: str, offer: Offer = USUAL_OFFER) -> dict[str, Tool[Any]]:
+    """The tools of a role by name."""
+    tools = TOOLS_BY_ROLE[role]
+    if role in EDITORS:
+        tools = (*EDIT_TOOLS[offer.edit_format], *tools)
+    if offer.web:
+        tools = (*tools, WEB_FETCH)
+    return {tool.name: tool for tool in tools}

@@ -1,22 +1,23 @@
-"""Looking at files and changing them."""
+"""Looking at files: folders, text, notebooks, images."""
 
 from __future__ import annotations
+
+import asyncio
 
 from pydantic import Field
 
 from apps.agents.tools.base import Arguments, Observation, Risk, Tool, ToolContext, text_cut
-from apps.agents.tools.text import (
-    lines_number,
-    syntax_error_find,
-    text_decode,
-    text_display,
-    text_encode,
-    text_replace,
-)
-from apps.projects.workspace import WorkspaceError
+from apps.agents.tools.notebooks import notebook_text
+from apps.agents.tools.pictures import is_image_name, picture_observe
+from apps.agents.tools.text import lines_number, text_decode, text_display
+from apps.projects.workspace import FileEntry, FileListing, WorkspaceError
 
 READ_LINES = 1000
 READ_BYTES = 2_000_000
+#: Notebooks carry their images.
+NOTEBOOK_BYTES = 20_000_000
+IMAGE_BYTES = 20_000_000
+FOUND_FILES = 200
 
 
 class ListFilesArguments(Arguments):
@@ -26,13 +27,33 @@ class ListFilesArguments(Arguments):
 
 async def list_files(context: ToolContext, arguments: ListFilesArguments) -> Observation:
     listing = await context.workspace.file_list(arguments.path, depth=arguments.depth, limit=400)
-    lines = [
-        f"{entry.path}/" if entry.kind == "directory" else f"{entry.path} ({entry.size} bytes)"
-        for entry in listing.entries
-    ]
+    return _listed(listing, "the folder is empty", "list a folder below, or with less depth")
+
+
+class GlobArguments(Arguments):
+    pattern: str = Field(
+        min_length=1, description="As `*.py` (in any folder), `src/**/*.{ts,tsx}` or `docs/`; * stays within a name."
+    )
+    path: str = Field(default=".", description="Folder to look in, relative to the repository's root.")
+    newest_first: bool = Field(default=False, description="By time of the last change instead of by path.")
+
+
+async def glob(context: ToolContext, arguments: GlobArguments) -> Observation:
+    listing = await context.workspace.file_find(
+        arguments.pattern, path=arguments.path, newest_first=arguments.newest_first, limit=FOUND_FILES
+    )
+    return _listed(listing, "no file matches", "use a narrower pattern or path")
+
+
+def _listed(listing: FileListing, empty: str, advice: str) -> Observation:
+    lines = [_line(entry) for entry in listing.entries]
     if listing.truncated:
-        lines.append("[more entries left out: list a folder below, or with less depth]")
-    return Observation(text_cut("\n".join(lines) or "the folder is empty"), summary=f"{len(listing.entries)} entries")
+        lines.append(f"[more left out: {advice}]")
+    return Observation(text_cut("\n".join(lines) or empty), summary=f"{len(listing.entries)} entries")
+
+
+def _line(entry: FileEntry) -> str:
+    return f"{entry.path}/" if entry.kind == "directory" else f"{entry.path} ({entry.size} bytes)"
 
 
 class ReadFileArguments(Arguments):
@@ -42,8 +63,20 @@ class ReadFileArguments(Arguments):
 
 
 async def read_file(context: ToolContext, arguments: ReadFileArguments) -> Observation:
-    content = await context.workspace.file_read(arguments.path, max_bytes=READ_BYTES)
-    lines = text_display(text_decode(content, arguments.path)).splitlines()
+    path = arguments.path
+    if is_image_name(path):
+        return await _image(context, path)
+    if path.endswith(".ipynb"):
+        content = await context.workspace.file_read(path, max_bytes=NOTEBOOK_BYTES)
+        # Tens of megabytes of JSON take a while.
+        lines = (await asyncio.to_thread(notebook_text, content, path)).splitlines()
+    else:
+        content = await context.workspace.file_read(path, max_bytes=READ_BYTES)
+        lines = text_display(text_decode(content, path)).splitlines()
+    return _lines_shown(lines, arguments)
+
+
+def _lines_shown(lines: list[str], arguments: ReadFileArguments) -> Observation:
     first = arguments.start_line
     last = min(len(lines), arguments.end_line or first + READ_LINES - 1, first + READ_LINES - 1)
     if not lines:
@@ -57,52 +90,40 @@ async def read_file(context: ToolContext, arguments: ReadFileArguments) -> Obser
     return Observation(text_cut(shown) + note, summary=f"lines {first} to {last} of {len(lines)}")
 
 
-class EditFileArguments(Arguments):
-    path: str = Field(description="File, relative to the repository's root.")
-    old_text: str = Field(description="The exact text to replace, without line numbers; it has to be there once.")
-    new_text: str = Field(description="The text to put in its place.")
+class ReadImageArguments(Arguments):
+    path: str = Field(description="Image file (PNG, JPEG, GIF, WebP, BMP), relative to the repository's root.")
 
 
-async def edit_file(context: ToolContext, arguments: EditFileArguments) -> Observation:
-    before = text_decode(await context.workspace.file_read(arguments.path, max_bytes=READ_BYTES), arguments.path)
-    after = text_replace(before, old=arguments.old_text, new=arguments.new_text, path=arguments.path)
-    return await _write(context, arguments.path, text_encode(after), "changed")
+async def read_image(context: ToolContext, arguments: ReadImageArguments) -> Observation:
+    return await _image(context, arguments.path)
 
 
-class WriteFileArguments(Arguments):
-    path: str = Field(description="File, relative to the repository's root; made, or replaced as a whole.")
-    content: str = Field(description="The whole content.")
-
-
-async def write_file(context: ToolContext, arguments: WriteFileArguments) -> Observation:
-    return await _write(context, arguments.path, text_encode(arguments.content), "written")
-
-
-async def _write(context: ToolContext, path: str, content: bytes, verb: str) -> Observation:
-    await context.workspace.file_write(path, content)
-    summary = f"{verb}, {len(content)} bytes"
-    problem = syntax_error_find(path, content)
-    if problem:
-        text = f"{path} {verb}, but it doesn't parse now: {problem}. Mend it before you go on."
-        return Observation(text, ok=False, summary=f"{summary}; doesn't parse: {problem}")
-    return Observation(f"{path} {verb}", summary=summary)
+async def _image(context: ToolContext, path: str) -> Observation:
+    content = await context.workspace.file_read(path, max_bytes=IMAGE_BYTES)
+    # Unpacking and shrinking it is CPU work.
+    return await asyncio.to_thread(picture_observe, content, path=path, vision=context.vision)
 
 
 LIST_FILES = Tool("list_files", "List the files of a folder.", ListFilesArguments, Risk.READ, list_files)
+GLOB = Tool(
+    "glob",
+    "Find files by a pattern of their path. What git ignores is left out.",
+    GlobArguments,
+    Risk.READ,
+    glob,
+)
 READ_FILE = Tool(
     "read_file",
-    "Read a text file, or a range of its lines. Each line is shown as its number, a tab, and the text.",
+    "Read a text file, or a range of its lines. Each line is shown as its number, a tab, and the text. A notebook is"
+    " shown as its cells.",
     ReadFileArguments,
     Risk.READ,
     read_file,
 )
-EDIT_FILE = Tool(
-    "edit_file",
-    "Replace one exact piece of text in a file. It fails when the text isn't there, or is there more than once.",
-    EditFileArguments,
-    Risk.WRITE,
-    edit_file,
-)
-WRITE_FILE = Tool(
-    "write_file", "Write a new file, or replace a file as a whole.", WriteFileArguments, Risk.WRITE, write_file
+READ_IMAGE = Tool(
+    "read_image",
+    "Look at an image file.",
+    ReadImageArguments,
+    Risk.READ,
+    read_image,
 )

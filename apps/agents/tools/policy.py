@@ -1,6 +1,7 @@
 """One gate before every tool call, whoever provides the tool.
 
-It judges by the role's tools and their risk alone so far: a role may call what it was given, nothing else.
+It judges by the tools that the model was offered, which follow from its role, its form of edits and the project's
+network policy: it may call what it was given, nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from apps.agents.tools.base import Arguments, Tool
-from apps.agents.tools.catalogue import tools_for
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,8 @@ class Refused:
     reason: str
 
 
-def call_judge(*, role: str, name: str, arguments: Mapping[str, Any]) -> Allowed | Refused:
-    """Whether the role may make this call, with its arguments checked."""
-    tools = tools_for(role)
+def call_judge(*, tools: Mapping[str, Tool[Any]], name: str, arguments: Mapping[str, Any]) -> Allowed | Refused:
+    """Whether this call may be made with these tools, with its arguments checked."""
     tool = tools.get(name)
     if tool is None:
         return Refused(f"there is no tool named {name!r}; yours are {', '.join(tools)}")

@@ -34,12 +34,16 @@ def lines_number(lines: list[str], first: int) -> str:
     return "\n".join(f"{number:6}\t{line}" for number, line in enumerate(lines, first))
 
 
+class EditError(WorkspaceError):
+    """The edit doesn't fit the file as it is; the message says where, and what to do."""
+
+
 def text_replace(text: str, *, old: str, new: str, path: str) -> str:
-    """The text with the one place that says ``old`` changed; WorkspaceError when there is none, or more than one."""
+    """The text with the one place that says ``old`` changed; EditError when there is none, or more than one."""
     if not old:
-        raise WorkspaceError("old_text is empty: give the exact text to replace, or use write_file for a new file")
+        raise EditError("old_text is empty: give the exact text to replace, or use write_file for a new file")
     if old == new:
-        raise WorkspaceError("old_text and new_text are the same: nothing would change")
+        raise EditError("old_text and new_text are the same: nothing would change")
     if "\r\n" in text and "\r\n" not in old:
         # Models answer with plain newlines; keep the file's own.
         old, new = old.replace("\n", "\r\n"), new.replace("\n", "\r\n")
@@ -48,10 +52,10 @@ def text_replace(text: str, *, old: str, new: str, path: str) -> str:
         return text.replace(old, new)
     if count > 1:
         places = ", ".join(str(number) for number in _line_numbers(text, old)[:10])
-        raise WorkspaceError(
+        raise EditError(
             f"old_text is in {path} {count} times (lines {places}): add lines around it until it is there once"
         )
-    raise WorkspaceError(f"old_text isn't in {path}. {_nearest(text, old)}")
+    raise EditError(f"old_text isn't in {path}. {_nearest(text, old)}")
 
 
 def _line_numbers(text: str, needle: str) -> list[int]:

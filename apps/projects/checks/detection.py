@@ -28,6 +28,8 @@ def checks_detect(*, checkout: Path, commands: Sequence[str] = (), folder: str =
         return tuple(CheckSpec(name, command, runner_find(command), folder) for name, command in _named(given))
     found: dict[str, CheckSpec] = {}
     for place in places_find(checkout, folder=folder):
+        if place.ecosystem.last_resort and found:
+            continue
         for check in place.ecosystem.checks(checkout, place.folder):
             name = check.name if place.folder == folder else f"{place.folder}: {check.name}"
             name = name if name not in found else f"{place.ecosystem.title}: {name}"

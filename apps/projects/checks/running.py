@@ -196,7 +196,8 @@ def _missing(spec: CheckSpec, environment: Environment) -> str:
     if programs := programs_missing(ecosystem, environment=environment.path):
         return (
             f"{ecosystem.title} needs {' and '.join(programs)}, which this server doesn't have: have the operator "
-            "install it (see `archon doctor`), or give the checks to run (--check)"
+            f"install it{f' ({ecosystem.packages})' if ecosystem.packages else ''}, see `archon doctor`, or give the "
+            "checks to run (--check)"
         )
     return ""
 

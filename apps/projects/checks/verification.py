@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from apps.projects.checks.judgement import checks_compare, original_paths, outcome_judge
+from apps.projects.checks.judgement import checks_compare, outcome_judge
+from apps.projects.checks.originals import Originals, originals_find, unbuilt
 from apps.projects.checks.reruns import Again, failures_rerun, is_failing, passes_rerun
 from apps.projects.checks.running import checks_run
 from apps.projects.checks.types import CheckReport, CheckSpec, Verification
@@ -48,10 +49,14 @@ async def checks_verify(
 
     When anything between the two touches tests, what configures them, or puts modules before those of the runner, the
     checks run once more with those files as they were, in the environment of ``base_commit``: a change can make tests
-    pass by changing them, or by what it installs. Tests that fail are run again, and so are those that were mended,
-    so that flaky ones are known for what they are.
+    pass by changing them, or by what it installs. Of files that hold code and tests, only the tests are put back. Tests
+    that fail are run again, and so are those that were mended, so that flaky ones are known for what they are.
     """
     changed, in_the_way = await asyncio.to_thread(_changes_find, project_id, base_commit, commit, base_environment)
+    originals = await asyncio.to_thread(
+        originals_find,
+        project_id=project_id, base=base_commit, commit=commit, changed=changed, in_the_way=in_the_way,
+    )  # fmt: skip
     after = await checks_run(
         project_id=project_id, commit=commit, specs=specs, environment=environment, on_progress=on_progress
     )
@@ -59,11 +64,12 @@ async def checks_verify(
     at_commit = Again(project_id, commit, environment, on_progress)
     before, after = await _rerun(specs, before, after, at_base=at_base, at_commit=at_commit)
     with_originals: tuple[CheckReport, ...] = ()
-    restored = tuple(sorted({*original_paths(changed), *in_the_way}))
-    if restored and all(report.passed or report.passes_again for report in after):
+    silent: tuple[str, ...] = ()
+    if (originals.paths or originals.contents) and all(report.passed or report.passes_again for report in after):
         mixed = await asyncio.to_thread(
-            commit_overlay, project_id=project_id, commit=commit, base=base_commit, paths=restored
-        )
+            commit_overlay,
+            project_id=project_id, commit=commit, base=base_commit, paths=originals.paths, contents=originals.contents,
+        )  # fmt: skip
         with_originals = await checks_run(
             project_id=project_id, commit=mixed, specs=specs, environment=base_environment, on_progress=on_progress
         )
@@ -71,11 +77,25 @@ async def checks_verify(
         with_originals = tuple(
             [await failures_rerun(at_mixed, spec, report) for spec, report in zip(specs, with_originals, strict=True)]
         )
+        silent = unbuilt(specs, before, with_originals)
+        with_originals = tuple(report for report in with_originals if report.name not in silent)
     comparisons = checks_compare(
         before=before, after=after, changed_files=changed, in_the_way=in_the_way, with_originals=with_originals
     )
     outcome, reasons = outcome_judge(comparisons)
-    return Verification(outcome, reasons, comparisons, after)
+    doubts = _doubts(originals, silent)
+    if doubts:
+        outcome = "unverified" if outcome == "verified" else outcome
+    return Verification(outcome, (*reasons, *doubts), comparisons, after)
+
+
+def _doubts(originals: Originals, silent: Sequence[str]) -> tuple[str, ...]:
+    """What the original tests could not be asked."""
+    doubts = [f"{name}: with the original tests and their configuration the code does not build." for name in silent]
+    if originals.untold:
+        listed = ", ".join(originals.untold[:5]) + (", …" if len(originals.untold) > 5 else "")
+        doubts.append(f"Tests in changed source files can't be told from the change: {listed}.")
+    return tuple(doubts)
 
 
 async def _rerun(

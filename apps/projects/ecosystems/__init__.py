@@ -8,6 +8,13 @@ results.py          reading what runners wrote in a sandbox (junit.py)
 python.py           (python_requirements.py: what a project says it needs; python_tests.py: which tests it has;
                     python_tox.py: what tox and nox would run)
 node.py             (node_scripts.py: what package.json's scripts call; node_results.py)
+rust.py             (cargo_results.py: the text of `cargo test`)
+go.py               (go_results.py: the events of `go test -json`)
+maven.py, gradle.py (reports.py: folders of JUnit files in the checkout)
+cmake.py, php.py
+ruby.py             (rspec_results.py)
+make.py             where nothing better is known (tap.py)
+folders.py          looking through a checkout; kept_output.py: what a runner prints, kept whole
 lent/               files that sandboxes of checks are lent
 
 ``environment`` makes a set-up of it, ``checks`` runs, reads and compares. To add one: write its module, list it in

@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from apps.projects.ecosystems.types import TestResult
+from apps.projects.workspace import SANDBOX_WORKSPACE
 
 _MAX_NAME = 500
 _PIECE = 1 << 16
 #: The worse one counts when a test is reported twice (its teardown failed, a subtest did).
 _WEIGHT: dict[TestResult, int] = {"skipped": 0, "passed": 1, "failed": 2, "error": 3}
-_RESULTS: dict[str, TestResult] = {"failure": "failed", "error": "error", "skipped": "skipped"}
+_RESULTS: dict[str, TestResult] = {"failure": "failed", "error": "error", "skipped": "skipped", "warning": "failed"}
+#: What ctest says of a test that it was told not to run, in place of an element.
+_NOT_RUN = {"disabled", "notrun"}
+#: PHPUnit's word for a test without assertions, which fails only where the project wants that; the exit code knows.
+_RISKY = "RiskyTestError"
 
 
 def junit_parse(content: bytes) -> dict[str, TestResult]:
@@ -24,8 +29,10 @@ def junit_parse(content: bytes) -> dict[str, TestResult]:
     try:
         for case in _cases(content):
             name = _name(case)
-            result: TestResult = "passed"
+            result: TestResult = "skipped" if case.get("status") in _NOT_RUN else "passed"
             for child in case:
+                if _RISKY in child.get("type", ""):
+                    continue
                 result = max(result, _RESULTS.get(child.tag, "passed"), key=_weight_found)
             if name not in tests or _WEIGHT[result] > _WEIGHT[tests[name]]:
                 tests[name] = result
@@ -65,8 +72,9 @@ def _weight_found(result: TestResult) -> int:
 def _name(case: ElementTree.Element) -> str:
     """``file::Class::test`` where the file is told, else the dotted name."""
     file, classname, name = case.get("file", ""), case.get("classname", ""), case.get("name", "")
+    file = file.removeprefix(f"{SANDBOX_WORKSPACE}/")
     if not file:
-        return f"{classname}.{name}".strip(".")[:_MAX_NAME]
+        return (name if classname == name else f"{classname}.{name}".strip("."))[:_MAX_NAME]
     module = file.removesuffix(".py").replace("/", ".")
     inner = classname.removeprefix(module).strip(".").replace(".", "::") if classname.startswith(module) else classname
     return "::".join(part for part in (file, inner, name) if part)[:_MAX_NAME]

@@ -17,6 +17,7 @@ from apps.projects.ecosystems.python_tests import PythonTests, python_tests_find
 from apps.projects.ecosystems.python_tox import tool_commands, tool_installs
 from apps.projects.ecosystems.results import junit_results
 from apps.projects.ecosystems.types import RESULTS, CheckCommand, Ecosystem, Runner, RunnerCall, SetupPlan
+from apps.projects.sandbox import sandbox_python
 from apps.projects.workspace import SANDBOX_ENVIRONMENT
 
 #: Where the runner for unittest is in a check's sandbox.
@@ -50,9 +51,7 @@ export UV_COMPILE_BYTECODE=1
 
 def python_prelude() -> str:
     """Bash that makes an empty environment, with which the rest of a script runs."""
-    # The same interpreter as ours: it is the one that sandboxes are sure to have.
-    python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-    return _PRELUDE.format(python=shlex.quote(str(python)), environment=SANDBOX_ENVIRONMENT)
+    return _PRELUDE.format(python=shlex.quote(sandbox_python()), environment=SANDBOX_ENVIRONMENT)
 
 
 def _places(checkout: Path) -> tuple[str, ...]:

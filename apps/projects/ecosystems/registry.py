@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
@@ -9,15 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from apps.core.errors import InvalidInput
+from apps.projects.ecosystems.cmake import CMAKE
 from apps.projects.ecosystems.commands import command_words
+from apps.projects.ecosystems.go import GO
+from apps.projects.ecosystems.gradle import GRADLE
+from apps.projects.ecosystems.make import MAKE
+from apps.projects.ecosystems.maven import MAVEN
 from apps.projects.ecosystems.node import NODE
+from apps.projects.ecosystems.php import PHP
 from apps.projects.ecosystems.python import PYTHON
 from apps.projects.ecosystems.results import results_merge
-from apps.projects.ecosystems.types import Ecosystem, Results, Runner, RunnerCall, TestResult
+from apps.projects.ecosystems.ruby import RUBY
+from apps.projects.ecosystems.rust import RUST
+from apps.projects.ecosystems.tap import tap_read
+from apps.projects.ecosystems.types import Ecosystem, OriginalTests, Results, Runner, RunnerCall, TestResult
+from apps.projects.sandbox import sandbox_shows_programs
 from apps.projects.sandbox.rootfs import program_path
 
 #: In the order in which they are set up and checked.
-ECOSYSTEMS: tuple[Ecosystem, ...] = (PYTHON, NODE)
+ECOSYSTEMS: tuple[Ecosystem, ...] = (PYTHON, NODE, RUST, GO, MAVEN, GRADLE, CMAKE, RUBY, PHP, MAKE)
 
 #: Files that have to do with every kind of check.
 _COMMON_CONFIGURATION = re.compile(r"Makefile")
@@ -61,6 +72,16 @@ def folder_check(checkout: Path, folder: str) -> str:
     return pure.as_posix()
 
 
+def outputs_find(checkout: Path, *, folder: str = "") -> tuple[str, ...]:
+    """Paths that builds write into. One that the checkout has holds something else besides, and is left out."""
+    found = [
+        posixpath.normpath(posixpath.join(place.folder, output))
+        for place in places_find(checkout, folder=folder)
+        for output in place.ecosystem.outputs(checkout, place.folder)
+    ]
+    return tuple(path for path in dict.fromkeys(found) if not (checkout / path).exists())
+
+
 # --- Runners ----------------------------------------------------------------------------------------------------------
 
 
@@ -86,13 +107,19 @@ def _any_command() -> Runner:
         return call
 
     def read(results: Results) -> dict[str, TestResult]:
-        return results_merge([reader(results) for reader in dict.fromkeys(runner.read for runner in inside)])
+        parts = [reader(results) for reader in dict.fromkeys(runner.read for runner in inside)]
+        return results_merge([*parts, tap_read(results.output)])
 
     return Runner(name="command", calls=lambda words: False, ask=ask, read=read, reaches_inside=True)
 
 
 def programs_missing(ecosystem: Ecosystem, *, environment: Path | None) -> tuple[str, ...]:
-    """Those that neither this machine's sandboxes nor the project's environment have."""
+    """Those that neither this machine's sandboxes nor the project's environment have.
+
+    None where sandboxes have programs of their own: there the command itself tells that one is missing.
+    """
+    if not sandbox_shows_programs():
+        return ()
     path = program_path(environment=False)
     if environment is not None:
         path = f"{environment / 'bin'}:{path}"
@@ -113,10 +140,11 @@ def is_lock_name(name: str) -> bool:
     return any(ecosystem.setup_names.fullmatch(name) for ecosystem in ECOSYSTEMS)
 
 
-def is_compiled(name: str) -> bool:
-    """A source that a set-up compiles."""
+def is_compiled(name: str, *, ecosystems: Collection[str] = ()) -> bool:
+    """A source that a set-up compiles. ``ecosystems``: one of these, if any are named."""
     suffix = PurePosixPath(name).suffix.lower()
-    return any(suffix in ecosystem.compiled_suffixes for ecosystem in ECOSYSTEMS)
+    asked = [ecosystem for ecosystem in ECOSYSTEMS if not ecosystems or ecosystem.name in ecosystems]
+    return any(suffix in ecosystem.compiled_suffixes for ecosystem in asked)
 
 
 def is_check_configuration(path: str) -> bool:
@@ -137,6 +165,12 @@ def is_test_file(path: str) -> bool:
     if folders.intersection(pure.parts[:-1]) or _COMMON_TESTS.fullmatch(pure.name):
         return True
     return any(ecosystem.test_names.fullmatch(pure.name) for ecosystem in ECOSYSTEMS)
+
+
+def inner_tests(path: str, *, old: str, new: str) -> OriginalTests | None:
+    """A changed file with its tests as they were; None when it isn't of a kind that holds both code and tests."""
+    found = (ecosystem.inner_tests(path, old, new) for ecosystem in ECOSYSTEMS)
+    return next((original for original in found if original is not None), None)
 
 
 def paths_in_the_way(changed: Sequence[str], *, before: Collection[str], environment: Path | None) -> tuple[str, ...]:

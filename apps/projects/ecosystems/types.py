@@ -66,6 +66,15 @@ class Results:
     output: str
 
 
+@dataclass(frozen=True)
+class OriginalTests:
+    """A changed source file with the tests in it as they were."""
+
+    text: str
+    #: False: not all that are tests in it can be told from the code.
+    complete: bool
+
+
 def _as_it_is(call: RunnerCall) -> RunnerCall:
     return call
 
@@ -85,8 +94,18 @@ class Runner:
     select: Callable[[RunnerCall, Sequence[str]], RunnerCall | None] | None = None
     #: ``ask`` changes variables only, and so reaches a runner that any command calls somewhere.
     reaches_inside: bool = False
+    #: Tests are compiled before they run: one that doesn't compile takes all of them with it.
+    compiles: bool = False
     #: Exit codes that mean that there were no tests.
     no_tests: frozenset[int] = frozenset()
+
+
+def _no_inner_tests(path: str, old: str, new: str) -> OriginalTests | None:
+    return None
+
+
+def _no_outputs(checkout: Path, place: str) -> Sequence[str]:
+    return ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +125,12 @@ class Ecosystem:
     runners: tuple[Runner, ...] = ()
     #: Programs that its set-up and checks can't do without.
     programs: tuple[str, ...] = ()
+    #: For people: what has them.
+    packages: str = ""
+    #: Its checks are run only where no other ecosystem has any.
+    last_resort: bool = False
+    #: Folders of a place, relative to it, that builds write into and that belong into no commit.
+    outputs: Callable[[Path, str], Sequence[str]] = _no_outputs
     #: Says which registries this host is configured for.
     sources: Callable[[SourceCollector], None] | None = None
     #: Names of files that decide what is installed, and suffixes of sources that a set-up compiles.
@@ -116,6 +141,8 @@ class Ecosystem:
     configuration_paths: re.Pattern[str] = NOTHING
     test_names: re.Pattern[str] = NOTHING
     test_folders: frozenset[str] = frozenset()
+    #: For files that hold code and tests: gets the path and the text before and after a change. None: no such file.
+    inner_tests: Callable[[str, str, str], OriginalTests | None] = _no_inner_tests
     #: Of changed paths, those that are found before the runner's own files. Gets all paths there were before, and the
     #: environment's folder.
     in_the_way: Callable[[Sequence[str], frozenset[str], Path | None], Sequence[str]] | None = None

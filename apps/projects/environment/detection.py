@@ -58,14 +58,15 @@ def environment_detect(*, checkout: Path, setup_command: str = "", folder: str =
     return _spec(checkout, "+".join(ecosystems), script, [plan for _, _, plan in found])
 
 
-def setup_files(checkout: Path) -> tuple[str, ...]:
-    """The files that the environment's key is made from, by path: every ecosystem's, whatever was found."""
+def setup_files(checkout: Path, *, ecosystems: Sequence[str] = ()) -> tuple[str, ...]:
+    """The files that the environment's key is made from, by path: lock files and manifests of every ecosystem, and
+    sources that the set-ups of ``ecosystems`` (none named: of all) compile."""
     found: list[str] = []
     for folder, folders, files in os.walk(checkout):
         folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS and not name.endswith(".egg-info"))
         depth = len(Path(folder).relative_to(checkout).parts)
         for name in files:
-            if is_compiled(name) or (depth <= _LOCK_DEPTH and is_lock_name(name)):
+            if is_compiled(name, ecosystems=ecosystems) or (depth <= _LOCK_DEPTH and is_lock_name(name)):
                 found.append((Path(folder) / name).relative_to(checkout).as_posix())
     return tuple(sorted(found))
 
@@ -81,7 +82,7 @@ def _spec(checkout: Path, ecosystem: str, script: str, plans: Sequence[SetupPlan
     digest = hashlib.sha256()
     for part in (_FORMAT, sys.version, platform.machine(), script):
         digest.update(f"{part}\0".encode())
-    for name in setup_files(checkout):
+    for name in setup_files(checkout, ecosystems=() if ecosystem == "command" else ecosystem.split("+")):
         path = checkout / name
         if not path.is_symlink():
             digest.update(

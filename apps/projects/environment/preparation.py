@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
@@ -28,11 +27,12 @@ from apps.projects.environment.types import (
     EnvironmentSpec,
 )
 from apps.projects.repository import commit_is_imported, commit_paths
-from apps.projects.sandbox import Bind, sandbox_run
+from apps.projects.sandbox import Bind, sandbox_identity, sandbox_path, sandbox_run
 from apps.projects.sandbox.owners import sandbox_owner
 from apps.projects.workspace import SANDBOX_ENVIRONMENT, SandboxLimits
 from apps.projects.worktree import checkout_export, tree_delete, tree_own
 from integrations.embedded.reach import runtime_root
+from integrations.posix import fcntl
 
 _CACHE = f"{TOOLS}/cache"
 _LOG_BYTES = 20_000
@@ -64,7 +64,8 @@ async def environment_prepare(
     if not spec.setup_command:
         return NO_ENVIRONMENT
     started = time.monotonic()
-    folder = await asyncio.to_thread(_project_folder, project_id)
+    # What was made in one image is not for another.
+    folder = await asyncio.to_thread(_project_folder, project_id, await sandbox_identity())
     async with _locked(folder / f".{spec.key}.lock"):
         found = _environment_load(folder / spec.key, spec, cached=True, seconds=time.monotonic() - started)
         if found is not None:
@@ -146,7 +147,7 @@ async def _environment_make(
         "UV_HTTP_TIMEOUT": "120",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "VIRTUAL_ENV": SANDBOX_ENVIRONMENT,
-        "PATH": _setup_path(),
+        "PATH": (await sandbox_path(environment=True)).replace(":", f":{TOOLS}/bin:", 1),
         "CI": "1",
         # The sandbox keeps bytecode out of worktrees; here it belongs beside the modules.
         "PYTHONDONTWRITEBYTECODE": "",
@@ -281,8 +282,8 @@ def _environment_load(path: Path, spec: EnvironmentSpec, *, cached: bool, second
     )
 
 
-def _project_folder(project_id: object) -> Path:
-    folder = runtime_root(settings.ARCHON_HOME) / "environments" / str(project_id)
+def _project_folder(project_id: object, identity: str = "") -> Path:
+    folder = runtime_root(settings.ARCHON_HOME) / "environments" / str(project_id) / identity
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -298,12 +299,6 @@ async def _locked(path: Path) -> AsyncIterator[None]:
             except BlockingIOError:
                 await asyncio.sleep(0.2)
         yield
-
-
-def _setup_path() -> str:
-    from apps.projects.sandbox.rootfs import program_path
-
-    return program_path(environment=True).replace(":", f":{TOOLS}/bin:", 1)
 
 
 def _uv_program() -> Path:

@@ -1,87 +1,74 @@
-"""The bubblewrap adapter of :class:`~apps.projects.workspace.Workspace`, and single commands in a fresh sandbox."""
+"""The choice of sandbox: ``ARCHON_SANDBOX`` names what keeps the promise of :mod:`apps.projects.workspace`.
+
+There is no third: where the chosen one can't be had, commands are refused.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import importlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Protocol, cast
 
-from apps.projects.sandbox.bubblewrap import PROXY_PORT, SandboxSpec
-from apps.projects.sandbox.files import FileTree
-from apps.projects.sandbox.owners import folder_claim, sandbox_owner
-from apps.projects.sandbox.rootfs import SANDBOX_HOME, Bind, program_path, system_entries, workspace_entries
-from apps.projects.sandbox.running import RunningSandbox
-from apps.projects.workspace import (
-    SANDBOX_ATTACHMENTS,
-    SANDBOX_ENVIRONMENT,
-    SANDBOX_WORKSPACE,
-    CommandResult,
-    FileListing,
-    SandboxLimits,
-    WorkspaceError,
-    Worktree,
-)
+from apps.projects.sandbox.held import SandboxWorkspace
+from apps.projects.sandbox.rootfs import Bind
+from apps.projects.workspace import CommandResult, SandboxLimits, SandboxUnavailable, Worktree
 
-_RESTARTED = "[The sandbox had ended and was started anew: /tmp is empty again.]\n"
+_MODULES = {
+    "bubblewrap": "apps.projects.sandbox.bubblewrap_adapter",
+    "container": "apps.projects.sandbox.container",
+}
 
 
-class BubblewrapWorkspace:
-    """A worktree whose commands run in one bubblewrap sandbox, started with the first of them.
+class SandboxAdapter(Protocol):
+    """A module that keeps the promises of the functions below, which have the same names."""
 
-    Commands run one after another: what one leaves running is killed by killing everything in the sandbox, and two at a
-    time would build and test in the same folder. File operations don't enter the sandbox and wait for nobody.
-    """
+    workspace_open: Callable[..., AbstractAsyncContextManager[SandboxWorkspace]]
 
-    def __init__(self, *, spec: SandboxSpec, files: FileTree, env: Mapping[str, str]) -> None:
-        self._spec = spec
-        self._files = files
-        self._env = dict(env)
-        self._sandbox: RunningSandbox | None = None
-        self._turn = asyncio.Lock()
-        self._closed = False
-
-    async def file_list(self, path: str = ".", *, depth: int = 1, limit: int = 500) -> FileListing:
-        # Walking a large tree takes a while, and the loop has other sessions to serve.
-        return await asyncio.to_thread(self._files.entries, path, depth=depth, limit=limit)
-
-    async def file_read(self, path: str, *, max_bytes: int = 1_000_000) -> bytes:
-        # Less work than handing it to a thread.
-        return self._files.read(path, max_bytes=max_bytes)
-
-    async def file_write(self, path: str, content: bytes) -> None:
-        self._files.write(path, content)
-
-    async def command_run(
+    async def sandbox_run(
         self,
-        command: Sequence[str] | str,
         *,
+        command: Sequence[str] | str,
+        workspace: Path,
+        limits: SandboxLimits,
         timeout: float,
-        max_output: int = 100_000,
+        env: Mapping[str, str] | None = None,
+        binds: Sequence[Bind] = (),
+        workspace_writable: bool = True,
+        egress_socket: Path | None = None,
+        max_output: int = 200_000,
         on_output: Callable[[str], None] | None = None,
-    ) -> CommandResult:
-        argv = command_arguments(command)
-        async with self._turn:
-            if self._closed:
-                raise WorkspaceError("the workspace is closed")
-            restarted = False
-            if self._sandbox is None or not self._sandbox.alive:
-                if self._sandbox is not None:
-                    restarted = True
-                    await self._sandbox.close()
-                    self._sandbox = None
-                self._sandbox = await RunningSandbox.boot(self._spec)
-            result = await self._sandbox.run(
-                argv, env=self._env, timeout=timeout, max_output=max_output, on_output=on_output
-            )
-        return replace(result, output=_RESTARTED + result.output) if restarted else result
+    ) -> CommandResult: ...
 
-    async def close(self) -> None:
-        self._closed = True
-        if self._sandbox is not None:
-            await self._sandbox.close()
-        self._files.close()
+    def sandbox_python(self) -> str: ...
+
+    def sandbox_shows_programs(self) -> bool: ...
+
+    async def sandbox_path(self, *, environment: bool) -> str: ...
+
+    async def sandbox_identity(self) -> str: ...
+
+    async def sandbox_describe(self) -> str: ...
+
+
+def adapter_name() -> str:
+    """What ``ARCHON_SANDBOX`` chose."""
+    from django.conf import settings
+
+    return str(settings.ARCHON_SANDBOX)
+
+
+def adapter_get() -> SandboxAdapter:
+    """The chosen adapter; SandboxUnavailable for one that there isn't."""
+    name = adapter_name()
+    if name not in _MODULES:
+        raise SandboxUnavailable(
+            f"ARCHON_SANDBOX is {name!r}, which is no sandbox",
+            next_step=f"Set it to one of {', '.join(_MODULES)}.",
+        )
+    # Imported when it is chosen: an engine's client takes a while to import, and most servers need none.
+    return cast(SandboxAdapter, importlib.import_module(_MODULES[name]))
 
 
 @asynccontextmanager
@@ -93,36 +80,17 @@ async def workspace_open(
     env: Mapping[str, str] | None = None,
     extra_binds: Sequence[Bind] = (),
     attachments: Path | None = None,
-) -> AsyncIterator[BubblewrapWorkspace]:
+) -> AsyncIterator[SandboxWorkspace]:
     """Hold a worktree open. ``environment`` is shown read-only at ``/env``, its ``bin`` first on the PATH.
 
     So is the folder ``attachments`` at ``/attachments``, for commands and for reading by file operations.
 
     Started by root, the worktree is given to an unprivileged user of its own first. WorkspaceError: it isn't there.
     """
-    if not worktree.path.is_dir():
-        raise WorkspaceError(f"the worktree {worktree.path.name} is not there any more")
-    owner = await asyncio.to_thread(folder_claim, worktree.path)
-    beside: dict[str, FileTree] = {}
-    if attachments is not None:
-        extra_binds = (*extra_binds, Bind(attachments, SANDBOX_ATTACHMENTS))
-        beside[SANDBOX_ATTACHMENTS] = FileTree(attachments)
-    entries = workspace_entries(worktree.path, writable=True, environment=environment, binds=extra_binds)
-    spec = SandboxSpec(
-        entries=[*system_entries(hidden=_hidden()), *entries],
-        limits=limits,
-        owner=owner,
-        watched=_watched(writable=True, binds=extra_binds),
-    )
-    workspace = BubblewrapWorkspace(
-        spec=spec,
-        files=FileTree(worktree.path, owner=owner, beside=beside),
-        env=command_environment(env or {}, environment=environment is not None),
-    )
-    try:
+    async with adapter_get().workspace_open(
+        worktree, limits=limits, environment=environment, env=env, extra_binds=extra_binds, attachments=attachments
+    ) as workspace:
         yield workspace
-    finally:
-        await workspace.close()
 
 
 async def sandbox_run(
@@ -140,90 +108,45 @@ async def sandbox_run(
 ) -> CommandResult:
     """Run one command in a sandbox of its own, with a folder at ``/workspace``.
 
-    The exit code is what the kernel says of bubblewrap's own end; a result that doesn't agree with what the server
-    inside reported is no result (``killed="sandbox"``). With ``egress_socket``, a unix socket on which a proxy listens
-    on the host, the sandbox has ``http_proxy`` and the like pointing at it. Started by root, writable folders are given
-    to the sandbox's user first. Raises SandboxUnavailable when no sandbox can be started.
+    The exit code is what the kernel or the engine says of the sandbox's own end; a result that doesn't agree with what
+    the server inside reported is no result (``killed="sandbox"``). With ``egress_socket``, a unix socket on which a
+    proxy listens on the host, the sandbox has ``http_proxy`` and the like pointing at it. Started by root, writable
+    folders are given to the sandbox's user first. Raises SandboxUnavailable when no sandbox can be started.
     """
-    writable = [workspace] if workspace_writable else []
-    writable += [bind.source for bind in binds if bind.writable and bind.source.is_dir()]
-    owner = sandbox_owner(writable[0] if writable else workspace)
-    if owner is not None:
-        for folder in writable:
-            await asyncio.to_thread(folder_claim, folder, owner=owner)
-        if egress_socket is not None:
-            # Whoever may reach the folder that it is in may use it.
-            egress_socket.chmod(0o666)
-    entries = workspace_entries(workspace, writable=workspace_writable, environment=None, binds=binds)
-    spec = SandboxSpec(
-        entries=[*system_entries(hidden=_hidden()), *entries],
+    return await adapter_get().sandbox_run(
+        command=command,
+        workspace=workspace,
         limits=limits,
-        owner=owner,
-        watched=_watched(writable=workspace_writable, binds=binds),
-        once=True,
-        proxy_socket=egress_socket,
+        timeout=timeout,
+        env=env,
+        binds=binds,
+        workspace_writable=workspace_writable,
+        egress_socket=egress_socket,
+        max_output=max_output,
+        on_output=on_output,
     )
-    proxy = _proxy_environment() if egress_socket is not None else {}
-    environment = any(bind.target == SANDBOX_ENVIRONMENT for bind in binds)
-    sandbox = await RunningSandbox.boot(spec)
-    try:
-        result = await sandbox.run(
-            command_arguments(command),
-            env=command_environment({**proxy, **(env or {})}, environment=environment),
-            timeout=timeout,
-            max_output=max_output,
-            on_output=on_output,
-        )
-        if result.exit_code is None:
-            return result
-        status = await sandbox.exit_status()
-    finally:
-        await sandbox.close()
-    return result if status == result.exit_code else replace(result, exit_code=None, killed="sandbox")
 
 
-def command_arguments(command: Sequence[str] | str) -> list[str]:
-    """What a command is to the kernel: an argument vector as it is, a string through bash."""
-    argv = ["/bin/bash", "-c", command] if isinstance(command, str) else list(command)
-    if not argv or not argv[0] or any("\0" in part for part in argv):
-        raise WorkspaceError("a command is needed, without NUL characters")
-    return argv
+def sandbox_python() -> str:
+    """The interpreter that environments are made with, as it is named in a sandbox."""
+    return adapter_get().sandbox_python()
 
 
-def command_environment(env: Mapping[str, str], *, environment: bool) -> dict[str, str]:
-    """The variables of a command: ours, overridden by the given ones."""
-    return {
-        "PATH": program_path(environment=environment),
-        "HOME": SANDBOX_HOME,
-        "USER": "agent",
-        "LOGNAME": "agent",
-        "SHELL": "/bin/bash",
-        "LANG": "C.UTF-8",
-        "TERM": "dumb",
-        "TMPDIR": "/tmp",
-        "PWD": SANDBOX_WORKSPACE,
-        "PAGER": "cat",
-        "GIT_PAGER": "cat",
-        # A repository without a .gitignore would otherwise have compiled files among its changes. Not by moving the
-        # cache elsewhere: Python would then ignore what is compiled in the environment, too.
-        "PYTHONDONTWRITEBYTECODE": "1",
-        **env,
-    }
+def sandbox_shows_programs() -> bool:
+    """Whether sandboxes have this machine's programs, rather than an image's."""
+    return adapter_get().sandbox_shows_programs()
 
 
-def _proxy_environment() -> dict[str, str]:
-    url = f"http://127.0.0.1:{PROXY_PORT}"
-    variables = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"), url)
-    return {**variables, "no_proxy": "localhost,127.0.0.1,::1", "NO_PROXY": "localhost,127.0.0.1,::1"}
+async def sandbox_path(*, environment: bool) -> str:
+    """The PATH of commands in a sandbox, for those who put something into it."""
+    return await adapter_get().sandbox_path(environment=environment)
 
 
-def _watched(*, writable: bool, binds: Sequence[Bind]) -> list[str]:
-    own = [SANDBOX_WORKSPACE] if writable else []
-    return own + [bind.target for bind in binds if bind.writable]
+async def sandbox_identity() -> str:
+    """What environments depend on besides their files: one made in one image doesn't fit another. Empty: nothing."""
+    return await adapter_get().sandbox_identity()
 
 
-def _hidden() -> list[Path]:
-    # The sandbox is the one part of the app that the probe and the tests use without a configured server.
-    from django.conf import settings
-
-    return [Path(settings.BASE_DIR), Path(settings.ARCHON_HOME)]
+async def sandbox_describe() -> str:
+    """What keeps the sandboxes, for people: a program, or an engine and its image."""
+    return await adapter_get().sandbox_describe()

@@ -132,9 +132,9 @@ def sandbox_arguments(
 
 def sandbox_entries(spec: SandboxSpec) -> list[Entry]:
     """The specification's entries and our own."""
-    entries = [*spec.entries, Data(_source("exec_server.py"), _EXEC_SERVER)]
+    entries = [*spec.entries, Data(source_read("exec_server.py"), _EXEC_SERVER)]
     if spec.proxy_socket is not None:
-        entries += [Data(_source("forwarder.py"), _FORWARDER), Bind(spec.proxy_socket, _PROXY_SOCKET)]
+        entries += [Data(source_read("forwarder.py"), _FORWARDER), Bind(spec.proxy_socket, _PROXY_SOCKET)]
     return entries
 
 
@@ -171,7 +171,8 @@ def _staged(program: Path) -> tuple[str, list[Entry]]:
 
 
 @cache
-def _source(name: str) -> bytes:
+def source_read(name: str) -> bytes:
+    """A program of ours that runs inside."""
     return Path(__file__).with_name(name).read_bytes()
 
 

@@ -6,12 +6,18 @@ Being process 1 of its own pid namespace, it can't be signalled from within, eve
 forked and whatever it ignores. It is undumpable, so that nothing in the sandbox reads or writes its memory or its
 descriptors, and no command inherits the channel that it speaks over.
 
-The channel carries frames: length of the body (4 bytes, big-endian), kind (1 byte), body. Kind 0 is a JSON object,
-kind 1 (only from here to the host) output of the running command. One command runs at a time.
+The channel carries frames: length of the body (4 bytes, big-endian), kind (1 byte), body. Kind 0 is a JSON object;
+only from here to the host come kind 1, output of the running command, and kind 2, output of one in the background: its
+id (4 bytes, big-endian), then the output.
 
-From the host: ``{"op": "run", "id", "argv", "env", "cwd", "timeout"}``, ``{"op": "cancel", "id"}``, ``{"op": "ping"}``;
-to it: ``{"event": "ready"}``, ``{"event": "pong"}`` and ``{"event": "done", "id", "exit", "killed", "seconds"}``.
+From the host: ``{"op": "run", "id", "argv", "env", "cwd", "timeout", "background"}``, ``{"op": "cancel", "id"}``,
+``{"op": "hold"}``, ``{"op": "release"}``, ``{"op": "ping"}``; to it: ``{"event": "ready"}``, ``{"event": "pong"}``,
+``{"event": "held"}``, ``{"event": "released"}`` and ``{"event": "done", "id", "exit", "killed", "seconds"}``.
 ``exit`` is 128 + N for a command that died of signal N, and None when this server killed it.
+
+One command runs at a time, and others in the background beside it. Each of those has a keeper: a process of this file
+that what they orphan falls to, so that it can be told from what the one command leaves behind, which is killed. Who
+kills a keeper gains nothing: what falls to this process instead is killed, too.
 
 The imports are light ones (no pathlib, no dataclasses): every sandbox boots with them.
 """
@@ -33,11 +39,14 @@ import sys
 import time
 from typing import Any, NamedTuple, NoReturn
 
-JSON, OUTPUT = 0, 1
+JSON, OUTPUT, BACKGROUND = 0, 1, 2
 HEADER = struct.Struct("!IB")
+NUMBER = struct.Struct("!I")
 CHUNK = 65536
 PAGE = resource.getpagesize()
-PR_SET_DUMPABLE = 4
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
+#: Seconds in which what a command left behind has to be gone while others run in the background; then these go too.
+CLEAR = 2.0
 #: Seconds between looks at memory and disk; only while a command runs.
 WATCH = 0.05
 
@@ -45,7 +54,7 @@ WATCH = 0.05
 class Config(NamedTuple):
     """What the host wants of this sandbox; bytes and counts."""
 
-    #: The inherited descriptor of the channel.
+    #: The inherited descriptor of the channel; 0: standard input and output, as a container's process 1 has them.
     channel: int
     memory: int
     disk: int
@@ -61,11 +70,41 @@ class Config(NamedTuple):
     proxy_port: int
 
 
-class Call:
-    """The command that is running."""
+class Channel:
+    """The way to the host, which no command inherits: a socket, or what came as standard input and output."""
 
-    def __init__(self, *, number: int, pid: int, output: int, started: float, deadline: float) -> None:
+    def __init__(self, descriptor: int) -> None:
+        self.reading = self.writing = descriptor
+        if descriptor == 0:
+            self.reading, self.writing = os.dup(0), os.dup(1)
+            # What is started here starts with these, and would hold the channel's ends in its hands.
+            nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(nowhere, 0)
+            os.dup2(nowhere, 1)
+            os.close(nowhere)
+        for end in (self.reading, self.writing):
+            os.set_inheritable(end, False)
+
+    def fileno(self) -> int:
+        return self.reading
+
+    def recv(self, size: int) -> bytes:
+        return os.read(self.reading, size)
+
+    def sendall(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.writing, view) :]
+
+
+class Call:
+    """A command that is running. ``pid`` is its own, or in the background its keeper's."""
+
+    def __init__(
+        self, *, number: int, pid: int, output: int, started: float, deadline: float, background: bool = False
+    ) -> None:
         self.number = number
+        self.background = background
         self.pid = pid
         self.output = output
         self.started = started
@@ -244,10 +283,10 @@ def system_v_memory() -> int:
 class Server:
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.channel = socket.socket(fileno=config.channel)
-        os.set_inheritable(config.channel, False)
+        self.channel = Channel(config.channel)
         self.received = bytearray()
         self.call: Call | None = None
+        self.background: dict[int, Call] = {}
         self.disk = DiskWatch(config.watched, config.disk)
         self.wakeup, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         # A handler has to be there for a child's end to write to the wake-up descriptor.
@@ -257,34 +296,43 @@ class Server:
         self.poll.register(self.channel, select.POLLIN)
         self.poll.register(self.wakeup, select.POLLIN)
 
+    def calls(self) -> list[Call]:
+        return [*([self.call] if self.call is not None else []), *self.background.values()]
+
     def serve(self) -> NoReturn:
         if self.config.proxy_socket:
             forwarder_start(self.config)
         self.send({"event": "ready"})
         watch_at = 0.0
         while True:
-            for descriptor, _ in self.poll.poll(None if self.call is None else WATCH * 1000):
+            for descriptor, _ in self.poll.poll(WATCH * 1000 if self.calls() else None):
                 if descriptor == self.wakeup:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self.wakeup, CHUNK)
                 elif descriptor == self.channel.fileno():
                     self.receive()
-                elif self.call is not None and descriptor == self.call.output:
-                    self.pump(self.call)
-            call = self.call
-            if call is None:
+                else:
+                    for call in self.calls():
+                        if call.output == descriptor:
+                            self.pump(call)
+            calls = self.calls()
+            if not calls:
                 watch_at = 0.0
                 continue
             now = time.monotonic()
-            if now >= call.deadline:
-                call.killed = "timeout"
-            elif now >= (watch_at := watch_at or now + WATCH) and not call.killed:
-                self.watch(call)
+            for call in calls:
+                if now >= call.deadline:
+                    call.killed = "timeout"
+            if now >= (watch_at := watch_at or now + WATCH) and not any(call.killed for call in calls):
+                self.watch()
                 # A sandbox with very many processes is looked at less often, so that looking stays cheap.
                 watch_at = time.monotonic() + max(WATCH, 5 * (time.monotonic() - now))
-            self.reap(call)
-            if call.killed or call.status is not None:
-                self.finish(call)
+            self.reap()
+            if self.call is not None and (self.call.killed or self.call.status is not None):
+                self.finish(self.call)
+            for call in list(self.background.values()):
+                if call.killed or call.status is not None:
+                    self.background_finish(call)
 
     # --- the channel --------------------------------------------------------------------------------------------------
     def send(self, message: dict[str, Any]) -> None:
@@ -296,6 +344,12 @@ class Server:
         except OSError:
             # Nobody is left to work for. Process 1 takes everything else with it.
             os._exit(1)
+
+    def send_output(self, number: int, background: bool, data: bytes) -> None:
+        if background:
+            self.send_frame(BACKGROUND, NUMBER.pack(number) + data)
+        else:
+            self.send_frame(OUTPUT, data)
 
     def receive(self) -> None:
         try:
@@ -311,49 +365,46 @@ class Server:
                 return
             message = json.loads(self.received[HEADER.size : HEADER.size + length])
             del self.received[: HEADER.size + length]
-            if message["op"] == "run":
+            self.obey(message)
+
+    def obey(self, message: dict[str, Any]) -> None:
+        match message["op"]:
+            case "run":
                 self.start(message)
-            elif message["op"] == "cancel":
+            case "cancel":
                 if self.call is not None and self.call.number == message["id"]:
                     self.call.killed = "cancelled"
-            else:
+                elif message["id"] in self.background:
+                    self.background[message["id"]].killed = "stopped"
+            case "hold" | "release" as op:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(-1, signal.SIGSTOP if op == "hold" else signal.SIGCONT)
+                self.send({"event": "held" if op == "hold" else "released"})
+            case _:
                 self.send({"event": "pong"})
 
     # --- a call -------------------------------------------------------------------------------------------------------
     def start(self, message: dict[str, Any]) -> None:
-        argv, env = message["argv"], message["env"]
+        number, background = message["id"], bool(message.get("background"))
         reading, writing = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reading, False)
         started = time.monotonic()
         try:
-            # The program's folder is process-wide, and only this thread starts programs.
-            folder_enter(message["cwd"])
-            pid = os.posix_spawn(
-                program_find(argv[0], env.get("PATH", "")),
-                argv,
-                env,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, writing, 1),
-                    (os.POSIX_SPAWN_DUP2, writing, 2),
-                ],
-                setsid=True,
-                setsigmask=[],
-                # Python ignores these, and what is ignored is inherited.
-                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
-            )
+            pid = (keeper_start if background else command_spawn)(message, writing)
         except OSError as error:
             os.close(reading)
             code = 127 if error.errno == errno.ENOENT else 126
-            self.send_frame(OUTPUT, f"{argv[0]}: {os.strerror(error.errno or 0)}\n".encode())
-            self.done(message["id"], code, "", 0.0)
+            self.send_output(number, background, spawn_problem(message, error))
+            self.done(number, code, "", 0.0)
             return
         finally:
             os.close(writing)
-            os.chdir("/")
-        self.call = Call(
-            number=message["id"], pid=pid, output=reading, started=started, deadline=started + message["timeout"]
-        )
+        deadline = float("inf") if message["timeout"] is None else started + message["timeout"]
+        call = Call(number=number, pid=pid, output=reading, started=started, deadline=deadline, background=background)
+        if background:
+            self.background[number] = call
+        else:
+            self.call = call
         self.poll.register(reading, select.POLLIN)
 
     def pump(self, call: Call) -> bool:
@@ -370,16 +421,21 @@ class Server:
         if call.written > self.config.output and not call.killed:
             call.killed = "output"
         if call.written <= self.config.output + CHUNK:
-            self.send_frame(OUTPUT, data)
+            self.send_output(call.number, call.background, data)
         return True
 
-    def watch(self, call: Call) -> None:
+    def watch(self) -> None:
         if memory_over(self.config.memory):
-            call.killed = "memory"
+            self.over("memory")
         elif not self.disk.child:
             self.disk.begin()
 
-    def reap(self, call: Call) -> bool:
+    def over(self, limit: str) -> None:
+        """Kill for a limit: the one command first, since it came last; the others if that is not enough."""
+        for call in [self.call] if self.call is not None else self.background.values():
+            call.killed = call.killed or limit
+
+    def reap(self) -> bool:
         """Collect the dead; False when this process has no child left."""
         while True:
             try:
@@ -388,40 +444,193 @@ class Server:
                 return False
             if pid == 0:
                 return True
-            if pid == call.pid:
-                call.status = status
-            elif pid == self.disk.child and self.disk.over() and not call.killed:
-                call.killed = "disk"
+            if pid == self.disk.child:
+                if self.disk.over():
+                    self.over("disk")
+                continue
+            for call in self.calls():
+                if pid == call.pid:
+                    call.status = status
 
     def finish(self, call: Call) -> None:
         """Kill whatever is left, pass on the rest of the output, and report."""
         # First of all the result: what the command left behind can't change it any more.
         status = call.status
         self.disk.forget()
-        while self.reap(call):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)
-            # Somebody who can't be killed yet waits in the kernel (for a disk, say).
-            select.select([self.wakeup], [], [], 0.01)
-            with contextlib.suppress(BlockingIOError):
-                os.read(self.wakeup, CHUNK)
+        self.clear()
+        self.output_end(call)
+        if not call.killed and self.disk.over_now():
+            call.killed = "disk"
+        self.call = None
+        self.done(call.number, exit_code(call, status), call.killed, time.monotonic() - call.started)
+
+    def background_finish(self, call: Call) -> None:
+        """End one in the background: what it started goes with it."""
+        status = call.status
+        if status is None:
+            tree_kill(call.pid)
+        if self.call is None:
+            self.disk.forget()
+            self.clear()
+        else:
+            # What fell to this process meanwhile can't be told from what the one command started: it goes with that.
+            while call.status is None and self.reap():
+                self.rest()
+        self.output_end(call)
+        self.background.pop(call.number, None)
+        self.done(call.number, exit_code(call, status), call.killed, time.monotonic() - call.started)
+
+    def clear(self) -> None:
+        """Kill everything but what runs in the background and belongs to it."""
+        give_up = time.monotonic() + CLEAR
+        quiet = 0
+        while True:
+            children = self.reap()
+            keepers = [call for call in self.background.values() if call.status is None and not call.killed]
+            if not keepers:
+                if not children:
+                    return
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(-1, signal.SIGKILL)
+            else:
+                spared = trees([call.pid for call in keepers])
+                strays = [pid for pid in process_ids() if pid not in spared]
+                # Twice, since one that forks and ends all the time can slip through one look.
+                quiet = 0 if strays else quiet + 1
+                if quiet == 2:
+                    return
+                for pid in strays:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                if time.monotonic() > give_up:
+                    for call in keepers:
+                        call.killed = "cleanup"
+            self.rest()
+
+    def rest(self) -> None:
+        """Wait a moment for a child's end: somebody who can't be killed yet waits in the kernel (for a disk, say)."""
+        select.select([self.wakeup], [], [], 0.01)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.wakeup, CHUNK)
+
+    def output_end(self, call: Call) -> None:
         while self.pump(call):
             pass
         with contextlib.suppress(KeyError):
             self.poll.unregister(call.output)
         os.close(call.output)
-        if not call.killed and self.disk.over_now():
-            call.killed = "disk"
-        self.call = None
-        exit_code = None if call.killed or status is None else os.waitstatus_to_exitcode(status)
-        if exit_code is not None and exit_code < 0:
-            exit_code = 128 - exit_code
-        self.done(call.number, exit_code, call.killed, time.monotonic() - call.started)
 
     def done(self, number: int, exit_code: int | None, killed: str, seconds: float) -> None:
         self.send({"event": "done", "id": number, "exit": exit_code, "killed": killed, "seconds": seconds})
         if self.config.once:
             os._exit(1 if exit_code is None else exit_code)
+
+
+def exit_code(call: Call, status: int | None) -> int | None:
+    """128 + N for a signal; None for what was killed here."""
+    if call.killed or status is None:
+        return None
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+def command_spawn(message: dict[str, Any], writing: int) -> int:
+    """Start a command with its output into the descriptor; its process id."""
+    argv, env = message["argv"], message["env"]
+    try:
+        # The program's folder is process-wide, and only this thread starts programs.
+        folder_enter(message["cwd"])
+        return os.posix_spawn(
+            program_find(argv[0], env.get("PATH", "")),
+            argv,
+            env,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, writing, 1),
+                (os.POSIX_SPAWN_DUP2, writing, 2),
+            ],
+            setsid=True,
+            setsigmask=[],
+            # Python ignores these, and what is ignored is inherited.
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        )
+    finally:
+        os.chdir("/")
+
+
+def spawn_problem(message: dict[str, Any], error: OSError) -> bytes:
+    return f"{message['argv'][0]}: {os.strerror(error.errno or 0)}\n".encode()
+
+
+def keeper_start(message: dict[str, Any], writing: int) -> int:
+    """Fork the keeper of a command in the background; its process id. It ends as the command does."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 126
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        os.dup2(writing, 1)
+        # The channel above all.
+        os.closerange(2, 4096)
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        try:
+            command = command_spawn(message, 1)
+        except OSError as error:
+            os.write(1, spawn_problem(message, error))
+            code = 127 if error.errno == errno.ENOENT else 126
+            command = 0
+        os.close(1)
+        while command:
+            done, status = os.waitpid(-1, 0)
+            if done == command:
+                code = os.waitstatus_to_exitcode(status)
+                code = 128 - code if code < 0 else code
+                break
+    finally:
+        os._exit(code)
+
+
+def parents() -> dict[int, int]:
+    """Each process's parent."""
+    found = {}
+    for pid in process_ids():
+        with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+            found[pid] = int(file.read().rpartition(b")")[2].split()[1])
+    return found
+
+
+def trees(roots: list[int]) -> set[int]:
+    """The processes and all that descend from them."""
+    below: dict[int, list[int]] = {}
+    for pid, parent in parents().items():
+        below.setdefault(parent, []).append(pid)
+    found: set[int] = set()
+    pending = list(roots)
+    while pending:
+        pid = pending.pop()
+        if pid not in found:
+            found.add(pid)
+            pending += below.get(pid, ())
+    return found
+
+
+def tree_kill(root: int) -> None:
+    """Kill a process and all that descends from it: first all are stopped, so that none slips away meanwhile."""
+    stopped: set[int] = set()
+    for _ in range(50):
+        fresh = trees([root]) - stopped
+        if not fresh:
+            break
+        for pid in fresh:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        stopped |= fresh
+    for pid in stopped:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def folder_enter(path: str) -> None:

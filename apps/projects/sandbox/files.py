@@ -1,17 +1,16 @@
 """The server's own access to a worktree in which an agent may do anything at any time.
 
-Every path is resolved by the kernel (``openat2`` with RESOLVE_BENEATH and RESOLVE_NO_MAGICLINKS) against a descriptor
-of the worktree, so neither ``..``, nor a link, nor a link that is swapped in between leads out. Links that stay within
-the worktree are followed for reading. Files are opened without blocking and have to be regular, so that a FIFO never
-hangs.
+Every path is resolved against a descriptor of the worktree (see ``beneath``), so neither ``..``, nor a link, nor a link
+that is swapped in between leads out. Links that stay within the worktree are followed for reading. Files are opened
+without blocking and have to be regular, so that a FIFO never hangs.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -21,12 +20,11 @@ from pathlib import Path
 from typing import Literal
 
 from apps.core.errors import DiskFull
+from apps.projects.sandbox.beneath import FOLDER_FLAGS, open_beneath, rename_to_free
 from apps.projects.sandbox.gitignore import IgnoreRules
+from apps.projects.sandbox.path_pattern import path_matcher
 from apps.projects.workspace import FileEntry, FileListing, WorkspaceError
 
-_OPENAT2 = 437
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 #: Left out of listings unless asked for by name: made by tools, large, and not always named in a .gitignore.
 _SKIPPED = frozenset({"__pycache__", "node_modules", ".venv", ".tox", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
 #: Most entries of one folder that are looked at.
@@ -37,29 +35,6 @@ _DEPTH_LIMIT = 32
 _LISTING_SECONDS = 5.0
 
 
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def open_beneath(root: int, path: str, flags: int, *, follow: bool = True) -> int:
-    """``openat2``: a descriptor of ``path`` below the folder ``root``, or OSError; EXDEV when it leads out of it."""
-    resolve = _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS | (0 if follow else _RESOLVE_NO_SYMLINKS)
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
-    error = errno.EAGAIN
-    # EAGAIN: something above was renamed meanwhile, so the kernel can't tell; it says to ask again.
-    for _ in range(20):
-        descriptor = int(_libc.syscall(_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how)))
-        if descriptor >= 0:
-            return descriptor
-        error = ctypes.get_errno()
-        if error != errno.EAGAIN:
-            break
-    raise OSError(error, os.strerror(error), path)
-
-
 class FileTree:
     """A folder's files by paths relative to it. Every refusal is a WorkspaceError that names the path."""
 
@@ -68,7 +43,7 @@ class FileTree:
 
         ``beside``: folders that can be read and listed besides, by the absolute path that they have in the sandbox.
         """
-        self._root = os.open(root, _FOLDER_FLAGS)
+        self._root = os.open(root, FOLDER_FLAGS)
         self._owner = owner
         self._beside = dict(beside or {})
 
@@ -113,11 +88,7 @@ class FileTree:
 
     def write(self, path: str, content: bytes) -> None:
         """Replace atomically: a new file in the same folder, renamed over the old name."""
-        folders, _, name = _checked(path).rpartition("/")
-        if not name or name in (".", ".."):
-            raise WorkspaceError(f"{path} is a folder")
-        if ".git" in (*folders.split("/"), name):
-            raise WorkspaceError(f"{path} belongs to git and can't be written")
+        folders, _, name = _changeable(path).rpartition("/")
         with _explained(path), self._folder_made(folders) as folder:
             mode = self._mode_kept(path, name, folder)
             temporary = f".archon-{secrets.token_hex(8)}"
@@ -151,7 +122,7 @@ class FileTree:
         truncated = False
         deadline = time.monotonic() + _LISTING_SECONDS
         with _explained(path):
-            descriptor = open_beneath(self._root, start, _FOLDER_FLAGS)
+            descriptor = open_beneath(self._root, start, FOLDER_FLAGS)
             try:
                 rules = self._rules_above(start)
                 prefix = "" if start == "." else f"{start}/"
@@ -165,14 +136,83 @@ class FileTree:
                 os.close(descriptor)
         return FileListing(tuple(sorted(found, key=lambda entry: entry.path)), truncated)
 
+    def find(self, pattern: str, *, path: str, newest_first: bool, limit: int) -> FileListing:
+        """Files below a folder that match, whatever the depth, without what git ignores or tools make."""
+        if (beside := self._found_beside(path)) is not None:
+            listing = beside[0].find(pattern, path=beside[2], newest_first=newest_first, limit=limit)
+            shown = (replace(entry, path=f"{beside[1]}/{entry.path}") for entry in listing.entries)
+            return FileListing(tuple(shown), listing.truncated)
+        matches = path_matcher(pattern)
+        start = _checked(path)
+        prefix = "" if start == "." else f"{start}/"
+        found: list[FileEntry] = []
+        truncated = False
+        deadline = time.monotonic() + _LISTING_SECONDS
+        with _explained(path):
+            descriptor = open_beneath(self._root, start, FOLDER_FLAGS)
+            try:
+                for entry in self._walk(descriptor, prefix, _DEPTH_LIMIT, self._rules_above(start)):
+                    if time.monotonic() > deadline:
+                        truncated = True
+                        break
+                    if entry is not None and entry.kind != "directory" and matches(entry.path.removeprefix(prefix)):
+                        found.append(entry)
+            finally:
+                os.close(descriptor)
+        found.sort(key=lambda entry: (-entry.modified, entry.path) if newest_first else (0.0, entry.path))
+        return FileListing(tuple(found[:limit]), truncated or len(found) > limit)
+
+    def entry(self, path: str) -> FileEntry:
+        """What is at the path, a link as a link."""
+        name = _checked(path)
+        with _explained(path), self._folder_of(name) as (folder, last):
+            found = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        return FileEntry(name, _kind(found.st_mode), found.st_size, found.st_mtime)
+
+    def move(self, source: str, target: str) -> None:
+        """Rename, whatever it is; nothing may be at the target."""
+        name, wanted = _changeable(source), _changeable(target)
+        with _explained(source), self._folder_of(name) as (folder, last):
+            os.stat(last, dir_fd=folder, follow_symlinks=False)
+            if f"{wanted}/".startswith(f"{name}/"):
+                raise WorkspaceError(f"{source} can't be moved to itself or into itself")
+            folders, _, new = wanted.rpartition("/")
+            with _explained(target), self._folder_made(folders) as destination:
+                _rename_to_free(folder, last, destination, new, target)
+
+    def delete(self, path: str, *, folder: bool) -> None:
+        """Delete a file or link, or with ``folder`` a folder and all in it."""
+        name = _changeable(path)
+        with _explained(path), self._folder_of(name) as (above, last):
+            found = os.stat(last, dir_fd=above, follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode):
+                os.unlink(last, dir_fd=above)
+            elif not folder:
+                raise WorkspaceError(f"{path} is a folder: say so to delete it with all that is in it")
+            else:
+                # Goes by descriptors and follows no link, whatever is swapped in meanwhile.
+                shutil.rmtree(last, dir_fd=above)
+
     # --- folders ------------------------------------------------------------------------------------------------------
+    @contextmanager
+    def _folder_of(self, name: str) -> Iterator[tuple[int, str]]:
+        """A descriptor of the folder that a path is in, and its last part."""
+        folders, _, last = name.rpartition("/")
+        if last in (".", ".."):
+            raise WorkspaceError(f"{name} is a folder")
+        descriptor = open_beneath(self._root, folders or ".", FOLDER_FLAGS)
+        try:
+            yield descriptor, last
+        finally:
+            os.close(descriptor)
+
     @contextmanager
     def _folder_made(self, path: str) -> Iterator[int]:
         """A descriptor of the folder, made with those above it where it isn't there."""
         descriptor = os.dup(self._root)
         try:
             try:
-                descriptor = _swapped(descriptor, open_beneath(self._root, path or ".", _FOLDER_FLAGS))
+                descriptor = _swapped(descriptor, open_beneath(self._root, path or ".", FOLDER_FLAGS))
             except FileNotFoundError:
                 # Links are followed as far as the path exists; what is made is made one name at a time.
                 parent, _, name = path.rpartition("/")
@@ -181,7 +221,7 @@ class FileTree:
                         os.mkdir(name, 0o755, dir_fd=above)
                         if self._owner is not None:
                             os.chown(name, self._owner, self._owner, dir_fd=above, follow_symlinks=False)
-                    descriptor = _swapped(descriptor, open_beneath(above, name, _FOLDER_FLAGS, follow=False))
+                    descriptor = _swapped(descriptor, open_beneath(above, name, FOLDER_FLAGS, follow=False))
             yield descriptor
         finally:
             os.close(descriptor)
@@ -216,10 +256,11 @@ class FileTree:
             if name == ".git" or (is_folder and name in _SKIPPED) or rules.ignores(path, is_folder=is_folder):
                 yield None
                 continue
-            yield FileEntry(os.fsencode(path).decode(errors="replace"), _kind(found.st_mode), found.st_size)
+            shown = os.fsencode(path).decode(errors="replace")
+            yield FileEntry(shown, _kind(found.st_mode), found.st_size, found.st_mtime)
             if is_folder and depth > 1:
                 try:
-                    below = open_beneath(folder, name, _FOLDER_FLAGS, follow=False)
+                    below = open_beneath(folder, name, FOLDER_FLAGS, follow=False)
                 except OSError:
                     continue
                 try:
@@ -234,7 +275,7 @@ class FileTree:
         for count in range(len(parts)):
             above = "/".join(parts[:count])
             with suppress(OSError):
-                folder = open_beneath(self._root, above or ".", _FOLDER_FLAGS)
+                folder = open_beneath(self._root, above or ".", FOLDER_FLAGS)
                 try:
                     rules = rules.with_file(f"{above}/" if above else "", self._ignore_file(folder))
                 finally:
@@ -262,6 +303,26 @@ def _checked(path: str) -> str:
         raise WorkspaceError(f"{path} leaves the workspace; paths are relative to it, without a leading slash")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     return "/".join(parts) or "."
+
+
+def _changeable(path: str) -> str:
+    """The checked path of something that may be written, moved or deleted: no part of git's, nor the root."""
+    name = _checked(path)
+    parts = name.split("/")
+    if parts[-1] in (".", ".."):
+        raise WorkspaceError(f"{path} is a folder")
+    if ".git" in parts:
+        raise WorkspaceError(f"{path} belongs to git and can't be written")
+    return name
+
+
+def _rename_to_free(folder: int, name: str, destination: int, new: str, target: str) -> None:
+    try:
+        rename_to_free(folder, name, destination, new)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise WorkspaceError(f"{target} is there already: delete it first, or choose another place") from error
+        raise
 
 
 @contextmanager

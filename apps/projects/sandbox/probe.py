@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apps.core.errors import ApplicationError
-from apps.projects.sandbox.adapter import sandbox_run
-from apps.projects.sandbox.bubblewrap import bubblewrap_program
+from apps.projects.sandbox.adapter import adapter_name, sandbox_describe, sandbox_run
+from apps.projects.sandbox.container_needs import Need, container_detect, needs_judge, signs_read
 from apps.projects.sandbox.owners import sandbox_owner
 from apps.projects.workspace import SandboxLimits, SandboxUnavailable
 
@@ -97,11 +97,16 @@ class ProbeCheck:
 @dataclass(frozen=True)
 class SandboxReport:
     available: bool
+    #: `bubblewrap` or `container`, and what keeps the sandboxes.
+    adapter: str
     program: str
     #: The user that sandboxes run as when root starts them; None: the user that started the server.
     user: int | None
     checks: tuple[ProbeCheck, ...]
     next_step: str
+    #: By what this server is seen to run in a container itself, and what bubblewrap needs there; empty where it works.
+    container: str = ""
+    needs: tuple[Need, ...] = ()
 
 
 _reports: dict[int, SandboxReport] = {}
@@ -136,7 +141,7 @@ async def _probe() -> SandboxReport:
         problems: dict[str, str] = {}
         program = next_step = ""
         try:
-            program = str(bubblewrap_program())
+            program = await sandbox_describe()
             result = await sandbox_run(
                 command=[
                     *("python3", "-I", "-c", _ATTEMPTS),
@@ -149,14 +154,18 @@ async def _probe() -> SandboxReport:
             problems = _problems(result.exit_code, result.output)
         except ApplicationError as error:
             problems["starts"], next_step = error.message, error.next_step
+    needs: tuple[Need, ...] = ()
+    container = await asyncio.to_thread(container_detect)
     if problems.get("starts"):
         problems |= {name: "not tried" for name in _PROMISES if name != "starts"}
-        next_step = _diagnosis() or next_step
+        if adapter_name() == "bubblewrap":
+            needs = await asyncio.to_thread(lambda: needs_judge(signs_read()))
+            next_step = _diagnosis(container, needs) or next_step
     checks = tuple(ProbeCheck(name, promise, problems.get(name, "")) for name, promise in _PROMISES.items())
     available = not any(check.problem for check in checks)
     if not available and not next_step:
         next_step = "Don't run agents here: this kernel doesn't keep a sandbox's promises. Report what the probe says."
-    return SandboxReport(available, program, user, checks, next_step)
+    return SandboxReport(available, adapter_name(), program, user, checks, next_step, container, needs)
 
 
 def _problems(exit_code: int | None, output: str) -> dict[str, str]:
@@ -178,30 +187,19 @@ def _host_files() -> list[str]:
     for folder in (Path.home(), Path(settings.ARCHON_HOME)):
         with suppress(OSError):
             own += [path for path in folder.iterdir() if path.is_file()]
-    return ["/etc/shadow", "/var/log", "/boot", "/sys/kernel", *(str(path) for path in own[:100])]
+    # An image has folders of these names of its own.
+    system = ["/etc/shadow", "/var/log", "/boot", "/sys/kernel"] if adapter_name() == "bubblewrap" else []
+    return [*system, *(str(path) for path in own[:100])]
 
 
-def _diagnosis() -> str:
-    """What to do about bubblewrap not starting, as far as the kernel's settings tell."""
-
-    def setting(name: str) -> str:
-        with suppress(OSError):
-            return Path("/proc/sys", name).read_text().strip()
+def _diagnosis(container: str, needs: tuple[Need, ...]) -> str:
+    """What to do about bubblewrap not starting, as far as trying its steps one by one tells."""
+    options = list(dict.fromkeys(need.option for need in needs if need.problem))
+    if not options:
         return ""
-
-    if setting("kernel/unprivileged_userns_clone") == "0":
-        return "Allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1"
-    if setting("user/max_user_namespaces") == "0":
-        return "Allow user namespaces: sysctl -w user.max_user_namespaces=15000"
-    if setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
+    if container:
         return (
-            "AppArmor keeps programs without a profile from user namespaces: give bubblewrap a profile with `userns,`, "
-            "or set sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+            f"In a container, bubblewrap needs what default profiles take away: {'; '.join(options)}. Or run sandboxes "
+            "as containers of their own (ARCHON_SANDBOX=container). docs/how-to/containers.md says what either costs."
         )
-    if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
-        return (
-            "In a container, bubblewrap needs what default profiles take away: run it with "
-            "--security-opt seccomp=unconfined --security-opt apparmor=unconfined "
-            "--security-opt systempaths=unconfined, or keep one container per session."
-        )
-    return ""
+    return f"Allow what bubblewrap needs: {'; '.join(options)}"

@@ -42,10 +42,22 @@ _ETC = (
     "maven/m2.conf",
     "maven/logging",
 )
+#: Which extensions PHP loads.
+_ETC_PATTERNS = ("php/*/cli", "php/*/mods-available")
+
+
+def account_files(user: int, group: int) -> dict[str, str]:
+    """What programs in a sandbox look accounts up in."""
+    return {
+        "/etc/passwd": "root:x:0:0:root:/nonexistent:/bin/false\n"
+        f"agent:x:{user}:{group}:agent:{SANDBOX_HOME}:/bin/bash\n"
+        "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+        "/etc/group": f"root:x:0:\nagent:x:{group}:\nnogroup:x:65534:\n",
+    }
+
+
 _FILES = {
-    "/etc/passwd": f"root:x:0:0:root:/nonexistent:/bin/false\nagent:x:{SANDBOX_UID}:{SANDBOX_UID}:agent:{SANDBOX_HOME}:"
-    "/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
-    "/etc/group": f"root:x:0:\nagent:x:{SANDBOX_UID}:\nnogroup:x:65534:\n",
+    **account_files(SANDBOX_UID, SANDBOX_UID),
     "/etc/hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
     "/etc/resolv.conf": "# There is no network here.\n",
     "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
@@ -96,8 +108,8 @@ def system_entries(*, hidden: Sequence[Path]) -> list[Entry]:
             entries.append(Link(str(path.readlink()), str(path)))
         elif path.is_dir():
             entries.append(Bind(path, str(path)))
-    for name in _ETC:
-        path = Path("/etc", name)
+    configured = [path for pattern in _ETC_PATTERNS for path in sorted(Path("/etc").glob(pattern))]
+    for path in (*(Path("/etc", name) for name in _ETC), *configured):
         if path.exists():
             # The target of a link may be anywhere: show the thing itself.
             entries.append(Bind(path.resolve(), str(path)))

@@ -12,6 +12,7 @@ import errno
 import platform
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 # Offsets in struct seccomp_data: nr, arch, instruction pointer, six 64-bit arguments (little-endian on both machines).
 _NR, _ARCH, _ARGS = 0, 4, 16
@@ -96,6 +97,8 @@ _MISSING: dict[str, tuple[int | None, int | None]] = {
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
 }
+#: What bubblewrap itself has to do before it refuses it to what it starts.
+_MAKES_SANDBOXES = frozenset({"mount", "umount2", "pivot_root", "chroot", "unshare", "move_mount", "mount_setattr"})
 _CLONE, _SOCKET, _SOCKETPAIR, _IOCTL, _PERSONALITY = (56, 220), (41, 198), (53, 199), (16, 29), (135, 92)
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
@@ -167,3 +170,17 @@ def seccomp_program(machine: str = "") -> bytes:
                 program += [_Instruction(_JUMP_EQUAL, number, 0, 1), _refusal(error_number)]
     program.append(_Instruction(_RETURN, _ALLOW))
     return b"".join(instruction.packed() for instruction in program)
+
+
+def container_profile() -> dict[str, Any]:
+    """The profile for a container in which bubblewrap has to work: what an engine's own refuses, but for that.
+
+    It is ``deploy/seccomp.json``, which ``python -m scripts.seccomp_profile`` writes.
+    """
+    refused = sorted({*_REFUSED, "memfd_secret"} - _MAKES_SANDBOXES)
+    return {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [
+            {"names": refused, "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPERM},
+        ],
+    }

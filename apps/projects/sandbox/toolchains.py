@@ -17,6 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _VERSION = re.compile(r"\d+(\.\d+)+")
+#: Kinds of which one stands on the path, in a folder of its own, and what asks for its version.
+_BY_PROGRAM = {
+    "node": "--version", "java": "-version", "mvn": "--version", "gradle": "--version", "cmake": "--version",
+    "ruby": "--version", "php": "--version",
+}  # fmt: skip
+_SYSTEM_PROGRAMS = (
+    "bash", "git", "gcc", "make", "cargo", "mvn", "gradle", "cmake", "ruby", "bundle", "rspec", "php", "phpunit",
+    "composer",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,12 +62,12 @@ def toolchain_list() -> tuple[Toolchain, ...]:
         if (root / "bin/go").exists():
             found.append(_toolchain("go", root, root / "bin/go", "version"))
             break
-    for name, argument in (("node", "--version"), ("java", "-version")):
+    for name, argument in _BY_PROGRAM.items():
         for root in _program_root(name):
             found.append(_toolchain(name, root, root / "bin" / name, argument))
-    for name in ("bash", "git", "gcc", "make"):
+    for name in _SYSTEM_PROGRAMS:
         path = shutil.which(name, path="/usr/local/bin:/usr/bin:/bin")
-        if path is not None:
+        if path is not None and all(toolchain.name != name for toolchain in found):
             found.append(Toolchain(name, None, Path(path)))
     ripgrep = ripgrep_program()
     if ripgrep is not None:
@@ -80,8 +89,10 @@ def toolchain_version(toolchain: Toolchain) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
+    # Gradle tells of its Java first.
+    named = re.search(rf"^{re.escape(toolchain.name)} v?(\d+(\.\d+)+)", answer.stdout, re.MULTILINE | re.IGNORECASE)
     match = _VERSION.search(answer.stdout)
-    return match.group() if match else ""
+    return named.group(1) if named else match.group() if match else ""
 
 
 @functools.cache
