@@ -141,3 +141,11 @@ def test_scripts_of_packages_run_in_the_set_up_and_what_they_make_is_kept(source
     files["a.test.js"] += "test('made', () => assert.strictEqual(require('./made.json'), 7));\n"
     _, (report,) = check(source, files)
     assert passed(report) == ["a.test.js::even", "a.test.js::made", "a.test.js::odd"]
+
+
+def test_tools_from_npm_that_cannot_be_had_do_not_hold_up_a_python_project(source: Path) -> None:
+    files = {"package.json": manifest(devDependencies={"there-is-no-such-thing-as-this": "99.0.0"}), "make.py": ""}
+    files["tests/test_a.py"] = "def test_a():\n    pass\n"
+    environment, (report,) = check(source, files)
+    assert passed(report) == ["tests/test_a.py::test_a"]
+    assert "left out: the packages of Node" in environment.log

@@ -20,6 +20,7 @@ from apps.agents.nodes.follow_up import follow_up_feature_id, follow_up_head, fo
 from apps.agents.prompts import prompt_read
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
+from apps.core.errors import InvalidInput
 from apps.core.storable import json_storable, text_storable
 from apps.planning.models import TaskStatus
 from apps.planning.selectors import plan_progress
@@ -162,6 +163,9 @@ async def commit_judge(context: RunContext, baseline: Baseline, commit: str) -> 
     except EnvironmentSetupFailed as error:
         reason = f"the environment that the commit asks for cannot be set up: {error.message}"
         return Verification("failing", (reason,), (), ())
+    except InvalidInput as error:
+        # The folder that the work was to be in is gone.
+        return Verification("failing", (error.message,), (), ())
 
 
 def checks_present(verification: Verification) -> list[dict[str, Any]]:

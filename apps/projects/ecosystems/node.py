@@ -43,6 +43,9 @@ export YARN_NODE_LINKER=node-modules YARN_ENABLE_TELEMETRY=0 YARN_ENABLE_GLOBAL_
 export YARN_NPM_REGISTRY_SERVER=$npm_config_registry YARN_HTTP_PROXY=$http_proxy YARN_HTTPS_PROXY=$https_proxy
 export npm_config_fund=false npm_config_audit=false npm_config_update_notifier=false npm_config_progress=false
 export npm_config_package_import_method=copy npm_config_manage_package_manager_versions=false COREPACK_ENABLE_STRICT=0
+# What would fetch browsers and the like, from hosts that are no registries, leaves it.
+export PUPPETEER_SKIP_DOWNLOAD=1 PUPPETEER_SKIP_CHROMIUM_DOWNLOAD=1 PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1
+export CYPRESS_INSTALL_BINARY=0 ELECTRON_SKIP_BINARY_DOWNLOAD=1 HUSKY=0
 need() {
     local found
     found=$("$1" --version 2>/dev/null) || found=''
@@ -104,6 +107,17 @@ def _setup(checkout: Path, place: str) -> SetupPlan | None:
         lines.append(f"cd {shlex.quote(os.path.relpath(top or '.', place or '.'))}")
     lines += _install(checkout / top, manager, lock, named[2] if named and named[1] == manager else "")
     lines.append("keep")
+    if not _checks(checkout, place):
+        # Tools of a project whose tests are in another language, say: it can be worked on without them.
+        lines = [
+            "set +e",
+            "(",
+            "set -e",
+            *lines,
+            ")",
+            '[[ $? -eq 0 ]] || note "left out: the packages of Node"',
+            "set -e",
+        ]
     where = f" in {top}" if top else ""
     description = f"Node: {manager}{f' with {lock}' if lock else ', no lock file'}{where}"
     return SetupPlan(description, "\n".join(lines) + "\n", env=dict(NODE_ENV))
@@ -117,10 +131,12 @@ def _install(root: Path, manager: str, lock: str, version: str) -> list[str]:
     if manager == "pnpm":
         match = re.search(r"^lockfileVersion:\s*['\"]?(\d+)", text_read(root / lock) if lock else "", re.MULTILINE)
         chosen = version or _PNPM_BY_LOCK.get(match[1] if match else "", _PNPM_BY_LOCK["9"])
-        frozen = "--frozen-lockfile" if lock else "--no-frozen-lockfile"
+        if not lock:
+            # One that the set-up made would change what the next set-up is for.
+            return [f"need pnpm {chosen} {'exactly' if version else 'any'} pnpm", "pnpm install --no-lockfile"]
         return [
             f"need pnpm {chosen} {'exactly' if version else 'any'} pnpm",
-            f"pnpm install {frozen} || {{",
+            "pnpm install --frozen-lockfile || {",
             '    note "the lock file does not fit; pnpm install without it"',
             "    pnpm install --no-frozen-lockfile",
             "}",
