@@ -65,9 +65,7 @@ def first(*replies: Reply) -> Answer:
 
 def without(part: Callable[[Request], bool], words: str, otherwise: Callable[[Request], Reply] = works) -> Answer:
     """An endpoint that refuses a part of the request, and works without it."""
-    return lambda request, count: (
-        Reply(failure="bad_request", message=words) if part(request) else otherwise(request)
-    )
+    return lambda request, count: (Reply(failure="bad_request", message=words) if part(request) else otherwise(request))
 
 
 BROKEN = says(ToolCall("read_file", '{"path": "READ'))

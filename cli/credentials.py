@@ -14,6 +14,7 @@ TOKEN_VARIABLE = "ARCHON_GIT_TOKEN"
 
 def remote_options(
     *,
+    url: str,
     token_file: Path | None = None,
     username: str = "",
     deploy_key: Path | None = None,
@@ -22,9 +23,9 @@ def remote_options(
     subfolder: str = "",
     sync_minutes: int | None = None,
 ) -> RemoteOptions:
-    """CliError for a file that can't be read."""
-    # A key is for ssh and a token for https: whoever names a key means that.
-    token = "" if deploy_key is not None else os.environ.get(TOKEN_VARIABLE, "").strip()
+    """Credentials for the address ``url``; CliError for a file that can't be read."""
+    # The variable may be set for other repositories: ssh has no use for it.
+    token = os.environ.get(TOKEN_VARIABLE, "").strip() if url.startswith(("https://", "http://")) else ""
     return RemoteOptions(
         username=username,
         token=_read(token_file).strip() if token_file is not None else token,

@@ -107,6 +107,7 @@ def clone(
                 code="invalid_input",
             )
         options = remote_options(
+            url=url,
             token_file=token_file,
             username=username,
             deploy_key=deploy_key,

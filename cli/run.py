@@ -236,7 +236,7 @@ def run(
         if not goal.strip() and issue is None and log is None:
             raise CliError("the goal is empty", next_step="say what is to be done", code="invalid_input")
         console = console_make(json_output=json_output)
-        origin = origin_find(repo, remote_options(token_file=token_file, deploy_key=deploy_key))
+        origin = origin_find(repo, remote_options(url=repo, token_file=token_file, deploy_key=deploy_key))
         if isinstance(origin, GitOrigin) and origin.repository.changed_files:
             _changes_tell(origin.repository, console=console)
         materials = given.enter_context(materials_open(attach=attach, issue=issue, log=log))

@@ -25,8 +25,6 @@ from apps.core.pagination import PagedView
 from apps.usage.serializers import configuration_of
 from apps.usage.types import Limits
 
-_accepted = session_accepted
-
 
 def _session_request(request: Request) -> SessionRequest:
     data = serializers.SessionCreateSerializer(data=request.data)
@@ -97,7 +95,7 @@ class SessionRunView(APIView):
     )
     def post(self, request: Request) -> Response:
         """Make a session and start it."""
-        return _accepted(
+        return session_accepted(
             master_orchestrator.session_start(
                 user=request_user(request), request=_session_request(request), execute=True
             )
@@ -118,7 +116,7 @@ class _CommandView(APIView):
     command: Callable[..., AgentSession]
 
     def run(self, request: Request, session_id: uuid.UUID) -> Response:
-        return _accepted(type(self).command(user=request_user(request), session_id=session_id))
+        return session_accepted(type(self).command(user=request_user(request), session_id=session_id))
 
 
 class SessionExecuteView(_CommandView):
@@ -162,7 +160,7 @@ class SessionResumeView(APIView):
         data.is_valid(raise_exception=True)
         limits: dict[str, Any] = data.validated_data.get("limits", {})
         seconds = limits.pop("seconds", None)
-        return _accepted(
+        return session_accepted(
             master_orchestrator.session_resume(
                 user=request_user(request), session_id=session_id, raised=Limits(**limits), limit_seconds=seconds
             )
@@ -196,7 +194,7 @@ class SessionAnswerView(APIView):
         selectors.session_get_for_user(user=request_user(request), session_id=session_id, write=True)
         data = serializers.AnswerSerializer(data=request.data)
         data.is_valid(raise_exception=True)
-        return _accepted(
+        return session_accepted(
             master_orchestrator.session_answer(
                 user=request_user(request),
                 session_id=session_id,

@@ -79,6 +79,12 @@ _CAUSES = (
         next_step="Check the address; for a private repository set a token or a deploy key that may read it.",
     ),
     _Cause(
+        pattern=r"error setting certificate|certificate file|error reading ca cert",
+        kind=HostUnreachable,
+        message="The server's file of certificates can't be read",
+        next_step="Have the operator check ARCHON_GIT_CA_FILE.",
+    ),
+    _Cause(
         pattern=r"SSL certificate|certificate verif|certificate subject|unable to get local issuer|SSL: no alternative",
         kind=FetchRefused,
         message="The host's certificate is not one that the server believes in",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +45,19 @@ class FetchWatch(GitWatch):
         self._on_progress = on_progress
         self._on_tick = on_tick
         self._rest = ""
+        self._measure_at = 0.0
 
     def tick(self) -> None:
         self._on_tick()
+        begun = time.monotonic()
+        if begun < self._measure_at:
+            return
+        self.size_check()
+        # A folder of very many files takes long to look at: not all the time.
+        self._measure_at = time.monotonic() + 20 * (time.monotonic() - begun)
+
+    def size_check(self) -> None:
+        """Raises TooLarge when the folder has grown over the limit."""
         limit = settings.ARCHON_REPOSITORY_LIMIT_MB
         if folder_bytes(self._folder) > limit * 1024 * 1024:
             raise TooLarge(

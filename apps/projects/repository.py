@@ -12,7 +12,10 @@ import os
 import re
 import shutil
 import tempfile
+import time
+import uuid
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
@@ -177,6 +180,24 @@ def branch_default_set(*, project_id: object, branch: str) -> RepositoryInfo:
         return branch_select(repository_require(project_id), branch)
 
 
+def repository_list(*, older_than: timedelta) -> list[uuid.UUID]:
+    """The projects whose repositories are here and have not been touched for so long."""
+    found = []
+    for folder in (Path(settings.ARCHON_HOME) / "repositories").glob("*.git"):
+        try:
+            if time.time() - folder.stat().st_mtime > older_than.total_seconds():
+                found.append(uuid.UUID(folder.stem))
+        except (FileNotFoundError, ValueError):
+            # Deleted meanwhile, or not a project's.
+            continue
+    return found
+
+
+def commit_submodules(*, project_id: object, commit: str) -> tuple[str, ...]:
+    """The paths of a commit's submodules."""
+    return tuple(module.path for module in submodules_list(git_dir=repository_require(project_id), commit=commit))
+
+
 def commit_resolve(*, project_id: object, revision: str) -> str:
     """The full id of the commit that a branch, a tag, ``HEAD`` or a (shortened) id names; else NotFound."""
     git_dir = repository_require(project_id)
@@ -203,7 +224,8 @@ def patch_make(*, project_id: object, base: str, head: str) -> Path:
     handle, name = tempfile.mkstemp(prefix="changes-", suffix=".patch", dir=temporary_folder())
     os.close(handle)
     try:
-        patch_write(git_dir=repository_require(project_id), base=base, head=head, target=Path(name))
+        if base != head:
+            patch_write(git_dir=repository_require(project_id), base=base, head=head, target=Path(name))
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

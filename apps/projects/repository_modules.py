@@ -167,7 +167,7 @@ def _module_fetch(
         remote_history_fetch(git_dir=module, access=access, watch=watch)
         if not _has(module, commit):
             remote_commit_fetch(git_dir=module, access=access, commit=commit, watch=watch)
-    watch.tick()
+    watch.size_check()
     if not _has(module, commit):
         raise _Missing(f"its repository has no commit {commit[:12]}")
     return module

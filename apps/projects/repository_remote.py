@@ -53,7 +53,7 @@ def repository_fetch(
                 head = remote_head_read(git_dir=git_dir, access=access, branch=branch, watch=watch)
                 remote_history_fetch(git_dir=git_dir, access=access, watch=watch)
                 known_hosts = access.known_hosts()
-            watch.tick()
+            watch.size_check()
         except BaseException:
             # Nothing of it counts, and it may have been stopped for its size.
             leftovers_delete(git_dir)

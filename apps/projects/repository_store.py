@@ -9,17 +9,21 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from django.conf import settings
 
-from apps.core.errors import Conflict, NotFound
+from apps.core.errors import Conflict, NotFound, Unavailable
 from apps.projects.git import full_disk_told, git_run, path_display
 from apps.projects.repository_source import is_session_branch
 from integrations.posix import fcntl
 
+#: What a writer waits for another one: as long as a fetch takes to notice that it is to stop, and an import to end.
+_LOCK_SECONDS = 60
 #: What tools leave behind in a checkout, whether or not the repository ignores it.
 IGNORED_LEFTOVERS = """\
 __pycache__/
@@ -54,12 +58,26 @@ def repository_path(*, project_id: object) -> Path:
 
 @contextlib.contextmanager
 def repository_locked(project_id: object) -> Iterator[None]:
-    """One writer of the repository's layout at a time, over all processes."""
+    """One writer of the repository's layout at a time, over all processes; Unavailable when another takes too long."""
     path = repository_path(project_id=project_id)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with full_disk_told("the repository could not be written"), path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while not _flock(lock):
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    "The repository is being written by another process", next_step="Try again when that has ended."
+                )
+            time.sleep(0.1)
         yield
+
+
+def _flock(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def repository_opened(project_id: object) -> Path:

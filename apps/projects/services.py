@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from django.db import IntegrityError, transaction
@@ -12,7 +13,7 @@ from django.db.models import ProtectedError
 
 from apps.authentication.models import User
 from apps.authentication.selectors import user_get_by_email
-from apps.core.errors import Conflict, InvalidInput, NotFound
+from apps.core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from apps.projects.environment import environments_delete
 from apps.projects.models import Membership, Project, RepositorySource, RepositoryState, Role
 from apps.projects.project_fields import host_pattern_clean, subfolder_clean
@@ -22,6 +23,7 @@ from apps.projects.repository import (
     repository_delete,
     repository_import_bundle,
     repository_import_path,
+    repository_list,
     repository_notices,
 )
 from apps.projects.repository_archive import repository_import_archive
@@ -29,6 +31,9 @@ from apps.projects.selectors import project_get_for_user
 from apps.projects.sources import SourceChanges, source_build, source_save_and_fetch, source_wait_refuse
 
 logger = logging.getLogger(__name__)
+
+#: A repository is made before its project's row is.
+_PRUNED_AFTER = timedelta(days=1)
 
 
 def project_create(
@@ -159,6 +164,15 @@ def _imported(project: Project, info: RepositoryInfo) -> Project:
     return project
 
 
+def repositories_prune() -> None:
+    """Remove repositories that belong to no project: their project was deleted while somebody wrote to them."""
+    found = repository_list(older_than=_PRUNED_AFTER)
+    known = set(Project.objects.filter(id__in=found).values_list("id", flat=True))
+    for project_id in found:
+        if project_id not in known:
+            _repository_remove(project_id)
+
+
 def project_repository_record(
     *, project_id: uuid.UUID, info: RepositoryInfo, notices: Sequence[dict[str, str]] = ()
 ) -> bool:
@@ -251,6 +265,6 @@ def _repository_remove(project_id: uuid.UUID) -> None:
     try:
         repository_delete(project_id=project_id)
         environments_delete(project_id=project_id)
-    except OSError as error:
-        # The rows are gone: a folder that stays behind costs space and nothing else.
+    except (OSError, Unavailable) as error:
+        # The rows are gone: a folder that stays behind costs space and nothing else, and is pruned later.
         logger.error("what belonged to the deleted project %s could not be removed: %s", project_id, error)

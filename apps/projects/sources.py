@@ -59,8 +59,10 @@ def source_update(*, project: Project, changes: SourceChanges) -> Project:
         _project_lock(project)
         source = RepositorySource.objects.select_for_update().filter(project=project).first()
         if source is None and not changes.url:
-            raise NotFound(
-                "The project's repository has no source", next_step="Give it the url that it is to be fetched from."
+            raise Conflict(
+                "The project's repository has no source",
+                next_step="Give it the url that it is to be fetched from.",
+                state="no_source",
             )
         source = source or RepositorySource(project=project)
         source.project = project

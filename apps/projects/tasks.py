@@ -8,6 +8,7 @@ from celery import shared_task
 
 from apps.projects.fetching import fetch_execute
 from apps.projects.selectors import fetch_wanted_list
+from apps.projects.services import repositories_prune
 
 
 @shared_task(name="apps.projects.tasks.fetch_repository")
@@ -21,3 +22,9 @@ def sweep_repositories() -> None:
     """Wake every fetch that is wanted and that no living worker holds."""
     for source_id in fetch_wanted_list():
         fetch_repository.delay(str(source_id))
+
+
+@shared_task(name="apps.projects.tasks.prune_repositories")
+def prune_repositories() -> None:
+    """Remove repositories whose project is gone."""
+    repositories_prune()

@@ -11,10 +11,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.authentication.bearer import request_user
-from apps.core.errors import InvalidInput, NotFound
+from apps.core.errors import Conflict, InvalidInput
 from apps.core.pagination import PagedView
 from apps.projects import selectors, serializers, services
-from apps.projects.models import Role
+from apps.projects.models import RepositoryState, Role
 from apps.projects.repository import branch_list
 from apps.projects.sources import SourceChanges, source_remove, source_sync, source_update
 from apps.projects.uploads import upload_received
@@ -140,7 +140,7 @@ class ProjectSourceView(APIView):
         project = selectors.project_get_for_user(user=request_user(request), project_id=project_id)
         source = selectors.source_get(project)
         if source is None:
-            raise NotFound("The project's repository has no source.", next_step="give it one (PATCH)")
+            raise Conflict("The project's repository has no source.", next_step="give it one", state="no_source")
         return Response(serializers.SourceSerializer(source).data)
 
     @extend_schema(
@@ -188,9 +188,10 @@ class ProjectBranchesView(APIView):
     def get(self, request: Request, project_id: uuid.UUID) -> Response:
         """The repository's branches by name, without the sessions' own."""
         project = selectors.project_get_for_user(user=request_user(request), project_id=project_id)
+        branches = branch_list(project_id=project.id) if project.repository_state == RepositoryState.READY else {}
         rows = [
             {"name": name, "commit": commit, "default": name == project.default_branch}
-            for name, commit in branch_list(project_id=project.id).items()
+            for name, commit in branches.items()
         ]
         return Response(serializers.BranchSerializer(rows, many=True).data)
 

@@ -86,7 +86,8 @@ RETURNING id
 _FINISH = """
     UPDATE usage_modelcall
        SET state = %(state)s, input_tokens = %(input)s, output_tokens = %(output)s, cached_tokens = %(cached)s,
-           cache_write_tokens = %(cache_write)s, cost_usd = %(cost)s, priced = %(priced)s, estimated = %(estimated)s, error = %(error)s, finished_at = now()
+           cache_write_tokens = %(cache_write)s, cost_usd = %(cost)s, priced = %(priced)s,
+           estimated = %(estimated)s, error = %(error)s, finished_at = now()
 """
 _SETTLE = f"""
 WITH call AS ({_FINISH}

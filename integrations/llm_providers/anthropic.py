@@ -70,18 +70,19 @@ def build(spec: ModelSpec) -> BaseChatModel:
     if endpoint is None:
         raise ValueError(f"not a canonical address: {spec.base_url!r}")
     timeout = httpx2.Timeout(connect=spec.connect_timeout_s, read=spec.idle_timeout_s, write=60.0, pool=60.0)
-    model = _ArchonChatAnthropic(
-        model=spec.model,
-        base_url=spec.base_url,
-        api_key=spec.api_key.reveal(),
-        max_tokens=spec.max_output_tokens,
-        temperature=spec.temperature if takes_temperature(spec) else None,
-        max_retries=0,
-        timeout=spec.timeout_s,
+    arguments: dict[str, Any] = {
+        "model": spec.model,
+        "base_url": spec.base_url,
+        "api_key": spec.api_key.reveal(),
+        "max_tokens": spec.max_output_tokens,
+        "temperature": spec.temperature if takes_temperature(spec) else None,
+        "max_retries": 0,
+        "timeout": spec.timeout_s,
         # The vendor's library shows the key as a bearer's; other servers of the protocol look for it here.
-        default_headers=None if spec.base_url == ANTHROPIC_URL else {"x-api-key": spec.api_key.reveal()},
-        disable_streaming=not spec.stream or "no_stream" in spec.quirks,
-    )
+        "default_headers": None if spec.base_url == ANTHROPIC_URL else {"x-api-key": spec.api_key.reveal()},
+        "disable_streaming": not spec.stream or "no_stream" in spec.quirks,
+    }
+    model = _ArchonChatAnthropic(**arguments)
     model._http = EndpointClient(
         endpoint=endpoint, timeout=timeout, headers=_HEADERS, home=ANTHROPIC_URL, as_events=message_events
     )
@@ -148,7 +149,8 @@ def failure(spec: ModelSpec, error: Exception) -> CallFailure | None:
 
 def _refusal(error: anthropic.APIStatusError) -> Refusal:
     body = error.body if isinstance(error.body, dict) else {}
-    detail = body.get("error") if isinstance(body.get("error"), dict) else {}
+    given = body.get("error")
+    detail: dict[str, Any] = given if isinstance(given, dict) else {}
     return Refusal(
         status=error.status_code,
         text=str(detail.get("message") or str(error)),

@@ -18,6 +18,8 @@ from .blocks import ORIGIN, origin_of
 from .capabilities import sees_images, takes_effort, thinks_by_budget
 from .types import ModelSpec
 
+#: Stands for an empty reply where each turn has to say something.
+NOTHING_SAID = "(no answer)"
 _CALL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -67,6 +69,8 @@ def call_presentable(name: str, arguments: str) -> tuple[str, str]:
 
 def _reply_for(spec: ModelSpec, message: AIMessage) -> AIMessage:
     if isinstance(message.content, str) and not message.invalid_tool_calls:
+        if spec.protocol == "anthropic" and not message.tool_calls and not message.content.strip():
+            return AIMessage(NOTHING_SAID)
         return message
     calls = list(message.tool_calls)
     for broken in message.invalid_tool_calls:

@@ -22,8 +22,8 @@ Answer with one JSON object and nothing else, of this shape:
 
 {{"thought": "what you think, in a sentence", "calls": [{{"name": "a tool's name", "arguments": {{}}}}]}}
 
-"calls" holds the tools that you call, one after the other; "arguments" is an object that fits the tool's parameters. You
-get the results in the next message. Never write a result yourself.
+"calls" holds the tools that you call, one after the other; "arguments" is an object that fits the tool's parameters.
+You get the results in the next message. Never write a result yourself.
 
 # Tools
 
@@ -90,7 +90,7 @@ def envelope_conversation(messages: Sequence[BaseMessage], tools: Sequence[dict[
 
 
 def envelope_read(text: str) -> tuple[str, list[EnvelopeCall]]:
-    """What a reply says and calls. Fences and words around the JSON don't matter; a reply of words alone calls nothing."""
+    """What a reply says and calls. Fences and words around the JSON don't matter; words alone call nothing."""
     found = _objects(text)
     thoughts: list[str] = []
     calls: list[EnvelopeCall] = []

@@ -203,9 +203,9 @@ def _quirk(spec: ModelSpec, text: str) -> Quirk | None:
         found = "no_cache_key"
     elif "response_format" in lowered or "json_schema" in lowered or "json_object" in lowered or "grammar" in lowered:
         found = "no_json_schema" if "no_json_schema" not in spec.quirks else "no_json_object"
-    elif spec.effort is not None and re.search(r"reasoning|effort|thinking|encrypted", lowered):
-        found = "no_effort"
-    elif "encrypted_content" in lowered:
+    elif "encrypted content is not" in lowered or (
+        spec.effort is not None and re.search(r"reasoning|effort|thinking", lowered)
+    ):
         found = "no_effort"
     elif "temperature" in lowered:
         found = "no_temperature"

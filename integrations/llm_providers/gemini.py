@@ -70,17 +70,18 @@ def build(spec: ModelSpec) -> BaseChatModel:
         home=GEMINI_URL,
         as_events=generate_content_events,
     )
-    model = _ArchonChatGemini(
-        model=spec.model,
-        base_url=spec.base_url,
-        api_key=spec.api_key.reveal(),
-        vertexai=False,
-        temperature=spec.temperature if takes_temperature(spec) else None,
-        max_output_tokens=spec.max_output_tokens,
-        max_retries=1,  # that is: no second try
-        reasoning_effort=spec.effort if thinks_by_level(spec) and takes_effort(spec) else None,
-        disable_streaming=not spec.stream or "no_stream" in spec.quirks,
-    )
+    arguments: dict[str, Any] = {
+        "model": spec.model,
+        "base_url": spec.base_url,
+        "api_key": spec.api_key.reveal(),
+        "vertexai": False,
+        "temperature": spec.temperature if takes_temperature(spec) else None,
+        "max_output_tokens": spec.max_output_tokens,
+        "max_retries": 1,  # that is: no second try
+        "reasoning_effort": spec.effort if thinks_by_level(spec) and takes_effort(spec) else None,
+        "disable_streaming": not spec.stream or "no_stream" in spec.quirks,
+    }
+    model = _ArchonChatGemini(**arguments)
     # It tells of each call that it would call functions itself; it has none that it could.
     logging.getLogger("google_genai.models").setLevel(logging.WARNING)
     model._http = http

@@ -43,7 +43,8 @@ def _translated(schema: Mapping[str, Any], definitions: Mapping[str, Any], depth
     if reference := schema.get("$ref"):
         named = definitions.get(str(reference).rpartition("/")[2], {})
         return _translated({**named, **{k: v for k, v in schema.items() if k != "$ref"}}, definitions, depth + 1)
-    if len(parts := schema.get("allOf") or ()) == 1:
+    parts: list[Mapping[str, Any]] = list(schema.get("allOf") or ())
+    if len(parts) == 1:
         return _translated({**parts[0], **{k: v for k, v in schema.items() if k != "allOf"}}, definitions, depth + 1)
     result = {name: schema[name] for name in _KEPT if name in schema}
     if "const" in schema:

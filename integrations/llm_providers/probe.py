@@ -104,7 +104,9 @@ def _is_listed(spec: ModelSpec, models: tuple[str, ...]) -> bool:
     """Dated and tagged names are listed where their short ones are called, and the other way round."""
     wanted = spec.model.removeprefix("models/").lower()
     return any(
-        name.lower() == wanted or name.lower().startswith((f"{wanted}-", f"{wanted}:")) or wanted.startswith(name.lower())
+        name.lower() == wanted
+        or name.lower().startswith((f"{wanted}-", f"{wanted}:"))
+        or wanted.startswith(name.lower())
         for name in models
     )
 

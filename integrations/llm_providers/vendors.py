@@ -62,7 +62,7 @@ VENDORS: tuple[Vendor, ...] = (
         base_url="https://api.anthropic.com",
         key_setting="ANTHROPIC_API_KEY",
         base_url_setting="ANTHROPIC_BASE_URL",
-        default_model="claude-sonnet-4-5",
+        default_model="claude-sonnet-5",
         aliases=("claude",),
     ),
     Vendor(

@@ -53,3 +53,18 @@ def test_services_that_do_not_answer_are_problems_with_a_way_out(archon_home: Pa
     for name, variable in (("database", "DB_HOST"), ("redis", "REDIS_URL")):
         assert findings[name]["state"] == "problem"
         assert variable in findings[name]["next_step"]
+
+
+def test_a_container_engine_that_is_not_there_is_a_problem_and_nothing_takes_its_place(archon_home: Path) -> None:
+    answer = archon_run(
+        archon_home,
+        *("doctor", "--json"),
+        ARCHON_SANDBOX="container",
+        ARCHON_CONTAINER_ENGINE=f"unix://{archon_home}/none.sock",
+    )
+    assert answer.returncode == 1
+    findings = {finding["name"]: finding for finding in json.loads(answer.stdout)["findings"]}
+    assert findings["adapter"]["detail"].startswith("container (ARCHON_SANDBOX)")
+    assert findings["sandbox"]["state"] == "problem"
+    assert "No container engine answers" in findings["sandbox"]["detail"]
+    assert "ARCHON_CONTAINER_ENGINE" in findings["sandbox"]["next_step"]

@@ -127,3 +127,36 @@ def test_a_project_that_does_not_compile_is_set_up_and_mended(sample: Sample, so
         assert verification.reports[0].tests[sample.failing] == "passed"
 
     asyncio.run(scenario())
+
+
+def test_a_crate_of_the_hosts_mirror_is_compiled_once(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with reachable_home() as host:
+        crate = host / "crates/strings"
+        (crate / "src").mkdir(parents=True)
+        (crate / "Cargo.toml").write_text('[package]\nname = "strings"\nversion = "1.0.0"\nedition = "2021"\n')
+        (crate / "src/lib.rs").write_text("pub fn text(a: i32) -> String {\n    a.to_string()\n}\n")
+        (crate / ".cargo-checksum.json").write_text('{"files": {}, "package": null}')
+        (host / "config.toml").write_text(
+            '[source.crates-io]\nreplace-with = "mirror"\n'
+            f'[source.mirror]\ndirectory = "{host}/crates"\n[registry]\ntoken = "a-secret"\n'
+        )
+        monkeypatch.setenv("CARGO_HOME", str(host))
+        files = {
+            "Cargo.toml": MANIFEST + '\n[dependencies]\nstrings = "1"\n',
+            "src/lib.rs": INNER + "\npub fn shown(a: i32) -> String {\n    strings::text(a)\n}\n",
+        }
+        base = project_import(source, files)
+        spec, specs = environment_detect(checkout=source), checks_detect(checkout=source)
+
+        async def scenario() -> None:
+            environment = await environment_prepare(project_id="p", commit=base, spec=spec)
+            assert environment.path is not None
+            compiled = [path.name for path in (environment.path / "cargo-target/debug/deps").glob("lib*.rlib")]
+            # The crate, and not what stands in the repository itself.
+            assert [name.partition("-")[0] for name in compiled] == ["libstrings"]
+            assert "a-secret" not in (environment.path / "cargo/config.toml").read_text()
+            (report,) = await checks_run(project_id="p", commit=base, specs=specs, environment=environment)
+            assert report.tests == {"adder src/lib.rs::tests::adds": "failed"}, report.output
+            assert "Compiling adder" in report.output and "Compiling strings" not in report.output
+
+        asyncio.run(scenario())

@@ -78,3 +78,22 @@ def test_what_cannot_be_sent_is_told_before_anything_starts(stack: LiveStack, tm
         ran = stack.archon(*arguments, *options, "--json")
         assert (ran.code, ran.document["error"]["code"]) == (2, code), (arguments, ran.document)
         assert ran.document["error"]["next_step"]
+
+
+def test_a_model_with_eyes_is_shown_the_image(stack: LiveStack, tmp_path: Path) -> None:
+    repository = repository_build(tmp_path / "small", {"answer.txt": "The answer is 42.\n"})
+    (tmp_path / "shot.png").write_bytes(picture())
+    image = stack.api.attachment_upload(tmp_path / "shot.png")
+    # Larger than any other body may be.
+    (tmp_path / "long.txt").write_text("many lines\n" * 300_000)
+    assert stack.api.attachment_upload(tmp_path / "long.txt")
+    with OpenAIServer(Agents([finishes()])) as server:
+        session = stack.session_start(
+            repository, base_url=server.base_url, model="openai:gpt-5-mini", checks=[CHECK], attachments=[image]
+        )
+        stack.session_wait(session.id, "completed")
+        assert server.refused == []
+        (content,) = [message["content"] for message in server.requests[0].messages if message["role"] == "user"]
+    urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+    assert len(urls) == 1 and urls[0].startswith("data:image/png;base64,")
+    assert stack.api.session_get(session.id).usage.input_tokens < 20_000, "an image isn't counted by its letters"

@@ -1,4 +1,4 @@
-"""``archon run`` over every protocol that models are spoken to by: a real package is mended, and every token paid for."""
+"""``archon run`` over every protocol of models: a real package is mended, and every token is paid for."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def test_documents_in_the_place_of_streams_do_as_well(stack: LiveStack, tmp_path
     agents = Agents(case.repair.coder, planner=case.repair.planner, counted=True)
     with spoken.server(lambda request: replace(agents(request), plain=True)) as server:
         done = stack.archon(
-            "run", case.goal, "--repo", str(repository), "--model", spoken.name, "--base-url", server.base_url, "--json",
-            "--yes", seconds=600,
+            "run", case.goal, "--repo", str(repository), "--model", spoken.name, "--base-url", server.base_url,
+            "--json", "--yes", seconds=600,
         )  # fmt: skip
     assert (done.code, done.document["outcome"]) == (0, "verified"), done.output
     assert server.refused == [] and len(server.requests) == server.replies

@@ -8,6 +8,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from pytest_django import Settings
 
 from apps.core.errors import ApplicationError, DiskFull
-from apps.projects.sandbox import Bind, sandbox_identity, sandbox_run
+from apps.projects.sandbox import Bind, container, sandbox_identity, sandbox_run
 from apps.projects.sandbox.container_errors import (
     EngineForbidden,
     EngineRefused,
@@ -286,13 +287,8 @@ async def test_what_the_kernel_kills_for_memory_has_that_name(server: EngineServ
 
 async def test_an_exit_code_is_the_engines_word(server: EngineServer, tmp_path: Path) -> None:
     """Whatever was said inside: a container that ended otherwise has no result."""
-    running = asyncio.create_task(run(tmp_path, "sleep 0.3; exit 0"))
-    while not server.engine.running():
-        await asyncio.sleep(0.01)
-    container = server.engine.running()[0]
-    waited = container.wait
-    container.wait = lambda: waited() or 3  # type: ignore[method-assign]
-    result = await running
+    server.engine.reported_exit = 3
+    result = await run(tmp_path, "exit 0")
     assert (result.exit_code, result.killed) == (None, "sandbox")
 
 
@@ -346,11 +342,21 @@ async def test_containers_of_a_dead_worker_are_removed_by_another(server: Engine
         owner.kill()
 
 
+async def test_files_of_workers_that_are_long_gone_are_deleted(server: EngineServer, tmp_path: Path) -> None:
+    await run(tmp_path)
+    folder = container.state_folder() / "workers"
+    for name, age in (("0" * 16, 100_000), ("1" * 16, 10)):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - age,) * 2)
+    assert await leftovers_swept() == 0
+    assert not (folder / ("0" * 16)).exists() and (folder / ("1" * 16)).exists()
+
+
 async def test_other_installations_containers_are_left_alone(server: EngineServer, tmp_path: Path) -> None:
     async with opened(tmp_path) as workspace:
         await workspace.command_run("true", timeout=20)
-        [container] = server.engine.containers.values()
-        container.body["Labels"] |= {"archon.installation": "another", "archon.worker": "0" * 16}
+        [made] = server.engine.containers.values()
+        made.body["Labels"] |= {"archon.installation": "another", "archon.worker": "0" * 16}
         assert await leftovers_swept() == 0
         assert (await workspace.command_run("echo here", timeout=20)).output == "here\n"
 

@@ -23,6 +23,8 @@ from apps.projects.repository import diff_read
 from apps.projects.worktree import worktree_changed_files, worktree_create, worktree_exclude
 from tests.integration.project_sample import SAMPLE, project_import, reachable_home
 
+pytestmark = pytest.mark.usefixtures("each_sandbox")
+
 
 @pytest.fixture
 def source(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

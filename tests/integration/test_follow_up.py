@@ -124,8 +124,8 @@ def test_what_a_follow_up_breaks_is_seen(scene: tuple[User, Project]) -> None:
     user, _ = scene
     broken = ("write_file", {"path": "calc.py", "content": RIGHT + "# BROKEN\n"})
     model = recording(
-        entry("coder", DONE, user="doesn't stand", last_tool="write_file"),
-        entry("coder", broken, user="doesn't stand|asks further", not_seen=["^write_file .*BROKEN"]),
+        entry("coder", DONE, user="doesn't stand"),
+        entry("coder", broken, user=AGAIN, not_seen=["^write_file .*BROKEN"]),
     )
     first = ended(scene, model)
     second = session_run(say(user, first).id)
@@ -244,7 +244,8 @@ def test_limits_are_what_is_left_or_more(scene: tuple[User, Project]) -> None:
     session = ended(scene, limits=Limits(tokens=10**9, steps=3), limit_seconds=500)
     assert session.status == "completed"
     stuck = session_run(say(user, session).id)
-    assert (stuck.status, stuck.reason["code"]) == ("paused", "budget_exceeded")
+    assert stuck.status == "paused" and stuck.reason is not None
+    assert stuck.reason["code"] == "budget_exceeded"
     session_cancel(user=user, session_id=session.id)
     more = say(user, session, "Note: more", more=Limits(steps=10), more_seconds=60)
     assert Budget.objects.get(scope_id=session.id).limit_steps == 13
@@ -262,9 +263,9 @@ def test_a_question_further_to_a_researcher(scene: tuple[User, Project]) -> None
         ]
     )
     session = ended(scene, model, agent_type=AgentType.RESEARCHER)
-    assert session.report == "it subtracts", session.reason
+    assert session.report.startswith("it subtracts"), session.reason
     done = session_run(say(user, session, "How is it indented?").id)
-    assert (done.status, done.report) == ("completed", "by tabs")
+    assert done.status == "completed" and done.report.startswith("by tabs")
     assert done.executions.count() == 1
 
 
@@ -352,8 +353,8 @@ def _whole_require(session: AgentSession, reference: AgentSession) -> None:
     assert file_of(session, "NOTES.md") == file_of(reference, "NOTES.md")
     events = events_of(session.id)
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
-    once = ("MessageReceived", "PlanExtended", "TaskStarted", "TaskVerified", "TaskCommitted", "SessionCompleted")
-    once = (*once, "ChecksFinished")
+    once = ["MessageReceived", "PlanExtended", "TaskStarted", "TaskVerified", "TaskCommitted", "SessionCompleted"]
+    once.append("ChecksFinished")
     assert [event.type for event in events_of(session.id, *once)] == [
         event.type for event in events_of(reference.id, *once)
     ]

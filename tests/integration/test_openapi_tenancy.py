@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from apps.agents.services.attachments import attachment_upload
 from apps.authentication.models import User
 from apps.authentication.services.api_keys import api_key_create
 from apps.planning.services import feature_create, feature_id_derive, plan_create, task_id_derive
@@ -52,6 +53,10 @@ def _session_of(owner: User) -> uuid.UUID:
     return session_build(user=owner, project=project_make(owner=owner)).id
 
 
+def _attachment_of(owner: User) -> uuid.UUID:
+    return attachment_upload(user=owner, name="a.txt", declared_type="", chunks=[b"x"]).id
+
+
 def _provider_key_of(owner: User) -> uuid.UUID:
     owned = key_owner(user=owner, scope=KeyScope.USER, project_id=None)
     return provider_key_store(user=owner, owner=owned, vendor="openai", secret="sk-canary-of-mine")[0].id
@@ -66,6 +71,7 @@ OBJECTS: dict[str, Callable[[User], uuid.UUID]] = {
     "plan_id": _plan_of,
     "session_id": _session_of,
     "feature_id": _feature_of,
+    "attachment_id": _attachment_of,
     "task_id": lambda owner: task_id_derive(plan_id=_plan_of(owner), feature_position=0, position=0),
 }
 

@@ -174,7 +174,8 @@ async def test_what_is_no_answer_is_named_so(spoken: Spoken, server: ModelServer
             ("application/json", b'{"ok": 1}'),
             ("application/json", b"{{{"),
         ]:
-            server.answer = lambda request, k=kind, c=content: Reply(raw=(200, {"content-type": k}, c))
+            odd = Reply(raw=(200, {"content-type": kind}, content))
+            server.answer = lambda request, odd=odd: odd  # type: ignore[misc]
             with pytest.raises(ModelCallFailed) as caught:
                 await on.call(spec_of(spoken, server))
             assert caught.value.kind == "bad_response", caught.value.message
@@ -259,6 +260,15 @@ async def test_broken_json_of_a_call_is_answered_and_goes_on(spoken: Spoken, ser
     if spoken.provider != "gemini":
         assert (first.tool_calls, len(first.invalid_tool_calls)) == ([], 1)  # type: ignore[attr-defined]
     assert str(conversation[-1].text) == "I see."
+    assert server.refused == []
+
+
+async def test_an_empty_reply_can_be_followed(spoken: Spoken, server: ModelServer) -> None:
+    server.answer = lambda request: Reply() if len(server.requests) == 1 else Reply(text="Now.")
+    async with scene() as on:
+        empty = (await on.call(spec_of(spoken, server))).message
+        again = await on.call(spec_of(spoken, server), messages=[*MESSAGES, empty, HumanMessage("Go on.")])
+    assert (empty.text, again.message.text) == ("", "Now.")
     assert server.refused == []
 
 

@@ -252,6 +252,6 @@ def test_source_is_the_owners_and_can_be_forgotten(forge: GitServer, client: Che
     assert client_for(member).patch(f"{address}source/", {"branch": "x"}).status_code == 403
     assert client_for(member).post(f"{address}sync/", {}).status_code == 202
     assert client.delete(f"{address}source/").status_code == 204
-    assert client.get(f"{address}source/").status_code == 404
+    assert client.get(f"{address}source/").json()["state"] == "no_source"
     assert client.post(f"{address}sync/", {}).json()["state"] == "no_source"
     assert client.get(f"/api/projects/{project['id']}/").json()["repository_state"] == "ready"

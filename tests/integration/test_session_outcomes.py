@@ -23,7 +23,7 @@ from tests.integration.session_scene import (
     session_run,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("each_sandbox")]
 
 TEST = (
     "import unittest\nimport calc\n\n\nclass AddTest(unittest.TestCase):\n"

@@ -21,13 +21,12 @@ from PIL import Image
 
 from apps.agents.models import AgentSession, ExecutionMessage, ToolCall
 from apps.agents.presenters import session_present
-from apps.agents.services.master_orchestrator import SessionRequest, session_start
 from apps.agents.types import AgentType
 from apps.projects.git import git_run
 from apps.projects.models import Project
 from apps.projects.repository import repository_path
 from apps.usage.choices import ModelConfiguration
-from tests.integration.session_scene import LIMITS, Cut, lease_let_run_out, project_make, session_run
+from tests.integration.session_scene import LIMITS, Cut, lease_let_run_out, project_make, session_make, session_run
 from tests.loopback.agents import Turn, call, finishes, says
 from tests.loopback.openai_server import OpenAIServer, Reply, Request
 from tests.loopback.openai_server import ToolCall as Proposed
@@ -53,26 +52,29 @@ class Scene:
     user: Any
     session: AgentSession | None = None
 
-    def run(self, *turns: Turn, role: AgentType = AgentType.CODER, model: str = "loopback") -> AgentSession:
+    def run(
+        self, *turns: Turn, role: AgentType = AgentType.CODER, model: str = "loopback", **chosen: Any
+    ) -> AgentSession:
         """A session in which the model takes these turns, the last one again and again."""
-        self.start(turns, role=role, model=model)
+        self.start(turns, role=role, model=model, **chosen)
         assert self.session is not None
         self.session = session_run(self.session.id)
         assert self.server.refused == []
         return self.session
 
-    def start(self, turns: Sequence[Turn], *, role: AgentType = AgentType.CODER, model: str = "loopback") -> None:
+    def start(
+        self, turns: Sequence[Turn], *, role: AgentType = AgentType.CODER, model: str = "loopback", **chosen: Any
+    ) -> None:
         def answer(request: Request) -> Reply:
             spoken = sum(message["role"] == "assistant" for message in request.messages)
             said = turns[min(spoken, len(turns) - 1)]
             return said if isinstance(said, Reply) else said(request)
 
         self.server.answer = answer
-        asked = SessionRequest(
-            project_id=self.project.id, goal="change it", limits=LIMITS, limit_seconds=600, agent_type=role,
-            models=ModelConfiguration(model=f"openai:{model}", base_url=self.server.base_url), checks=("true",),
-        )  # fmt: skip
-        self.session = session_start(user=self.user, request=asked, execute=True)
+        models = ModelConfiguration(model=f"openai:{model}", base_url=self.server.base_url, **chosen)
+        self.session = session_make(
+            self.user, self.project, "", agent_type=role, checks=("true",), limits=LIMITS, models=models
+        )
 
     @property
     def calls(self) -> list[ToolCall]:
@@ -203,6 +205,13 @@ def test_the_operator_chooses_the_form_of_edits(scene: Scene, settings: Any) -> 
         tool for tool in scene.server.requests[0].body["tools"] if tool["function"]["name"] == "apply_patch"
     )
     assert "unified diff" in definition["function"]["description"]
+
+
+def test_a_session_chooses_the_form_of_edits(scene: Scene) -> None:
+    done(scene.run(says(call("write_file", path="data.txt", content="B\n")), finishes(), edit_format="whole"))
+    assert scene.committed("data.txt") == b"B\n"
+    edits = {"edit_file", "multi_edit", "apply_patch", "write_file"}
+    assert edits & set(scene.server.requests[0].tools) == {"write_file"}
 
 
 def test_a_patch_that_fails_half_way_is_taken_back(scene: Scene) -> None:

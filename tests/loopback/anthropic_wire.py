@@ -212,8 +212,8 @@ class AnthropicWire(Wire):
             answered = [block["tool_use_id"] for block in content if block["type"] == "tool_result"]
             if sorted(answered) != sorted(open_calls):
                 return (
-                    f"messages.{index}: `tool_use` ids were found without `tool_result` blocks immediately after, or the"
-                    f" other way round: {sorted(set(answered) ^ set(open_calls))}"
+                    f"messages.{index}: `tool_use` ids were found without `tool_result` blocks immediately after, or"
+                    f" the other way round: {sorted(set(answered) ^ set(open_calls))}"
                 )
             if answered and [b["type"] for b in content[: len(answered)]] != ["tool_result"] * len(answered):
                 return f"messages.{index}: `tool_result` blocks come first"
@@ -224,7 +224,10 @@ class AnthropicWire(Wire):
             replies = [message for message in body["messages"] if message["role"] == "assistant"]
             last = replies[-1]["content"] if replies else [{"type": "thinking"}]
             if isinstance(last, str) or last[0]["type"] not in ("thinking", "redacted_thinking"):
-                return "Expected `thinking` or `redacted_thinking`, when `thinking` is enabled, a final `assistant` message must start with a thinking block"
+                return (
+                    "Expected `thinking` or `redacted_thinking`: with `thinking` enabled, a final `assistant` message"
+                    " must start with a thinking block"
+                )
         return None
 
     def messages(self, body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -258,7 +261,8 @@ class AnthropicWire(Wire):
         return [tool["name"] for tool in body.get("tools", ())]
 
     def segments(self, body: dict[str, Any]) -> tuple[list[str], list[int] | None]:
-        parts, marks = [], []
+        parts: list[str] = []
+        marks: list[int] = []
         for block in _cacheable(body):
             if "cache_control" in block:
                 marks.append(len(parts))

@@ -63,6 +63,8 @@ class Engine:
     volumes: dict[str, Path] = field(default_factory=dict)
     #: By method and the last word of the path: `POST start`.
     faults: dict[str, Fault] = field(default_factory=dict)
+    #: What is said of a container's end, whatever it was.
+    reported_exit: int | None = None
     #: Bytes of output after which an attached stream is cut off.
     cut_after: int | None = None
     #: Send an attached stream's frames in pieces of this size.
@@ -320,6 +322,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.flush()
         status = container.wait()
+        if self.engine.reported_exit is not None:
+            status = self.engine.reported_exit
         body = json.dumps({"StatusCode": status}).encode() + b"\n"
         self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
         self.wfile.flush()

@@ -27,6 +27,7 @@ def _object(required: list[str], **properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
+_COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
 _SCHEMA: dict[str, Any] = {"$ref": "#/$defs/schema"}
 _DEFINITIONS = {
     "schema": {
@@ -42,11 +43,8 @@ _DEFINITIONS = {
             "required": {"type": "array", "items": _STRING},
             "anyOf": {"type": "array", "items": _SCHEMA},
             "pattern": _STRING,
-            **dict.fromkeys(
-                ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"),
-                {"type": ["integer", "string"]},
-            ),
-            **dict.fromkeys(("minimum", "maximum"), {"type": "number"}),
+            **{name: {"type": ["integer", "string"]} for name in _COUNTS},
+            **{name: {"type": "number"} for name in ("minimum", "maximum")},
             "propertyOrdering": {"type": "array"},
             "title": _STRING,
         },

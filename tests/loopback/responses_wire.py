@@ -184,7 +184,7 @@ class ResponsesWire(Wire):
                 if call_id in said:
                     return f"input[{index}]: call_id {call_id} twice"
                 if (needed := self.thoughts.get(call_id)) is not None and needed != thought:
-                    return f"input[{index}]: item of type 'function_call' was provided without its required 'reasoning' item"
+                    return f"input[{index}]: 'function_call' was provided without its required 'reasoning' item"
                 said.add(call_id)
                 open_calls.add(call_id)
             elif kind == "function_call_output":
@@ -322,7 +322,7 @@ class ResponsesWire(Wire):
 
 
 def _thinks(body: dict[str, Any]) -> bool:
-    return body["model"].startswith(("gpt-5", "o"))
+    return str(body["model"]).startswith(("gpt-5", "o"))
 
 
 def _assistant(messages: list[dict[str, Any]], *, fresh: bool = False) -> dict[str, Any]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,10 +17,12 @@ from hypothesis import strategies as st
 from apps.projects.ecosystems.cargo_results import libtest_read
 from apps.projects.ecosystems.go_results import go_events_read
 from apps.projects.ecosystems.junit import junit_parse
+from apps.projects.ecosystems.kept_output import output_keep, output_kept
+from apps.projects.ecosystems.reports import reports_read, reports_remove
 from apps.projects.ecosystems.results import results_merge
 from apps.projects.ecosystems.rspec_results import rspec_read
 from apps.projects.ecosystems.tap import tap_read
-from apps.projects.ecosystems.types import TestResult
+from apps.projects.ecosystems.types import Results, TestResult
 
 CARGO = """\
    Compiling adder-x v0.1.0 (/workspace)
@@ -278,3 +285,47 @@ def test_json_that_nests_without_end_has_none() -> None:
     deep = "[" * 100_000
     assert rspec_read(deep.encode()) == {}
     assert go_events_read('{"Action":' + deep) == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "kept"),
+    [
+        ("echo out; echo err >&2; exit 3", 3, "out\nerr\n"),
+        ("false", 1, ""),
+        # What a test leaves running holds the output open; nobody waits for it.
+        ("echo started; sleep 1000 & exit 0", 0, "started\n"),
+        ("echo {braces} 'a \"quoted\" word'", 0, '{braces} a "quoted" word\n'),
+    ],
+)
+def test_output_is_kept_whole_and_the_exit_code_is_the_commands(
+    command: str, code: int, kept: str, tmp_path: Path
+) -> None:
+    line = output_keep(command, through=f"tee {tmp_path / 'output.txt'}")
+    done = subprocess.Popen(["bash", "-c", line], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert done.wait(timeout=60) == code
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(done.pid, signal.SIGKILL)
+    assert output_kept(Results(tmp_path, tmp_path, "", "")) == kept
+    assert done.stdout is not None and done.stdout.read() == kept
+
+
+def test_reports_are_read_in_their_folders_through_no_link(tmp_path: Path) -> None:
+    case = '<testsuite><testcase classname="a.B" name="{}"/></testsuite>'
+    for name in ("target/surefire-reports/TEST-a.xml", "core/target/surefire-reports/TEST-b.xml", "TEST-c.xml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(case.format(name[-5]))
+    reports = tmp_path / "target/surefire-reports"
+    (reports / "TEST-link.xml").symlink_to(tmp_path / "TEST-c.xml")
+    (reports / "other.xml").write_text(case.format("d"))
+    os.mkfifo(reports / "TEST-pipe.xml")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/target").symlink_to(tmp_path / "target")
+    results = Results(tmp_path, tmp_path, "", "")
+    assert reports_read(results, folders=["target/surefire-reports"], prefix="TEST-") == {
+        "a.B.a": "passed",
+        "a.B.b": "passed",
+    }
+    subprocess.run(["bash", "-c", reports_remove("target/surefire-reports")], cwd=tmp_path, check=True)
+    assert reports_read(results, folders=["target/surefire-reports"]) == {}

@@ -161,7 +161,7 @@ def test_without_any_word_it_is_the_first_provider_with_a_key() -> None:
     assert chosen["coder"].model == "openai:gpt-5-mini"
     own = StoredKey(vendor="anthropic", base_url="", secret=Secret("s"), source="the user's")
     chosen = choices_make(roles=["coder"], places=[ModelConfiguration(), server_configuration()], stored=[own])
-    assert chosen["coder"].model == "anthropic:claude-sonnet-4-5"
+    assert chosen["coder"].model == "anthropic:claude-sonnet-5"
 
 
 def test_what_cannot_be_called_names_role_and_remedy(settings: LazySettings) -> None:

@@ -196,7 +196,8 @@ def route_after_step(state: SessionState) -> str:
 
 def message_normalise(message: AIMessage, position: int) -> AIMessage:
     """The reply as it is stored and sent back: plain, storable, each call with an id of its own."""
-    calls, seen, renamed = [], set(), {}
+    calls, seen = [], set()
+    renamed: dict[str, str] = {}
     for ordinal, call in enumerate([*message.tool_calls, *message.invalid_tool_calls]):
         call_id = text_storable(call.get("id") or "")
         if not call_id or call_id in seen or len(call_id) > CALL_ID_LENGTH:

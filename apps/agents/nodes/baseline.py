@@ -70,7 +70,8 @@ async def baseline_open(context: RunContext) -> Baseline:
 
 async def prepare(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
     """Make the worktree, install what the project needs, and see what the checks say before anything changes."""
-    await sources_fetch(runtime.context)
+    if runtime.context.facts.sources_waiting:
+        await sources_fetch(runtime.context)
     await baseline_open(runtime.context)
     return {"follow_up": runtime.context.facts.turn > 0}
 

@@ -79,6 +79,8 @@ class SessionFacts:
     graph_version: int
     #: Which follow-up it works on; 0: the goal itself.
     turn: int = 0
+    #: There are linked issues or logs that weren't read yet.
+    sources_waiting: bool = False
 
     @property
     def plan_id(self) -> uuid.UUID:

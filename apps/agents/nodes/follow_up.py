@@ -150,15 +150,16 @@ async def _head_baseline(context: RunContext) -> tuple[str, tuple[CheckReport, .
     head = await follow_up_head(context)
     key = context.facts.turn_key("baseline")
     known = await context.ledger.effect_find(key)
-    if known is None:
-        baseline = await baseline_open(context)
-        reports = await context.site.checks_run(head, baseline.specs)
-        known = await context.ledger.effect_record(
-            key,
-            Event("ChecksFinished", {"stage": "before", "commit": head, "checks": checks_brief(reports)}),
-            result={"before": json_storable([dataclasses.asdict(report) for report in reports])},
-        )
-    return head, tuple(CheckReport(**report) for report in known["before"])
+    if known is not None:
+        return head, tuple(CheckReport(**report) for report in known["before"])
+    baseline = await baseline_open(context)
+    reports = await context.site.checks_run(head, baseline.specs)
+    await context.ledger.effect_record(
+        key,
+        Event("ChecksFinished", {"stage": "before", "commit": head, "checks": checks_brief(reports)}),
+        result={"before": json_storable([dataclasses.asdict(report) for report in reports])},
+    )
+    return head, reports
 
 
 async def _follow_up(context: RunContext) -> FollowUp:
@@ -248,7 +249,7 @@ def _blocks(message: HumanMessage) -> list[dict[str, Any]]:
 def _with_images(message: HumanMessage, images: tuple[dict[str, Any], ...]) -> HumanMessage:
     if not images:
         return message
-    return HumanMessage([*_blocks(message), *images])  # type: ignore[arg-type]
+    return HumanMessage([*_blocks(message), *images])
 
 
 # --- The conversation -------------------------------------------------------------------------------------------------

@@ -33,7 +33,8 @@ from apps.projects.environment import (
     environment_detect,
     environment_prepare,
 )
-from apps.projects.repository import changed_paths, commit_resolve, diff_read
+from apps.projects.git import path_display
+from apps.projects.repository import changed_paths, commit_resolve, commit_submodules, diff_read
 from apps.projects.repository_diff import FileChange
 from apps.projects.sandbox import workspace_open
 from apps.projects.subfolder import workspace_within
@@ -46,6 +47,8 @@ from apps.projects.worktree import (
     worktree_path,
     worktree_snapshot_commit,
 )
+
+_MODULES_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class WorkSite:
         self._resources = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._worktree: Worktree | None = None
+        self._modules: tuple[str, ...] = ()
         self._fresh = False
         self._environment: Environment | None = None
         self._workspace: Workspace | None = None
@@ -80,7 +84,7 @@ class WorkSite:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What an agent has to know of the place, as parts of its brief."""
+        """What an agent has to know of the place, as parts of its brief; the worktree has to be there."""
         notes = []
         if self._facts.subfolder:
             notes.append(
@@ -89,6 +93,11 @@ class WorkSite:
             )
         if self._facts.notices:
             notes.append("Of the repository:\n" + "\n".join(f"- {notice}" for notice in self._facts.notices))
+        if self._modules:
+            named = ", ".join(path_display(path) for path in self._modules[:_MODULES_NAMED])
+            notes.append(
+                f"Submodules ({named}) belong to other repositories: changes to their files are not kept. Make none."
+            )
         return tuple(notes)
 
     async def worktree(self) -> Worktree:
@@ -101,6 +110,9 @@ class WorkSite:
                 session_id=self._facts.session_id,
                 branch=self._facts.branch,
                 base_commit=self._facts.base_commit,
+            )
+            self._modules = await self._database.run_in_thread(
+                commit_submodules, project_id=self._facts.project_id, commit=self._facts.base_commit
             )
         return self._worktree
 

@@ -6,6 +6,7 @@ kept as one of the session's files; what the agents get of it is decided by ``no
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -197,7 +198,8 @@ async def source_fetch(*, kind: SourceKind, url: str) -> FetchedSource:
             f"{url} answered with status {answer.status}",
             next_step="See whether it is public and spelt right; what is private can be sent as text.",
         )
-    text = _page_text(answer)
+    # A large page takes seconds, in which other sessions would stand still.
+    text = await asyncio.to_thread(_page_text, answer)
     if not text.strip():
         raise SourceUnavailable(f"{url} has no text that can be read", next_step="Send the text itself.")
     return FetchedSource(title=url, text=text, url=answer.url, truncated=answer.truncated)

@@ -47,7 +47,6 @@ gradle --no-daemon --console=plain --init-script /tmp/resolve.gradle archonResol
 gradle --no-daemon --console=plain --continue testClasses || \\
   echo "archon: the project does not compile at this commit; what its plugins need may be missing" >&2
 rm -rf "$GRADLE_USER_HOME/gradle.properties" "$GRADLE_USER_HOME/daemon" .gradle
-git clean -qfdX -- '*/build/' build/ || true
 mkdir -p ENVIRONMENT/bin
 cat > ENVIRONMENT/bin/gradle <<'WRAPPER'
 #!/bin/bash

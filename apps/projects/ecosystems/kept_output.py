@@ -8,11 +8,14 @@ from apps.projects.ecosystems.types import LENT, RESULTS, Results
 _NAME = "output.txt"
 #: Waiting for the last line, but not for what a test left running with the pipe still open.
 _KEPT = """\
-{{
+exec 3> >(exec {through})
+keeper=$!
+(
 {command}
-}} > >(exec {through}) 2>&1
+) >&3 2>&1 3>&-
 code=$?
-for _ in $(seq 50); do kill -0 $! 2>/dev/null || break; sleep 0.1; done
+exec 3>&-
+for _ in $(seq 50); do kill -0 $keeper 2>/dev/null || break; sleep 0.1; done
 exit $code"""
 
 

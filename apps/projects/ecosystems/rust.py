@@ -35,6 +35,7 @@ _COMPILED = f"{SANDBOX_ENVIRONMENT}/cargo-target"
 #: What cargo fetches from when nobody configures anything.
 _DEFAULT_HOSTS = ("index.crates.io", "static.crates.io")
 _CONFIGURATION = "ARCHON_CARGO_CONFIG"
+_FOLDERS = "ARCHON_CARGO_FOLDERS"
 _MANIFEST = re.compile(r"Cargo\.toml")
 _SOURCE = re.compile(r".*\.rs")
 _TEST = re.compile(
@@ -44,6 +45,10 @@ _TEST = re.compile(
 _SETUP = """\
 mkdir -p "$CARGO_HOME"
 [ -z "${ARCHON_CARGO_CONFIG:-}" ] || printf '%s' "$ARCHON_CARGO_CONFIG" > "$CARGO_HOME/config.toml"
+# Checks don't have the host's folders of crates.
+while IFS=$'\\t' read -r from to; do
+  [ -z "$from" ] || { mkdir -p "$to" && cp -r "$from/." "$to/"; }
+done <<< "${ARCHON_CARGO_FOLDERS:-}"
 cargo fetch
 # Path dependencies stay with the checkout: what was compiled of them is taken out again, since only their files'
 # times would tell another checkout that they differ.
@@ -141,10 +146,11 @@ def _sources(collector: SourceCollector) -> None:
     home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
     configured = next((found for name in ("config.toml", "config") if (found := _toml(home / name))), {})
     lines: list[str] = []
+    folders: dict[str, str] = {}
     sources = configured.get("source", {})
     for name, source in sources.items() if isinstance(sources, dict) else ():
         if isinstance(source, dict):
-            lines += [f"[source.{_key(name)}]", *_source_lines(collector, source)]
+            lines += [f"[source.{_key(name)}]", *_source_lines(collector, source, folders)]
     registries = configured.get("registries", {})
     for name, registry in registries.items() if isinstance(registries, dict) else ():
         if isinstance(registry, dict) and isinstance(index := registry.get("index"), str):
@@ -153,14 +159,21 @@ def _sources(collector: SourceCollector) -> None:
     if not replaced:
         for host in _DEFAULT_HOSTS:
             collector.host(host)
+    if folders:
+        collector.environment[_FOLDERS] = "\n".join(f"{place}\t{copy}" for place, copy in folders.items())
     if lines:
         collector.environment[_CONFIGURATION] = "\n".join(lines) + "\n"
 
 
-def _source_lines(collector: SourceCollector, source: Mapping[str, Any]) -> list[str]:
+def _source_lines(collector: SourceCollector, source: Mapping[str, Any], folders: dict[str, str]) -> list[str]:
+    """One source as the sandbox may know it. Folders of the host are told in ``folders``, with where their copy is."""
     lines = []
     for key, value in source.items():
-        if key in ("registry", "local-registry", "directory", "git") and isinstance(value, str):
+        if key in ("local-registry", "directory") and isinstance(value, str):
+            copy = f"{_HOME}/sources/{len(folders) + 1}"
+            folders[collector.location(value)] = copy
+            lines.append(f"{key} = {_key(copy)}")
+        elif key in ("registry", "git") and isinstance(value, str):
             lines.append(f"{key} = {_key(_location(collector, value))}")
         elif key in ("replace-with", "branch", "tag", "rev") and isinstance(value, str):
             lines.append(f"{key} = {_key(value)}")

@@ -64,23 +64,24 @@ async def environment_prepare(
     if not spec.setup_command:
         return NO_ENVIRONMENT
     started = time.monotonic()
+    folder = await asyncio.to_thread(_project_folder, project_id)
     # What was made in one image is not for another.
-    folder = await asyncio.to_thread(_project_folder, project_id, await sandbox_identity())
-    async with _locked(folder / f".{spec.key}.lock"):
-        found = _environment_load(folder / spec.key, spec, cached=True, seconds=time.monotonic() - started)
+    name = ".".join(part for part in (spec.key, await sandbox_identity()) if part)
+    async with _locked(folder / f".{name}.lock"):
+        found = _environment_load(folder / name, spec, cached=True, seconds=time.monotonic() - started)
         if found is not None:
             return found
         # The lock is ours, so these are of a process that died.
-        for leftover in folder.glob(f".{spec.key}-*"):
+        for leftover in folder.glob(f".{name}-*"):
             await asyncio.to_thread(tree_delete, leftover)
-        fresh = folder / f".{spec.key}-new"
+        fresh = folder / f".{name}-new"
         try:
             log = await _environment_make(project_id, commit, spec, fresh, on_progress)
             seconds = time.monotonic() - started
             record = {"log": log, "seconds": round(seconds, 1), "description": spec.description}
             (fresh / _RECORD).write_text(json.dumps(record))
-            tree_delete(folder / spec.key)
-            fresh.rename(folder / spec.key)
+            tree_delete(folder / name)
+            fresh.rename(folder / name)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull("the environment could not be written") from error
@@ -90,7 +91,7 @@ async def environment_prepare(
             ) from error
         finally:
             await asyncio.to_thread(tree_delete, fresh)
-    made = _environment_load(folder / spec.key, spec, cached=False, seconds=seconds)
+    made = _environment_load(folder / name, spec, cached=False, seconds=seconds)
     assert made is not None
     return made
 
@@ -282,8 +283,8 @@ def _environment_load(path: Path, spec: EnvironmentSpec, *, cached: bool, second
     )
 
 
-def _project_folder(project_id: object, identity: str = "") -> Path:
-    folder = runtime_root(settings.ARCHON_HOME) / "environments" / str(project_id) / identity
+def _project_folder(project_id: object) -> Path:
+    folder = runtime_root(settings.ARCHON_HOME) / "environments" / str(project_id)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

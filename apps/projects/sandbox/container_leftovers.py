@@ -25,6 +25,8 @@ LABEL_SESSION = "archon.session"
 LABEL_PURPOSE = "archon.purpose"
 #: Seconds between looks.
 _LOOK_EVERY = 60.0
+#: Seconds after which the file of a worker that is gone is deleted.
+_FORGET_AFTER = 86_400.0
 
 
 @dataclass
@@ -65,8 +67,10 @@ async def leftovers_remove(engine: Engine, *, worker: Worker, now: bool = False)
         return 0
     worker.looked_at = time.monotonic()
     removed = 0
+    named: set[str] = set()
     for container, labels in await engine.containers_labelled(f"{LABEL_INSTALLATION}={worker.installation}"):
         owner = labels.get(LABEL_WORKER, "")
+        named.add(owner)
         if owner == worker.worker_id or not _is_gone(worker.folder, owner):
             continue
         try:
@@ -74,7 +78,20 @@ async def leftovers_remove(engine: Engine, *, worker: Worker, now: bool = False)
             removed += 1
         except ApplicationError as error:
             logger.warning("the leftover container %s could not be removed: %s", container, error.message)
+    _locks_forget(worker, named)
     return removed
+
+
+def _locks_forget(worker: Worker, named: set[str]) -> None:
+    """Delete the files of workers that are long gone and that no container names any more."""
+    for path in (worker.folder / "workers").iterdir():
+        try:
+            # One that was just made may not be locked yet.
+            old = time.time() - path.stat().st_mtime > _FORGET_AFTER
+            if old and path.name not in named | {worker.worker_id} and _is_gone(worker.folder, path.name):
+                path.unlink()
+        except FileNotFoundError:  # another worker was faster
+            continue
 
 
 def _is_gone(folder: Path, worker_id: str) -> bool:
