@@ -60,16 +60,20 @@ def usage_summary(
     if since is not None:
         calls = calls.filter(started_at__gte=since)
     rows = calls.values("provider", "model").annotate(**_SUMS)
-    return [_line(row) for row in rows.order_by("-cost", "provider", "model")]
+    return sorted((_line(row) for row in rows), key=_dearest_first)
 
 
 def usage_by_model(scope_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[UsageLine]]:
     """What each model took within each of several scopes, the dearest first; one query."""
     rows = ModelCall.objects.filter(budget_id__in=scope_ids).values("budget_id", "provider", "model")
     found: dict[uuid.UUID, list[UsageLine]] = {scope_id: [] for scope_id in scope_ids}
-    for row in rows.annotate(**_SUMS).order_by("-cost", "provider", "model"):
+    for row in rows.annotate(**_SUMS):
         found[row["budget_id"]].append(_line(row))
-    return found
+    return {scope_id: sorted(lines, key=_dearest_first) for scope_id, lines in found.items()}
+
+
+def _dearest_first(line: UsageLine) -> tuple[Decimal, str, str]:
+    return -line.cost_usd, line.provider, line.model
 
 
 def _line(row: Mapping[str, Any]) -> UsageLine:
