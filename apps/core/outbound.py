@@ -174,16 +174,17 @@ async def _get(
 
 
 def _parse(url: str) -> SplitResult:
+    refused = AddressRefused(
+        f"{url[:200]!r} is not an address that can be fetched",
+        next_step="Write http(s)://HOST[:PORT]/PATH, without user name and password.",
+    )
     try:
         parts = urlsplit(url.strip())
         valid = parts.scheme in _PORTS and bool(parts.hostname) and (parts.port is None or 0 < parts.port < 65536)
     except ValueError:
-        valid = False
+        raise refused from None
     if not valid or parts.username or parts.password or any(ord(character) < 33 for character in url.strip()):
-        raise AddressRefused(
-            f"{url[:200]!r} is not an address that can be fetched",
-            next_step="Write http(s)://HOST[:PORT]/PATH, without user name and password.",
-        )
+        raise refused
     return parts
 
 

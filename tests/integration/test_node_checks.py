@@ -14,6 +14,9 @@ from apps.projects.checks import CheckReport, CheckSpec, checks_baseline, checks
 from apps.projects.environment import NO_ENVIRONMENT
 from tests.integration.project_sample import project_import, reachable_home
 
+# It needs node, which a machine that runs Archon's own tests need not have.
+pytestmark = pytest.mark.slow
+
 TESTS = """\
 const assert = require('node:assert');
 const { describe, it, test } = require('node:test');

@@ -10,18 +10,21 @@ from apps.agents.tools.base import Tool
 from apps.agents.tools.editing import APPLY_PATCH_UNIFIED, APPLY_PATCH_V4A, EDIT_FILE, MULTI_EDIT, WRITE_FILE
 from apps.agents.tools.patch import patch_format
 
+#: What families get that were trained on patches: these, and the plain way for whoever steers the model otherwise.
+_PATCHES_FIRST = "v4a+replace"
 #: The tools of each format; a whole file can be written in all of them.
 EDIT_TOOLS: dict[str, tuple[Tool[Any], ...]] = {
     "replace": (EDIT_FILE, MULTI_EDIT, WRITE_FILE),
     "v4a": (APPLY_PATCH_V4A, WRITE_FILE),
     "unified": (APPLY_PATCH_UNIFIED, WRITE_FILE),
     "whole": (WRITE_FILE,),
+    _PATCHES_FIRST: (APPLY_PATCH_V4A, EDIT_FILE, WRITE_FILE),
 }
 #: What a model gets that nobody has said anything about: patterns of its name, the first that fits.
 FAMILIES: tuple[tuple[str, str], ...] = (
-    ("*gpt-4.1*", "v4a"),
-    ("*gpt-5*", "v4a"),
-    ("*codex*", "v4a"),
+    ("*gpt-4.1*", _PATCHES_FIRST),
+    ("*gpt-5*", _PATCHES_FIRST),
+    ("*codex*", _PATCHES_FIRST),
     ("*", "replace"),
 )
 
