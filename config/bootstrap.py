@@ -29,6 +29,8 @@ DEVELOPMENT_SETTINGS = "config.settings.dev"
 BEAT_SCHEDULE_VARIABLE = "ARCHON_BEAT_SCHEDULE"
 
 #: Variables of ours and of the services that we speak to; any of them may be in a file.
+#: Settings that are the name of a file, and no secret in one.
+_FILES_THEMSELVES = ("ARCHON_GIT_CA_FILE",)
 _PREFIXES = (
     *("ANTHROPIC_", "ARCHON_", "CELERY_", "DB_", "DJANGO_", "GEMINI_", "JWT_", "LANGCHAIN_", "OPENAI_", "PINECONE_"),
     *("REDIS_", "SUPABASE_"),
@@ -124,6 +126,8 @@ def home_path() -> Path:
 def _files_read() -> None:
     """Put what ``NAME_FILE`` names into ``NAME``, and take the file's name away: the secret is read once."""
     for name in [name for name in os.environ if name.endswith("_FILE") and name.startswith(_PREFIXES)]:
+        if name in _FILES_THEMSELVES:
+            continue
         variable, path = name.removesuffix("_FILE"), os.environ[name]
         if not path:
             continue

@@ -154,6 +154,7 @@ def test_a_folder_of_a_monorepo_with_a_submodule(place: Place, server: OpenAISer
     made = place.stack.archon(
         "clone", place.forge.url("mono/.git"), "--name", "mono", "--subfolder", "services/api", "--json"
     )
+    assert made.code == 0, made
     project = made.document
     assert (made.code, project["repository_state"], project["repository_notices"]) == (0, "ready", []), made
     server.answer = Agents(
