@@ -16,7 +16,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from tests.sandbox_fixture import each_sandbox as each_sandbox
+from tests.sandbox_fixture import each_sandbox
+
+# pytest finds a fixture by its name in this file.
+__all__ = ["each_sandbox"]
 
 ROOT = Path(__file__).resolve().parent.parent
 TEST_HOME = ROOT / ".archon" / "test"
