@@ -10,7 +10,7 @@ import pytest
 from django.conf import LazySettings
 
 from apps.usage.catalogue import known_models
-from integrations.llm_providers.vendors import VENDORS
+from integrations.llm_providers.vendors import VENDORS, vendor_find
 from tests.api import client_for, project_make, user_make
 
 pytestmark = pytest.mark.django_db
@@ -54,7 +54,9 @@ def test_keys_and_allowed_addresses_make_providers_ready(settings: LazySettings)
     assert ready == {"anthropic": "environment", "ollama": "", "vllm": ""}
     assert vendors(document)["vllm"]["base_url"] == "http://gpu.example:8000/v1"
     assert document["configured"] is True
-    assert document["defaults"]["planner"]["model"] == "anthropic:claude-sonnet-4-5"
+    anthropic = vendor_find("anthropic")
+    assert anthropic is not None
+    assert document["defaults"]["planner"]["model"] == f"anthropic:{anthropic.default_model}"
     assert document["addresses"] == ["http://127.0.0.1:11434"]
     listed = {model["name"]: model for model in vendors(document)["anthropic"]["models"]}
     sonnet = listed["anthropic:claude-sonnet-4-5"]
