@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from apps.core.errors import Conflict
+from apps.core.errors import Conflict, TooLarge
 from apps.projects.git import GitError
 from apps.projects.remote_access import RemoteCredentials, remote_access_open
 from apps.projects.remote_address import RemoteAddress
@@ -17,9 +18,13 @@ from apps.projects.repository_store import (
     branches_follow,
     last_line,
     leftovers_delete,
+    refs_read,
+    refs_update,
     repository_locked,
     repository_opened,
 )
+
+_FETCHED_REFS = ("refs/remotes/source/", "refs/tags/")
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,28 @@ class RemoteFetched:
     notices: tuple[Notice, ...]
     #: The keys of the host as they are believed from now on; of ssh alone.
     known_hosts: str
+
+
+@dataclass(frozen=True)
+class _Holdings:
+    """What a repository has from its source, while its lock is held."""
+
+    refs: dict[str, str]
+    packs: frozenset[str]
+
+    @classmethod
+    def read(cls, git_dir: Path) -> _Holdings:
+        refs = {prefix + name: sha for prefix in _FETCHED_REFS for name, sha in refs_read(git_dir, prefix).items()}
+        return cls(refs, frozenset(path.name for path in (git_dir / "objects" / "pack").iterdir()))
+
+    def restore(self, git_dir: Path) -> None:
+        """Forget what came since: refs first, so that nothing names what is no longer there."""
+        now = _Holdings.read(git_dir)
+        commands = [f"delete {name}\0\0" for name in now.refs if name not in self.refs]
+        commands += [f"update {name}\0{sha}\0\0" for name, sha in self.refs.items() if now.refs.get(name) != sha]
+        refs_update(git_dir, commands)
+        for name in now.packs - self.packs:
+            (git_dir / "objects" / "pack" / name).unlink(missing_ok=True)
 
 
 def repository_fetch(
@@ -51,12 +78,18 @@ def repository_fetch(
         try:
             with remote_access_open(address, credentials) as access:
                 head = remote_head_read(git_dir=git_dir, access=access, branch=branch, watch=watch)
+                before = _Holdings.read(git_dir)
                 remote_history_fetch(git_dir=git_dir, access=access, watch=watch)
                 known_hosts = access.known_hosts()
-            watch.size_check()
         except BaseException:
             # Nothing of it counts, and it may have been stopped for its size.
             leftovers_delete(git_dir)
+            raise
+        try:
+            watch.size_check()
+        except TooLarge:
+            # It was here before anybody had looked.
+            before.restore(git_dir)
             raise
         try:
             info, diverged = branches_follow(git_dir, chosen=head.branch, force=force)

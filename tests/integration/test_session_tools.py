@@ -170,12 +170,17 @@ V4A = """*** Begin Patch
 *** End Patch"""
 
 
-def test_a_family_that_was_trained_on_patches_gets_them(scene: Scene) -> None:
+def test_a_family_that_was_trained_on_patches_gets_them_beside_plain_edits(scene: Scene) -> None:
+    done(scene.run(finishes(), model="gpt-5.1-codex"))
+    assert {"apply_patch", "edit_file", "write_file"} <= set(scene.server.requests[0].tools)
+
+
+def test_patches_alone_are_offered_where_they_were_asked_for(scene: Scene) -> None:
     session = scene.run(
         says(call("apply_patch", patch=V4A.replace("return 2\n", "return 3\n"))),
         says(call("apply_patch", patch=V4A), call("edit_file", path="app.py", old_text="a", new_text="b")),
         finishes(),
-        model="gpt-5.1-codex",
+        edit_format="v4a",
     )
     done(session)
     offered = scene.server.requests[0].tools
