@@ -65,6 +65,14 @@ def pytest_configure(config: pytest.Config) -> None:
     import django
 
     django.setup()
+    from django.conf import settings
+
+    if str(settings.ARCHON_HOME) != os.environ["ARCHON_HOME"]:
+        raise pytest.UsageError("Django's settings were read before this file could say where this process's state is")
+    if worker is None and config.getoption("numprocesses", None):
+        # A process of pytest-xdist's that inherits it has its settings read by pytest-django before it gets here, and
+        # would share this one's state.
+        del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
