@@ -8,7 +8,7 @@ import pytest
 from pytest_django import Settings
 
 
-@pytest.fixture(params=["bubblewrap", "container"])
+@pytest.fixture(params=["bubblewrap", pytest.param("container", marks=pytest.mark.slow)])
 def each_sandbox(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run a test on either kind of sandbox: one promise, kept by both."""
     from tests.sandboxing import engine_open

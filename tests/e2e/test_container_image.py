@@ -19,6 +19,8 @@ import pytest
 from config.bootstrap import BASE_DIR
 from scripts.seccomp_profile import PROFILE, profile_text
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

@@ -163,6 +163,7 @@ def test_tests_and_benchmarks_install_more_and_the_rest_needs_no_less_afterwards
         assert checkout.run(command)[2] == ""
 
 
+@pytest.mark.slow
 def test_a_package_that_is_not_the_locked_one_is_refused(checkout: Checkout, wheels: Path) -> None:
     lock = checkout.root / "requirements.txt"
     tampered = _wheel(wheels, "parcel", "3.0", {"parcel.py": "VALUE = 3\n"})
@@ -175,6 +176,7 @@ def test_a_package_that_is_not_the_locked_one_is_refused(checkout: Checkout, whe
         assert "installing the packages failed" in errors
 
 
+@pytest.mark.slow
 def test_an_interrupted_installation_is_made_anew(checkout: Checkout) -> None:
     (checkout.root / ".venv/archon-requirements.txt").unlink()
     process = checkout.spawn("x", SLOW_INSTALLER="600")
@@ -198,6 +200,7 @@ def test_of_two_at_once_one_waits_and_both_work(checkout: Checkout) -> None:
     assert sum("installed in" in errors for errors in said) == 1
 
 
+@pytest.mark.slow
 def test_an_interpreter_that_is_gone_is_replaced(checkout: Checkout) -> None:
     python = checkout.root / ".venv/bin/python"
     for name in ("python", "python3", "python3.11"):
@@ -207,6 +210,7 @@ def test_an_interpreter_that_is_gone_is_replaced(checkout: Checkout) -> None:
     assert (code, json.loads(output)["parcel"]) == (0, 1), errors
 
 
+@pytest.mark.slow
 def test_the_environment_may_be_elsewhere(checkout: Checkout, tmp_path: Path) -> None:
     shutil.rmtree(checkout.root / ".venv")
     elsewhere = tmp_path / "else where"
@@ -237,6 +241,7 @@ def test_without_python_it_says_what_to_install(checkout: Checkout, tmp_path: Pa
     assert "python3.11-venv" in errors
 
 
+@pytest.mark.slow
 def test_stand_ins_for_a_python_that_is_not_there_are_passed_over(checkout: Checkout, tmp_path: Path) -> None:
     shutil.rmtree(checkout.root / ".venv")
     shims = tmp_path / "shims"

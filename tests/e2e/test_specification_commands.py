@@ -59,10 +59,9 @@ def is_ready(url: str) -> bool:
 @pytest.mark.parametrize(
     "server",
     [
-        ("daphne", "-b", "127.0.0.1", "-p", "{port}", "config.asgi:application"),
-        ("python", "manage.py", "runserver", "127.0.0.1:{port}"),
+        pytest.param(("daphne", "-b", "127.0.0.1", "-p", "{port}", "config.asgi:application"), id="daphne"),
+        pytest.param(("python", "manage.py", "runserver", "127.0.0.1:{port}"), id="runserver", marks=pytest.mark.slow),
     ],
-    ids=lambda command: command[0],
 )
 def test_migrate_serve_work_and_beat(archon_home: Path, server: tuple[str, ...]) -> None:
     migrated = manage(archon_home, "migrate")

@@ -315,6 +315,7 @@ def project_make_user() -> User:
     return user_build()
 
 
+@pytest.mark.slow
 def test_a_follow_up_survives_a_worker_that_dies(scene: tuple[User, Project]) -> None:
     """A sample of the points at which it could; the slow test below takes each."""
     model = recording()

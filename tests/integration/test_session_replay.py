@@ -165,6 +165,7 @@ def test_a_worker_that_dies_anywhere_is_followed_by_another(scene: tuple[User, P
         whole_require(cut_and_finish(*scene, at), reference)
 
 
+@pytest.mark.slow
 def test_a_session_of_another_wiring_goes_on_from_its_rows(scene: tuple[User, Project, str]) -> None:
     """Its checkpoint is a cursor into a graph that is no more."""
     reference, points = uninterrupted(*scene)

@@ -41,7 +41,7 @@ def test_roles_have_the_tools_that_the_page_says() -> None:
 
 
 def test_formats_have_the_tools_and_the_families_that_the_page_says() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| ((?:`\w+`(?:, )?)+) \| ([^|]+) \|$", PAGE.split("\n## ")[0], re.MULTILINE)
+    rows = re.findall(r"^\| `([\w+]+)` \| ((?:`\w+`(?:, )?)+) \| ([^|]+) \|$", PAGE.split("\n## ")[0], re.MULTILINE)
     shown = {format: re.findall(r"`(\w+)`", tools) for format, tools, _ in rows}
     assert shown == {format: [tool.name for tool in tools] for format, tools in EDIT_TOOLS.items()}
     patterns = {format: re.findall(r"`([^`]+)`", families) for format, _, families in rows}
