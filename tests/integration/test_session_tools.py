@@ -171,7 +171,7 @@ V4A = """*** Begin Patch
 
 
 def test_a_family_that_was_trained_on_patches_gets_them_beside_plain_edits(scene: Scene) -> None:
-    done(scene.run(finishes(), model="gpt-5.1-codex"))
+    assert scene.run(finishes(), model="gpt-5.1-codex").status == "completed"
     assert {"apply_patch", "edit_file", "write_file"} <= set(scene.server.requests[0].tools)
 
 
