@@ -81,27 +81,28 @@ BROKEN_JSON = ToolCall("edit_file", '{"path": "answer.txt", "old_text": "41", "n
 CODERS: dict[str, tuple[list[Turn], Ending]] = {
     "speaks and calls nothing": ([Reply(text="I believe that it should be 42.")], FAILING),
     "says nothing at all": ([Reply(text="")], FAILING),
+    # Five replies in a row with nothing that could be carried out end the work.
     "names tools that don't exist": (
         [says(call("bash", cmd="ls")), says(ToolCall("", ""), call("x y" * 300))],
-        STEPS_GONE,
+        FAILING,
     ),
-    "names tools of others": ([says(call("submit_plan", summary="x", features=[]))], STEPS_GONE),
-    "sends arguments that are no JSON": ([says(BROKEN_JSON)], STEPS_GONE),
+    "names tools of others": ([says(call("submit_plan", summary="x", features=[]))], FAILING),
+    "sends arguments that are no JSON": ([says(BROKEN_JSON)], FAILING),
     "sends arguments that are no object": (
         [says(ToolCall("finish", "[1]")), says(ToolCall("finish", '"x"')), says(ToolCall("finish", "null"))],
-        STEPS_GONE,
+        FAILING,
     ),
     "sends numbers that are none": (
         [says(ToolCall("read_file", '{"path": NaN, "start_line": Infinity}')), says(ToolCall("x", '{"a": -1e999}'))],
-        STEPS_GONE,
+        FAILING,
     ),
     "sends arguments that are nested deeply": (
         [says(ToolCall("read_file", '{"path":' * 700 + "1" + "}" * 700))],
-        STEPS_GONE,
+        FAILING,
     ),
     "sends arguments of other types": (
         [says(call("read_file", path=7)), says(call("read_file", path=[], end_line="x")), says(call("read_file"))],
-        STEPS_GONE,
+        FAILING,
     ),
     "never finishes": ([says(call("list_files"))], STEPS_GONE),
     "finishes without having done anything": ([finishes("It is fine as it is.")], FAILING),
