@@ -46,8 +46,7 @@ _ASKS = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _ASKED_WITHIN = 2_000
-#: Goes before a script, on its first line so that bash counts its lines right: which command failed is often told by
-#: nothing that is printed.
+#: Goes before a script: which command failed is often told by nothing that is printed.
 _TELL_FAILED = r"""trap 'printf "\narchon: failed: %.300s\n" "$BASH_COMMAND" >&2' ERR; """
 _GENERATED_BYTES = 512 * 1024 * 1024
 _RECORD = "record.json"
