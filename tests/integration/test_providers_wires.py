@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -120,6 +121,46 @@ async def test_the_cost_is_what_a_person_would_compute(name: str) -> None:
     assert usage.cost_usd == pytest.approx(BY_HAND[name])
 
 
+@pytest.mark.parametrize("at_the_end", ["written", "all", "all, and nothing at the beginning"])
+async def test_anthropics_usage_is_read_wherever_it_stands(at_the_end: str) -> None:
+    read = {"input_tokens": 600, "cache_read_input_tokens": 300, "cache_creation_input_tokens": 100}
+    nothing = dict.fromkeys(read, 0)
+    start = nothing if "nothing" in at_the_end else read
+    end = {"output_tokens": 50} | ({} if at_the_end == "written" else read)
+    message = {"id": "m", "type": "message", "role": "assistant", "model": "x", "content": [], "stop_reason": None}
+    events = [
+        {"type": "message_start", "message": message | {"usage": start | {"output_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello."}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": end},
+        {"type": "message_stop"},
+    ]
+    body = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
+    raw = (200, {"content-type": "text/event-stream"}, body)
+    with WIRES["anthropic"].server(lambda request: Reply(raw=raw)) as server:
+        async with scene() as on:
+            usage = (await on.call(spec_of(WIRES["anthropic"], server))).usage
+    assert (usage.input_tokens, usage.output_tokens) == (1000, 50)
+    assert (usage.cached_tokens, usage.cache_write_tokens) == (300, 100)
+    assert usage.cost_usd == pytest.approx(BY_HAND["anthropic"])
+    assert not usage.estimated
+
+
+async def test_what_no_vendor_counted_is_not_counted_by_its_pieces() -> None:
+    arguments = {"path": "one two three four " * 20}
+    reply = Reply(text="Let me look.", tool_calls=[ToolCall("read_file", arguments)], without_usage=True)
+    written = {}
+    for plain in (False, True):
+        with WIRES["openai-chat"].server(lambda request, plain=plain: replace(reply, plain=plain)) as server:
+            async with scene() as on:
+                usage = (await on.call(spec_of(WIRES["openai-chat"], server))).usage
+        assert usage.estimated
+        written[plain] = usage.output_tokens
+    assert written[False] == written[True]
+    assert 80 < written[True] < 120
+
+
 async def test_the_reservation_covers_what_is_taken(spoken: Spoken, server: ModelServer) -> None:
     server.answer = reads
     async with scene(cost_usd="10") as on:
@@ -190,7 +231,9 @@ async def test_a_stream_that_breaks_off_is_paid_for_and_tried_again(spoken: Spok
         calls = await on.calls()
     assert reply.message.text == "word " * 40
     assert [(call.state, call.attempt) for call in calls] == [("failed", 1), ("settled", 2)]
-    assert calls[0].output_tokens > 0
+    assert calls[0].output_tokens > 5  # of the twenty words that came, whatever the beginning of the stream said
+    if spoken is WIRES["anthropic"]:
+        assert calls[0].input_tokens == 50
 
 
 async def test_a_server_that_is_silent_is_given_up(spoken: Spoken, server: ModelServer) -> None:
