@@ -222,6 +222,42 @@ async def test_what_is_no_answer_is_named_so(spoken: Spoken, server: ModelServer
             assert caught.value.kind == "bad_response", caught.value.message
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("code", "kind"), [(401, "auth"), (429, "rate_limited"), ("insufficient_quota", "quota"), (None, "overloaded")]
+)
+async def test_an_error_that_comes_as_a_success_is_one(
+    spoken: Spoken, server: ModelServer, stream: bool, code: Any, kind: str
+) -> None:
+    body = json.dumps({"error": {"message": "This did not work", "code": code}}).encode()
+    server.answer = lambda request: Reply(raw=(200, {"content-type": "application/json"}, body))
+    async with scene(attempts=1) as on:
+        with pytest.raises(ModelCallFailed, match="This did not work") as caught:
+            await on.call(spec_of(spoken, server, stream=stream))
+    assert caught.value.failure.kind == kind
+
+
+@pytest.mark.parametrize("stream", [True, False, None])
+async def test_arguments_that_are_objects_are_understood(stream: bool | None) -> None:
+    """``None``: a stream is asked for and one document comes."""
+    call = {"index": 0, "id": "a", "type": "function", "function": {"name": "read_file", "arguments": {"path": "a"}}}
+    head = {"id": "1", "created": 1, "model": "m"}
+
+    def answer(said: str, kind: str) -> dict[str, Any]:
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        return head | {"object": kind, "choices": [{"index": 0, said: message, "finish_reason": "tool_calls"}]}
+
+    chunk = f"data: {json.dumps(answer('delta', 'chat.completion.chunk'))}\n\ndata: [DONE]\n\n".encode()
+    document = json.dumps(answer("message", "chat.completion")).encode()
+    raw = (200, {"content-type": "text/event-stream"}, chunk)
+    if not stream:
+        raw = (200, {"content-type": "application/json"}, document)
+    with WIRES["openai-chat"].server(lambda request: Reply(raw=raw)) as server:
+        async with scene() as on:
+            reply = await on.call(spec_of(WIRES["openai-chat"], server, stream=stream is not False))
+    assert [one["args"] for one in reply.message.tool_calls] == [{"path": "a"}]
+
+
 async def test_a_stream_that_breaks_off_is_paid_for_and_tried_again(spoken: Spoken, server: ModelServer) -> None:
     server.answer = lambda request: Reply(
         text="word " * 40, failure="cut" if len(server.requests) == 1 else None, usage=(50, 40, 0)
