@@ -13,7 +13,7 @@ from .errors import ModelCallFailed
 
 #: Failures that are of one endpoint or model, so that another may do better.
 _OF_ONE_MODEL: frozenset[FailureKind] = frozenset(
-    {"auth", "not_found", "rate_limited", "quota", "overloaded", "timeout", "connection", "bad_response"}
+    {"auth", "not_found", "rate_limited", "quota", "overloaded", "timeout", "connection", "bad_response", "refused"}
 )
 
 

@@ -237,6 +237,38 @@ async def test_an_error_that_comes_as_a_success_is_one(
     assert caught.value.failure.kind == kind
 
 
+KEPT_BACK = {
+    "openai-chat": Reply(finish_reason="content_filter"),
+    "openai-responses": {
+        "id": "r",
+        "object": "response",
+        "created_at": 1,
+        "model": "m",
+        "status": "incomplete",
+        "incomplete_details": {"reason": "content_filter"},
+        "output": [],
+        "usage": {"input_tokens": 10, "output_tokens": 0, "total_tokens": 10},
+    },
+    "anthropic": Reply(finish_reason="refusal"),
+    "gemini": {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": {"promptTokenCount": 10}},
+}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("name", WIRES)
+async def test_a_reply_that_is_kept_back_is_tried_again_and_told(name: str, stream: bool) -> None:
+    kept = KEPT_BACK[name]
+    if isinstance(kept, dict):
+        kept = Reply(raw=(200, {"content-type": "application/json"}, json.dumps(kept).encode()))
+    with WIRES[name].server(lambda request: kept) as server:
+        async with scene(attempts=2) as on:
+            with pytest.raises(ModelCallFailed, match="keeps its reply back: [A-Za-z_]+") as caught:
+                await on.call(spec_of(WIRES[name], server, stream=stream))
+            calls = await on.calls()
+    assert caught.value.failure.kind == "refused"
+    assert [(call.state, call.input_tokens > 0) for call in calls] == [("failed", True)] * 2
+
+
 @pytest.mark.parametrize("stream", [True, False, None])
 async def test_arguments_that_are_objects_are_understood(stream: bool | None) -> None:
     """``None``: a stream is asked for and one document comes."""
