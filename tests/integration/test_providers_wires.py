@@ -262,7 +262,7 @@ async def test_a_reply_that_is_kept_back_is_tried_again_and_told(name: str, stre
         kept = Reply(raw=(200, {"content-type": "application/json"}, json.dumps(kept).encode()))
     with WIRES[name].server(lambda request: kept) as server:
         async with scene(attempts=2) as on:
-            with pytest.raises(ModelCallFailed, match="keeps its reply back: [A-Za-z_]+") as caught:
+            with pytest.raises(ModelCallFailed, match=r"keeps its reply back: [A-Za-z_]+") as caught:
                 await on.call(spec_of(WIRES[name], server, stream=stream))
             calls = await on.calls()
     assert caught.value.failure.kind == "refused"
