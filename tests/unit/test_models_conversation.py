@@ -18,7 +18,7 @@ from langchain_core.messages import (
 )
 from langchain_core.messages.tool import tool_call_chunk
 
-from apps.agents.nodes.agent_loop import message_normalise
+from apps.agents.nodes.replies import message_normalise
 from apps.usage.reply import message_of
 from integrations.llm_providers.blocks import ORIGIN, origin_of
 from integrations.llm_providers.conversation import conversation_for
