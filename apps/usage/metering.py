@@ -44,7 +44,7 @@ def usage_of(request: ModelRequest, chunks: Sequence[AIMessageChunk], *, complet
     elif read == 0:
         # Some servers count only what they write.
         read, estimated = request.close(), True
-    elif not complete and chunks:
+    elif not complete and text:
         # What was written by then is not counted yet, where a stream begins with what was read.
         rough = reply_tokens_rough(text)
         written, estimated = max(written, rough), estimated or rough > written

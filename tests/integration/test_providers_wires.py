@@ -256,12 +256,12 @@ KEPT_BACK = {
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("name", WIRES)
-async def test_a_reply_that_is_kept_back_is_tried_again_and_told(name: str, stream: bool) -> None:
+async def test_a_reply_that_is_kept_back_is_tried_once_more_and_told(name: str, stream: bool) -> None:
     kept = KEPT_BACK[name]
     if isinstance(kept, dict):
         kept = Reply(raw=(200, {"content-type": "application/json"}, json.dumps(kept).encode()))
     with WIRES[name].server(lambda request: kept) as server:
-        async with scene(attempts=2) as on:
+        async with scene(attempts=4) as on:
             with pytest.raises(ModelCallFailed, match=r"keeps its reply back: [A-Za-z_]+") as caught:
                 await on.call(spec_of(WIRES[name], server, stream=stream))
             calls = await on.calls()
