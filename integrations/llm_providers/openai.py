@@ -41,10 +41,12 @@ class _LeanChatOpenAI(ChatOpenAI):
         moved = {name: payload[name] for name in ("messages", "tools") if name in payload}
         return payload | dict.fromkeys(moved, ()) | {"extra_body": (payload.get("extra_body") or {}) | moved}
 
-    def _convert_chunk_to_generation_chunk(self, chunk: dict[str, Any], *rest: Any) -> ChatGenerationChunk | None:
+    def _convert_chunk_to_generation_chunk(
+        self, chunk: dict[str, Any], *rest: Any, **more: Any
+    ) -> ChatGenerationChunk | None:
         for choice in chunk.get("choices") or ():
             arguments_write(choice.get("delta"))
-        return super()._convert_chunk_to_generation_chunk(chunk, *rest)
+        return super()._convert_chunk_to_generation_chunk(chunk, *rest, **more)
 
     def _create_chat_result(self, response: Any, generation_info: dict[str, Any] | None = None) -> ChatResult:
         if isinstance(response, BaseModel):

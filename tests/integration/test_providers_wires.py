@@ -150,9 +150,10 @@ async def test_anthropics_usage_is_read_wherever_it_stands(at_the_end: str) -> N
 async def test_what_no_vendor_counted_is_not_counted_by_its_pieces() -> None:
     arguments = {"path": "one two three four " * 20}
     reply = Reply(text="Let me look.", tool_calls=[ToolCall("read_file", arguments)], without_usage=True)
-    written = {}
+    written: dict[bool, int] = {}
     for plain in (False, True):
-        with WIRES["openai-chat"].server(lambda request, plain=plain: replace(reply, plain=plain)) as server:
+        said = replace(reply, plain=plain)
+        with WIRES["openai-chat"].server(lambda request: said) as server:  # noqa: B023 - it ends within the loop
             async with scene() as on:
                 usage = (await on.call(spec_of(WIRES["openai-chat"], server))).usage
         assert usage.estimated
@@ -237,7 +238,7 @@ async def test_an_error_that_comes_as_a_success_is_one(
     assert caught.value.failure.kind == kind
 
 
-KEPT_BACK = {
+KEPT_BACK: dict[str, Any] = {
     "openai-chat": Reply(finish_reason="content_filter"),
     "openai-responses": {
         "id": "r",
