@@ -127,8 +127,15 @@ async def test_anthropics_usage_is_read_wherever_it_stands(at_the_end: str) -> N
     nothing = dict.fromkeys(read, 0)
     start = nothing if "nothing" in at_the_end else read
     end = {"output_tokens": 50} | ({} if at_the_end == "written" else read)
-    message = {"id": "m", "type": "message", "role": "assistant", "model": "x", "content": [], "stop_reason": None}
-    events = [
+    message: dict[str, Any] = {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "x",
+        "content": [],
+        "stop_reason": None,
+    }
+    events: list[dict[str, Any]] = [
         {"type": "message_start", "message": message | {"usage": start | {"output_tokens": 1}}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello."}},
