@@ -1,0 +1,156 @@
+"""Carrying out one call of a reply: the gate, the intent, the effect, the record."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_core.messages import BaseMessage, ToolMessage
+
+from apps.agents.nodes.baseline import baseline_open, checks_observe
+from apps.agents.nodes.context import RunContext, SessionSuspended
+from apps.agents.nodes.conventions import folder_rules
+from apps.agents.nodes.replies import ProposedCall, shown
+from apps.agents.services.images import session_image_put
+from apps.agents.services.ledger import ToolCallIntent, ToolCallRecord
+from apps.agents.tools.base import (
+    OBSERVATION_LIMIT,
+    Finish,
+    Observation,
+    Question,
+    Tool,
+    ToolContext,
+    text_cut,
+)
+from apps.agents.tools.edit_formats import edit_format_used
+from apps.agents.tools.policy import Allowed, Refused, call_judge
+from apps.agents.types import Event, SessionStatus, ToolCallStatus
+from apps.core.storable import json_storable, text_storable
+from apps.projects.workspace import WorkspaceError
+
+UNKNOWN_OUTCOME = (
+    "This call was interrupted (the session was paused, or the process that ran it died) before its result could be"
+    " written down: the outcome is unknown. The call was not repeated. Look at the files first, then decide whether it"
+    " has to be made again."
+)
+
+
+def proposal_judge(tools: Mapping[str, Tool[Any]], call: ProposedCall) -> Allowed | Refused:
+    """Whether the call may be made: what cannot be read, and what its tools don't allow, is refused."""
+    if call.problem:
+        return Refused(call.problem)
+    return call_judge(tools=tools, name=call.name, arguments=call.arguments)
+
+
+async def call_carry_out(
+    context: RunContext,
+    role: str,
+    execution_id: uuid.UUID,
+    transcript: list[BaseMessage],
+    position: int,
+    ordinal: int,
+    call: ProposedCall,
+    judged: Allowed | Refused,
+) -> bool:
+    """Run one call and write its result; whether the agent is done with it."""
+    intent = ToolCallIntent(execution_id, position, ordinal, call.provider_call_id, call.name, call.arguments)
+    started = Event("ToolStarted", {"call": str(intent.id), "name": intent.name, "arguments": shown(intent.arguments)})
+    record = await context.ledger.tool_call_open(intent, started)
+    began = time.monotonic()
+    # Plain, short, and once in an execution: a model has to write it down again.
+    command_id = f"c{position}-{ordinal}" if ordinal else f"c{position}"
+    result = await _result_of(context, role, record, judged, command_id)
+    if isinstance(result, Question):
+        asked = Event(
+            "QuestionAsked", {"question": str(intent.id), "text": result.text, "choices": list(result.choices)}
+        )
+        await context.ledger.tool_call_wait(intent.id, asked, status=SessionStatus.WAITING_INPUT)
+        raise SessionSuspended("the agent asked a question")
+    ok = result.ok if isinstance(result, Observation) else True
+    summary = result.summary if isinstance(result, Observation) else ""
+    # Tools keep their own limit; this one is for what a model says itself, such as the name of a tool.
+    text = text_storable(text_cut(result.text, OBSERVATION_LIMIT + 1000))
+    rules, folders = await folder_rules(context, transcript, intent.arguments)
+    if rules:
+        text = f"{text}\n\n{text_storable(rules)}"
+    message = ToolMessage(
+        await _content(context, text, result),
+        tool_call_id=call.provider_call_id,
+        name=intent.name,
+        status="success" if ok else "error",
+        artifact={"rules": folders} if folders else None,
+    )
+    finished = Event(
+        "ToolFinished",
+        {
+            "call": str(intent.id),
+            "name": intent.name,
+            "ok": ok,
+            "summary": (summary or text.strip().partition("\n")[0])[:300],
+            "seconds": round(time.monotonic() - began, 3),
+        },
+    )
+    async with context.ledger.transaction(finished) as connection:
+        await context.ledger.tool_call_finish(
+            connection,
+            intent.id,
+            ok=ok,
+            observation=text,
+            edit_format=edit_format_used(call.name, call.arguments),
+            well_formed=isinstance(result, Observation) and result.edited,
+        )
+        await context.ledger.message_insert(connection, execution_id, position + 1 + ordinal, message)
+        if isinstance(result, Finish):
+            await context.ledger.result_set(connection, execution_id, json_storable(result.result))
+    transcript.append(message)
+    return isinstance(result, Finish)
+
+
+async def _content(context: RunContext, text: str, result: Observation | Finish) -> str | list[str | dict[Any, Any]]:
+    """What the message says: the text, and references to the images that were seen."""
+    images = result.images if isinstance(result, Observation) else ()
+    if not images:
+        return text
+    put = [
+        await context.ledger.database.run_in_thread(
+            session_image_put, session_id=context.facts.session_id, image=shown.image, name=shown.name
+        )
+        for shown in images
+    ]
+    return [{"type": "text", "text": text}, *put]
+
+
+async def _result_of(
+    context: RunContext, role: str, record: ToolCallRecord, judged: Allowed | Refused, command_id: str
+) -> Observation | Finish | Question:
+    """What came of the call: from its row where that knows, otherwise by running it."""
+    if record.status == ToolCallStatus.FINISHED:
+        return Observation(record.observation, ok=bool(record.ok))
+    if isinstance(judged, Refused):
+        return Observation(judged.reason, ok=False, summary=judged.reason)
+    if record.status == ToolCallStatus.WAITING:
+        raise SessionSuspended("the question has no answer yet")
+    if not record.is_new and not judged.tool.may_repeat:
+        return Observation(UNKNOWN_OUTCOME, ok=False, summary="interrupted, outcome unknown")
+
+    async def checks_run() -> Observation:
+        baseline = await baseline_open(context)
+        return checks_observe(await context.site.checks_run(await context.site.snapshot(), baseline.specs))
+
+    tools = ToolContext(
+        workspace=await context.site.workspace(),
+        checks_run=checks_run,
+        command_seconds=context.facts.command_seconds,
+        command_id=command_id,
+        outputs=context.site.outputs,
+        history=context.history,
+        page_fetch=context.page_fetch,
+        vision=context.vision(role),
+    )
+    try:
+        result: Observation | Finish | Question = await judged.tool.run(tools, judged.arguments)
+    except WorkspaceError as error:
+        return Observation(str(error), ok=False, summary=str(error).partition("\n")[0])
+    return result
