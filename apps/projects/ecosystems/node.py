@@ -238,7 +238,9 @@ def _workspace_root(checkout: Path, place: str) -> str:
     return place
 
 
-def _in_the_way(changed: Sequence[str], before: frozenset[str], environment: Path | None) -> tuple[str, ...]:
+def _in_the_way(
+    changed: Sequence[str], before: frozenset[str], environment: Path | None, folders: Sequence[str]
+) -> tuple[str, ...]:
     """What is found before the installed packages."""
     return tuple(path for path in changed if "node_modules" in PurePosixPath(path).parts)
 
