@@ -304,7 +304,7 @@ PYTHON = Ecosystem(
         {".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".pyx", ".pxd", ".pyf", ".f90", ".rs", ".s"}
     ),
     configuration_names=re.compile(
-        r"conftest\.py|\.?pytest\.(ini|toml)|pyproject\.toml|setup\.(cfg|py)|tox\.ini|noxfile\.py|\.coveragerc|"
+        r"conftest\.py|\.?pytest\.(ini|toml)|pyproject\.toml|setup\.(cfg|py)|tox\.(ini|toml)|noxfile\.py|\.coveragerc|"
         r"(site|user)customize\.py|.*\.pth|.*requirements?.*\.txt"
     ),
     test_names=re.compile(r"test_.*|.*_tests?\.\w+|tests?\.py"),
