@@ -136,7 +136,9 @@ def test_a_view_has_what_has_to_stay_and_fits(transcript: list[BaseMessage], roo
         assert tokens(view) <= room.most
     # Replies are sent as they were or not at all.
     replies = [message for message in transcript if isinstance(message, AIMessage)]
-    assert [m for m in view if isinstance(m, AIMessage)] == replies[len(replies) - sum(isinstance(m, AIMessage) for m in view) :]
+    assert [m for m in view if isinstance(m, AIMessage)] == replies[
+        len(replies) - sum(isinstance(m, AIMessage) for m in view) :
+    ]
 
 
 @settings(max_examples=20, deadline=None)
@@ -231,9 +233,9 @@ def test_a_digest_is_short_and_always_the_same(transcript: list[BaseMessage], li
 def test_a_digest_tells_what_was_done() -> None:
     transcript = [
         HumanMessage("use tabs"),
-        AIMessage("Mend it.", tool_calls=[{"type": "tool_call", "id": "1", "name": "edit_file", "args": {"path": "a.py"}}]),
+        AIMessage("Mend it.", tool_calls=[call(1, 0, {"path": "a.py"}) | {"id": "1", "name": "edit_file"}]),
         ToolMessage("edited", tool_call_id="1", name="edit_file"),
-        AIMessage("", tool_calls=[{"type": "tool_call", "id": "2", "name": "run_command", "args": {"command": "make"}}]),
+        AIMessage("", tool_calls=[call(2, 0, {"command": "make"}) | {"id": "2", "name": "run_command"}]),
         ToolMessage("boom\n[exit code 2, 0.1 s]", tool_call_id="2", name="run_command", status="error"),
     ]  # fmt: skip
     told = digest(transcript, former="", limit=2_000)
