@@ -24,13 +24,23 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 FILES = {"module.py": "".join(f"def function_{number}():\n    return {number}\n\n" for number in range(40))}
+#: Six lines a step, and another six the next time: who reads the same over and over is stopped.
+_BLOCKS = 8
+
+
+def _reads(block: int, **when: str) -> dict[str, Any]:
+    arguments = {"path": "module.py", "start_line": 6 * block + 1, "end_line": 6 * block + 6}
+    return {
+        "when": {"role": "researcher", **when},
+        "reply": {"tool_calls": [{"name": "read_file", "args": arguments}]},
+    }
+
+
 RECORDING = {
     "format": 1,
     "entries": [
-        {
-            "when": {"role": "researcher"},
-            "reply": {"tool_calls": [{"name": "read_file", "args": {"path": "module.py", "end_line": 6}}]},
-        }
+        *(_reads((block + 1) % _BLOCKS, last_result=rf"function_{2 * block}\(") for block in range(_BLOCKS)),
+        _reads(0),
     ],
 }
 
@@ -271,7 +281,8 @@ async def _bare(database: Any, folder: Path, recording: Path, steps: int) -> tup
 
     async def read(state: Any) -> dict[str, Any]:
         last: Any = state["messages"][-1]
-        lines = (folder / last.tool_calls[0]["args"]["path"]).read_text().splitlines()[:6]
+        asked = last.tool_calls[0]["args"]
+        lines = (folder / asked["path"]).read_text().splitlines()[asked["start_line"] - 1 : asked["end_line"]]
         return {"messages": [ToolMessage("\n".join(lines), tool_call_id=last.tool_calls[0]["id"])]}
 
     graph = StateGraph(State)

@@ -174,6 +174,40 @@ class ExecutionMessage(models.Model):
         constraints = [models.UniqueConstraint(fields=["execution", "position"], name="executionmessage_once")]
 
 
+class Compaction(models.Model):
+    """What was left out of an execution's conversation from one step on, and what stands for it; the rows stay whole.
+
+    The last one says all: what is sent to a model follows from it and the messages (``services.conversation_view``).
+    """
+
+    execution = models.ForeignKey(AgentExecution, on_delete=models.CASCADE, related_name="compactions")
+    sequence = models.PositiveIntegerField()
+    #: How many messages there were when it was made.
+    position = models.PositiveIntegerField()
+    #: Messages before this one are left out, but for the opening and those in ``kept``; ``summary`` stands for them.
+    dropped_to = models.PositiveIntegerField()
+    kept = models.JSONField(default=list)
+    summary = models.TextField(blank=True)
+    #: Of messages before this one the outputs of tools are cleared.
+    cleared_to = models.PositiveIntegerField()
+    #: Characters that are left of each output of those after it, up to ``position``; 0: all.
+    output_limit = models.PositiveIntegerField(default=0)
+    #: Who wrote the summary: a model's name, or ``digest`` for the server itself; empty: there is none.
+    summary_by = models.CharField(max_length=300, blank=True)
+    reason = models.CharField(max_length=20)
+    #: A model's context window as it turned out, where that was the reason.
+    model = models.CharField(max_length=1000, blank=True)
+    window = models.PositiveIntegerField(null=True, blank=True)
+    bytes_per_token = models.FloatField(default=0)
+    tokens_before = models.PositiveIntegerField()
+    tokens_after = models.PositiveIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["execution", "sequence"]
+        constraints = [models.UniqueConstraint(fields=["execution", "sequence"], name="compaction_once")]
+
+
 class ToolCall(BaseModel):
     """One call of a tool: written before it runs, completed after. Its id is derived from where it stands."""
 

@@ -237,10 +237,15 @@ def session_files_list(*, home: Path) -> list[uuid.UUID]:
     return sorted(found)
 
 
+def session_server_path(*, session_id: object) -> Path:
+    """What the server keeps of a session beside its checkouts, out of every sandbox's reach; goes with them."""
+    return Path(settings.ARCHON_HOME) / "worktrees" / str(session_id)
+
+
 def session_files_delete(*, session_id: object) -> None:
     """Remove every checkout of a session and what the server keeps beside them; gone is fine."""
     tree_delete(worktree_path(session_id=session_id).parent)
-    tree_delete(settings.ARCHON_HOME / "worktrees" / str(session_id))
+    tree_delete(session_server_path(session_id=session_id))
 
 
 def checkout_export(*, project_id: object, commit: str, destination: Path, depth: int | None = 1) -> None:

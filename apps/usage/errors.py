@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from apps.core.errors import InvalidInput, LimitReached, Unavailable
 from integrations.llm_providers.errors import ModelNotConfigured, ProviderError
-from integrations.llm_providers.types import CallFailure, FailureKind
+from integrations.llm_providers.types import CallFailure, FailureKind, ModelSpec
 
 from .types import LimitName
 
@@ -58,9 +59,11 @@ class ModelCallFailed(Unavailable):
 
     code: ClassVar[str] = "model_call_failed"
 
-    def __init__(self, failure: CallFailure) -> None:
+    def __init__(self, failure: CallFailure, *, of: Sequence[tuple[ModelSpec, CallFailure]] = ()) -> None:
         super().__init__(failure.message, next_step=failure.next_step, kind=failure.kind)
         self.failure = failure
+        #: What each of the models that were asked said, in order.
+        self.of = tuple(of)
 
     @property
     def kind(self) -> FailureKind:

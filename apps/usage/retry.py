@@ -52,8 +52,10 @@ def next_model(failure: CallFailure, failed: ModelSpec, others: Sequence[ModelSp
 def failure_of_all(failures: Sequence[tuple[ModelSpec, ModelCallFailed]]) -> ModelCallFailed:
     """One failure for several models: the one that may pass, if any may, with what the others said."""
     _, last = failures[-1]
+    each = [(spec, error.failure) for spec, error in failures]
     if len(failures) == 1:
-        return last
+        return ModelCallFailed(last.failure, of=each)
     told = next((error for _, error in failures if error.retryable), last)
     others = "; ".join(f"{spec.name}: {error.message}" for spec, error in failures if error is not told)
-    return ModelCallFailed(replace(told.failure, message=f"{told.message} (and the others failed too: {others})"))
+    message = f"{told.message} (and the others failed too: {others})"
+    return ModelCallFailed(replace(told.failure, message=message), of=each)

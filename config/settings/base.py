@@ -181,6 +181,23 @@ if unknown_formats := set(ARCHON_EDIT_FORMATS.values()) - {"replace", "unified",
         f"ARCHON_EDIT_FORMATS: there is no form of edits {', '.join(sorted(unknown_formats))}; write PATTERN=FORMAT "
         "with replace, unified, v4a or whole, separated by commas"
     )
+#: Context windows of models in tokens, as `pattern of provider:model=tokens`, before the price list's.
+_contexts: dict[str, str] = env.dict("ARCHON_MODEL_CONTEXTS", default={})
+if not all(tokens.isascii() and tokens.isdigit() and int(tokens) >= 2_048 for tokens in _contexts.values()):
+    raise ImproperlyConfigured(
+        "ARCHON_MODEL_CONTEXTS: write PATTERN=TOKENS, separated by commas; a context window has at least 2048 tokens"
+    )
+ARCHON_MODEL_CONTEXTS: dict[str, int] = {pattern: int(tokens) for pattern, tokens in _contexts.items()}
+#: The share of a model's context window at which a conversation is compacted.
+ARCHON_CONTEXT_SHARE: float = env.float("ARCHON_CONTEXT_SHARE", default=0.75)
+if not 0.2 <= ARCHON_CONTEXT_SHARE <= 0.95:
+    raise ImproperlyConfigured("ARCHON_CONTEXT_SHARE is a share of the context window between 0.2 and 0.95")
+#: After how many repetitions an agent that goes round in circles is paused; 0: never.
+ARCHON_LOOP_LIMIT: int = env.int("ARCHON_LOOP_LIMIT", default=5)
+if ARCHON_LOOP_LIMIT and ARCHON_LOOP_LIMIT < 3:
+    raise ImproperlyConfigured("ARCHON_LOOP_LIMIT is 3 at least, or 0 for none")
+#: What is kept of one session's long outputs, in MiB.
+ARCHON_OUTPUTS_MB: int = env.int("ARCHON_OUTPUTS_MB", default=32)
 #: What a session may spend unless it says otherwise.
 ARCHON_LIMIT_COST_USD: float = env.float("ARCHON_LIMIT_COST_USD", default=5.0)
 ARCHON_LIMIT_TOKENS: int = env.int("ARCHON_LIMIT_TOKENS", default=2_000_000)

@@ -13,6 +13,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from django.conf import settings
 
@@ -145,7 +146,7 @@ def model_resolve(name: str = "", base_url: str = "", *, stored: Sequence[Stored
         from .recording import recording_path
 
         recording_path(model)
-        return ModelSpec(provider=vendor.name, model=model)
+        return ModelSpec(provider=vendor.name, model=model, context_tokens=_context_configured(vendor, model))
     return _spec(vendor, model, base_url, stored)
 
 
@@ -201,6 +202,15 @@ def _spec(vendor: Vendor, model: str, base_url: str, stored: Sequence[StoredKey]
         max_output_tokens=output_limit(model),
         stream=settings.ARCHON_MODEL_STREAM,
         idle_timeout_s=settings.ARCHON_MODEL_IDLE_SECONDS,
+        context_tokens=_context_configured(vendor, model),
+    )
+
+
+def _context_configured(vendor: Vendor, model: str) -> int | None:
+    """What the operator says of the model's context window."""
+    name = f"{vendor.name}:{model}".lower()
+    return next(
+        (size for pattern, size in settings.ARCHON_MODEL_CONTEXTS.items() if fnmatchcase(name, pattern.lower())), None
     )
 
 

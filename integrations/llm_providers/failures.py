@@ -26,6 +26,14 @@ _CONTEXT = re.compile(
     r"|exceeds? the (?:available )?context|exceed_context_size|exceeds the maximum number of tokens|context limit",
     re.IGNORECASE,
 )
+#: "maximum context length is 8192 tokens", "210000 tokens > 200000 maximum", "the maximum number of tokens allowed
+#: (1048576)", "exceeds the available context size (4096 tokens)".
+_WINDOW = re.compile(
+    r"context (?:length|window|size|limit)(?: is| of|:)? (?:only )?\(?([0-9][0-9,_]{2,11})\b"
+    r"|> ([0-9][0-9,_]{2,11}) maximum"
+    r"|number of tokens allowed \(([0-9][0-9,_]{2,11})\)",
+    re.IGNORECASE,
+)
 _LONG_OUTPUT = re.compile(
     r"max_?(?:completion_|output_)?tokens.*(?:too (?:large|high|big)|at most|exceed|less than|maximum|> )"
     r"|supported range is from 1",
@@ -228,7 +236,17 @@ def _context(spec: ModelSpec, refusal: Refusal) -> CallFailure:
         next_step="Choose a model with a larger context window, or a smaller goal.",
         # Many servers count the longest reply that was asked for as part of the context.
         quirk=None if "short_output" in spec.quirks else "short_output",
+        context_tokens=context_said(refusal.text),
     )
+
+
+def context_said(text: str) -> int | None:
+    """The context window that an endpoint names in its refusal, in tokens."""
+    found = _WINDOW.search(text)
+    if found is None:
+        return None
+    said = next(group for group in found.groups() if group)
+    return int(re.sub("[,_.]", "", said))
 
 
 def _connection(spec: ModelSpec, why: str) -> CallFailure:

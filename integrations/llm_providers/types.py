@@ -131,6 +131,8 @@ class CallFailure:
     charged: bool = False
     #: What to leave out the next time, when the endpoint said what it does not understand.
     quirk: Quirk | None = None
+    #: Of a conversation that is too long: the context window, where the endpoint said it.
+    context_tokens: int | None = None
 
 
 def parse_model_name(name: str) -> tuple[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.agents.tools.command_outputs import ALL_LIMIT, ONE_LIMIT, CommandOutputs
 from apps.projects.sandbox.kept_output import KeptOutput
 
 
@@ -51,13 +50,3 @@ def test_a_negative_offset_counts_from_the_end() -> None:
     assert output.page(offset=-300, limit=2).text == "01"
     past = output.page(offset=300, limit=2)
     assert (past.text, past.offset, past.next_offset) == ("", 10, 10)
-
-
-def test_what_commands_printed_stays_within_its_bound() -> None:
-    outputs = CommandOutputs()
-    for number in range(8):
-        outputs.keep(f"c{number}", "x" * ONE_LIMIT)
-    held = [name for name in (f"c{number}" for number in range(8)) if outputs.page(name, offset=0, limit=1)]
-    assert held == ["c4", "c5", "c6", "c7"] and len(held) * ONE_LIMIT <= ALL_LIMIT
-    outputs.clear()
-    assert outputs.page("c7", offset=0, limit=1) is None

@@ -14,9 +14,11 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langgraph.runtime import Runtime
 
 from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.loop_watch import loop_watch
 from apps.agents.nodes.model_turn import model_call
 from apps.agents.nodes.replies import calls_proposed, reply_open
 from apps.agents.nodes.tool_turn import call_carry_out, proposal_judge
+from apps.agents.services.server_words import nudge_for, server_word
 from apps.agents.tools.base import Tool
 from apps.agents.tools.catalogue import tools_for
 from apps.agents.tools.policy import Allowed, Refused
@@ -32,7 +34,6 @@ ONLY_REFUSED = (
 #: Replies that one execution may take; the session's own limit of steps usually comes first.
 EXECUTION_TURNS = 400
 ENDED = "not carried out: an earlier call of the same reply ended the work"
-NUDGE = "Go on by calling a tool. When your work is done, or cannot be done, call {final}."
 
 
 async def step_take(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -47,6 +48,7 @@ async def step_take(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     if len(transcript) != state.get("turn") and await context.ledger.result_load(execution_id) is not None:
         return {"turn": len(transcript), "ended": True}
     if not reply_open(transcript):
+        await loop_watch(context, execution_id)
         await model_call(state, runtime)
     after = await tools_run(state, runtime)
     if after.get("ended"):
@@ -85,7 +87,7 @@ def refused_in_a_row(transcript: Sequence[BaseMessage], tools: Mapping[str, Tool
     """How many of the last replies called something, and nothing that could be carried out."""
     count = 0
     for message in reversed(transcript):
-        if isinstance(message, HumanMessage):
+        if isinstance(message, HumanMessage) and server_word(message) is None:
             break
         if isinstance(message, AIMessage):
             calls = calls_proposed(message)
@@ -105,10 +107,9 @@ async def _plain_answer(
     """The model spoke and called nothing: ask for a call, and after a few of these take its words for the result."""
     replies = [message for message in transcript if isinstance(message, AIMessage)]
     plain = 0
-    nudges = {NUDGE.format(final=final) for final in ("submit_plan", "finish")}
     for said in reversed(transcript):
         # What a person said since begins it anew.
-        if isinstance(said, HumanMessage) and said.content not in nudges:
+        if isinstance(said, HumanMessage) and server_word(said) is None:
             break
         if isinstance(said, AIMessage):
             if calls_proposed(said):
@@ -119,8 +120,7 @@ async def _plain_answer(
         async with context.ledger.transaction() as connection:
             await context.ledger.result_set(connection, execution_id, {"summary": summary, "unfinished": True})
         return {"turn": len(transcript), "ended": True}
-    final = "submit_plan" if role == "planner" else "finish"
-    nudge = HumanMessage(NUDGE.format(final=final))
+    nudge = nudge_for(role)
     if position + 1 == len(transcript):
         async with context.ledger.transaction() as connection:
             await context.ledger.message_insert(connection, execution_id, position + 1, nudge)

@@ -11,19 +11,24 @@ from django.conf import settings
 from django.utils import timezone
 from langchain_core.messages import BaseMessage
 
+from apps.agents.nodes.conversation import Conversation
 from apps.agents.nodes.worksite import WorkSite
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.rules import RepositoryRules
+from apps.agents.tools.base import observation_limit
 from apps.agents.tools.catalogue import Offer
 from apps.agents.tools.edit_formats import edit_format_for
+from apps.agents.tools.kept_outputs import KeptOutputs
 from apps.agents.tools.web import PAGE_BYTES
 from apps.agents.types import AgentType
 from apps.core.errors import LimitReached
 from apps.core.outbound import Fetched, host_is_listed, outbound_fetch
 from apps.projects.repository_history import RepositoryHistory
+from apps.projects.worktree import session_server_path
 from apps.usage.choices import RoleModel, SessionModels
 from apps.usage.gateway import ModelGateway
-from integrations.llm_providers.capabilities import sees_images
+from integrations.llm_providers.capabilities import context_tokens, sees_images
+from integrations.llm_providers.types import ModelSpec
 
 
 class SessionState(TypedDict, total=False):
@@ -45,6 +50,11 @@ class SessionState(TypedDict, total=False):
     verdict: str
     #: The session goes on with a follow-up.
     follow_up: bool
+
+
+def window_name(spec: ModelSpec) -> str:
+    """By what a window that was learned is found again: one model may be served by several endpoints."""
+    return f"{spec.name}@{spec.base_url}" if spec.base_url else spec.name
 
 
 class SessionSuspended(Exception):
@@ -114,7 +124,8 @@ class RunContext:
     gateway: ModelGateway
     models: SessionModels
     site: WorkSite
-    _transcripts: dict[uuid.UUID, list[BaseMessage]] = field(default_factory=dict)
+    _conversations: dict[uuid.UUID, Conversation] = field(default_factory=dict)
+    _windows: dict[str, int] | None = None
     _rules: RepositoryRules | None = None
 
     async def rules(self) -> RepositoryRules:
@@ -132,6 +143,17 @@ class RunContext:
             model.spec.name, asked=model.edit_format or "", configured=settings.ARCHON_EDIT_FORMATS
         )
         return Offer(edit_format=chosen, web=bool(self.facts.network_hosts))
+
+    def outputs(self, execution_id: uuid.UUID) -> KeptOutputs:
+        """What was too long to be shown to the execution's agent."""
+        folder = session_server_path(session_id=self.facts.session_id) / "outputs"
+        return KeptOutputs(folder=folder, execution=str(execution_id), limit=settings.ARCHON_OUTPUTS_MB << 20)
+
+    async def observation_limit(self, role: str) -> int:
+        """What one observation may say to the role's model, in characters."""
+        spec = self.model_for(role).spec
+        windows = await self.windows()
+        return observation_limit(min(context_tokens(spec), windows.get(window_name(spec), context_tokens(spec))))
 
     def vision(self, role: str) -> bool:
         """Whether the role's model can be shown images."""
@@ -164,12 +186,24 @@ class RunContext:
         """
         return self.models.for_role(role)
 
-    async def transcript(self, execution_id: uuid.UUID) -> list[BaseMessage]:
-        """The execution's conversation, read from its rows once and appended to as they are."""
-        if execution_id not in self._transcripts:
-            self._transcripts[execution_id] = await self.ledger.messages_load(execution_id)
-        return self._transcripts[execution_id]
+    async def conversation(self, execution_id: uuid.UUID) -> Conversation:
+        """The execution's conversation, read from its rows once and added to as they are."""
+        if execution_id not in self._conversations:
+            transcript = await self.ledger.messages_load(execution_id)
+            compaction = await self.ledger.compaction_load(execution_id)
+            self._conversations[execution_id] = Conversation(execution_id, transcript, compaction)
+        return self._conversations[execution_id]
 
-    def transcript_forget(self, execution_id: uuid.UUID) -> None:
+    async def transcript(self, execution_id: uuid.UUID) -> list[BaseMessage]:
+        """All that was said in the execution, whatever of it is sent."""
+        return (await self.conversation(execution_id)).transcript
+
+    def conversation_forget(self, execution_id: uuid.UUID) -> None:
         """Read the conversation again next time: somebody else wrote to it."""
-        self._transcripts.pop(execution_id, None)
+        self._conversations.pop(execution_id, None)
+
+    async def windows(self) -> dict[str, int]:
+        """Context windows of models that turned out smaller than they were known for, by the models' names."""
+        if self._windows is None:
+            self._windows = await self.ledger.windows_load()
+        return self._windows

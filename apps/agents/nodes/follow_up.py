@@ -285,7 +285,7 @@ async def _conversation_continue(
             await context.ledger.message_insert(connection, former_id, position, said)
         await context.ledger.result_set(connection, former_id, None)
         await context.ledger.effect_insert(connection, key, {"execution": str(former_id)})
-    context.transcript_forget(former_id)
+    context.conversation_forget(former_id)
     return former_id
 
 

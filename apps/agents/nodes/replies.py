@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from apps.agents.tools.base import text_cut
 from apps.core.storable import json_storable, text_storable
+from apps.usage.types import Usage
 from integrations.llm_providers.blocks import calls_renamed
 
 #: What an event shows of a text that the model wrote, in characters.
@@ -71,6 +72,19 @@ def calls_proposed(reply: AIMessage) -> list[ProposedCall]:
         problem = f"{broken.get('error') or 'the call cannot be read'}: {(broken.get('args') or '')[:500]}"
         proposed.append(ProposedCall(str(broken["id"]), broken.get("name") or "", {}, problem))
     return proposed
+
+
+def usage_shown(usage: Usage) -> dict[str, Any]:
+    """What a call took, as events tell it."""
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "cost_usd": usage.cost_usd,
+        "estimated": usage.estimated,
+        "priced": usage.priced,
+    }
 
 
 def shown(value: Any) -> Any:

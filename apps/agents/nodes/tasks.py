@@ -127,7 +127,7 @@ async def task_retry(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
             await context.ledger.effect_insert(connection, key, {})
             await context.ledger.result_set(connection, execution_id, None)
             await context.ledger.message_insert(connection, execution_id, len(transcript), message)
-        context.transcript_forget(execution_id)
+        context.conversation_forget(execution_id)
     return {"attempt": attempt + 1, "ended": False}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Mapping
@@ -16,7 +17,6 @@ from apps.agents.nodes.replies import ProposedCall, shown
 from apps.agents.services.images import session_image_put
 from apps.agents.services.ledger import ToolCallIntent, ToolCallRecord
 from apps.agents.tools.base import (
-    OBSERVATION_LIMIT,
     Finish,
     Observation,
     Question,
@@ -61,7 +61,7 @@ async def call_carry_out(
     began = time.monotonic()
     # Plain, short, and once in an execution: a model has to write it down again.
     command_id = f"c{position}-{ordinal}" if ordinal else f"c{position}"
-    result = await _result_of(context, role, record, judged, command_id)
+    result = await _result_of(context, role, execution_id, record, judged, command_id)
     if isinstance(result, Question):
         asked = Event(
             "QuestionAsked", {"question": str(intent.id), "text": result.text, "choices": list(result.choices)}
@@ -70,9 +70,10 @@ async def call_carry_out(
         raise SessionSuspended("the agent asked a question")
     ok = result.ok if isinstance(result, Observation) else True
     summary = result.summary if isinstance(result, Observation) else ""
-    # Tools keep their own limit; this one is for what a model says itself, such as the name of a tool.
-    text = text_storable(text_cut(result.text, OBSERVATION_LIMIT + 1000))
-    rules, folders = await folder_rules(context, transcript, intent.arguments)
+    text = await _text_shown(context, role, execution_id, command_id, result.text)
+    # Rules that came with what is left out by now count as not shown.
+    view = (await context.conversation(execution_id)).view()
+    rules, folders = await folder_rules(context, view, intent.arguments)
     if rules:
         text = f"{text}\n\n{text_storable(rules)}"
     message = ToolMessage(
@@ -108,6 +109,19 @@ async def call_carry_out(
     return isinstance(result, Finish)
 
 
+async def _text_shown(context: RunContext, role: str, execution_id: uuid.UUID, output_id: str, text: str) -> str:
+    """What the model is told of an output: all of it, or its beginning and its end when the rest is kept in a file."""
+    limit = await context.observation_limit(role)
+    text = text_storable(text)
+    if len(text) <= limit:
+        return text
+    kept = await asyncio.to_thread(context.outputs(execution_id).keep, output_id, text)
+    note = (
+        f"cut here: command_output shows all of it by the id {output_id}" if kept else "cut here; the rest is not kept"
+    )
+    return f"{text_cut(text, limit - 200)}\n[{note}]"
+
+
 async def _content(context: RunContext, text: str, result: Observation | Finish) -> str | list[str | dict[Any, Any]]:
     """What the message says: the text, and references to the images that were seen."""
     images = result.images if isinstance(result, Observation) else ()
@@ -123,7 +137,12 @@ async def _content(context: RunContext, text: str, result: Observation | Finish)
 
 
 async def _result_of(
-    context: RunContext, role: str, record: ToolCallRecord, judged: Allowed | Refused, command_id: str
+    context: RunContext,
+    role: str,
+    execution_id: uuid.UUID,
+    record: ToolCallRecord,
+    judged: Allowed | Refused,
+    command_id: str,
 ) -> Observation | Finish | Question:
     """What came of the call: from its row where that knows, otherwise by running it."""
     if record.status == ToolCallStatus.FINISHED:
@@ -144,7 +163,9 @@ async def _result_of(
         checks_run=checks_run,
         command_seconds=context.facts.command_seconds,
         command_id=command_id,
-        outputs=context.site.outputs,
+        outputs=context.outputs(execution_id),
+        conversation=await context.transcript(execution_id),
+        observation_limit=await context.observation_limit(role),
         history=context.history,
         page_fetch=context.page_fetch,
         vision=context.vision(role),

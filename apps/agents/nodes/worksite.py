@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from apps.agents.services.attachments import attachments_place
-from apps.agents.tools.command_outputs import CommandOutputs
 from apps.core.database import AsyncDatabase
 from apps.projects.checks import (
     CheckComparison,
@@ -79,8 +78,6 @@ class WorkSite:
         self._fresh = False
         self._environment: Environment | None = None
         self._workspace: Workspace | None = None
-        #: What the agent's commands printed, while it works on its task.
-        self.outputs = CommandOutputs()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -265,8 +262,7 @@ class WorkSite:
             )
 
     async def commands_end(self) -> None:
-        """An agent has ended: what it left running in the background ends too, and what its commands printed goes."""
-        self.outputs.clear()
+        """An agent has ended: what it left running in the background ends too."""
         if self._workspace is not None:
             await self._workspace.background_stop_all()
 

@@ -22,6 +22,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from apps.agents.models import SessionEffect
+from apps.agents.services.conversation_view import Compaction, Cut
 from apps.agents.services.sessions import (
     CLOCK_STOP,
     StaleFence,
@@ -190,6 +191,15 @@ class Ledger:
                 connection, status=status.value, reason=reason.as_dict() if reason else None, **columns
             )
 
+    async def execution_pause(
+        self, execution_id: uuid.UUID, position: int, message: BaseMessage, reason: Reason
+    ) -> None:
+        """Pause the session, with a message that its agent finds when it goes on."""
+        async with self.transaction(Event("SessionPaused", {"reason": reason.as_dict()})) as connection:
+            await self.message_insert(connection, execution_id, position, message)
+            await self._lease_give_up(connection)
+            await self.session_update(connection, status=SessionStatus.PAUSED.value, reason=reason.as_dict())
+
     # --- effects -------------------------------------------------------------------------------------------------
     async def effect_find(self, key: str) -> dict[str, Any] | None:
         """What the effect came to, if it happened."""
@@ -266,6 +276,63 @@ class Ledger:
             "INSERT INTO agents_executionmessage (execution_id, position, message, created_at)"
             " VALUES (%s, %s, %s, now())",
             (execution_id, position, _jsonb(message_to_dict(message))),
+        )
+
+    async def compaction_load(self, execution_id: uuid.UUID) -> Compaction | None:
+        """What was last left out of the conversation, if anything was."""
+        async with self.database.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT sequence, position, dropped_to, kept, summary, cleared_to, output_limit, bytes_per_token"
+                " FROM agents_compaction WHERE execution_id = %s ORDER BY sequence DESC LIMIT 1",
+                (execution_id,),
+            )
+            row = await cursor.fetchone()
+        if row is None:
+            return None
+        cut = Cut(
+            dropped_to=row["dropped_to"],
+            kept=tuple(row["kept"]),
+            cleared_to=row["cleared_to"],
+            output_limit=row["output_limit"],
+            summary=row["summary"],
+            position=row["position"],
+        )
+        return Compaction(row["sequence"], cut, row["bytes_per_token"])
+
+    async def windows_load(self) -> dict[str, int]:
+        """The context windows of models as they turned out in this session, by the models' names."""
+        async with self.database.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT model, min(made.window) AS tokens FROM agents_compaction AS made"
+                " JOIN agents_agentexecution AS execution ON execution.id = made.execution_id"
+                " WHERE execution.session_id = %s AND made.window IS NOT NULL GROUP BY model",
+                (self.session_id,),
+            )
+            rows = await cursor.fetchall()
+        return {row["model"]: row["tokens"] for row in rows}
+
+    async def compaction_insert(
+        self, connection: Connection, execution_id: uuid.UUID, compaction: Compaction, **told: Any
+    ) -> None:
+        """Keep what is left out from now on; ``told`` are the row's further columns."""
+        cut = compaction.cut
+        columns = {
+            "sequence": compaction.sequence,
+            "position": cut.position,
+            "dropped_to": cut.dropped_to,
+            "kept": _jsonb(list(cut.kept)),
+            "summary": cut.summary,
+            "cleared_to": cut.cleared_to,
+            "output_limit": cut.output_limit,
+            "bytes_per_token": compaction.bytes_per_token,
+            **told,
+        }
+        await connection.execute(
+            sql.SQL("INSERT INTO agents_compaction (execution_id, created_at, {}) VALUES (%s, now(), {})").format(
+                sql.SQL(", ").join(sql.Identifier(name) for name in columns),
+                sql.SQL(", ").join([sql.Placeholder()] * len(columns)),
+            ),
+            (execution_id, *columns.values()),
         )
 
     async def result_load(self, execution_id: uuid.UUID) -> dict[str, Any] | None:

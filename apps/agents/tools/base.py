@@ -8,22 +8,24 @@ is a bug and crashes.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
+from langchain_core.messages import BaseMessage
 from langchain_core.utils.json_schema import dereference_refs
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from apps.agents.services.images import Image
-from apps.agents.tools.command_outputs import CommandOutputs
+from apps.agents.tools.kept_outputs import KeptOutputs
 from apps.core.outbound import Fetched
 from apps.projects.repository_history import RepositoryHistory
 from apps.projects.workspace import Workspace
 
-#: What one observation may say, in characters; more is cut in the middle.
-OBSERVATION_LIMIT = 24_000
+#: What one observation may say, in characters; of more the middle is left out, and kept in a file. Where the model has
+#: a small context window, it is this share of it (with three characters a token), and no less than the second number.
+OBSERVATION_LIMIT, OBSERVATION_SHARE, OBSERVATION_LEAST = 24_000, 0.125, 1_500
 
 
 class Risk(enum.StrEnum):
@@ -116,8 +118,12 @@ class ToolContext:
     command_seconds: int
     #: By what this call's output is found again; once in an execution.
     command_id: str
-    #: What earlier commands printed.
-    outputs: CommandOutputs
+    #: What was too long to be shown.
+    outputs: KeptOutputs
+    #: All that was said in the execution so far.
+    conversation: Sequence[BaseMessage]
+    #: What one observation may say, in characters.
+    observation_limit: int
     history: RepositoryHistory
     page_fetch: PageFetcher
     #: The model can be shown images.
@@ -172,6 +178,11 @@ def _without_titles(schema: Any) -> Any:
     if isinstance(schema, list):
         return [_without_titles(item) for item in schema]
     return schema
+
+
+def observation_limit(context_tokens: int) -> int:
+    """What an observation may say to a model with such a context window, in characters."""
+    return min(OBSERVATION_LIMIT, max(OBSERVATION_LEAST, int(3 * OBSERVATION_SHARE * context_tokens)))
 
 
 def text_cut(text: str, limit: int = OBSERVATION_LIMIT) -> str:

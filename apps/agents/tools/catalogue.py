@@ -12,18 +12,20 @@ from apps.agents.tools.edit_formats import EDIT_TOOLS
 from apps.agents.tools.files import GLOB, LIST_FILES, READ_FILE, READ_IMAGE
 from apps.agents.tools.history import GIT_BLAME, GIT_LOG, GIT_SHOW
 from apps.agents.tools.moving import DELETE_FILE, MOVE_FILE
+from apps.agents.tools.remembering import SEARCH_CONVERSATION
 from apps.agents.tools.search import SEARCH
 from apps.agents.tools.web import WEB_FETCH
 
 _LOOK = (LIST_FILES, GLOB, READ_FILE, READ_IMAGE, SEARCH, GIT_LOG, GIT_SHOW, GIT_BLAME)
-_RUN = (RUN_COMMAND, COMMAND_OUTPUT, COMMAND_STOP)
+#: What was said and shown before: of any tool, since any output may be too long.
+_LOOK_BACK = (COMMAND_OUTPUT, SEARCH_CONVERSATION)
 #: A role's tools, besides those by which it edits and the web's.
 TOOLS_BY_ROLE: dict[str, tuple[Tool[Any], ...]] = {
     # A planner, researcher or reviewer has no tool that changes anything: a prompt that asks it not to is no promise.
-    "planner": (*_LOOK, ASK_USER, SUBMIT_PLAN),
-    "researcher": (*_LOOK, ASK_USER, FINISH),
-    "reviewer": (*_LOOK, RUN_CHECKS, FINISH),
-    "coder": (*_LOOK, MOVE_FILE, DELETE_FILE, *_RUN, RUN_CHECKS, ASK_USER, FINISH),
+    "planner": (*_LOOK, *_LOOK_BACK, ASK_USER, SUBMIT_PLAN),
+    "researcher": (*_LOOK, *_LOOK_BACK, ASK_USER, FINISH),
+    "reviewer": (*_LOOK, *_LOOK_BACK, RUN_CHECKS, FINISH),
+    "coder": (*_LOOK, *_LOOK_BACK, MOVE_FILE, DELETE_FILE, RUN_COMMAND, COMMAND_STOP, RUN_CHECKS, ASK_USER, FINISH),
 }
 #: The roles that change files.
 EDITORS = frozenset({"coder"})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from pydantic import Field
 
-from apps.agents.tools.base import OBSERVATION_LIMIT, Arguments, Observation, Risk, Tool, ToolContext, text_cut
-from apps.agents.tools.command_outputs import ONE_LIMIT
+from apps.agents.tools.base import Arguments, Observation, Risk, Tool, ToolContext
+from apps.agents.tools.kept_outputs import ONE_LIMIT
 from apps.projects.workspace import BackgroundState, OutputPage, WorkspaceError
 
 #: Bytes of a page of output, and of what is shown of a command that has just been put into the background.
@@ -40,13 +42,7 @@ async def run_command(context: ToolContext, arguments: RunCommandArguments) -> O
     timeout = min(arguments.timeout_s or context.command_seconds, context.command_seconds)
     result = await context.workspace.command_run(arguments.command, timeout=timeout, max_output=ONE_LIMIT)
     ending = _ending(result.exit_code, result.killed)
-    output = result.output.rstrip()
-    shown = text_cut(output)
-    note = ""
-    if len(output) > OBSERVATION_LIMIT:
-        context.outputs.keep(context.command_id, output)
-        note = f"; the output is cut: command_output shows all of it by the id {context.command_id}"
-    text = f"{shown}\n[{ending}, {result.seconds:.1f} s{note}]".lstrip()
+    text = f"{result.output.rstrip()}\n[{ending}, {result.seconds:.1f} s]".lstrip()
     return Observation(text, ok=result.exit_code == 0, summary=f"{ending}, {result.seconds:.1f} s")
 
 
@@ -54,7 +50,7 @@ async def _background_start(context: ToolContext, arguments: RunCommandArguments
     name = context.command_id
     await context.workspace.background_start(arguments.command, name=name, timeout=arguments.timeout_s or None)
     state = await context.workspace.background_wait(name, seconds=FIRST_SECONDS)
-    page = await context.workspace.background_output(name, limit=FIRST_BYTES)
+    page = await context.workspace.background_output(name, limit=min(FIRST_BYTES, _page_bytes(context)))
     text = f"[id {name}, {_state(state)}; next offset {page.next_offset}]"
     if page.text.strip():
         text = f"{page.text.rstrip()}\n{text}"
@@ -62,7 +58,7 @@ async def _background_start(context: ToolContext, arguments: RunCommandArguments
 
 
 class CommandOutputArguments(Arguments):
-    id: str = Field(min_length=1, description="Of the command, as run_command said it.")
+    id: str = Field(min_length=1, description="Of the command, or of the output, as the call's result said it.")
     offset: int = Field(
         default=0, description="Bytes of output to pass over; negative: so many from the end. The result says the next."
     )
@@ -73,12 +69,13 @@ class CommandOutputArguments(Arguments):
 
 async def command_output(context: ToolContext, arguments: CommandOutputArguments) -> Observation:
     name, offset = arguments.id.strip(), arguments.offset
-    kept = context.outputs.page(name, offset=offset, limit=PAGE_BYTES)
+    limit = _page_bytes(context)
+    kept = await asyncio.to_thread(context.outputs.page, name, offset=offset, limit=limit)
     if kept is not None:
         return _page_observe(name, kept, offset, "ended")
     try:
         state = await context.workspace.background_wait(name, seconds=arguments.wait_s)
-        page = await context.workspace.background_output(name, offset=offset, limit=PAGE_BYTES)
+        page = await context.workspace.background_output(name, offset=offset, limit=limit)
     except WorkspaceError as error:
         raise _unknown(name) from error
     return _page_observe(name, page, offset, _state(state))
@@ -106,11 +103,17 @@ def _page_observe(name: str, page: OutputPage, asked: int, state: str) -> Observ
     return Observation("\n".join(lines), summary=f"bytes {page.offset} to {page.next_offset} of {page.total}")
 
 
+def _page_bytes(context: ToolContext) -> int:
+    """As much of an output as one observation may say, with the lines around it."""
+    return max(500, min(PAGE_BYTES, context.observation_limit - 300))
+
+
 def _unknown(name: str) -> WorkspaceError:
     return WorkspaceError(
-        f"nothing is known of a command {name[:100]}: it isn't the id of one, or it is gone. Commands in the"
-        " background, and long outputs, go when the work on a task ends, when the session is paused, and when the"
-        " process that runs the session ends. Start it again if you still need it."
+        f"nothing is known of {name[:100]}: it isn't the id of a command or of an output that was cut, or it is gone."
+        " Commands in the background go when the work on a task ends, when the session is paused, and when the process"
+        " that runs the session ends; the oldest of the long outputs go when there are many. Run it again if you still"
+        " need it."
     )
 
 
@@ -144,7 +147,8 @@ RUN_COMMAND = Tool(
 )
 COMMAND_OUTPUT = Tool(
     "command_output",
-    "Read on in the output of a command: of one in the background, or of one whose output was cut.",
+    "Read on in an output: of a command in the background, or of any call whose output was cut, by the id that it"
+    " names.",
     CommandOutputArguments,
     Risk.READ,
     command_output,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from apps.agents.tools.base import Arguments, Observation, Risk, Tool, ToolContext, text_cut
+from apps.agents.tools.base import Arguments, Observation, Risk, Tool, ToolContext
 from apps.agents.tools.files import READ_BYTES
 from apps.agents.tools.patch import FileChange, PatchError, hunks_apply, patch_parse
 from apps.agents.tools.text import EditError, syntax_error_find, text_decode, text_encode, text_replace
@@ -167,7 +167,7 @@ def _patch_observe(steps: Sequence[_Step]) -> Observation:
         if problem:
             broken.append(f"{step.path} doesn't parse now: {problem}. Mend it before you go on.")
     summary = lines[0] if len(lines) == 1 else f"{len(lines)} files"
-    return Observation(text_cut("\n".join([*lines, *broken])), ok=not broken, summary=summary, edited=True)
+    return Observation("\n".join([*lines, *broken]), ok=not broken, summary=summary, edited=True)
 
 
 async def _text_read(workspace: Workspace, path: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 
 from pydantic import Field
 
-from apps.agents.tools.base import Arguments, Observation, Risk, Tool, ToolContext, text_cut
+from apps.agents.tools.base import Arguments, Observation, Risk, Tool, ToolContext
 from apps.agents.tools.notebooks import notebook_text
 from apps.agents.tools.pictures import is_image_name, picture_observe
 from apps.agents.tools.text import lines_number, text_decode, text_display
@@ -49,7 +49,7 @@ def _listed(listing: FileListing, empty: str, advice: str) -> Observation:
     lines = [_line(entry) for entry in listing.entries]
     if listing.truncated:
         lines.append(f"[more left out: {advice}]")
-    return Observation(text_cut("\n".join(lines) or empty), summary=f"{len(listing.entries)} entries")
+    return Observation("\n".join(lines) or empty, summary=f"{len(listing.entries)} entries")
 
 
 def _line(entry: FileEntry) -> str:
@@ -87,7 +87,7 @@ def _lines_shown(lines: list[str], arguments: ReadFileArguments) -> Observation:
         raise WorkspaceError(f"end_line {last} is before start_line {first}")
     shown = lines_number(lines[first - 1 : last], first)
     note = f"\n[lines {first} to {last} of {len(lines)}]" if (first, last) != (1, len(lines)) else ""
-    return Observation(text_cut(shown) + note, summary=f"lines {first} to {last} of {len(lines)}")
+    return Observation(shown + note, summary=f"lines {first} to {last} of {len(lines)}")
 
 
 class ReadImageArguments(Arguments):

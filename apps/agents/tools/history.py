@@ -6,7 +6,7 @@ import asyncio
 
 from pydantic import Field
 
-from apps.agents.tools.base import Arguments, Observation, Risk, Tool, ToolContext, text_cut
+from apps.agents.tools.base import Arguments, Observation, Risk, Tool, ToolContext
 from apps.agents.tools.text import lines_number, text_decode, text_display
 from apps.projects.git import GitResult
 
@@ -60,7 +60,7 @@ async def git_show(context: ToolContext, arguments: GitShowArguments) -> Observa
     )
     lines = text_display(text_decode(result.stdout, arguments.path)).splitlines()
     note = "\n[the file is longer: the rest is left out]" if result.truncated else ""
-    return Observation(text_cut(lines_number(lines, 1)) + note, summary=f"{len(lines)} lines")
+    return Observation(lines_number(lines, 1) + note, summary=f"{len(lines)} lines")
 
 
 class GitBlameArguments(Arguments):
@@ -85,7 +85,7 @@ async def git_blame(context: ToolContext, arguments: GitBlameArguments) -> Obser
 
 
 def _said(result: GitResult) -> str:
-    text = text_cut(text_display(result.text))
+    text = text_display(result.text)
     return f"{text}\n[more left out: ask for a path, or for less]" if result.truncated else text
 
 

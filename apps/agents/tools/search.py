@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from apps.agents.tools.base import Arguments, Observation, Risk, Tool, ToolContext, text_cut
+from apps.agents.tools.base import Arguments, Observation, Risk, Tool, ToolContext
 
 MATCHES = 200
 
@@ -31,11 +31,11 @@ async def search(context: ToolContext, arguments: SearchArguments) -> Observatio
         return Observation(f"the search failed with exit code {result.exit_code}", ok=False, summary="failed")
     lines = [line.removeprefix("./") for line in result.output.splitlines()]
     if result.exit_code != 0:
-        return Observation(text_cut("\n".join(lines)), ok=False, summary=result.killed or "failed")
+        return Observation("\n".join(lines), ok=False, summary=result.killed or "failed")
     shown = lines[:MATCHES]
     if len(lines) > len(shown) or result.truncated:
         shown.append("[more matches left out: search a narrower path, glob or pattern]")
-    return Observation(text_cut("\n".join(shown)), summary=f"{min(len(lines), MATCHES)} lines")
+    return Observation("\n".join(shown), summary=f"{min(len(lines), MATCHES)} lines")
 
 
 SEARCH = Tool(
