@@ -25,6 +25,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from apps.core.cancellation import uninterrupted
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.errors import Unavailable
+from apps.core.kill_points import kill_point
 from integrations.llm_providers import adapter_of, get_chat_model
 from integrations.llm_providers.blocks import origin_of
 from integrations.llm_providers.errors import ProviderError
@@ -160,6 +161,7 @@ class ModelGateway:
         """The reply of one model, tried as often as makes sense."""
         while True:
             reservation = await self._reserve(demand_of(call.request, scope_id=scope_id, key=key, role=role))
+            kill_point("model.reserved")
             try:
                 reply, cost = await self._answer(call, asked, reservation)
             except BaseException as error:
@@ -170,7 +172,9 @@ class ModelGateway:
                 # The broken try is paid for by now; the next one needs a reservation of its own.
                 await asyncio.sleep(wait)
                 continue
+            kill_point("model.replied")
             await self._settle(reservation, reply, cost, on_settle)
+            kill_point("model.settled")
             return reply
 
     async def _reserve(self, demand: ledger.Demand) -> ledger.Reservation:
