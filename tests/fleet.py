@@ -33,6 +33,8 @@ from tests.processes import wait_until
 
 #: What a worker's log says once it can run sessions.
 READY = "ready for sessions"
+#: How long the database may be away.
+_AWAY_SECONDS = 60.0
 
 
 @dataclass
@@ -142,16 +144,24 @@ class Fleet:
     def rows(self, query: str, parameters: Any = None) -> list[dict[str, Any]]:
         """Ask the database, without the product."""
         known = self.services.environment()
-        with psycopg.connect(
-            host=known["DB_HOST"],
-            port=known["DB_PORT"],
-            user=known["DB_USER"],
-            password=known["DB_PASSWORD"],
-            dbname=known["DB_NAME"],
-            autocommit=True,
-            row_factory=dict_row,
-        ) as connection:
-            return connection.execute(query, parameters).fetchall()  # type: ignore[arg-type]
+        deadline = time.monotonic() + _AWAY_SECONDS
+        while True:
+            try:
+                with psycopg.connect(
+                    host=known["DB_HOST"],
+                    port=known["DB_PORT"],
+                    user=known["DB_USER"],
+                    password=known["DB_PASSWORD"],
+                    dbname=known["DB_NAME"],
+                    autocommit=True,
+                    row_factory=dict_row,
+                ) as connection:
+                    return connection.execute(query, parameters).fetchall()  # type: ignore[arg-type]
+            except psycopg.OperationalError:
+                # It is restarted under test.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
     def project_make(self, repository: Path) -> Project:
         """A project with what is committed in the repository."""

@@ -20,6 +20,7 @@ from cli.resources import Project
 from tests.counted import CHECK, FILES, CountedModel, Counts, Job, goal_of, job_count
 from tests.fleet import Fleet, repository_make
 from tests.killing import Arrival, KillPoints
+from tests.processes import wait_until
 
 #: Points that an API process comes to.
 MERGE_POINTS = tuple(point for point in KILL_POINTS if point.startswith("merge."))
@@ -102,18 +103,27 @@ class Slayer:
         assert counted.are_whole, counted.notes
         return Counter(self.points.visits_of(job.session_id))
 
-    def run(self, aims: Sequence[Aim], *, at_once: int) -> Counts:
-        """A job for each aim; what all of them have left, counted."""
+    def run(
+        self, aims: Sequence[Aim | None], *, at_once: int, meanwhile: Callable[[], object] | None = None
+    ) -> Counts:
+        """A job for each aim (none: it is left alone); what all of them have left, counted.
+
+        ``meanwhile`` is called once, when each of the first jobs has begun to change something.
+        """
         waiting = list(aims)
         numbers: list[int] = []
         running: list[int] = []
         while waiting or running:
+            if meanwhile is not None and len(numbers) >= min(at_once, len(aims)) and self._have_begun(numbers):
+                meanwhile()
+                meanwhile = None
             while waiting and len(running) < at_once:
                 aim = waiting.pop(0)
-                job = self._start(aim, merged=aim.point in MERGE_POINTS)
+                job = self._start(aim, merged=aim is not None and aim.point in MERGE_POINTS)
                 numbers.append(job.number)
                 running.append(job.number)
             running = self._step(running)
+        assert meanwhile is None, "all was over before it could happen"
         counts = Counts()
         with ThreadPoolExecutor(max_workers=2) as pool:
             for counted in pool.map(self._count, [n for n in numbers if self.statuses[n] == "completed"]):
@@ -126,6 +136,9 @@ class Slayer:
             unmet = list(self._aims.values())
             self._aims.clear()
             return unmet
+
+    def _have_begun(self, numbers: list[int]) -> bool:
+        return all(self.points.visits_of(self.jobs[number].session_id).get("command.running") for number in numbers)
 
     def _step(self, running: list[int]) -> list[int]:
         """Look after everything once; the jobs that are still at work."""
@@ -240,6 +253,8 @@ class Slayer:
         )
         at = datetime.datetime.now(datetime.UTC)
         os.kill(arrival.pid, signal.SIGKILL)
+        # Whoever asks next whether it lives is to hear the truth.
+        wait_until(lambda: _is_dead(arrival.pid))
         sessions = tuple(row["id"] for row in held)
         self.kills.append(Kill(arrival.point, arrival.session, at, sessions))
 
@@ -256,3 +271,10 @@ class Slayer:
                 if rows and rows[0]["type"] == "SessionStarted":
                     seconds.append((rows[0]["created_at"] - kill.at).total_seconds())
         return seconds
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

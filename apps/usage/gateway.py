@@ -11,7 +11,7 @@ import json
 import logging
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -82,6 +82,7 @@ class ModelGateway:
         self._database = database
         self._retry = retry or RetryPolicy()
         self._models: dict[ModelSpec, BaseChatModel] = {}
+        self._loaded: set[str] = set()
         self._bound: dict[tuple[ModelSpec, tuple[int, ...]], tuple[Tools, Runnable[Any, Any]]] = {}
         self._tools: dict[tuple[int, ...], tuple[Tools, tuple[dict[str, Any], ...], str]] = {}
         # What endpoints turned out not to understand, where leaving it out has helped.
@@ -93,6 +94,13 @@ class ModelGateway:
         self._bound.clear()
         for spec, model in models.items():
             await adapter_of(spec).close(model)
+
+    async def models_load(self, specs: Sequence[ModelSpec]) -> None:
+        """Load the vendors' libraries in a thread: the first call would hold up all others for seconds."""
+        new = tuple(spec for spec in specs if spec.protocol not in self._loaded)
+        if new:
+            await self._database.run_in_thread(_adapters_load, new)
+            self._loaded.update(spec.protocol for spec in new)
 
     async def call(
         self,
@@ -374,6 +382,13 @@ async def _replies(
         close = getattr(stream, "aclose", None)
         if close is not None:
             await close()
+
+
+def _adapters_load(specs: Sequence[ModelSpec]) -> None:
+    for spec in specs:
+        # What cannot be called is told when it is called.
+        with suppress(ProviderError):
+            adapter_of(spec)
 
 
 def _remember(cache: dict[Any, Any], key: Any, value: Any) -> None:

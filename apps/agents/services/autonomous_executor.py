@@ -7,7 +7,7 @@ import errno
 import logging
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from django.conf import settings
 
@@ -22,7 +22,7 @@ from apps.agents.services.leases import LeaseKeeper
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.sessions import GRAPH_VERSION, StaleFence, lease_claim, lease_release
 from apps.agents.services.sources import sources_to_fetch
-from apps.agents.types import TERMINAL_STATUSES, AgentType, Event, HandOver, Lease, Reason, SessionStatus
+from apps.agents.types import ROLES_OF, TERMINAL_STATUSES, AgentType, Event, HandOver, Lease, Reason, SessionStatus
 from apps.core.cancellation import uninterrupted
 from apps.core.database import DATABASE_AWAY, AsyncDatabase
 from apps.core.errors import ApplicationError, DiskFull, LimitReached
@@ -33,6 +33,7 @@ from apps.usage.errors import ModelCallFailed
 from apps.usage.gateway import ModelGateway
 from apps.usage.keys import stored_keys
 from apps.usage.services import reservations_expire
+from integrations.llm_providers.types import ModelSpec
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +150,7 @@ class SessionExecutor:
 
     async def _graph_run(self, ledger: Ledger, lease: Lease) -> None:
         facts, site_facts, models = await self._database.run_in_thread(_facts_load, lease.session_id)
+        await self._gateway.models_load(_specs_of(facts, models))
         site = WorkSite(
             facts=site_facts,
             database=self._database,
@@ -263,6 +265,16 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         stored=stored_keys(user_id=session.created_by_id, project_id=session.project_id),
     )
     return facts, site, models
+
+
+def _specs_of(facts: SessionFacts, models: SessionModels) -> list[ModelSpec]:
+    """What the session's roles call, as far as it can be called."""
+    specs: list[ModelSpec] = []
+    for role in ROLES_OF[facts.agent_type]:
+        with suppress(ApplicationError):
+            chosen = models.for_role(role)
+            specs += [chosen.spec, *chosen.fallbacks]
+    return specs
 
 
 def _status_load(session_id: uuid.UUID) -> SessionStatus:
