@@ -36,9 +36,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workers", type=int, default=3, help="worker processes that run at a time")
     parser.add_argument("--at-once", type=int, default=8, help="sessions that run side by side")
     options = parser.parse_args(argv)
-    report, notes = _measure(
-        kills=options.kills, seed=options.seed, workers=options.workers, at_once=options.at_once
-    )
+    report, notes = _measure(kills=options.kills, seed=options.seed, workers=options.workers, at_once=options.at_once)
     for note in notes:
         print(note, file=sys.stderr)
     if options.json:
@@ -97,7 +95,10 @@ def _report(slayer: Slayer, counts: Counts, ends: list[str]) -> dict[str, Any]:
         "effects_doubled": counts.effects_doubled,
         "events_missing": counts.events_missing,
         "events_doubled": counts.events_doubled,
-        "recovery_seconds": {"p50": _rounded(percentile(recoveries, 0.5)), "p95": _rounded(percentile(recoveries, 0.95))},
+        "recovery_seconds": {
+            "p50": _rounded(percentile(recoveries, 0.5)),
+            "p95": _rounded(percentile(recoveries, 0.95)),
+        },
         "kills": dict(sorted(Counter(kill.point for kill in slayer.kills).items())),
     }
 

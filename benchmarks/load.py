@@ -38,7 +38,7 @@ from tests.stacks import home_open
 PATIENCE_SECONDS = 3600.0
 _LOOK_SECONDS = 1.0
 FILES = {"module.py": "".join(f"def function_{n}():\n    return {n}\n\n" for n in range(40)), "README": "Functions.\n"}
-MODEL = '''
+MODEL = """
 import time
 from tests.loopback.agents import call, finishes, runs, says, turn
 
@@ -57,7 +57,7 @@ STEPS = [
 def answer(request):
     time.sleep(0.3)
     return STEPS[min(turn(request), len(STEPS) - 1)]
-'''
+"""
 
 
 def main(argv: list[str]) -> int:
@@ -100,9 +100,7 @@ def _measure(*, sessions: int) -> tuple[dict[str, Any], list[str]]:
             return _report(statuses, memory, watch, spent=spent, seconds=seconds), _reasons(fleet)
 
 
-def _report(
-    statuses: Sequence[str], memory: _Memory, watch: Watch, *, spent: float, seconds: float
-) -> dict[str, Any]:
+def _report(statuses: Sequence[str], memory: _Memory, watch: Watch, *, spent: float, seconds: float) -> dict[str, Any]:
     latencies = watch.latencies
     return {
         "sessions": len(statuses),

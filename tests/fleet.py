@@ -86,7 +86,16 @@ class Fleet:
         self._started += 1
         name = f"w{self._started}"
         log = self.home / "logs" / f"{name}.log"
-        options = ("--pool", "threads", "--without-gossip", "--without-mingle", "--loglevel", "info", "-n", f"{name}@%h")
+        options = (
+            "--pool",
+            "threads",
+            "--without-gossip",
+            "--without-mingle",
+            "--loglevel",
+            "info",
+            "-n",
+            f"{name}@%h",
+        )
         child = self._spawn(log, "celery", "-A", "celery_app", "worker", *options, **variables)
         worker = Worker(name, child, log)
         self.workers.append(worker)

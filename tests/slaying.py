@@ -103,9 +103,7 @@ class Slayer:
         assert counted.are_whole, counted.notes
         return Counter(self.points.visits_of(job.session_id))
 
-    def run(
-        self, aims: Sequence[Aim | None], *, at_once: int, meanwhile: Callable[[], object] | None = None
-    ) -> Counts:
+    def run(self, aims: Sequence[Aim | None], *, at_once: int, meanwhile: Callable[[], object] | None = None) -> Counts:
         """A job for each aim (none: it is left alone); what all of them have left, counted.
 
         ``meanwhile`` is called once, when each of the first jobs has begun to change something.
@@ -247,8 +245,8 @@ class Slayer:
     def _kill(self, arrival: Arrival, aim: Aim) -> None:
         time.sleep(aim.delay)
         held = self.fleet.rows(
-            "SELECT h.session_id::text AS id FROM agents_sessionhead h JOIN agents_agentsession s ON s.id = h.session_id"
-            " WHERE h.owner LIKE %s AND h.lease_expires_at > now() AND s.status = 'running'",
+            "SELECT h.session_id::text AS id FROM agents_sessionhead h"
+            " JOIN agents_agentsession s ON s.id = h.session_id WHERE h.owner LIKE %s AND h.lease_expires_at > now() AND s.status = 'running'",
             (f"%:{arrival.pid}",),
         )
         at = datetime.datetime.now(datetime.UTC)

@@ -158,7 +158,8 @@ def test_told_to_stop_under_load_it_hands_over_between_two_steps(slayer: Slayer)
     )
     assert unsettled == []
     unknown = slayer.fleet.rows(
-        "SELECT name FROM agents_toolcall WHERE session_id::text = ANY(%s) AND observation LIKE '%%outcome is unknown%%'",
+        "SELECT name FROM agents_toolcall"
+        " WHERE session_id::text = ANY(%s) AND observation LIKE '%%outcome is unknown%%'",
         (ids,),
     )
     assert unknown == []

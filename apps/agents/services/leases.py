@@ -101,7 +101,9 @@ class LeaseKeeper:
                 if current is not None and current[0] == lease and lease.session_id in renewed:
                     self._leases[lease.session_id] = (lease, current[1], now)
 
-    def _asked(self, connection: psycopg.Connection[TupleRow], query: LiteralString, held: list[Lease]) -> set[uuid.UUID]:
+    def _asked(
+        self, connection: psycopg.Connection[TupleRow], query: LiteralString, held: list[Lease]
+    ) -> set[uuid.UUID]:
         if not held:
             return set()
         ids, fences = [lease.session_id for lease in held], [lease.fence for lease in held]
