@@ -246,7 +246,8 @@ class Slayer:
         time.sleep(aim.delay)
         held = self.fleet.rows(
             "SELECT h.session_id::text AS id FROM agents_sessionhead h"
-            " JOIN agents_agentsession s ON s.id = h.session_id WHERE h.owner LIKE %s AND h.lease_expires_at > now() AND s.status = 'running'",
+            " JOIN agents_agentsession s ON s.id = h.session_id"
+            " WHERE h.owner LIKE %s AND h.lease_expires_at > now() AND s.status = 'running'",
             (f"%:{arrival.pid}",),
         )
         at = datetime.datetime.now(datetime.UTC)
