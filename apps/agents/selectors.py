@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from django.db.models import CharField, Count, Max, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Cast, Concat
 
-from apps.agents.models import AgentSession, SessionEvent, ToolCall
+from apps.agents.models import AgentSession, SessionEvent, SessionHead, ToolCall
 from apps.agents.types import EditShare, SessionEventData, ToolCallStatus
 from apps.core.errors import Conflict, NotFound
 from apps.projects.repository import branch_bundle, diff_read, patch_make
@@ -42,6 +42,11 @@ def event_list(*, session_id: uuid.UUID, after: int = 0, limit: int = 500) -> li
     """The events after ``after`` in order, at most ``limit``."""
     rows = SessionEvent.objects.filter(session_id=session_id, seq__gt=after).order_by("seq")[:limit]
     return [SessionEventData(row.seq, row.type, row.payload, row.created_at) for row in rows]
+
+
+def session_seq_list(session_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
+    """The number of the last event of each of these sessions; one query for all of them."""
+    return dict(SessionHead.objects.filter(session_id__in=session_ids).values_list("session_id", "seq"))
 
 
 def question_get(*, session_id: uuid.UUID) -> ToolCall | None:
