@@ -72,7 +72,7 @@ def _measure(*, kills: int, seed: int, workers: int, at_once: int) -> tuple[dict
             undisturbed = set(slayer.statuses)
             counts = _run(slayer, aims_make(visits, kills=kills, chance=random.Random(seed)), at_once=at_once)
             ends = [status for number, status in slayer.statuses.items() if number not in undisturbed]
-            return _report(slayer, counts, ends), counts.notes
+            return _report(slayer, counts, ends), counts.notes + ([] if counts.are_whole else fleet.complaints())
 
 
 def _run(slayer: Slayer, aims: list[Aim], *, at_once: int) -> Counts:

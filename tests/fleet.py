@@ -124,6 +124,16 @@ class Fleet:
         if self.api_process is not None and self.api_process.poll() is not None:
             self.api_start()
 
+    def complaints(self, most: int = 40) -> list[str]:
+        """What workers warned of, or tried again, in their logs."""
+        found = []
+        for log in sorted((self.home / "logs").glob("w*.log")):
+            lines = log.read_text(errors="replace").splitlines()
+            found += [
+                f"{log.name}: {line}" for line in lines if "[warn" in line or "[error" in line or "again in" in line
+            ]
+        return found[:most]
+
     def stop(self) -> None:
         children = [worker.process for worker in self.workers] + self._others
         children += [self.api_process] if self.api_process is not None else []

@@ -151,7 +151,7 @@ class AgentConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self._hints(bell, after=after, until=check_at)
 
     async def _hints(self, bell: asyncio.Queue[Message], *, after: int, until: float) -> None:
-        """Pass deltas on until a bell tells of a newer row, or it is time to look whether the client may still watch."""
+        """Pass deltas on until a bell tells of a newer row, or it is time to see whether the client may still watch."""
         while (left := until - time.monotonic()) > 0:
             try:
                 async with asyncio.timeout(left):

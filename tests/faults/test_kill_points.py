@@ -58,7 +58,7 @@ def slayer(fleet: tuple[Fleet, Slayer]) -> Slayer:
 def whole_require(slayer: Slayer, counts: Counts, *, jobs: int) -> None:
     ended = [slayer.statuses[number] for number in sorted(slayer.statuses)[-jobs:]]
     assert ended == ["completed"] * jobs, [worker.log.read_text()[-2000:] for worker in slayer.fleet.workers]
-    assert counts.are_whole, counts.notes
+    assert counts.are_whole, "\n".join(counts.notes + slayer.fleet.complaints())
 
 
 def claims_of(slayer: Slayer, jobs: int) -> list[int]:
