@@ -116,6 +116,8 @@ class SessionHead(models.Model):
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     #: Somebody wants the session to run; the sweeper wakes it while nobody holds the lease.
     wanted = models.BooleanField(default=False)
+    #: When the sweeper last told the workers of it; nothing since a worker had it.
+    woken_at = models.DateTimeField(null=True, blank=True)
     claims = models.PositiveIntegerField(default=0)
 
     class Meta:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.db.models import CharField, Count, Max, OuterRef, Q, QuerySet, Value
-from django.db.models.functions import Cast, Concat, Now
+from django.db.models.functions import Cast, Concat
 
 from apps.agents.models import AgentSession, SessionEvent, SessionHead, ToolCall
-from apps.agents.types import EditShare, SessionEventData, SessionStatus, ToolCallStatus
+from apps.agents.types import EditShare, SessionEventData, ToolCallStatus
 from apps.core.errors import Conflict, NotFound
 from apps.projects.repository import branch_bundle, diff_read, patch_make
 from apps.projects.selectors import project_get_for_user
@@ -19,9 +19,6 @@ from apps.usage.selectors import answering_model
 
 if TYPE_CHECKING:
     from apps.authentication.models import User
-
-#: Sessions that one sweep wakes at most.
-WANTED_SESSIONS = 500
 
 
 def session_list_for_user(*, user: User) -> QuerySet[AgentSession]:
@@ -45,6 +42,11 @@ def event_list(*, session_id: uuid.UUID, after: int = 0, limit: int = 500) -> li
     """The events after ``after`` in order, at most ``limit``."""
     rows = SessionEvent.objects.filter(session_id=session_id, seq__gt=after).order_by("seq")[:limit]
     return [SessionEventData(row.seq, row.type, row.payload, row.created_at) for row in rows]
+
+
+def session_seq_list(session_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
+    """The number of the last event of each of these sessions; one query for all of them."""
+    return dict(SessionHead.objects.filter(session_id__in=session_ids).values_list("session_id", "seq"))
 
 
 def question_get(*, session_id: uuid.UUID) -> ToolCall | None:
@@ -72,17 +74,6 @@ def edit_share_list(session_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[Ed
         name = f"{row['provider']}:{row['model']}" if row["model"] else row["session__model"]
         shares[row["session_id"]].append(EditShare(name, row["edit_format"], row["calls"], row["good"]))
     return shares
-
-
-def session_wanted_list() -> list[uuid.UUID]:
-    """Sessions that should run and that no living worker holds."""
-    # The oldest first and not all at once: those that wait in a worker's line are found here again each time.
-    return list(
-        SessionHead.objects.filter(wanted=True, session__status__in=[SessionStatus.PENDING, SessionStatus.RUNNING])
-        .filter(Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lt=Now()))
-        .order_by("session__created_at")
-        .values_list("session_id", flat=True)[:WANTED_SESSIONS]
-    )
 
 
 def session_take_ups(session_id: uuid.UUID) -> int:

@@ -6,9 +6,9 @@ import uuid
 
 from celery import shared_task
 
-from apps.agents.selectors import session_wanted_list
 from apps.agents.services.attachments import attachments_prune
 from apps.agents.services.leftovers import checkpoints_prune, images_prune, session_files_prune
+from apps.agents.services.sessions import sessions_wanted_take
 
 
 @shared_task(name="apps.agents.tasks.execute_session")
@@ -23,7 +23,7 @@ def execute_session(session_id: str) -> None:
 @shared_task(name="apps.agents.tasks.sweep_sessions")
 def sweep_sessions() -> None:
     """Wake every session that should run and that no living worker holds."""
-    for session_id in session_wanted_list():
+    for session_id in sessions_wanted_take():
         execute_session.delay(str(session_id))
 
 

@@ -88,6 +88,10 @@ class Event:
     payload: dict[str, Any] = field(default_factory=dict)
 
 
+class HandOver(Exception):
+    """This worker is stopping: the session, which stands between two steps, goes on elsewhere."""
+
+
 @dataclass(frozen=True)
 class SessionEventData:
     """A stored event. ``seq`` counts from 1 without a gap within its session."""

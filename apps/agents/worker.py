@@ -37,6 +37,7 @@ class SessionHostStep(bootsteps.StartStopStep):
 
         try:
             session_host()
+            logger.info("ready for sessions")
         # The database may be away at start: the first session tries again.
         except Exception:
             logger.exception("the session host could not be started yet")

@@ -40,8 +40,6 @@ CLOSE_TRY_AGAIN = 1013
 AUTHENTICATE_SECONDS = 10.0
 #: A client that doesn't take a frame for this long is closed; it resumes after the last one it has.
 SEND_SECONDS = 15.0
-#: Rows are looked at this often even when no bell rings, since a bell can be lost.
-LOOK_SECONDS = 1.0
 #: How often the right to watch is checked again.
 RIGHT_SECONDS = 15.0
 #: Rows read at a time; what is in memory for a client never exceeds a page.
@@ -120,7 +118,7 @@ class AgentConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         credentials = await live.database.run_in_thread(credentials_find)
         reader = SessionReader(live=live, session_id=session_id, credentials=credentials)
         # Subscribed before the first look, so that what happens in between rings the bell.
-        async with live.hub.subscribe(f"session:{session_id}") as bell:
+        async with live.bells.watched(session_id) as bell:
             status, last_seq = await reader.status_get()
             await self._send({"type": "ready", "last_seq": last_seq, "status": status})
             await self._follow(reader, bell, after=after, status=status)
@@ -130,8 +128,11 @@ class AgentConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         told_end = ""
         check_at = time.monotonic() + RIGHT_SECONDS
         while True:
-            ending = False
-            while rows := await reader.event_page(after=after):
+            ending, more = False, True
+            while more:
+                rows = await reader.event_page(after=after)
+                # Of what has come since this page, a bell tells.
+                more = len(rows) == PAGE
                 for row in rows:
                     await self._send({"type": "event", "event": _event_json(row)})
                     after = row.seq
@@ -147,21 +148,19 @@ class AgentConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             if status in TERMINAL_STATUSES and status != told_end:
                 await self._send({"type": "end", "status": status})
                 told_end = status
-            await self._hints(bell, after=after)
+            await self._hints(bell, after=after, until=check_at)
 
-    async def _hints(self, bell: asyncio.Queue[Message], *, after: int) -> None:
-        """Pass deltas on until a bell tells of a newer row, or it is time to look anyway."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + LOOK_SECONDS
-        while True:
+    async def _hints(self, bell: asyncio.Queue[Message], *, after: int, until: float) -> None:
+        """Pass deltas on until a bell tells of a newer row, or it is time to see whether the client may still watch."""
+        while (left := until - time.monotonic()) > 0:
             try:
-                async with asyncio.timeout_at(until):
+                async with asyncio.timeout(left):
                     message = await bell.get()
             except TimeoutError:
                 return
             if "delta" in message:
                 await self._send({"type": "delta", **message["delta"]})
-            if message.get("seq", 0) > after or loop.time() >= until:
+            if message.get("seq", 0) > after:
                 return
 
     async def _hello(self) -> tuple[Callable[[], Credentials], int] | None:

@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from dataclasses import dataclass
 
+from apps.chat.bells import Bells
 from apps.core.database import AsyncDatabase
 from apps.core.realtime import Hub
 
@@ -18,8 +19,10 @@ class Live:
     hub: Hub
     #: Only its bounded threads are used; its pool of connections stays closed.
     database: AsyncDatabase
+    bells: Bells
 
     async def close(self) -> None:
+        await self.bells.close()
         await self.hub.close()
         await self.database.close()
 
@@ -32,7 +35,8 @@ def live_get() -> Live:
     loop = asyncio.get_running_loop()
     live = _by_loop.get(loop)
     if live is None:
-        live = _by_loop[loop] = Live(hub=Hub(), database=AsyncDatabase(max_threads=_READERS))
+        hub, database = Hub(), AsyncDatabase(max_threads=_READERS)
+        live = _by_loop[loop] = Live(hub=hub, database=database, bells=Bells(hub=hub, database=database))
     return live
 
 

@@ -8,6 +8,7 @@ through :func:`run_in_thread` where it is called from a coroutine.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -112,4 +113,6 @@ class AsyncDatabase:
             finally:
                 connections.close_all()
 
-        return await uninterrupted(asyncio.get_running_loop().run_in_executor(self._threads, call))
+        # As the caller, whom its context names.
+        there = contextvars.copy_context()
+        return await uninterrupted(asyncio.get_running_loop().run_in_executor(self._threads, there.run, call))

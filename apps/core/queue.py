@@ -24,7 +24,12 @@ _waiting = BoundedSemaphore(WAITING_MESSAGES)
 
 
 def enqueue_on_commit(task_name: str, **kwargs: str) -> None:
-    """Send the Celery task once the current transaction has committed.
+    """Send the Celery task once the current transaction has committed."""
+    transaction.on_commit(lambda: enqueue(task_name, **kwargs))
+
+
+def enqueue(task_name: str, **kwargs: str) -> None:
+    """Send the Celery task; returns at once.
 
     A broker that is away is logged and left to the sweeper, since the row already says what has to be done.
     """
@@ -38,10 +43,7 @@ def enqueue_on_commit(task_name: str, **kwargs: str) -> None:
         finally:
             _waiting.release()
 
-    def hand_over() -> None:
-        if _waiting.acquire(blocking=False):
-            _sender.submit(send)
-        else:
-            logger.warning("queue unavailable for long, the sweeper will send %s", task_name)
-
-    transaction.on_commit(hand_over)
+    if _waiting.acquire(blocking=False):
+        _sender.submit(send)
+    else:
+        logger.warning("queue unavailable for long, the sweeper will send %s", task_name)

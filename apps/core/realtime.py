@@ -81,6 +81,16 @@ class Hub:
         except (redis.RedisError, OSError) as error:
             logger.warning("live update of %s not sent: %s", topic, error)
 
+    def deliver(self, topic: str, message: Message) -> bool:
+        """Hand a message to this process's subscribers alone; false when one of them was too far behind for it."""
+        everyone = True
+        for queue in self._queues.get(topic, ()):
+            if queue.full():
+                everyone = False
+            else:
+                queue.put_nowait(message)
+        return everyone
+
     async def close(self) -> None:
         if self._reader is not None:
             self._reader.cancel()
@@ -103,12 +113,7 @@ class Hub:
                 while self._queues:
                     message = await self._subscription.get_message(timeout=5)
                     if message is not None and message["type"] == "message":
-                        self._deliver(message["channel"].decode(), json.loads(message["data"]))
+                        self.deliver(message["channel"].decode().removeprefix(_PREFIX), json.loads(message["data"]))
             except (redis.RedisError, OSError, RuntimeError) as error:
                 logger.warning("live updates interrupted: %s", error)
                 await asyncio.sleep(1)
-
-    def _deliver(self, channel: str, message: Message) -> None:
-        for queue in self._queues.get(channel.removeprefix(_PREFIX), ()):
-            if not queue.full():
-                queue.put_nowait(message)

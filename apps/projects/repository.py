@@ -21,6 +21,7 @@ from pathlib import Path
 from django.conf import settings
 
 from apps.core.errors import Conflict, InvalidInput, NotFound, TooLarge, Unavailable
+from apps.core.kill_points import kill_point
 from apps.projects.git import FSCK_SEVERITIES, GitError, git_run, path_decode, path_display, upload_pack_command
 from apps.projects.repository_diff import Diff, patch_write, trees_compare
 from apps.projects.repository_modules import submodules_list
@@ -360,10 +361,12 @@ def branch_merge(*, project_id: object, branch: str, into: str, expected: str) -
             "commit-tree", tree.decode(), "-p", target, "-p", source, "-m", f"Merge {branch} into {into}",
             git_dir=git_dir, environment=_SERVER_IDENTITY,
         ).text  # fmt: skip
+    kill_point("merge.before")
     try:
         git_run("update-ref", f"refs/heads/{into}", merged, target, git_dir=git_dir)
     except GitError as error:
         raise Conflict(f"{into} has moved meanwhile", next_step="Merge again.", state="target_moved") from error
+    kill_point("merge.moved")
     return merged
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from django.conf import settings
 
 from apps.core.errors import Conflict, NotFound, TooLarge
+from apps.core.kill_points import kill_point
 from apps.projects.git import (
     GitError,
     GitResult,
@@ -182,6 +183,7 @@ def worktree_commit(
     commit = git_run(
         "commit-tree", tree, "-p", parent, "-F", "-", git_dir=worktree.git_dir, environment=identity, stdin=text
     ).text
+    kill_point("commit.made")
     if tip != commit:
         _branch_move(worktree, commit, expected)
     return CommitResult(commit, changes_read(git_dir=worktree.git_dir, base=parent, head=commit))
@@ -199,6 +201,7 @@ def _branch_move(worktree: Worktree, commit: str, expected: str) -> None:
                 f"{worktree.branch} has moved: it is at {(tip or 'no commit')[:12]}, not at {expected[:12]}",
                 state="branch_moved",
             ) from error
+    kill_point("commit.moved")
     _history_write(worktree, commit, worktree.index)
 
 

@@ -11,7 +11,7 @@ import json
 import logging
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from apps.core.cancellation import uninterrupted
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.errors import Unavailable
+from apps.core.kill_points import kill_point
 from integrations.llm_providers import adapter_of, get_chat_model
 from integrations.llm_providers.blocks import origin_of
 from integrations.llm_providers.errors import ProviderError
@@ -82,6 +83,7 @@ class ModelGateway:
         self._database = database
         self._retry = retry or RetryPolicy()
         self._models: dict[ModelSpec, BaseChatModel] = {}
+        self._loaded: set[str] = set()
         self._bound: dict[tuple[ModelSpec, tuple[int, ...]], tuple[Tools, Runnable[Any, Any]]] = {}
         self._tools: dict[tuple[int, ...], tuple[Tools, tuple[dict[str, Any], ...], str]] = {}
         # What endpoints turned out not to understand, where leaving it out has helped.
@@ -93,6 +95,13 @@ class ModelGateway:
         self._bound.clear()
         for spec, model in models.items():
             await adapter_of(spec).close(model)
+
+    async def models_load(self, specs: Sequence[ModelSpec]) -> None:
+        """Load the vendors' libraries in a thread: the first call would hold up all others for seconds."""
+        new = tuple(spec for spec in specs if spec.protocol not in self._loaded)
+        if new:
+            await self._database.run_in_thread(_adapters_load, new)
+            self._loaded.update(spec.protocol for spec in new)
 
     async def call(
         self,
@@ -161,6 +170,7 @@ class ModelGateway:
         """The reply of one model, tried as often as makes sense."""
         while True:
             reservation = await self._reserve(demand_of(call.request, scope_id=scope_id, key=key, role=role))
+            kill_point("model.reserved")
             try:
                 reply, cost = await self._answer(call, asked, reservation)
             except BaseException as error:
@@ -171,7 +181,9 @@ class ModelGateway:
                 # The broken try is paid for by now; the next one needs a reservation of its own.
                 await asyncio.sleep(wait)
                 continue
+            kill_point("model.replied")
             await self._settle(reservation, reply, cost, on_settle)
+            kill_point("model.settled")
             return reply
 
     async def _reserve(self, demand: ledger.Demand) -> ledger.Reservation:
@@ -373,6 +385,13 @@ async def _replies(
         close = getattr(stream, "aclose", None)
         if close is not None:
             await close()
+
+
+def _adapters_load(specs: Sequence[ModelSpec]) -> None:
+    for spec in specs:
+        # What cannot be called is told when it is called.
+        with suppress(ProviderError):
+            adapter_of(spec)
 
 
 def _remember(cache: dict[Any, Any], key: Any, value: Any) -> None:

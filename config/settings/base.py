@@ -207,6 +207,10 @@ ARCHON_LIMIT_SECONDS: int = env.int("ARCHON_LIMIT_SECONDS", default=3600)
 ARCHON_WORKER_SESSIONS: int = env.int("ARCHON_WORKER_SESSIONS", default=32)
 #: How long a worker may be silent before another takes its sessions.
 ARCHON_LEASE_SECONDS: int = env.int("ARCHON_LEASE_SECONDS", default=10)
+#: How long a worker that was told to stop lets sessions come to the end of their step.
+ARCHON_DRAIN_SECONDS: float = env.float("ARCHON_DRAIN_SECONDS", default=5.0)
+#: A unix socket that is told where processes are, so that a test can kill them there (see apps.core.kill_points).
+ARCHON_KILL_POINTS: str = env("ARCHON_KILL_POINTS", default="")
 #: What keeps commands apart from the host: `bubblewrap` (Linux) or `container` (any engine with Docker's API).
 ARCHON_SANDBOX: str = env("ARCHON_SANDBOX", default="") or ("bubblewrap" if sys.platform == "linux" else "container")
 #: The engine's address, the folder with ca.pem, cert.pem and key.pem for one on another machine, and what it runs.

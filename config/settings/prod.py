@@ -7,12 +7,14 @@ from django.core.exceptions import ImproperlyConfigured
 from config.logs import logging_settings
 
 from .base import *  # noqa: F403
-from .base import ARCHON_LOG_LEVEL, JWT_SECRET_KEY, SECRET_KEY, env
+from .base import ARCHON_KILL_POINTS, ARCHON_LOG_LEVEL, JWT_SECRET_KEY, SECRET_KEY, env
 
 DEBUG = False
 for _name, _value in (("DJANGO_SECRET_KEY", SECRET_KEY), ("JWT_SECRET_KEY", JWT_SECRET_KEY)):
     if len(_value) < 50 or len(set(_value)) < 5:
         raise ImproperlyConfigured(f"{_name} must be set to at least 50 random characters in production")
+if ARCHON_KILL_POINTS:
+    raise ImproperlyConfigured("ARCHON_KILL_POINTS is for tests that kill processes: unset it in production")
 SECURE_SSL_REDIRECT = env.bool("DJANGO_SECURE_SSL_REDIRECT", default=True)
 # Whoever looks after the process asks it over plain HTTP from beside it.
 SECURE_REDIRECT_EXEMPT = [r"^api/health/$", r"^api/ready/$"]

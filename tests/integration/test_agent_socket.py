@@ -15,7 +15,7 @@ from channels.testing import WebsocketCommunicator
 from django.db import connections
 from pytest_django.fixtures import Settings
 
-from apps.agents.models import AgentSession, SessionEvent
+from apps.agents.models import AgentSession, SessionEvent, SessionHead
 from apps.agents.services.sessions import event_append, session_create, session_stop
 from apps.agents.types import AgentType, Event, SessionStatus
 from apps.authentication.models import User
@@ -206,6 +206,7 @@ async def test_a_lost_bell_delays_and_loses_nothing(scene: Scene) -> None:
         await sync_to_async(SessionEvent.objects.create)(
             session=scene.session, seq=2, type="PhaseChanged", payload={}, created_at=row.created_at
         )
+        await sync_to_async(SessionHead.objects.filter(session=scene.session).update)(seq=2)
         assert numbers([await watcher.frame()]) == [2]
 
 

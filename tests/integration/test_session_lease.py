@@ -15,11 +15,17 @@ from django.utils import timezone
 from langgraph.checkpoint.serde.types import INTERRUPT
 
 from apps.agents.models import AgentSession, SessionEvent, SessionHead
-from apps.agents.selectors import session_wanted_list
 from apps.agents.services.checkpoints import FencedSaver, thread_config
 from apps.agents.services.leases import LeaseKeeper
 from apps.agents.services.ledger import Ledger, ToolCallIntent
-from apps.agents.services.sessions import StaleFence, lease_claim, session_stop, session_wake
+from apps.agents.services.sessions import (
+    WAKE_AGAIN_SECONDS,
+    StaleFence,
+    lease_claim,
+    session_stop,
+    session_wake,
+    sessions_wanted_take,
+)
 from apps.agents.types import Event, Lease, Reason, SessionStatus, ToolCallStatus
 from apps.core.database import AsyncDatabase
 from apps.core.errors import Conflict
@@ -162,15 +168,61 @@ def test_a_revoked_lease_is_told_to_its_worker(session: AgentSession) -> None:
 
 
 def test_an_expired_lease_is_found_by_the_sweep_and_a_living_one_is_not(session: AgentSession) -> None:
-    assert session_wanted_list() == [session.id]
+    assert sessions_wanted_take() == [session.id]
 
     async def body(database: AsyncDatabase) -> None:
         assert await claim(database, session.id) is not None
 
     run(body)
-    assert session_wanted_list() == []
+    assert sessions_wanted_take() == []
     lease_let_run_out(session.id)
-    assert session_wanted_list() == [session.id]
+    assert sessions_wanted_take() == [session.id]
+
+
+def test_a_session_in_a_line_is_told_of_once_in_a_while(session: AgentSession) -> None:
+    assert [sessions_wanted_take(), sessions_wanted_take()] == [[session.id], []]
+    long_ago = timezone.now() - datetime.timedelta(seconds=WAKE_AGAIN_SECONDS)
+    SessionHead.objects.filter(session_id=session.id).update(woken_at=long_ago)
+    assert sessions_wanted_take() == [session.id]
+
+
+def test_leases_are_renewed_beside_transactions_that_hold_their_rows(session: AgentSession) -> None:
+    """A row that is held is left out and renewed later; it is neither waited for nor taken for lost."""
+    user = user_build()
+    other = session_build(user=user, project=project_build(user=user))
+    session_wake(session_id=other.id, allowed=[SessionStatus.PENDING], event=Event("SessionQueued"))
+    lost: list[uuid.UUID] = []
+
+    async def expiries() -> dict[uuid.UUID, datetime.datetime]:
+        rows = SessionHead.objects.values_list("session_id", "lease_expires_at")
+        return {row[0]: row[1] async for row in rows if row[1] is not None}
+
+    async def body(database: AsyncDatabase) -> None:
+        keeper = LeaseKeeper(seconds=3)
+        keeper.start()
+        try:
+            for one in (session, other):
+                lease = await claim(database, one.id)
+                assert lease is not None
+                keeper.hold(lease, partial(lost.append, one.id))
+            before = await expiries()
+            async with database.transaction() as connection:
+                row = await connection.execute(
+                    "SELECT 1 FROM agents_sessionhead WHERE session_id = %s FOR UPDATE", (other.id,)
+                )
+                await row.fetchone()
+                async with asyncio.timeout(60):
+                    while (await expiries())[session.id] == before[session.id]:
+                        await asyncio.sleep(0.1)
+                assert (await expiries())[other.id] == before[other.id]
+            async with asyncio.timeout(60):
+                while (await expiries())[other.id] == before[other.id]:
+                    await asyncio.sleep(0.1)
+        finally:
+            keeper.stop()
+
+    run(body)
+    assert lost == []
 
 
 def test_a_tool_call_is_written_once_and_found_again(session: AgentSession) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -27,7 +28,13 @@ from apps.agents.types import AgentType
 
 
 def session_graph(agent_type: AgentType, saver: BaseCheckpointSaver[Any] | None) -> Any:
-    """The compiled graph of an agent type."""
+    """The compiled graph of an agent type, with this saver."""
+    # Compiling takes as long as a step does, and nothing of it depends on the session.
+    return _wired(agent_type).copy({"checkpointer": saver})
+
+
+@cache
+def _wired(agent_type: AgentType) -> Any:
     builders = {
         AgentType.EXECUTOR: _executor,
         AgentType.CODER: _coder,
@@ -39,7 +46,7 @@ def session_graph(agent_type: AgentType, saver: BaseCheckpointSaver[Any] | None)
     graph.add_node("prepare", prepare)
     graph.add_edge(START, "prepare")
     builders[agent_type](graph)
-    return graph.compile(checkpointer=saver)
+    return graph.compile()
 
 
 def _executor(graph: StateGraph[Any, Any, Any, Any]) -> None:

@@ -73,6 +73,7 @@ async def tools_run(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     for ordinal, call in enumerate(calls):
         if position + 1 + ordinal < len(transcript):
             continue
+        context.hand_over_if_asked()
         judged = Refused(ENDED) if ended else proposal_judge(tools, call)
         ended = await call_carry_out(context, role, execution_id, transcript, position, ordinal, call, judged) or ended
     if not ended and refused_in_a_row(transcript, tools) >= REFUSED_REPLIES:

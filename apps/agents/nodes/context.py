@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -20,7 +21,7 @@ from apps.agents.tools.catalogue import Offer
 from apps.agents.tools.edit_formats import edit_format_for
 from apps.agents.tools.kept_outputs import KeptOutputs
 from apps.agents.tools.web import PAGE_BYTES
-from apps.agents.types import AgentType
+from apps.agents.types import AgentType, HandOver
 from apps.core.errors import LimitReached
 from apps.core.outbound import Fetched, host_is_listed, outbound_fetch
 from apps.projects.repository_history import RepositoryHistory
@@ -124,9 +125,16 @@ class RunContext:
     gateway: ModelGateway
     models: SessionModels
     site: WorkSite
+    #: Whether the worker is stopping.
+    leaving: Callable[[], bool] = lambda: False
     _conversations: dict[uuid.UUID, Conversation] = field(default_factory=dict)
     _windows: dict[str, int] | None = None
     _rules: RepositoryRules | None = None
+
+    def hand_over_if_asked(self) -> None:
+        """For places between two effects: raises HandOver when another worker is to go on from the rows."""
+        if self.leaving():
+            raise HandOver("the worker stops; the session goes on from its rows")
 
     async def rules(self) -> RepositoryRules:
         """What the project says to agents, as of the commit that the session started from."""

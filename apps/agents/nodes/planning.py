@@ -16,6 +16,7 @@ from apps.agents.prompts import prompt_read
 from apps.agents.services.sessions import session_plan_set
 from apps.agents.tools.conversation import SubmitPlanArguments
 from apps.agents.types import Event
+from apps.core.kill_points import kill_point
 from apps.planning.services import plan_create
 from apps.planning.types import FeatureDraft, TaskDraft
 from apps.projects.models import Project
@@ -80,6 +81,7 @@ async def _plan_store(context: RunContext, plan: tuple[str, tuple[FeatureDraft, 
             features=features,
         )
         await context.ledger.effect_apply(key, made, created, result={"plan": str(plan_id)})
+        kill_point("plan.recorded")
     return {"ended": False}
 
 

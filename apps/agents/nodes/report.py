@@ -10,6 +10,7 @@ from langgraph.runtime import Runtime
 
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.types import AgentType, Event, Reason, SessionOutcome, SessionStatus
+from apps.core.kill_points import kill_point
 from apps.planning.models import PlanStatus, TaskStatus
 from apps.planning.selectors import plan_progress
 from apps.planning.services import plan_update_status
@@ -67,6 +68,7 @@ async def _complete(
     reason = None
     if outcome is not SessionOutcome.VERIFIED:
         reason = Reason(outcome.value, "; ".join(reasons) or outcome.value, "look at the report and the diff")
+    kill_point("report.before")
     await context.ledger.session_end(
         Event("SessionReported", {"summary": text, "outcome": outcome.value, "files_changed": files or []}),
         Event("SessionCompleted", {"outcome": outcome.value, "reasons": list(reasons)}),
@@ -76,6 +78,7 @@ async def _complete(
         report=text,
         **columns,
     )
+    kill_point("report.written")
 
 
 async def _verifications(context: RunContext, progress: PlanProgress) -> list[Mapping[str, Any]]:

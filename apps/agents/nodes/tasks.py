@@ -21,6 +21,7 @@ from apps.agents.prompts import prompt_read
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
 from apps.core.errors import InvalidInput
+from apps.core.kill_points import kill_point
 from apps.core.storable import json_storable, text_storable
 from apps.planning.models import TaskStatus
 from apps.planning.selectors import plan_progress
@@ -101,6 +102,7 @@ async def task_accept(state: SessionState, runtime: Runtime[RunContext]) -> Sess
     committed = Event("TaskCommitted", {"task": str(task_id), "commit": verified["commit"], "files": verified["files"]})
     done = _task_ended(task_id, TaskStatus.DONE, attempt, verified)
     await context.ledger.effect_apply(f"accept:{task_id}", done, committed)
+    kill_point("task.accepted")
     return {}
 
 
@@ -242,6 +244,7 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
         "observation": text_storable(observation),
         "checks": checks_present(judged),
     }
+    kill_point("task.judged")
     await context.ledger.effect_record(
         key,
         Event("ChecksFinished", {"stage": "after", "commit": commit, "checks": checks_brief(judged.reports)}),

@@ -27,6 +27,7 @@ from apps.agents.tools.base import (
 from apps.agents.tools.edit_formats import edit_format_used
 from apps.agents.tools.policy import Allowed, Refused, call_judge
 from apps.agents.types import Event, SessionStatus, ToolCallStatus
+from apps.core.kill_points import kill_point
 from apps.core.storable import json_storable, text_storable
 from apps.projects.workspace import WorkspaceError
 
@@ -58,10 +59,12 @@ async def call_carry_out(
     intent = ToolCallIntent(execution_id, position, ordinal, call.provider_call_id, call.name, call.arguments)
     started = Event("ToolStarted", {"call": str(intent.id), "name": intent.name, "arguments": shown(intent.arguments)})
     record = await context.ledger.tool_call_open(intent, started)
+    kill_point("tool.intended")
     began = time.monotonic()
     # Plain, short, and once in an execution: a model has to write it down again.
     command_id = f"c{position}-{ordinal}" if ordinal else f"c{position}"
     result = await _result_of(context, role, execution_id, record, judged, command_id)
+    kill_point("tool.effected")
     if isinstance(result, Question):
         asked = Event(
             "QuestionAsked", {"question": str(intent.id), "text": result.text, "choices": list(result.choices)}
@@ -105,6 +108,7 @@ async def call_carry_out(
         await context.ledger.message_insert(connection, execution_id, position + 1 + ordinal, message)
         if isinstance(result, Finish):
             await context.ledger.result_set(connection, execution_id, json_storable(result.result))
+    kill_point("tool.recorded")
     transcript.append(message)
     return isinstance(result, Finish)
 

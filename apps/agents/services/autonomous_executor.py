@@ -7,7 +7,7 @@ import errno
 import logging
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from django.conf import settings
 
@@ -22,16 +22,18 @@ from apps.agents.services.leases import LeaseKeeper
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.sessions import GRAPH_VERSION, StaleFence, lease_claim, lease_release
 from apps.agents.services.sources import sources_to_fetch
-from apps.agents.types import TERMINAL_STATUSES, AgentType, Event, Lease, Reason, SessionStatus
+from apps.agents.types import ROLES_OF, TERMINAL_STATUSES, AgentType, Event, HandOver, Lease, Reason, SessionStatus
 from apps.core.cancellation import uninterrupted
 from apps.core.database import DATABASE_AWAY, AsyncDatabase
 from apps.core.errors import ApplicationError, DiskFull, LimitReached
+from apps.core.kill_points import kill_points_of
 from apps.core.realtime import Hub
 from apps.usage.choices import SessionModels
 from apps.usage.errors import ModelCallFailed
 from apps.usage.gateway import ModelGateway
 from apps.usage.keys import stored_keys
 from apps.usage.services import reservations_expire
+from integrations.llm_providers.types import ModelSpec
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +52,22 @@ class SessionExecutor:
         self._gateway = gateway
         self._keeper = keeper
         self._owner = owner
+        self._leaving = False
+        self._handed_over: list[uuid.UUID] = []
+
+    def leave(self) -> None:
+        """The worker stops: take no session any more, and let go of each at the end of its step."""
+        self._leaving = True
+
+    @property
+    def handed_over(self) -> tuple[uuid.UUID, ...]:
+        """The sessions that were let go of for that, which others can take at once."""
+        return tuple(self._handed_over)
 
     async def session_execute(self, session_id: uuid.UUID) -> None:
         """Run the session until it ends, waits for a person, or is taken away; returns at once if somebody has it."""
+        if self._leaving:
+            return
         lease = await lease_claim(
             database=self._database,
             session_id=session_id,
@@ -76,22 +91,30 @@ class SessionExecutor:
         self._keeper.hold(lease, on_lost)
         ledger = Ledger(database=self._database, hub=self._hub, lease=lease)
         try:
-            await self._run(ledger, lease)
+            with kill_points_of(session_id):
+                await self._run(ledger, lease)
         except StaleFence:
             logger.info("session %s was taken away", session_id)
+        except HandOver:
+            await self._let_go(lease)
         except DATABASE_AWAY as error:
             # Nothing of the session is lost or can be written: its lease runs out, and it is taken up again.
             logger.warning("session %s is let go, the database is away: %s", session_id, error)
             await self._database.connections_check()
         except asyncio.CancelledError:
             if not lost.is_set():
-                # The worker is stopping: let another one go on at once.
-                await asyncio.shield(lease_release(database=self._database, lease=lease))
+                # The worker is stopping, and can't wait: let another one go on at once.
+                await asyncio.shield(self._let_go(lease))
                 raise
             task.uncancel()
             logger.info("session %s was taken away", session_id)
         finally:
             self._keeper.forget(lease)
+
+    async def _let_go(self, lease: Lease) -> None:
+        await lease_release(database=self._database, lease=lease)
+        self._handed_over.append(lease.session_id)
+        logger.info("session %s is handed over", lease.session_id)
 
     async def _run(self, ledger: Ledger, lease: Lease) -> None:
         """Run the graph and turn whatever stops it into a state with a reason."""
@@ -119,7 +142,7 @@ class SessionExecutor:
                 return
             full = DiskFull("the session cannot go on")
             await self._pause(ledger, Reason(full.code, full.message, full.next_step))
-        except (StaleFence, asyncio.CancelledError, *DATABASE_AWAY):
+        except (StaleFence, HandOver, asyncio.CancelledError, *DATABASE_AWAY):
             raise
         # Whatever else went wrong is a bug; the session must not hang on it, and the log has to say it.
         except Exception as error:  # noqa: BLE001
@@ -127,6 +150,7 @@ class SessionExecutor:
 
     async def _graph_run(self, ledger: Ledger, lease: Lease) -> None:
         facts, site_facts, models = await self._database.run_in_thread(_facts_load, lease.session_id)
+        await self._gateway.models_load(_specs_of(facts, models))
         site = WorkSite(
             facts=site_facts,
             database=self._database,
@@ -138,8 +162,9 @@ class SessionExecutor:
             gateway=self._gateway,
             models=models,
             site=site,
+            leaving=lambda: self._leaving,
         )
-        saver = FencedSaver(pool=self._database.pool, lease=lease)
+        saver = FencedSaver(pool=self._database.pool, lease=lease, leaving=lambda: self._leaving)
         config = thread_config(lease.session_id)
         graph = session_graph(facts.agent_type, saver)
         if facts.graph_version != GRAPH_VERSION:
@@ -240,6 +265,16 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         stored=stored_keys(user_id=session.created_by_id, project_id=session.project_id),
     )
     return facts, site, models
+
+
+def _specs_of(facts: SessionFacts, models: SessionModels) -> list[ModelSpec]:
+    """What the session's roles call, as far as it can be called."""
+    specs: list[ModelSpec] = []
+    for role in ROLES_OF[facts.agent_type]:
+        with suppress(ApplicationError):
+            chosen = models.for_role(role)
+            specs += [chosen.spec, *chosen.fallbacks]
+    return specs
 
 
 def _status_load(session_id: uuid.UUID) -> SessionStatus:

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from typing import LiteralString
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -21,6 +22,23 @@ logger = logging.getLogger(__name__)
 
 #: How often the fences are looked at: this bounds how late a revoked lease is noticed when no bell rings.
 LOOK_SECONDS = 0.5
+_KEPT: LiteralString = """
+SELECT head.session_id
+FROM agents_sessionhead AS head, unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS held(id, fence)
+WHERE head.session_id = held.id AND head.fence = held.fence AND head.lease_expires_at IS NOT NULL
+"""
+# A row that a transaction holds at the moment is left to the next look: to wait for one of many while others are locked
+# already would hold up these, and could make a circle with transactions that hold a budget and wait for their head row.
+_RENEW: LiteralString = """
+UPDATE agents_sessionhead AS head SET lease_expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
+WHERE session_id IN (
+    SELECT head.session_id
+    FROM agents_sessionhead AS head, unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS held(id, fence)
+    WHERE head.session_id = held.id AND head.fence = held.fence AND head.lease_expires_at IS NOT NULL
+    FOR NO KEY UPDATE OF head SKIP LOCKED
+)
+RETURNING session_id
+"""
 
 
 class LeaseKeeper:
@@ -53,15 +71,11 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         connection: psycopg.Connection[TupleRow] | None = None
-        renewed = 0.0
         while not self._stopping.wait(LOOK_SECONDS):
             try:
                 if connection is None:
                     connection = psycopg.connect(**connection_parameters(), autocommit=True, connect_timeout=3)
-                renew = time.monotonic() - renewed > self._seconds / 3
-                self._look(connection, renew=renew)
-                if renew:
-                    renewed = time.monotonic()
+                self._look(connection)
             except psycopg.Error as error:
                 logger.warning("leases cannot be renewed: %s", error)
                 if connection is not None:
@@ -71,33 +85,30 @@ class LeaseKeeper:
         if connection is not None:
             connection.close()
 
-    def _look(self, connection: psycopg.Connection[TupleRow], *, renew: bool) -> None:
-        with self._lock:
-            held = [lease for lease, _, _ in self._leases.values()]
-        if not held:
-            return
-        ids, fences = [lease.session_id for lease in held], [lease.fence for lease in held]
-        pairs = "unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS held(id, fence)"
-        match = "head.session_id = held.id AND head.fence = held.fence AND head.lease_expires_at IS NOT NULL"
-        query = f"SELECT head.session_id FROM agents_sessionhead AS head, {pairs} WHERE {match}"
-        if renew:
-            query = (
-                "UPDATE agents_sessionhead AS head SET lease_expires_at = now() + make_interval(secs => %(seconds)s)"
-                f" FROM {pairs} WHERE {match} RETURNING head.session_id"
-            )
-        rows = connection.execute(
-            query, {"ids": ids, "fences": fences, "seconds": self._seconds}  # pyright: ignore[reportArgumentType]
-        ).fetchall()
-        kept = {row[0] for row in rows}
+    def _look(self, connection: psycopg.Connection[TupleRow]) -> None:
         now = time.monotonic()
-        for lease in held:
+        with self._lock:
+            held = [(lease, renewed) for lease, _, renewed in self._leases.values()]
+        kept = self._asked(connection, _KEPT, [lease for lease, _ in held])
+        for lease, _ in held:
             if lease.session_id not in kept:
                 self._lose(lease)
-            elif renew:
-                with self._lock:
-                    current = self._leases.get(lease.session_id)
-                    if current is not None and current[0] == lease:
-                        self._leases[lease.session_id] = (lease, current[1], now)
+        due = [lease for lease, at in held if lease.session_id in kept and now - at > self._seconds / 3]
+        renewed = self._asked(connection, _RENEW, due)
+        with self._lock:
+            for lease in due:
+                current = self._leases.get(lease.session_id)
+                if current is not None and current[0] == lease and lease.session_id in renewed:
+                    self._leases[lease.session_id] = (lease, current[1], now)
+
+    def _asked(
+        self, connection: psycopg.Connection[TupleRow], query: LiteralString, held: list[Lease]
+    ) -> set[uuid.UUID]:
+        if not held:
+            return set()
+        ids, fences = [lease.session_id for lease in held], [lease.fence for lease in held]
+        rows = connection.execute(query, {"ids": ids, "fences": fences, "seconds": self._seconds}).fetchall()
+        return {row[0] for row in rows}
 
     def _expire(self) -> None:
         """Without a database, stop before somebody else may start."""

@@ -33,6 +33,7 @@ from apps.agents.services.sessions import (
 )
 from apps.agents.types import TERMINAL_STATUSES, Event, Lease, Reason, SessionStatus, ToolCallStatus
 from apps.core.database import AsyncDatabase, Connection
+from apps.core.kill_points import kill_point
 from apps.core.realtime import Hub
 from apps.core.storable import json_dump, json_storable, text_storable
 
@@ -83,6 +84,7 @@ def _effect_apply(
     event_append(session_id=lease.session_id, events=events, fence=lease.fence)
     SessionEffect.objects.create(session_id=lease.session_id, key=key, result=json_storable(dict(result)))
     change()
+    kill_point("effect.applied")
 
 
 def _jsonb(value: Any) -> Jsonb:

@@ -27,6 +27,7 @@ from apps.agents.services.sessions import (
 from apps.agents.services.sources import SourceRequest, goal_of_sources, sources_check, sources_create
 from apps.agents.types import ROLES_OF, AgentType, Event, SessionOutcome, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, InvalidInput, NotFound
+from apps.core.kill_points import kill_points_of
 from apps.core.storable import text_storable
 from apps.projects.models import Project, RepositoryState
 from apps.projects.repository import branch_delete, branch_merge, commit_has_folder, commit_resolve
@@ -202,12 +203,13 @@ def session_merge(*, user: User, session_id: uuid.UUID, allow_failing: bool = Fa
     if not session.head_commit or session.head_commit == session.base_commit:
         raise Conflict("the session changed nothing, so there is nothing to merge", state=session.status)
     # Outside the transaction: git's own compare-and-swap decides, and doing it again finds it done.
-    merged = branch_merge(
-        project_id=session.project_id,
-        branch=session.branch,
-        into=session.base_branch,
-        expected=session.merge_onto or session.base_commit,
-    )
+    with kill_points_of(session_id):
+        merged = branch_merge(
+            project_id=session.project_id,
+            branch=session.branch,
+            into=session.base_branch,
+            expected=session.merge_onto or session.base_commit,
+        )
     with transaction.atomic():
         locked = session_lock(session_id)
         if not locked.merged_commit:

@@ -18,7 +18,9 @@ from django.conf import settings
 
 from apps.agents.services.autonomous_executor import SessionExecutor
 from apps.agents.services.leases import LeaseKeeper
+from apps.agents.services.sessions import EXECUTE_TASK
 from apps.core.database import AsyncDatabase
+from apps.core.queue import enqueue
 from apps.core.realtime import Hub
 from apps.usage.gateway import ModelGateway
 
@@ -51,9 +53,12 @@ class SessionHost:
         self._loop.call_soon_threadsafe(self._submit, session_id)
 
     def stop(self) -> None:
-        """End every session where it is, so that other workers can take them up; then end the loop."""
+        """End every session at the end of its step, so that other workers can take them up; then end the loop.
+
+        What is not there within ``ARCHON_DRAIN_SECONDS`` is cut off.
+        """
         try:
-            self._call(self._close()).result(timeout=30)
+            self._call(self._close()).result(timeout=settings.ARCHON_DRAIN_SECONDS + 30)
         finally:
             self._loop_end()
 
@@ -113,10 +118,16 @@ class SessionHost:
 
     async def _close(self) -> None:
         self._closing = True
+        self._executor.leave()
         tasks = list(self._tasks.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=settings.ARCHON_DRAIN_SECONDS)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for session_id in self._executor.handed_over:
+            # Without it they would wait for the sweep.
+            enqueue(EXECUTE_TASK, session_id=str(session_id))
         self._keeper.stop()
         await self._gateway.close()
         await self._hub.close()

@@ -30,6 +30,10 @@ T = TypeVar("T")
 EXECUTE_TASK = "apps.agents.tasks.execute_session"
 #: The wiring of today's graphs; a session in flight under another version starts its task again from the rows.
 GRAPH_VERSION = 2
+#: Sessions that one sweep wakes at most, and after how long it wakes one again that no worker has taken up: those that
+#: wait in a worker's line are told of once in a while, not with each sweep.
+WANTED_SESSIONS = 500
+WAKE_AGAIN_SECONDS = 10.0
 
 _APPEND = """
 WITH head AS (
@@ -45,7 +49,7 @@ SELECT seq FROM head
 """
 _CLAIM = """
 UPDATE agents_sessionhead AS head
-SET fence = fence + 1, claims = claims + 1, owner = %(owner)s,
+SET fence = fence + 1, claims = claims + 1, owner = %(owner)s, woken_at = NULL,
     lease_expires_at = now() + make_interval(secs => %(seconds)s)
 FROM agents_agentsession AS session,
      (SELECT session_id, lease_expires_at FROM agents_sessionhead WHERE session_id = %(session)s FOR UPDATE) AS former
@@ -53,6 +57,19 @@ WHERE head.session_id = %(session)s AND session.id = head.session_id AND former.
   AND head.wanted AND session.status IN ('pending', 'running')
   AND (head.lease_expires_at IS NULL OR head.lease_expires_at < now())
 RETURNING head.fence, head.claims, former.lease_expires_at AS expired_at
+"""
+_WANTED = """
+WITH due AS (
+    SELECT head.session_id, session.created_at
+    FROM agents_sessionhead AS head JOIN agents_agentsession AS session ON session.id = head.session_id
+    WHERE head.wanted AND session.status IN ('pending', 'running')
+      AND (head.lease_expires_at IS NULL OR head.lease_expires_at < now())
+      AND (head.woken_at IS NULL OR head.woken_at < now() - make_interval(secs => %(again)s))
+    ORDER BY session.created_at LIMIT %(most)s FOR UPDATE OF head SKIP LOCKED
+), woken AS (
+    UPDATE agents_sessionhead AS head SET woken_at = now() FROM due WHERE head.session_id = due.session_id
+)
+SELECT session_id FROM due ORDER BY created_at
 """
 #: Count the time since a worker took the session up; nothing while none has it.
 CLOCK_STOP = (
@@ -177,7 +194,9 @@ def session_wake(*, session_id: uuid.UUID, allowed: Sequence[SessionStatus], eve
         enqueue_on_commit(EXECUTE_TASK, session_id=str(session_id))
         return session
     state_require(session, allowed)
-    SessionHead.objects.filter(session_id=session_id).update(wanted=True, lease_expires_at=None, owner="")
+    SessionHead.objects.filter(session_id=session_id).update(
+        wanted=True, lease_expires_at=None, owner="", woken_at=None
+    )
     if session.status != SessionStatus.PENDING:
         session.status = SessionStatus.RUNNING
         session.reason = None
@@ -246,6 +265,13 @@ def state_require(session: AgentSession, allowed: Sequence[SessionStatus]) -> No
             next_step=f"this works while a session is {' or '.join(allowed)}",
             state=session.status,
         )
+
+
+def sessions_wanted_take() -> list[uuid.UUID]:
+    """Sessions that should run and that no living worker holds, the oldest first, each once in a while."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WANTED, {"again": WAKE_AGAIN_SECONDS, "most": WANTED_SESSIONS})
+        return [row[0] for row in cursor.fetchall()]
 
 
 def fenced_call(lease: Lease, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from apps.core.kill_points import kill_point
 from apps.projects.sandbox.kept_output import KeptOutput
 from apps.projects.sandbox.output import OutputBuffer
 from apps.projects.workspace import SANDBOX_WORKSPACE, BackgroundState, CommandResult
@@ -129,6 +130,7 @@ class ExecChannel:
         started = time.monotonic()
         try:
             await self._request(call.number, argv=argv, env=env, timeout=timeout)
+            kill_point("command.running")
             # The server inside keeps the time; the host only doesn't rely on it.
             limit = asyncio.timeout(timeout + GRACE_SECONDS)
             try:
