@@ -7,7 +7,6 @@ is a bug and crashes.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,24 +17,13 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from apps.agents.services.images import Image
 from apps.agents.tools.command_outputs import CommandOutputs
+from apps.agents.types import Risk as Risk
 from apps.core.outbound import Fetched
 from apps.projects.repository_history import RepositoryHistory
 from apps.projects.workspace import Workspace
 
 #: What one observation may say, in characters; more is cut in the middle.
 OBSERVATION_LIMIT = 24_000
-
-
-class Risk(enum.StrEnum):
-    """What a tool can do, for the policy to judge."""
-
-    READ = "read"
-    WRITE = "write"
-    EXECUTE = "execute"
-    #: Reads what is elsewhere: what it asks for is seen there.
-    NETWORK = "network"
-    #: Speaks to a person, or ends the work.
-    TALK = "talk"
 
 
 class Arguments(BaseModel):
@@ -138,6 +126,13 @@ class Tool(Generic[A]):
     run: Callable[[ToolContext, A], Awaitable[ToolResult]]
     #: May run again when nobody knows whether it did; by its risk unless said.
     repeatable: bool | None = None
+    #: What it runs, it runs on a copy: nothing of the worktree changes.
+    on_copy: bool = False
+
+    @property
+    def mutating(self) -> bool:
+        """It may change something of the session's."""
+        return self.risk not in (Risk.READ, Risk.TALK, Risk.NETWORK) and not self.on_copy
 
     @property
     def may_repeat(self) -> bool:
