@@ -10,9 +10,10 @@ from typing import Any
 from langchain_core.messages import BaseMessage, ToolMessage
 
 from apps.agents.nodes.baseline import baseline_open, checks_observe
+from apps.agents.nodes.call_gate import call_gate
 from apps.agents.nodes.context import RunContext, SessionSuspended
 from apps.agents.nodes.conventions import folder_rules
-from apps.agents.nodes.replies import ProposedCall, shown
+from apps.agents.nodes.replies import ProposedCall
 from apps.agents.services.images import session_image_put
 from apps.agents.services.ledger import ToolCallIntent, ToolCallRecord
 from apps.agents.tools.base import (
@@ -56,12 +57,11 @@ async def call_carry_out(
 ) -> bool:
     """Run one call and write its result; whether the agent is done with it."""
     intent = ToolCallIntent(execution_id, position, ordinal, call.provider_call_id, call.name, call.arguments)
-    started = Event("ToolStarted", {"call": str(intent.id), "name": intent.name, "arguments": shown(intent.arguments)})
-    record = await context.ledger.tool_call_open(intent, started)
+    gate = await call_gate(context, intent, judged)
     began = time.monotonic()
     # Plain, short, and once in an execution: a model has to write it down again.
     command_id = f"c{position}-{ordinal}" if ordinal else f"c{position}"
-    result = await _result_of(context, role, record, judged, command_id)
+    result = await _result_of(context, role, gate.record, gate.judged, command_id)
     if isinstance(result, Question):
         asked = Event(
             "QuestionAsked", {"question": str(intent.id), "text": result.text, "choices": list(result.choices)}
@@ -71,7 +71,7 @@ async def call_carry_out(
     ok = result.ok if isinstance(result, Observation) else True
     summary = result.summary if isinstance(result, Observation) else ""
     # Tools keep their own limit; this one is for what a model says itself, such as the name of a tool.
-    text = text_storable(text_cut(result.text, OBSERVATION_LIMIT + 1000))
+    text = gate.note + text_storable(text_cut(result.text, OBSERVATION_LIMIT + 1000))
     rules, folders = await folder_rules(context, transcript, intent.arguments)
     if rules:
         text = f"{text}\n\n{text_storable(rules)}"
