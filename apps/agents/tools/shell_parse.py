@@ -297,13 +297,33 @@ def _heredoc(node: Node) -> Word:
     return Word(text, dynamic=not quoted and any(character in text for character in "$`\\"), source="<<" + start)
 
 
+def _heredoc_check(node: Node, reading: _Reading) -> None:
+    """The grammar's idea of a here-document is compared with the lines that bash takes for one."""
+    start = next((child for child in node.children if child.type == "heredoc_start"), None)
+    body = next((child for child in node.children if child.type == "heredoc_body"), None)
+    if start is None or body is None:
+        reading.problems.append("a here-document can't be read")
+        return
+    name = node_text(start)
+    delimiter = re.sub(r"[\"'\\]", "", name)
+    tabs = any(not child.is_named and child.type == "<<-" for child in node.children)
+    first = reading.source.find(b"\n", start.end_byte) + 1
+    lines = reading.source[first:].decode("utf-8", "replace").split("\n") if first else []
+    plain = [line.lstrip("\t") if tabs else line for line in lines]
+    if delimiter not in plain:
+        reading.problems.append("a here-document doesn't end")
+        return
+    text = "".join(f"{line}\n" for line in lines[: plain.index(delimiter)])
+    if node_text(body) != text or (text and body.start_byte != first):
+        reading.problems.append("a here-document can't be read for sure")
+    # The grammar finds $( ) in here-documents, but no backticks, and a backslash may stand before one that counts.
+    if name == delimiter and ("`" in text or re.search(r"\\[\\$\n]", text)):
+        reading.problems.append("a here-document has backticks or backslashes that are expanded")
+
+
 def _redirect_read(node: Node, reading: _Reading) -> None:
     if node.type == "heredoc_redirect":
-        body = _heredoc(node)
-        quoted = any(character in body.source for character in "'\"\\")
-        # The grammar finds $( ) in here-documents, but no backticks, and a backslash may stand before one that counts.
-        if not quoted and ("`" in body.text or re.search(r"\\[\\$\n]", body.text)):
-            reading.problems.append("a here-document has backticks or backslashes that are expanded")
+        _heredoc_check(node, reading)
         return
     targets = [child for child in node.children if child.type in _WORDS]
     if node.type == "herestring_redirect":
