@@ -14,7 +14,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from cli.errors import ApiError, CliError
-from cli.resources import Catalogue, Diff, EventPage, Progress, Project, ProviderKey, Session
+from cli.resources import Catalogue, Diff, EventPage, Progress, Project, ProviderKey, Rule, Session
 
 T = TypeVar("T")
 
@@ -172,6 +172,27 @@ class Api:
         self._request(
             "POST", f"/api/agents/sessions/{session_id}/answer/", json={"question": question_id, "answer": answer}
         )
+
+    def session_approve(self, session_id: str, *, call: str, digest: str, decision: str, **more: Any) -> Session:
+        """`approve`, `edit` or `reject` the call that the session waits with, as it was seen."""
+        body = {"call": call, "digest": digest, "decision": decision, **more}
+        return self._json(Session, "POST", f"/api/agents/sessions/{session_id}/approve/", body=body)
+
+    def session_autonomy(self, session_id: str, autonomy: str) -> Session:
+        return self._json(Session, "PUT", f"/api/agents/sessions/{session_id}/autonomy/", body={"autonomy": autonomy})
+
+    # --- rules --------------------------------------------------------------------------------------------------------
+    def rule_list(self, *, project_id: str = "") -> list[Rule]:
+        return self._rows(Rule, "/api/agents/rules/", project=project_id or None, limit=200)
+
+    def rule_create(self, fields: Mapping[str, Any]) -> Rule:
+        return self._json(Rule, "POST", "/api/agents/rules/", body=fields)
+
+    def rule_update(self, rule_id: str, fields: Mapping[str, Any]) -> Rule:
+        return self._json(Rule, "PATCH", f"/api/agents/rules/{rule_id}/", body=fields)
+
+    def rule_delete(self, rule_id: str) -> None:
+        self._request("DELETE", f"/api/agents/rules/{rule_id}/")
 
     def session_diff(self, session_id: str) -> Diff:
         return self._json(Diff, "GET", f"/api/agents/sessions/{session_id}/diff/", timeout=TRANSFER_TIMEOUT)

@@ -13,11 +13,12 @@ from typing import Literal
 from rich.console import Console
 from rich.text import Text
 
+from cli.approval_call import Decision, approval_send, approval_show, arguments_read
 from cli.client import Api
 from cli.command import command_line
-from cli.errors import ApiError
+from cli.errors import ApiError, CliError
 from cli.live import SessionView, view_open
-from cli.resources import Event, Question, Session
+from cli.resources import Approval, Event, Question, Session
 from cli.state import SessionState
 from cli.text import text_clean
 from cli.watch import Delta, Disconnected, Ended, SessionWatch, Tick
@@ -101,12 +102,37 @@ class _Follower:
         state = self._state
         if state.question is not None:
             return self._question(state.question)
-        if state.status in ("paused", "waiting_approval"):
+        if state.status == "waiting_approval":
+            return self._approval()
+        if state.status == "paused":
             if not self._manners.interactive:
                 return "waiting"
             why = f": {state.message}" if state.message else ""
             self._tell(f"the session is {state.doing}{why}")
             self._tell(f"to go on: {command_line('resume', state.session_id)}")
+        return None
+
+    def _approval(self) -> Ending | None:
+        """Ask about the call that waits. With ``--yes`` nobody has looked at it: it stays as it is."""
+        if not self._manners.interactive or self._manners.yes:
+            return "waiting"
+        approval = self._api.session_get(self._state.session_id).approval
+        if approval is None:
+            return None
+        with self._view.suspended():
+            decision = approval_ask(self._console, approval)
+        if decision is None:
+            return "detached"
+        try:
+            approval_send(self._api, self._state.session_id, approval, decision)
+        except ApiError as error:
+            # Decided elsewhere meanwhile, or not what can be done: said, and asked again if it still waits.
+            if error.status not in (400, 409):
+                raise
+            self._view.note(f"{error.message} {error.next_step}".strip())
+            return None
+        # The event follows; until then the call counts as dealt with.
+        self._state.approval, self._state.status = None, "running"
         return None
 
     def interrupted(self) -> Ending | None:
@@ -117,7 +143,7 @@ class _Follower:
             self._cancel()
             return "interrupted"
         with self._view.suspended():
-            choice = _prompt(self._console, "(d)etach and let it work on, (c)ancel it, or Enter to go on watching: ")
+            choice = prompt(self._console, "(d)etach and let it work on, (c)ancel it, or Enter to go on watching: ")
         if choice is None or choice.lower().startswith("d"):
             return "detached"
         if choice.lower().startswith("c"):
@@ -173,7 +199,7 @@ def _question_ask(console: Console, question: Question) -> str | None:
     for number, choice in enumerate(choices, start=1):
         console.print(Text(f"  {number}  {text_clean(choice)}"))
     hint = "number, or an answer in your own words" if choices else "answer"
-    while (answer := _prompt(console, f"{hint} (Ctrl-C leaves the session waiting): ")) is not None:
+    while (answer := prompt(console, f"{hint} (Ctrl-C leaves the session waiting): ")) is not None:
         if choices and answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(choices):
             return choices[int(answer) - 1]
         if answer:
@@ -181,7 +207,31 @@ def _question_ask(console: Console, question: Question) -> str | None:
     return None
 
 
-def _prompt(console: Console, text: str) -> str | None:
+def approval_ask(console: Console, approval: Approval) -> Decision | None:
+    """The person's word on a call; None when they rather leave it waiting."""
+    approval_show(approval, console=console)
+    hint = "(y)es, (a)lways for 8 hours, (e)dit, (n)o (Ctrl-C leaves it waiting): "
+    while (said := prompt(console, hint)) is not None:
+        match said.lower():
+            case "y" | "yes":
+                return Decision("approve")
+            case "a" | "always":
+                return Decision("approve", always_minutes=480)
+            case "e" | "edit":
+                text = prompt(console, "the arguments, as JSON (or @FILE): ")
+                if text is None:
+                    return None
+                try:
+                    return Decision("edit", arguments=arguments_read(text))
+                except CliError as error:
+                    console.print(Text(error.message, style="yellow"))
+            case "n" | "no":
+                reason = prompt(console, "what is the agent to be told (Enter: nothing more)? ")
+                return None if reason is None else Decision("reject", message=reason)
+    return None
+
+
+def prompt(console: Console, text: str) -> str | None:
     """A line from the person; None for Ctrl-C or the end of the input."""
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -175,6 +175,9 @@ class StatePanel:
             )
         if state.question is not None:
             lines.append(Text(text_line(f"? {state.question.text}", width=width * 2), style="yellow"))
+        if state.approval is not None:
+            asked = f"? may it run {state.approval.name} {argument_short(state.approval.arguments)}"
+            lines.append(Text(text_line(f"{asked} ({state.approval.risk})", width=width * 2), style="yellow"))
         return lines
 
 
@@ -286,6 +289,12 @@ def event_line(event: Event) -> str:
             return f"question: {said('text', 400)}"
         case "QuestionAnswered":
             return "question answered"
+        case "ApprovalRequested":
+            return f"may it run: {said('name')} {argument_short(payload.get('arguments'))} ({said('risk')})"
+        case "ApprovalDecided":
+            return f"decided: {said('decision')}" + (f": {said('message', 400)}" if said("message") else "")
+        case "AutonomyChanged":
+            return f"autonomy: {said('autonomy')}"
         case "TaskVerified":
             return f"task {'verified' if payload.get('passed') else 'not verified: its checks fail'}"
         case "TaskCommitted":

@@ -38,6 +38,8 @@ MODULES: dict[str, str] = {
         ),
         "cli.sessions",
     ),
+    **dict.fromkeys(("approve", "autonomy"), "cli.approval"),
+    "rules": "cli.rules",
     "apply": "cli.apply",
     **dict.fromkeys(("projects", "clone", "sync", "remove"), "cli.projects"),
     "test": "cli.development",

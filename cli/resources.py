@@ -91,6 +91,18 @@ class Question(Resource):
     choices: list[str] | None = None
 
 
+class Approval(Resource):
+    """A call that waits for a person's leave."""
+
+    call: str
+    name: str
+    arguments: dict[str, Any] = {}
+    risk: str = ""
+    reasons: list[str] = []
+    digest: str
+    expires_at: datetime | None = None
+
+
 class Session(Resource):
     id: str
     project: str
@@ -108,6 +120,8 @@ class Session(Resource):
     usage: Usage = Usage()
     checks: list[Check] = []
     question: Question | None = None
+    approval: Approval | None = None
+    autonomy: str = ""
     #: What was done, as Markdown; empty until the end.
     report: str = ""
     merged_commit: str = ""
@@ -128,6 +142,23 @@ class Progress(Resource):
     last_seq: int = 0
     checks: list[Check] = []
     question: Question | None = None
+    approval: Approval | None = None
+
+
+class Rule(Resource):
+    """What was said beforehand of calls of a kind."""
+
+    id: str
+    project: str | None = None
+    effect: str
+    tool: str = ""
+    path: str = ""
+    command: str = ""
+    risk: str = ""
+    expires_at: datetime | None = None
+    note: str = ""
+    source: str = ""
+    created_by: str = ""
 
 
 class Event(Resource):

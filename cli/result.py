@@ -78,6 +78,7 @@ class SessionResult:
             "seconds": self.progress.elapsed_s,
             "reason": session.reason.model_dump() if session.reason else None,
             "question": session.question.model_dump() if session.question else None,
+            "approval": session.approval.model_dump(mode="json") if session.approval else None,
         }
 
 

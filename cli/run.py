@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from cli.approval_call import approval_show
 from cli.command import command_line, command_print, console_make, prose_print
 from cli.connection import LOCAL_SERVER, Connection, connection_open
 from cli.credentials import remote_options
@@ -122,6 +123,13 @@ def _waiting_tell(session: Session, *, console: Console) -> None:
         f"  {command_line('resume', session.id)}",
         f"  {command_line('watch', session.id)}",
     ]
+    if session.approval is not None:
+        approval_show(session.approval, console=console)
+        lines = [
+            "It waits for somebody who looks at this call:",
+            f"  {command_line('approve', session.id)}",
+            f"  {command_line('approve', session.id, '--reject')}",
+        ]
     if session.reason is not None:
         reason_print(session.reason, console=console)
     for line in lines:
@@ -217,12 +225,21 @@ def run(
     limit_steps: Annotated[
         int | None, typer.Option("--limit-steps", metavar="N", min=1, help="At most so many.")
     ] = None,
+    autonomy: Annotated[
+        str | None,
+        typer.Option(
+            "--autonomy",
+            metavar="LEVEL",
+            help="What it may do without asking: observe, ask, auto-edit or auto. Default: the project's.",
+        ),
+    ] = None,
     token_file: Annotated[
         Path | None, typer.Option("--token-file", help="For an https address; default: ARCHON_GIT_TOKEN.")
     ] = None,
     deploy_key: Annotated[Path | None, typer.Option("--deploy-key", help="A private key, for an ssh address.")] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Ask nothing; questions are left to the agent's judgement.")
+        bool,
+        typer.Option("--yes", help="Ask nothing; questions are left to the agent's judgement, approvals to others."),
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Start the session and leave it alone.")] = False,
@@ -256,6 +273,7 @@ def run(
                 setup=setup,
                 limit_cost=limit_cost,
                 limit_steps=limit_steps,
+                autonomy=autonomy,
             ),
             project_name=origin.name or "repository",
             materials=materials,
@@ -291,6 +309,7 @@ def options_build(
     setup: str | None = None,
     limit_cost: float | None = None,
     limit_steps: int | None = None,
+    autonomy: str | None = None,
 ) -> dict[str, Any]:
     """The members of a request that were asked for; the server knows the defaults of the others."""
     limits = {"cost_usd": limit_cost, "steps": limit_steps}
@@ -305,6 +324,7 @@ def options_build(
         "edit_format": edit_format,
         "checks": checks or None,
         "setup_command": setup,
+        "autonomy": autonomy,
         "limits": {name: value for name, value in limits.items() if value is not None} or None,
     }
     return {name: value for name, value in options.items() if value is not None}

@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from cli.approval_call import approval_show
 from cli.client import Api
 from cli.command import command_line, command_print, console_make, prose_print
 from cli.connection import Connection, connection_open
@@ -97,6 +98,9 @@ def show(session: SessionArgument, json_output: JsonOption = False, server: Serv
         if found.question is not None:
             prose_print(console, f"It asks: {text_clean(found.question.text)}", style="yellow")
             command_print(console, command_line("answer", found.id, "TEXT"))
+        if found.approval is not None:
+            approval_show(found.approval, console=console)
+            command_print(console, command_line("approve", found.id))
 
 
 def watch(

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cli.resources import Event, Question, Session
+from pydantic import ValidationError
+
+from cli.resources import Approval, Event, Question, Session
 from cli.text import text_clean, text_line
 
 #: How much of what a model is writing is kept.
@@ -74,6 +76,8 @@ class SessionState:
     limit_steps: int | None = None
     checks: dict[str, CheckState] = field(default_factory=dict)
     question: Question | None = None
+    #: The call that waits for leave, as an event told it: long arguments are cut there.
+    approval: Approval | None = None
     message: str = ""
     events: int = 0
 
@@ -139,11 +143,15 @@ class SessionState:
                 self.status = "waiting_input"
             case "QuestionAnswered":
                 self.question, self.status = None, "running"
+            case "ApprovalRequested":
+                self.approval, self.status = _approval(payload), "waiting_approval"
+            case "ApprovalDecided":
+                self.approval, self.status = None, "running"
             case "SessionPaused":
                 self.status, self.tool = "paused", None
                 self.message = str((payload.get("reason") or {}).get("message", "")) if payload else ""
             case "SessionCancelled":
-                self.status, self.tool, self.question = "cancelled", None, None
+                self.status, self.tool, self.question, self.approval = "cancelled", None, None, None
             case "SessionReported":
                 self.message = str(payload.get("summary") or "")
             case "SessionCompleted":
@@ -230,6 +238,13 @@ def argument_short(arguments: Any, *, width: int = 120) -> str:
         if arguments.get(name):
             return text_line(str(arguments[name]), width=width)
     return text_line(" ".join(f"{name}={value}" for name, value in arguments.items()), width=width)
+
+
+def _approval(payload: dict[str, Any]) -> Approval | None:
+    try:
+        return Approval.model_validate(payload)
+    except ValidationError:
+        return None
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

@@ -17,6 +17,9 @@ from apps.agents.types import (
     TERMINAL_STATUSES,
     AgentType,
     AttachmentKind,
+    Autonomy,
+    PolicyEffect,
+    Risk,
     SessionOutcome,
     SessionStatus,
     SourceKind,
@@ -57,6 +60,10 @@ class AgentSession(BaseModel):
     setup_command = models.TextField(blank=True)
     #: The project's folder that it is about, when it was begun; empty: all of the repository.
     subfolder = models.CharField(max_length=1000, blank=True)
+    #: What its agents may do without asking.
+    autonomy = models.CharField(
+        max_length=10, choices=Autonomy.choices, default=Autonomy.AUTO, db_default=Autonomy.AUTO.value
+    )
     #: How long it may run; pauses, and waits for a person or a worker, don't count.
     limit_seconds = models.PositiveIntegerField()
     #: How long it has run, up to ``running_since``: when a worker took it up, while one has it.
@@ -229,12 +236,40 @@ class ToolCall(BaseModel):
     edit_format = models.CharField(max_length=20, blank=True, default="", db_default="")
     well_formed = models.BooleanField(null=True)
     finished_at = models.DateTimeField(null=True, blank=True)
+    #: Of a call that a person has to approve: what they are asked, and what they said (``services.approvals``).
+    approval = models.JSONField(null=True, blank=True)
 
     class Meta:
         ordering = ["created_at"]
         constraints = [
             models.UniqueConstraint(fields=["execution", "position", "ordinal"], name="toolcall_once"),
             models.CheckConstraint(condition=Q(status__in=ToolCallStatus.values), name="toolcall_status_known"),
+        ]
+
+
+class PolicyRule(BaseModel):
+    """What people say beforehand of calls of a kind. All conditions that it has must hold."""
+
+    #: None: for every project on the server.
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, null=True, blank=True, related_name="policy_rules")
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="policy_rules")
+    effect = models.CharField(max_length=10, choices=PolicyEffect.choices)
+    #: Patterns; empty: any.
+    tool = models.CharField(max_length=100, blank=True, default="")
+    path = models.CharField(max_length=1000, blank=True, default="")
+    command = models.CharField(max_length=2000, blank=True, default="")
+    risk = models.CharField(max_length=20, choices=Risk.choices, blank=True, default="")
+    #: It holds until then; None: until it is deleted.
+    expires_at = models.DateTimeField(null=True, blank=True)
+    note = models.CharField(max_length=500, blank=True, default="")
+    #: The call whose approval it comes from, if it does.
+    source = models.CharField(max_length=100, blank=True, default="")
+
+    class Meta:
+        ordering = ["created_at"]
+        constraints = [
+            models.CheckConstraint(condition=Q(effect__in=PolicyEffect.values), name="policyrule_effect_known"),
+            models.CheckConstraint(condition=Q(risk="") | Q(risk__in=Risk.values), name="policyrule_risk_known"),
         ]
 
 

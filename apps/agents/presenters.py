@@ -9,10 +9,11 @@ from typing import Any
 
 from django.db.models import prefetch_related_objects
 from django.urls import reverse
+from django.utils.dateparse import parse_datetime
 from rest_framework.response import Response
 
 from apps.agents.models import AgentSession, SessionEvent, ToolCall
-from apps.agents.selectors import edit_share_list, question_get
+from apps.agents.selectors import approval_get, edit_share_list, question_get
 from apps.agents.serializers import SessionSerializer
 from apps.agents.services.sessions import seconds_used
 from apps.agents.types import EditShare, SessionStatus
@@ -68,6 +69,7 @@ def _session_present(session: AgentSession, spent: _Spent) -> dict[str, Any]:
         "model": session.model,
         "base_url": session.base_url,
         "models": session.role_models,
+        "autonomy": session.autonomy,
         "branch": session.branch,
         "base_branch": session.base_branch,
         "base_commit": session.base_commit,
@@ -80,6 +82,7 @@ def _session_present(session: AgentSession, spent: _Spent) -> dict[str, Any]:
         "usage": _usage(spent),
         "checks": session.checks,
         "question": _question(session),
+        "approval": _approval(session),
         "report": session.report,
         "created_at": session.created_at,
         "started_at": session.started_at,
@@ -105,6 +108,7 @@ def progress_present(session: AgentSession) -> dict[str, Any]:
         "last_seq": session.head.seq,
         "checks": session.checks,
         "question": _question(session),
+        "approval": _approval(session),
     }
 
 
@@ -143,6 +147,17 @@ def _question(session: AgentSession) -> dict[str, Any] | None:
         return None
     arguments = call.arguments
     return {"id": call.id, "text": arguments.get("question", ""), "choices": list(arguments.get("choices") or [])}
+
+
+def _approval(session: AgentSession) -> dict[str, Any] | None:
+    if session.status != SessionStatus.WAITING_APPROVAL:
+        return None
+    call = approval_get(session_id=session.id)
+    if call is None:
+        return None
+    asked = {name: call.approval[name] for name in ("risk", "reasons", "digest", "requested_at", "expires_at")}
+    times = {name: parse_datetime(asked[name]) for name in ("requested_at", "expires_at")}
+    return {"call": call.id, "name": call.name, "arguments": call.arguments, **asked, **times}
 
 
 def _current(session: AgentSession) -> dict[str, Any] | None:

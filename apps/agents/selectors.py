@@ -51,7 +51,14 @@ def session_seq_list(session_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
 
 def question_get(*, session_id: uuid.UUID) -> ToolCall | None:
     """The question that the session waits for an answer to, if it does."""
-    return ToolCall.objects.filter(session_id=session_id, status=ToolCallStatus.WAITING).order_by("created_at").first()
+    waiting = ToolCall.objects.filter(session_id=session_id, status=ToolCallStatus.WAITING, approval__isnull=True)
+    return waiting.order_by("created_at").first()
+
+
+def approval_get(*, session_id: uuid.UUID) -> ToolCall | None:
+    """The call that the session waits for a person's leave to make, if it does."""
+    waiting = ToolCall.objects.filter(session_id=session_id, status=ToolCallStatus.WAITING, approval__isnull=False)
+    return waiting.order_by("created_at").first()
 
 
 def edit_share_list(session_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[EditShare]]:
@@ -80,7 +87,7 @@ def session_take_ups(session_id: uuid.UUID) -> int:
     """How often workers have taken the session up since a person last set it going."""
     events = SessionEvent.objects.filter(session_id=session_id)
     asked = events.filter(
-        type__in=("SessionQueued", "SessionResumed", "QuestionAnswered", "SessionReopened")
+        type__in=("SessionQueued", "SessionResumed", "QuestionAnswered", "ApprovalDecided", "SessionReopened")
     ).aggregate(last=Max("seq"))
     return events.filter(type="SessionStarted", seq__gt=asked["last"] or 0).count()
 

@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from apps.agents.serializers_conversation import AttachmentSerializer, GoalMaterialSerializer
 from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
-from apps.agents.types import AgentType, SessionOutcome, SessionStatus
+from apps.agents.types import AgentType, Autonomy, Risk, SessionOutcome, SessionStatus
 from apps.usage.serializers import ChosenModelSerializer, ModelConfigurationFields, ModelUsageSerializer
 
 _COMMAND_LENGTH = 10_000
@@ -53,6 +53,11 @@ class SessionCreateSerializer(GoalMaterialSerializer, ModelConfigurationFields):
     )
     setup_command = serializers.CharField(max_length=_COMMAND_LENGTH, required=False, allow_blank=True, default="")
     limits = LimitsSerializer(required=False)
+    autonomy = serializers.ChoiceField(
+        choices=Autonomy.choices,
+        required=False,
+        help_text="What its agents may do without asking; default: what the project says, else the server.",
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not attrs["goal"].strip() and not attrs["sources"]:
@@ -132,6 +137,19 @@ class QuestionSerializer(serializers.Serializer[Any]):
     choices = serializers.ListField(child=serializers.CharField())
 
 
+class ApprovalSerializer(serializers.Serializer[Any]):
+    """A call that waits for a person."""
+
+    call = serializers.UUIDField()
+    name = serializers.CharField(help_text="Of the tool.")
+    arguments = serializers.DictField(help_text="What it is to be called with, whole.")
+    risk = serializers.ChoiceField(choices=Risk.choices, help_text="The worst of what it may do.")
+    reasons = serializers.ListField(child=serializers.CharField(), help_text="What it may do, the worst first.")
+    digest = serializers.CharField(help_text="Of name and arguments; send it with the decision.")
+    requested_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(help_text="Until then it can be approved.")
+
+
 class SessionSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     project = serializers.UUIDField()
@@ -143,6 +161,7 @@ class SessionSerializer(serializers.Serializer[Any]):
     model = serializers.CharField()
     base_url = serializers.CharField(allow_blank=True)
     models = serializers.DictField(child=ChosenModelSerializer(), help_text="What each role calls.")
+    autonomy = serializers.ChoiceField(choices=Autonomy.choices)
     branch = serializers.CharField()
     base_branch = serializers.CharField()
     base_commit = serializers.CharField()
@@ -155,6 +174,7 @@ class SessionSerializer(serializers.Serializer[Any]):
     usage = UsageSerializer()
     checks = CheckSerializer(many=True)
     question = QuestionSerializer(allow_null=True)
+    approval = ApprovalSerializer(allow_null=True)
     report = serializers.CharField(allow_blank=True)
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
@@ -205,6 +225,7 @@ class ProgressSerializer(serializers.Serializer[Any]):
     last_seq = serializers.IntegerField()
     checks = CheckSerializer(many=True)
     question = QuestionSerializer(allow_null=True)
+    approval = ApprovalSerializer(allow_null=True)
 
 
 class EventSerializer(serializers.Serializer[Any]):

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import models
 
+from apps.projects.autonomy import Autonomy as Autonomy
 from apps.usage.choices import Role
 
 
@@ -61,8 +62,50 @@ class ToolCallStatus(models.TextChoices):
     """How far a tool call got; an open one whose process died has an unknown outcome."""
 
     OPEN = "open"
+    #: For a person: for an answer, or for leave to be carried out.
     WAITING = "waiting"
+    #: A person gave leave; nobody has begun it.
+    APPROVED = "approved"
     FINISHED = "finished"
+
+
+class Risk(models.TextChoices):
+    """What a tool can do, for the policy to judge; of a call of it, the policy may know better."""
+
+    READ = "read"
+    WRITE = "write"
+    DELETE = "delete"
+    #: Reads what is elsewhere: what it asks for is seen there.
+    NETWORK = "network"
+    INSTALL = "install"
+    #: Changes commits, branches or what git is set to.
+    GIT_HISTORY = "git_history"
+    #: Runs code: what that does can't be told by looking at the call.
+    EXECUTE = "execute"
+    #: The call can't be read.
+    UNKNOWN = "unknown"
+    #: Speaks to a person, or ends the work.
+    TALK = "talk"
+
+
+class PolicyEffect(models.TextChoices):
+    """What a rule says of the calls that it fits; of several rules the last of these that is said holds."""
+
+    ALLOW = "allow"
+    ASK = "ask"
+    DENY = "deny"
+
+
+class ApprovalDecision(models.TextChoices):
+    """What a person says to a call that waits for them."""
+
+    APPROVE = "approve"
+    EDIT = "edit"
+    REJECT = "reject"
+
+
+#: Sessions that only read: none of their agents, nor those that these would start, gets a tool that changes anything.
+READING_TYPES = frozenset({AgentType.PLANNER, AgentType.RESEARCHER, AgentType.REVIEWER})
 
 
 class AttachmentKind(models.TextChoices):
@@ -100,6 +143,20 @@ class SessionEventData:
     type: str
     payload: dict[str, Any]
     created_at: datetime.datetime
+
+
+@dataclass(frozen=True)
+class PolicyRuleData:
+    """A rule as the gate reads it: a condition that is empty holds for every call."""
+
+    id: str
+    effect: PolicyEffect
+    tool: str = ""
+    path: str = ""
+    command: str = ""
+    risk: str = ""
+    expires_at: datetime.datetime | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

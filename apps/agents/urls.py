@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from apps.agents import views, views_conversation
+from apps.agents import views, views_conversation, views_policy
 
 urlpatterns = [
     path("sessions/", views.SessionListView.as_view(), name="agent-sessions"),
@@ -15,6 +15,16 @@ urlpatterns = [
     path("sessions/<uuid:session_id>/resume/", views.SessionResumeView.as_view(), name="agent-session-resume"),
     path("sessions/<uuid:session_id>/cancel/", views.SessionCancelView.as_view(), name="agent-session-cancel"),
     path("sessions/<uuid:session_id>/answer/", views.SessionAnswerView.as_view(), name="agent-session-answer"),
+    path(
+        "sessions/<uuid:session_id>/approve/", views_policy.SessionApproveView.as_view(), name="agent-session-approve"
+    ),
+    path(
+        "sessions/<uuid:session_id>/autonomy/",
+        views_policy.SessionAutonomyView.as_view(),
+        name="agent-session-autonomy",
+    ),
+    path("rules/", views_policy.RuleListView.as_view(), name="policy-rules"),
+    path("rules/<uuid:rule_id>/", views_policy.RuleDetailView.as_view(), name="policy-rule"),
     path("sessions/<uuid:session_id>/merge/", views.SessionMergeView.as_view(), name="agent-session-merge"),
     path("sessions/<uuid:session_id>/discard/", views.SessionDiscardView.as_view(), name="agent-session-discard"),
     path("sessions/<uuid:session_id>/progress/", views.SessionProgressView.as_view(), name="agent-session-progress"),

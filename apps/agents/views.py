@@ -19,7 +19,7 @@ from apps.agents.presenters import progress_present, session_accepted, session_p
 from apps.agents.services import master_orchestrator
 from apps.agents.services.master_orchestrator import SessionRequest
 from apps.agents.services.sources import SourceRequest
-from apps.agents.types import AgentType, SourceKind
+from apps.agents.types import AgentType, Autonomy, SourceKind
 from apps.authentication.bearer import request_user
 from apps.core.pagination import PagedView
 from apps.usage.serializers import configuration_of
@@ -40,6 +40,7 @@ def _session_request(request: Request) -> SessionRequest:
         setup_command=fields["setup_command"],
         limits=Limits(cost_usd=limits["cost_usd"], tokens=limits["tokens"], steps=limits["steps"]),
         limit_seconds=limits["seconds"],
+        autonomy=Autonomy(fields["autonomy"]) if "autonomy" in fields else None,
         attachments=tuple(fields["attachments"]),
         sources=tuple(
             SourceRequest(

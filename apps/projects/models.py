@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import models
 
 from apps.core.models import BaseModel
+from apps.projects.autonomy import Autonomy
 
 
 class RepositoryState(models.TextChoices):
@@ -43,6 +44,8 @@ class Project(BaseModel):
     network_hosts = models.JSONField(default=list, blank=True)
     #: The folder of a larger repository that the work is about, as `a/b`; empty: all of it.
     subfolder = models.CharField(max_length=1000, blank=True)
+    #: What agents may do without asking, unless a session says otherwise; empty: what the server says.
+    autonomy = models.CharField(max_length=10, choices=Autonomy.choices, blank=True, default="", db_default="")
     #: What users and agents have to know of the repository: `{kind, path, message}` each.
     repository_notices = models.JSONField(default=list, blank=True)
     members: models.ManyToManyField[models.Model, Membership] = models.ManyToManyField(

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from apps.projects.autonomy import Autonomy
 from apps.projects.models import FetchState, Membership, Project, RepositorySource, Role
 from apps.projects.repository_notices import NOTICE_KINDS
 from apps.projects.selectors import source_get
@@ -103,6 +104,7 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
             "check_commands",
             "network_hosts",
             "subfolder",
+            "autonomy",
             "role",
             "created_at",
             "updated_at",
@@ -113,6 +115,9 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
     def get_source(self, project: Project) -> Any:
         source = source_get(project)
         return None if source is None else SourceSerializer(source).data
+
+
+_AUTONOMY_HELP = "What agents may do without asking, unless a session says otherwise; empty: what the server says."
 
 
 class ProjectWriteSerializer(serializers.Serializer[Any]):
@@ -145,6 +150,9 @@ class ProjectWriteSerializer(serializers.Serializer[Any]):
         allow_blank=True,
         default="",
         help_text="The folder of a larger repository that the work is about; empty: all of it.",
+    )
+    autonomy = serializers.ChoiceField(
+        choices=Autonomy.choices, required=False, allow_blank=True, default="", help_text=_AUTONOMY_HELP
     )
 
 
@@ -247,6 +255,9 @@ class ProjectPatchSerializer(ProjectWriteSerializer):
         child=serializers.CharField(max_length=300), max_length=_HOSTS, required=False
     )
     subfolder = serializers.CharField(max_length=1000, required=False, allow_blank=True)
+    autonomy = serializers.ChoiceField(
+        choices=Autonomy.choices, required=False, allow_blank=True, help_text=_AUTONOMY_HELP
+    )
     default_branch = serializers.CharField(
         max_length=255, required=False, help_text="The branch that sessions start from; it has to be there."
     )

@@ -47,6 +47,7 @@ def project_create(
     check_commands: Sequence[str] = (),
     network_hosts: Sequence[str] = (),
     subfolder: str = "",
+    autonomy: str = "",
     source: SourceChanges | None = None,
 ) -> Project:
     """A project of which the user is the owner, with a copy of the repository at ``repository_path`` if one is given.
@@ -65,6 +66,7 @@ def project_create(
         check_commands=list(check_commands),
         network_hosts=_hosts_clean(network_hosts),
         subfolder=subfolder_clean(subfolder),
+        autonomy=autonomy,
     )
     repository_source = None if source is None else source_build(project=project, changes=source)
     # Imported before there is a row, since git runs outside transactions: a crash in between leaves a folder that
@@ -95,6 +97,7 @@ def project_update(
     check_commands: Sequence[str] | None = None,
     network_hosts: Sequence[str] | None = None,
     subfolder: str | None = None,
+    autonomy: str | None = None,
     default_branch: str | None = None,
 ) -> Project:
     """Change what is given and leave the rest. A ``default_branch`` has to be there already."""
@@ -105,6 +108,7 @@ def project_update(
         "check_commands": None if check_commands is None else list(check_commands),
         "network_hosts": None if network_hosts is None else _hosts_clean(network_hosts),
         "subfolder": None if subfolder is None else subfolder_clean(subfolder),
+        "autonomy": autonomy,
     }
     given = {field: value for field, value in changes.items() if value is not None}
     for field, value in given.items():

@@ -203,6 +203,14 @@ ARCHON_LIMIT_COST_USD: float = env.float("ARCHON_LIMIT_COST_USD", default=5.0)
 ARCHON_LIMIT_TOKENS: int = env.int("ARCHON_LIMIT_TOKENS", default=2_000_000)
 ARCHON_LIMIT_STEPS: int = env.int("ARCHON_LIMIT_STEPS", default=200)
 ARCHON_LIMIT_SECONDS: int = env.int("ARCHON_LIMIT_SECONDS", default=3600)
+#: What agents may do without asking, unless the project or the session says otherwise.
+ARCHON_AUTONOMY: str = env("ARCHON_AUTONOMY", default="auto")
+if ARCHON_AUTONOMY not in ("observe", "ask", "auto-edit", "auto"):
+    raise ImproperlyConfigured(
+        f"ARCHON_AUTONOMY: there is no autonomy {ARCHON_AUTONOMY!r}; write observe, ask, auto-edit or auto"
+    )
+#: For how long a call can be approved after it was asked for, and carried out after it was approved, in seconds.
+ARCHON_APPROVAL_SECONDS: int = env.int("ARCHON_APPROVAL_SECONDS", default=86400)
 #: Sessions that one worker process runs at a time.
 ARCHON_WORKER_SESSIONS: int = env.int("ARCHON_WORKER_SESSIONS", default=32)
 #: How long a worker may be silent before another takes its sessions.
@@ -292,6 +300,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "REDOC_DIST": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
         "SessionStatusEnum": "apps.agents.types.SessionStatus",
+        "AutonomyEnum": "apps.projects.autonomy.Autonomy",
+        "PolicyEffectEnum": "apps.agents.types.PolicyEffect",
+        "RiskEnum": "apps.agents.types.Risk",
+        "ApprovalDecisionEnum": "apps.agents.types.ApprovalDecision",
         "SessionOutcomeEnum": "apps.agents.types.SessionOutcome",
         "TaskStatusEnum": "apps.planning.models.TaskStatus",
         "PlanStatusEnum": "apps.planning.models.PlanStatus",

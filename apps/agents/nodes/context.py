@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,13 +16,15 @@ from langchain_core.messages import BaseMessage
 from apps.agents.nodes.conversation import Conversation
 from apps.agents.nodes.worksite import WorkSite
 from apps.agents.services.ledger import Ledger
+from apps.agents.services.policy_rules import policy_load
 from apps.agents.services.rules import RepositoryRules
 from apps.agents.tools.base import observation_limit
 from apps.agents.tools.catalogue import Offer
 from apps.agents.tools.edit_formats import edit_format_for
 from apps.agents.tools.kept_outputs import KeptOutputs
+from apps.agents.tools.policy import Policy
 from apps.agents.tools.web import PAGE_BYTES
-from apps.agents.types import AgentType, HandOver
+from apps.agents.types import READING_TYPES, AgentType, Autonomy, HandOver
 from apps.core.errors import LimitReached
 from apps.core.outbound import Fetched, host_is_listed, outbound_fetch
 from apps.projects.repository_history import RepositoryHistory
@@ -51,6 +54,10 @@ class SessionState(TypedDict, total=False):
     verdict: str
     #: The session goes on with a follow-up.
     follow_up: bool
+
+
+#: For how long calls that only look go by the same rules.
+POLICY_SECONDS = 30.0
 
 
 def window_name(spec: ModelSpec) -> str:
@@ -92,6 +99,8 @@ class SessionFacts:
     turn: int = 0
     #: There are linked issues or logs that weren't read yet.
     sources_waiting: bool = False
+    #: What its agents may do without asking, as of when it was taken up.
+    autonomy: Autonomy = Autonomy.AUTO
 
     @property
     def plan_id(self) -> uuid.UUID:
@@ -130,6 +139,8 @@ class RunContext:
     _conversations: dict[uuid.UUID, Conversation] = field(default_factory=dict)
     _windows: dict[str, int] | None = None
     _rules: RepositoryRules | None = None
+    _policy: Policy | None = None
+    _policy_read: float = 0.0
 
     def hand_over_if_asked(self) -> None:
         """For places between two effects: raises HandOver when another worker is to go on from the rows."""
@@ -150,7 +161,16 @@ class RunContext:
         chosen = edit_format_for(
             model.spec.name, asked=model.edit_format or "", configured=settings.ARCHON_EDIT_FORMATS
         )
-        return Offer(edit_format=chosen, web=bool(self.facts.network_hosts))
+        read_only = self.facts.autonomy is Autonomy.OBSERVE or self.facts.agent_type in READING_TYPES
+        return Offer(edit_format=chosen, web=bool(self.facts.network_hosts), read_only=read_only)
+
+    async def policy(self, *, looks_only: bool) -> Policy:
+        """What holds now; a call that only looks may go by what held a moment ago."""
+        now = time.monotonic()
+        if self._policy is None or not looks_only or now - self._policy_read > POLICY_SECONDS:
+            self._policy = await self.ledger.database.run_in_thread(policy_load, session_id=self.facts.session_id)
+            self._policy_read = now
+        return self._policy
 
     def outputs(self, execution_id: uuid.UUID) -> KeptOutputs:
         """What was too long to be shown to the execution's agent."""

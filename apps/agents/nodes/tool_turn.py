@@ -11,9 +11,10 @@ from typing import Any
 from langchain_core.messages import BaseMessage, ToolMessage
 
 from apps.agents.nodes.baseline import baseline_open, checks_observe
+from apps.agents.nodes.call_gate import call_gate
 from apps.agents.nodes.context import RunContext, SessionSuspended
 from apps.agents.nodes.conventions import folder_rules
-from apps.agents.nodes.replies import ProposedCall, shown
+from apps.agents.nodes.replies import ProposedCall
 from apps.agents.services.images import session_image_put
 from apps.agents.services.ledger import ToolCallIntent, ToolCallRecord
 from apps.agents.tools.base import (
@@ -57,13 +58,12 @@ async def call_carry_out(
 ) -> bool:
     """Run one call and write its result; whether the agent is done with it."""
     intent = ToolCallIntent(execution_id, position, ordinal, call.provider_call_id, call.name, call.arguments)
-    started = Event("ToolStarted", {"call": str(intent.id), "name": intent.name, "arguments": shown(intent.arguments)})
-    record = await context.ledger.tool_call_open(intent, started)
+    gate = await call_gate(context, intent, judged)
     kill_point("tool.intended")
     began = time.monotonic()
     # Plain, short, and once in an execution: a model has to write it down again.
     command_id = f"c{position}-{ordinal}" if ordinal else f"c{position}"
-    result = await _result_of(context, role, execution_id, record, judged, command_id)
+    result = await _result_of(context, role, execution_id, gate.record, gate.judged, command_id)
     kill_point("tool.effected")
     if isinstance(result, Question):
         asked = Event(
@@ -73,7 +73,7 @@ async def call_carry_out(
         raise SessionSuspended("the agent asked a question")
     ok = result.ok if isinstance(result, Observation) else True
     summary = result.summary if isinstance(result, Observation) else ""
-    text = await _text_shown(context, role, execution_id, command_id, result.text)
+    text = gate.note + await _text_shown(context, role, execution_id, command_id, result.text)
     # Rules that came with what is left out by now count as not shown.
     view = (await context.conversation(execution_id)).view()
     rules, folders = await folder_rules(context, view, intent.arguments)

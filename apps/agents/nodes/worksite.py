@@ -97,6 +97,11 @@ class WorkSite:
             )
         return tuple(notes)
 
+    @property
+    def subfolder(self) -> str:
+        """The folder that commands start in; empty: the repository's root."""
+        return self._facts.subfolder
+
     async def worktree(self) -> Worktree:
         if self._worktree is None:
             # Long after a session has ended its checkout is removed; a follow-up gets a new one of the branch.

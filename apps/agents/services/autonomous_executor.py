@@ -22,7 +22,17 @@ from apps.agents.services.leases import LeaseKeeper
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.sessions import GRAPH_VERSION, StaleFence, lease_claim, lease_release
 from apps.agents.services.sources import sources_to_fetch
-from apps.agents.types import ROLES_OF, TERMINAL_STATUSES, AgentType, Event, HandOver, Lease, Reason, SessionStatus
+from apps.agents.types import (
+    ROLES_OF,
+    TERMINAL_STATUSES,
+    AgentType,
+    Autonomy,
+    Event,
+    HandOver,
+    Lease,
+    Reason,
+    SessionStatus,
+)
 from apps.core.cancellation import uninterrupted
 from apps.core.database import DATABASE_AWAY, AsyncDatabase
 from apps.core.errors import ApplicationError, DiskFull, LimitReached
@@ -246,6 +256,7 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         network_hosts=tuple(session.project.network_hosts),
         graph_version=session.graph_version,
         turn=session.turn,
+        autonomy=Autonomy(session.autonomy),
         sources_waiting=bool(sources_to_fetch(session.id)),
     )
     site = SiteFacts(

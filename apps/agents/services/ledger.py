@@ -11,7 +11,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
 import psycopg
@@ -58,6 +58,9 @@ class ToolCallRecord:
     observation: str
     #: This call of :meth:`Ledger.tool_call_open` wrote it; otherwise it was there before.
     is_new: bool
+    #: Of one that a person had to approve: as it was approved, and what they said.
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    approval: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,13 @@ class ToolCallIntent:
     def id(self) -> uuid.UUID:
         """Ours, not the provider's: some number their calls anew in each answer."""
         return uuid.uuid5(self.execution_id, f"{self.position}:{self.ordinal}")
+
+
+_TOOL_CALL_INSERT = (
+    "INSERT INTO agents_toolcall (id, session_id, execution_id, position, ordinal, provider_call_id, name,"
+    " arguments, status, approval, observation, created_at, updated_at)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '', now(), now())"
+)
 
 
 @transaction.atomic
@@ -359,34 +369,74 @@ class Ledger:
             # It is there only after a crash: not worth a look beforehand each time.
             await self._tool_call_insert(intent, events)
         except psycopg.errors.UniqueViolation:
-            async with self.database.pool.connection() as connection:
-                cursor = await connection.execute(
-                    "SELECT status, ok, observation FROM agents_toolcall WHERE id = %s", (intent.id,)
-                )
-                row = await cursor.fetchone()
-            if row is None:
+            record = await self.tool_call_load(intent.id)
+            if record is None:
                 raise
-            status = ToolCallStatus(row["status"])
-            return ToolCallRecord(intent.id, status, row["ok"], row["observation"], is_new=False)
+            return record
         return ToolCallRecord(intent.id, ToolCallStatus.OPEN, None, "", is_new=True)
+
+    async def tool_call_load(self, call_id: uuid.UUID) -> ToolCallRecord | None:
+        """The call as it stands, if it was ever written."""
+        async with self.database.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT status, ok, observation, arguments, approval FROM agents_toolcall WHERE id = %s", (call_id,)
+            )
+            row = await cursor.fetchone()
+        if row is None:
+            return None
+        return ToolCallRecord(
+            call_id,
+            ToolCallStatus(row["status"]),
+            row["ok"],
+            row["observation"],
+            is_new=False,
+            arguments=row["arguments"],
+            approval=row["approval"],
+        )
 
     async def _tool_call_insert(self, intent: ToolCallIntent, events: Sequence[Event]) -> None:
         async with self.transaction(*events) as connection:
+            await connection.execute(_TOOL_CALL_INSERT, self._tool_call_values(intent, ToolCallStatus.OPEN, None))
+
+    def _tool_call_values(
+        self, intent: ToolCallIntent, status: ToolCallStatus, approval: Mapping[str, Any] | None
+    ) -> tuple[Any, ...]:
+        return (
+            intent.id,
+            self.session_id,
+            intent.execution_id,
+            intent.position,
+            intent.ordinal,
+            intent.provider_call_id,
+            intent.name,
+            _jsonb(dict(intent.arguments)),
+            status.value,
+            None if approval is None else _jsonb(dict(approval)),
+        )
+
+    async def approval_request(self, intent: ToolCallIntent, approval: Mapping[str, Any], *events: Event) -> None:
+        """The call waits for a person's leave, and the session with it: one transaction, the lease is given up.
+
+        One that waited before, or whose approval has run out, waits anew; the caller has made sure that it never began.
+        """
+        async with self.transaction(*events) as connection:
             await connection.execute(
-                "INSERT INTO agents_toolcall (id, session_id, execution_id, position, ordinal, provider_call_id, name,"
-                " arguments, status, observation, created_at, updated_at)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'open', '', now(), now())",
-                (
-                    intent.id,
-                    self.session_id,
-                    intent.execution_id,
-                    intent.position,
-                    intent.ordinal,
-                    intent.provider_call_id,
-                    intent.name,
-                    _jsonb(dict(intent.arguments)),
-                ),
+                f"{_TOOL_CALL_INSERT} ON CONFLICT (id) DO UPDATE SET status = excluded.status,"
+                " arguments = excluded.arguments, approval = excluded.approval, updated_at = now()",
+                self._tool_call_values(intent, ToolCallStatus.WAITING, approval),
             )
+            await self._lease_give_up(connection)
+            await self.session_update(connection, status=SessionStatus.WAITING_APPROVAL.value)
+
+    async def approved_call_begin(self, call_id: uuid.UUID, *events: Event) -> bool:
+        """The intent of a call that waited, once: whoever comes after a crash finds it open, its outcome unknown."""
+        async with self.transaction(*events) as connection:
+            cursor = await connection.execute(
+                "UPDATE agents_toolcall SET status = 'open', updated_at = now()"
+                " WHERE id = %s AND status IN ('approved', 'waiting') AND approval IS NOT NULL RETURNING id",
+                (call_id,),
+            )
+            return await cursor.fetchone() is not None
 
     async def tool_call_finish(
         self,

@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -25,7 +26,7 @@ from apps.agents.services.sessions import (
     state_require,
 )
 from apps.agents.services.sources import SourceRequest, goal_of_sources, sources_check, sources_create
-from apps.agents.types import ROLES_OF, AgentType, Event, SessionOutcome, SessionStatus, ToolCallStatus
+from apps.agents.types import ROLES_OF, AgentType, Autonomy, Event, SessionOutcome, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.kill_points import kill_points_of
 from apps.core.storable import text_storable
@@ -63,6 +64,8 @@ class SessionRequest:
     #: Uploads that go with the goal, and issues or logs that it comes from.
     attachments: tuple[uuid.UUID, ...] = ()
     sources: tuple[SourceRequest, ...] = ()
+    #: What its agents may do without asking; None: as the project says, else the server.
+    autonomy: Autonomy | None = None
 
 
 def session_start(*, user: User, request: SessionRequest, execute: bool) -> AgentSession:
@@ -94,6 +97,7 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
             setup_command=request.setup_command or project.setup_command,
             limit_seconds=request.limit_seconds,
             subfolder=project.subfolder,
+            autonomy=request.autonomy or Autonomy(project.autonomy or settings.ARCHON_AUTONOMY),
         )
         budget_create(scope_id=session.id, project=project, user=user, limits=request.limits)
         attachments_claim(user=user, session=session, attachment_ids=request.attachments, turn=0)

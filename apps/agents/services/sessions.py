@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.agents.models import AgentSession, SessionHead
-from apps.agents.types import TERMINAL_STATUSES, AgentType, Event, Lease, Reason, SessionStatus
+from apps.agents.types import TERMINAL_STATUSES, AgentType, Autonomy, Event, Lease, Reason, SessionStatus
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.errors import Conflict, NotFound
 from apps.core.queue import enqueue_on_commit
@@ -148,6 +148,7 @@ def session_create(
     setup_command: str,
     limit_seconds: int,
     subfolder: str = "",
+    autonomy: Autonomy = Autonomy.AUTO,
 ) -> AgentSession:
     """A pending session with its head row and first event; inside the caller's transaction."""
     session = AgentSession.objects.create(
@@ -166,11 +167,19 @@ def session_create(
         setup_command=setup_command,
         limit_seconds=limit_seconds,
         subfolder=subfolder,
+        autonomy=autonomy,
         graph_version=GRAPH_VERSION,
     )
     SessionHead.objects.create(session=session)
     created = Event(
-        "SessionCreated", {"goal": goal, "agent_type": agent_type, "model": model, "branch": session.branch}
+        "SessionCreated",
+        {
+            "goal": goal,
+            "agent_type": agent_type,
+            "model": model,
+            "branch": session.branch,
+            "autonomy": autonomy.value,
+        },
     )
     event_append(session_id=session_id, events=[created])
     return session

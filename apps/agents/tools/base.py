@@ -7,7 +7,6 @@ is a bug and crashes.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from apps.agents.services.images import Image
 from apps.agents.tools.kept_outputs import KeptOutputs
+from apps.agents.types import Risk as Risk
 from apps.core.outbound import Fetched
 from apps.projects.repository_history import RepositoryHistory
 from apps.projects.workspace import Workspace
@@ -26,18 +26,6 @@ from apps.projects.workspace import Workspace
 #: What one observation may say, in characters; of more the middle is left out, and kept in a file. Where the model has
 #: a small context window, it is this share of it (with three characters a token), and no less than the second number.
 OBSERVATION_LIMIT, OBSERVATION_SHARE, OBSERVATION_LEAST = 24_000, 0.125, 1_500
-
-
-class Risk(enum.StrEnum):
-    """What a tool can do, for the policy to judge."""
-
-    READ = "read"
-    WRITE = "write"
-    EXECUTE = "execute"
-    #: Reads what is elsewhere: what it asks for is seen there.
-    NETWORK = "network"
-    #: Speaks to a person, or ends the work.
-    TALK = "talk"
 
 
 class Arguments(BaseModel):
@@ -144,6 +132,13 @@ class Tool(Generic[A]):
     run: Callable[[ToolContext, A], Awaitable[ToolResult]]
     #: May run again when nobody knows whether it did; by its risk unless said.
     repeatable: bool | None = None
+    #: What it runs, it runs on a copy: nothing of the worktree changes.
+    on_copy: bool = False
+
+    @property
+    def mutating(self) -> bool:
+        """It may change something of the session's."""
+        return self.risk not in (Risk.READ, Risk.TALK, Risk.NETWORK) and not self.on_copy
 
     @property
     def may_repeat(self) -> bool:

@@ -38,9 +38,18 @@ class Offer:
     edit_format: str = "replace"
     #: There are hosts that it may read from.
     web: bool = False
+    #: Nothing may be changed, whatever the role: there is no tool for it then.
+    read_only: bool = False
 
 
 USUAL_OFFER = Offer()
+
+
+def tool_find(name: str) -> Tool[Any] | None:
+    """A tool by its name, whoever may have it."""
+    every = [*(tool for tools in TOOLS_BY_ROLE.values() for tool in tools), WEB_FETCH]
+    every += [tool for tools in EDIT_TOOLS.values() for tool in tools]
+    return next((tool for tool in every if tool.name == name), None)
 
 
 def tools_for(role: str, offer: Offer = USUAL_OFFER) -> dict[str, Tool[Any]]:
@@ -50,4 +59,4 @@ def tools_for(role: str, offer: Offer = USUAL_OFFER) -> dict[str, Tool[Any]]:
         tools = (*EDIT_TOOLS[offer.edit_format], *tools)
     if offer.web:
         tools = (*tools, WEB_FETCH)
-    return {tool.name: tool for tool in tools}
+    return {tool.name: tool for tool in tools if not (offer.read_only and tool.mutating)}

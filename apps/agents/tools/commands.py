@@ -168,6 +168,7 @@ RUN_CHECKS = Tool(
     RunChecksArguments,
     Risk.EXECUTE,
     run_checks,
-    # On a copy: they leave nothing behind.
+    # They leave nothing behind.
     repeatable=True,
+    on_copy=True,
 )
