@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
 LimitName = Literal["cost_usd", "tokens", "steps"]
+#: Where a call counts: in its session, the session's project, and its user, each within the next.
+Scope = Literal["session", "project", "user"]
+#: A day is one of UTC; a call belongs to the day on which it began.
+Period = Literal["total", "day"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,19 @@ class Limits:
     cost_usd: Decimal | None = None
     tokens: int | None = None
     steps: int | None = None
+
+
+AllowanceScope = Literal["project", "user"]
+
+
+@dataclass(frozen=True)
+class AllowanceLimits:
+    """What a project or a user may spend in all and a day, and how many sessions it may have at once."""
+
+    total: Limits = Limits()
+    day: Limits = Limits()
+    #: None: what the server's settings say.
+    sessions: int | None = None
 
 
 @dataclass(frozen=True)
