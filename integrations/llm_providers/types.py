@@ -23,6 +23,8 @@ FailureKind = Literal[
     "context_too_long",
     "bad_request",
     "bad_response",
+    "empty_answer",
+    "bad_calls",
     "recording_missing",
 ]
 

@@ -17,13 +17,14 @@ from apps.core.database import Connection
 from apps.usage.types import ModelReply
 
 
-async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
-    """Ask the model for the next message."""
+async def model_call(state: SessionState, runtime: Runtime[RunContext], *, is_stuck: bool = False) -> None:
+    """Ask the model for the next message; one that ``is_stuck`` is left out, and the role's others are asked."""
     context = runtime.context
     execution_id, role = uuid.UUID(state["execution_id"]), state["role"]
     transcript = await context.transcript(execution_id)
     position = len(transcript)
     model = context.model_for(role)
+    specs = [model.spec, *model.fallbacks][1 if is_stuck else 0 :]
     seq = 0
 
     async def settle(connection: Connection, reply: ModelReply) -> None:
@@ -41,8 +42,8 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
             scope_id=context.facts.session_id,
             key=f"{execution_id}:{position}",
             role=role,
-            spec=model.spec,
-            fallbacks=model.fallbacks,
+            spec=specs[0],
+            fallbacks=specs[1:],
             messages=await _messages_sent(context, role, transcript),
             tools=[tool.definition for tool in tools_for(role, context.offer(role)).values()],
             on_delta=delta,
