@@ -6,12 +6,15 @@ budgets come to it one by one, each with what it has spent so far under its own 
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Count, F, Q, Sum, Value
+from django.db.models.functions import Coalesce
 
 from apps.authentication.models import User
 from apps.core.errors import InvalidInput, NotFound, PermissionDenied
@@ -19,8 +22,8 @@ from apps.projects.models import Project
 from apps.projects.selectors import project_get_for_user
 
 from . import ledger_statements as sql
-from .models import Allowance, Budget
-from .types import AllowanceLimits, AllowanceScope, Limits
+from .models import Allowance, Budget, CallState, ModelCall
+from .types import AllowanceLimits, AllowanceScope, AllowanceState, Limits, Spent
 
 #: What a budget brings with it: all of it, and that of its calls which began on the allowance's day.
 _ADD = """
@@ -52,6 +55,9 @@ UPDATE usage_allowance AS a
   FROM usage_budget AS budget, day
  WHERE a.id = %(allowance)s AND budget.scope_id = %(scope)s
 """
+
+
+_FAILED_AND_COUNTED = Q(state=CallState.FAILED) & (Q(input_tokens__gt=0) | Q(output_tokens__gt=0))
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,49 @@ def _budget_count(allowance: Allowance, scope: AllowanceScope, scope_id: uuid.UU
         day = max(each for each in (row["today"], row["day"]) if each)
         cursor.execute(sql.ROLL, {"allowances": [allowance.id], "day": day})
         cursor.execute(_ADD, {"allowance": allowance.id, "scope": scope_id, "day": day})
+
+
+def allowance_state(allowance: Allowance) -> AllowanceState:
+    """The limits, and what is spent and held; of an allowance that counts nothing yet, by the budgets themselves."""
+    limits = AllowanceLimits(
+        total=Limits(allowance.limit_cost_usd, allowance.limit_tokens, allowance.limit_steps),
+        day=Limits(allowance.limit_day_cost_usd, allowance.limit_day_tokens, allowance.limit_day_steps),
+        sessions=allowance.limit_sessions,
+    )
+    if not allowance.counted:
+        return AllowanceState(limits, *_sums_of_rows(allowance))
+    today = datetime.datetime.now(datetime.UTC).date()
+    return AllowanceState(limits, _sums(allowance, ""), _sums(allowance, "day_") if allowance.day == today else Spent())
+
+
+def _sums(allowance: Allowance, prefix: str) -> Spent:
+    columns = [f"{prefix}{state}_{unit}" for state in ("spent", "reserved") for unit in ("cost_usd", "tokens", "steps")]
+    return Spent(*(getattr(allowance, column) for column in columns))
+
+
+def _sums_of_rows(allowance: Allowance) -> tuple[Spent, Spent]:
+    owned = Q(project_id=allowance.project_id) if allowance.project_id else Q(user_id=allowance.user_id)
+    zero = Value(Decimal(0))
+    total = Budget.objects.filter(owned).aggregate(
+        cost_usd=Coalesce(Sum("spent_cost_usd"), zero),
+        tokens=Coalesce(Sum(F("spent_input_tokens") + F("spent_output_tokens")), 0),
+        steps=Coalesce(Sum("spent_steps"), 0),
+        reserved_cost_usd=Coalesce(Sum("reserved_cost_usd"), zero),
+        reserved_tokens=Coalesce(Sum("reserved_tokens"), 0),
+        reserved_steps=Coalesce(Sum("reserved_steps"), 0),
+    )
+    midnight = datetime.datetime.now(datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    held = Q(state=CallState.RESERVED)
+    calls = ModelCall.objects.filter(budget__in=Budget.objects.filter(owned), started_at__gte=midnight)
+    day = calls.aggregate(
+        cost_usd=Coalesce(Sum("cost_usd", filter=~held), zero),
+        tokens=Coalesce(Sum(F("input_tokens") + F("output_tokens"), filter=~held), 0),
+        steps=Count("id", filter=Q(state__in=[CallState.SETTLED, CallState.LOST]) | _FAILED_AND_COUNTED),
+        reserved_cost_usd=Coalesce(Sum("reserved_cost_usd", filter=held), zero),
+        reserved_tokens=Coalesce(Sum(F("reserved_input_tokens") + F("reserved_output_tokens"), filter=held), 0),
+        reserved_steps=Count("id", filter=held),
+    )
+    return Spent(**total), Spent(**day)
 
 
 def allowance_get_for_user(

@@ -73,6 +73,28 @@ class AllowanceLimits:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What is spent, and held for calls that are under way, or whose process died."""
+
+    cost_usd: Decimal = Decimal(0)
+    tokens: int = 0
+    steps: int = 0
+    reserved_cost_usd: Decimal = Decimal(0)
+    reserved_tokens: int = 0
+    reserved_steps: int = 0
+
+
+@dataclass(frozen=True)
+class AllowanceState:
+    """The limits of a project or a user, and what is spent of them."""
+
+    limits: AllowanceLimits
+    total: Spent
+    #: Today, by UTC.
+    day: Spent
+
+
+@dataclass(frozen=True)
 class BudgetState:
     """A budget at one moment. ``reserved_*`` is held for calls that are under way, or whose process died."""
 
