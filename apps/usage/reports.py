@@ -61,7 +61,7 @@ class UsageQuery:
     session_id: uuid.UUID | None = None
 
 
-def usage_report(*, user: User, query: UsageQuery) -> QuerySet[ModelCall, dict[str, Any]]:
+def usage_report(*, user: User, query: UsageQuery) -> QuerySet[Any, Any]:
     """Rows for ``report_row``: days from the newest, everything else from the dearest.
 
     Whoever is in a project sees its calls, and everybody their own; staff sees all. Raises InvalidInput for a span that
@@ -84,7 +84,7 @@ def usage_report(*, user: User, query: UsageQuery) -> QuerySet[ModelCall, dict[s
     ):
         if wanted is not None:
             calls = calls.filter(**{column: wanted})
-    rows = calls.annotate(group=_KEYS[query.by]).values("group")
+    rows: QuerySet[Any, Any] = calls.annotate(group=_KEYS[query.by]).values("group")
     rows = rows.annotate(name=_NAMES.get(query.by, F("group")), **_SUMS)
     return rows.order_by("-group") if query.by == "day" else rows.order_by("-cost", "group")
 

@@ -39,7 +39,7 @@ class UsageView(PagedView):
             session_id=fields.get("session"),
         )
         found = usage_report(user=request_user(request), query=query)
-        rows = [report_row(row) for row in self.paginate_queryset(found) or []]  # type: ignore[arg-type]
+        rows = [report_row(row) for row in self.paginate_queryset(found) or []]
         return self.get_paginated_response(serializers_spending.UsageRowSerializer(rows, many=True).data)
 
 

@@ -101,8 +101,8 @@ async def place(limits: Limits = Limits()) -> AsyncIterator[Place]:
 def assert_books_agree() -> None:
     """Every sum is that of the calls; nothing that has been counted is lost, and nothing is counted twice."""
     for allowance in Allowance.objects.filter(counted=True):
-        owner = {"budget__project_id": allowance.project_id} if allowance.project_id else {}
-        calls = list(ModelCall.objects.filter(**owner or {"budget__user_id": allowance.user_id}))
+        of_project = ModelCall.objects.filter(budget__project_id=allowance.project_id)
+        calls = list(of_project if allowance.project_id else ModelCall.objects.filter(budget__user_id=allowance.user_id))
         assert sums_of(calls) == [
             allowance.spent_cost_usd, allowance.spent_tokens, allowance.spent_steps,
             allowance.reserved_cost_usd, allowance.reserved_tokens, allowance.reserved_steps,
@@ -185,7 +185,7 @@ def test_calls_of_several_sessions_pass_no_limit_of_any_scope(seed: int, limits:
             await asyncio.gather(*(work(on, worker, 4) for worker in range(5)))
             await on.database.run_in_thread(assert_books_agree)
             for scope_id in on.sessions:
-                await on.database.run_in_thread(lambda scope_id=scope_id: reservations_expire(scope_id=scope_id))
+                await on.database.run_in_thread(reservations_expire, scope_id=scope_id)
             await on.database.run_in_thread(assert_books_agree)
             for allowance in await on.allowances():
                 assert_kept(allowance)
