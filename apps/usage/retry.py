@@ -16,7 +16,7 @@ from .errors import ModelCallFailed
 _OF_ONE_MODEL: frozenset[FailureKind] = frozenset(
     {
         *("not_found", "rate_limited", "quota", "overloaded", "timeout", "connection"),
-        *("bad_request", "bad_response", "empty_answer"),
+        *("bad_response", "empty_answer"),
     }
 )
 

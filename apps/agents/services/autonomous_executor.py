@@ -108,7 +108,10 @@ class SessionExecutor:
             return
         except (LimitReached, DiskFull, ModelCallFailed, ModelNotAvailable, ModelRefused) as error:
             # What is used up, away or set wrong can be put right by a person, and then the session goes on.
-            await self._pause(ledger, Reason(error.code, error.message, error.next_step, error.extra))
+            next_step = error.next_step
+            if "resume" not in next_step:
+                next_step = f"{next_step.rstrip('.')}; then resume the session"
+            await self._pause(ledger, Reason(error.code, error.message, next_step, error.extra))
         except ApplicationError as error:
             await self._fail(ledger, Reason(error.code, error.message, error.next_step))
         except OSError as error:
