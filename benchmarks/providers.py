@@ -1,12 +1,14 @@
 """``archon bench providers``: what becomes of sessions whose model fails, in every way and over every protocol.
 
 Each case is a real session on a stack of its own, with a model server that fails as the case says. The servers are the
-strict ones of the tests. Exit code 1 when a session ends otherwise than it should, or a server was asked without end.
+strict ones of the tests. Exit code 1 when a session ends otherwise than it should, or a server was asked without end, or
+faster than it may be.
 """
 
 from __future__ import annotations
 
 import argparse
+import email.utils
 import json
 import subprocess
 import sys
@@ -31,6 +33,8 @@ IDLE_SECONDS = 3.0
 MOST_REQUESTS = 24
 #: Whatever takes longer hangs.
 PATIENCE_SECONDS = 240.0
+#: Models of this name are asked so often a minute at most: as many at once, and then one after the other.
+LIMITED, LIMITED_REQUESTS = "limited", 6
 
 Answer = Callable[[Request, int], Reply]
 
@@ -44,6 +48,12 @@ class Case:
     answer: Answer
     #: The only key that the server takes.
     api_key: str | None = None
+    #: The role has another model, which works.
+    fallback: bool = False
+    #: More requests than this are too many.
+    most: int = MOST_REQUESTS
+    #: Another name for the model.
+    model: str = ""
     protocols: Sequence[str] = tuple(WIRES)
 
 
@@ -68,6 +78,27 @@ def without(part: Callable[[Request], bool], words: str, otherwise: Callable[[Re
     return lambda request, count: (Reply(failure="bad_request", message=words) if part(request) else otherwise(request))
 
 
+def after_looking(times: int) -> Answer:
+    """A coder that looks so often, and is done."""
+    return lambda request, count: (
+        says(call("list_files")) if count < times else finishes("There is nothing to do.")
+    )
+
+
+def in_a_second() -> str:
+    """A date, as ``Retry-After`` has it; whole seconds, so that it is one to two from now."""
+    return email.utils.formatdate(time.time() + 2, usegmt=True)
+
+
+def rests_until_a_date(request: Request, count: int) -> Reply:
+    return Reply(failure="rate_limited", retry_after=in_a_second()) if not count else works(request)
+
+
+def document(status: int, text: str) -> Reply:
+    return Reply(raw=(status, {"content-type": "application/json"}, text.encode()))
+
+
+TOO_BUSY = document(529, '{"error": {"type": "overloaded_error", "message": "Overloaded", "code": 529}}')
 BROKEN = says(ToolCall("read_file", '{"path": "READ'))
 HTML = Reply(raw=(200, {"content-type": "text/html"}, b"<html><body>Log in</body></html>"))
 NONSENSE = Reply(raw=(200, {"content-type": "application/json"}, b'{"hello": "world"}'))
@@ -76,36 +107,54 @@ TEXTUAL = ("openai-chat", "openai-responses", "anthropic")
 
 CASES = [
     Case("nothing fails", "completed", first()),
-    Case("wrong key", "failed", first(), api_key="another"),
-    Case("model not found", "failed", always(Reply(failure="not_found"))),
-    Case("no credit left", "failed", always(Reply(failure="quota"))),
+    Case("wrong key", "paused", first(), api_key="another", most=1),
+    Case("wrong key, with a fallback", "paused", first(), api_key="another", most=1, fallback=True),
+    Case("model not found", "paused", always(Reply(failure="not_found")), most=1),
+    Case("model not found, then the fallback", "completed", always(Reply(failure="not_found")), fallback=True),
+    Case("no credit left", "paused", always(Reply(failure="quota")), most=1),
+    Case("no credit left, then the fallback", "completed", always(Reply(failure="quota")), fallback=True),
     Case("rate limited once", "completed", first(Reply(failure="rate_limited", retry_after="0"))),
+    Case("rate limited for a second", "completed", first(Reply(failure="rate_limited", retry_after="1")), most=3),
+    Case("rate limited until a date", "completed", rests_until_a_date, most=3),
     Case("rate limited for ever", "paused", always(Reply(failure="rate_limited"))),
-    Case("rate limited for an hour", "paused", always(Reply(failure="rate_limited", retry_after="3600"))),
+    Case("rate limited for ever, then the fallback", "completed", always(Reply(failure="rate_limited")), fallback=True),
+    Case("rate limited for an hour", "paused", always(Reply(failure="rate_limited", retry_after="3600")), most=1),
+    Case("asked no faster than the server's limit", "completed", after_looking(LIMITED_REQUESTS), model=LIMITED),
     Case("server error once", "completed", first(Reply(failure="server_error"))),
     Case("server errors for ever", "paused", always(Reply(failure="server_error"))),
+    Case("server errors, then the fallback", "completed", always(Reply(failure="server_error")), fallback=True),
+    Case("too busy (529) twice", "completed", first(*[TOO_BUSY] * 2)),
+    Case("too busy (529) for ever", "paused", always(TOO_BUSY)),
     Case("overloaded twice", "completed", first(*[Reply(failure="overloaded")] * 2)),
     Case("overloaded for ever", "paused", always(Reply(failure="overloaded"))),
     Case("stream cut once", "completed", first(Reply(text="Half of what I have to say", failure="cut"))),
     Case("streams cut for ever", "paused", always(Reply(text="Half of what I have to say", failure="cut"))),
+    Case("streams cut, then the fallback", "completed", always(Reply(text="Half", failure="cut")), fallback=True),
     Case("empty stream once", "completed", first(Reply(failure="empty"))),
     Case("hung once", "completed", first(Reply(failure="hang"))),
     Case("hung for ever", "paused", always(Reply(failure="hang"))),
+    Case("hung, then the fallback", "completed", always(Reply(failure="hang")), fallback=True),
     Case("malformed arguments once", "completed", first(BROKEN), protocols=TEXTUAL),
+    Case("malformed arguments for ever", "paused", always(BROKEN), protocols=TEXTUAL),
+    Case("malformed, then the fallback", "completed", always(BROKEN), fallback=True, protocols=TEXTUAL),
     Case("unknown tool once", "completed", first(says(call("launch_rocket", where="up")))),
+    Case("unknown tool for ever", "paused", always(says(call("launch_rocket", where="up")))),
+    Case("unknown tool, then the fallback", "completed", always(says(call("launch_rocket"))), fallback=True),
     Case("empty answer once", "completed", first(Reply())),
+    Case("empty answers for ever", "paused", always(Reply())),
+    Case("empty answers, then the fallback", "completed", always(Reply()), fallback=True),
     Case("words and no calls", "completed", always(Reply(text="I believe that all is well."))),
     Case("no usage reported", "completed", lambda request, count: replace(works(request), without_usage=True)),
     Case("documents for streams", "completed", lambda request, count: replace(works(request), plain=True)),
-    Case("context too long", "failed", always(Reply(failure="context_too_long"))),
-    Case("bad request", "failed", always(Reply(failure="bad_request", message="this is not how it is done"))),
+    Case("context too long", "paused", always(Reply(failure="context_too_long"))),
+    Case("bad request", "paused", always(Reply(failure="bad_request", message="this is not how it is done"))),
     Case("streams refused", "completed", without(lambda r: r.stream, "stream is not supported")),
     Case(
         "tools refused",
         "completed",
         without(lambda r: bool(r.tools), "this model does not support tools", Enveloped(works)),
     ),
-    Case("redirect", "failed", always(REDIRECT)),
+    Case("redirect", "paused", always(REDIRECT)),
     Case("a page of HTML", "paused", always(HTML)),
     Case("another document", "paused", always(NONSENSE)),
 ]
@@ -127,7 +176,11 @@ def main(argv: list[str]) -> int:
     ]
     with home_open() as home, tempfile.TemporaryDirectory(prefix="archon-bench-") as folder:
         print("starting a stack …", file=sys.stderr)
-        with stack_open(home, ARCHON_MODEL_IDLE_SECONDS=str(IDLE_SECONDS)) as stack:
+        settings = {
+            "ARCHON_MODEL_IDLE_SECONDS": str(IDLE_SECONDS),
+            "ARCHON_PROVIDER_LIMITS": f"*:{LIMITED}={LIMITED_REQUESTS}/",
+        }
+        with stack_open(home, **settings) as stack:
             project = stack.project_make(_repository(Path(folder) / "small"))
             with ThreadPoolExecutor(max_workers=options.at_once) as pool:
                 rows = list(pool.map(lambda pair: _case_run(stack, project, *pair), wanted))
@@ -147,13 +200,19 @@ def main(argv: list[str]) -> int:
 def _case_run(stack: LiveStack, project: Project, protocol: str, case: Case) -> dict[str, Any]:
     spoken = WIRES[protocol]
     counted = _Counted(case.answer)
-    with spoken.server(counted, api_key=case.api_key) as server:
+    others = _Counted(lambda request, count: works(request))
+    with spoken.server(counted, api_key=case.api_key) as server, spoken.server(others) as other:
+        model = f"{spoken.provider}:{case.model}" if case.model else spoken.name
+        # Beside the server's address: one of them alone would be another's as well.
+        options = {"fallbacks": [f"{spoken.name}@{other.base_url}"]} if case.fallback else {}
         started = time.monotonic()
-        session = stack.session_start(project, base_url=server.base_url, model=spoken.name)
+        session = stack.session_start(project, base_url=server.base_url, model=model, **options)
         ended = _wait(stack, session.id)
         seconds = time.monotonic() - started
         requests = len(server.paths)
-        refused = _refused(server)
+        refused = _refused(server) + _refused(other)
+        if case.model == LIMITED and (problem := counted.too_fast(LIMITED_REQUESTS)):
+            refused.append(problem)
     reason = ended.reason.message if ended is not None and ended.reason else ""
     status = ended.status if ended is not None else "running"
     row = {
@@ -163,24 +222,33 @@ def _case_run(stack: LiveStack, project: Project, protocol: str, case: Case) -> 
         "session_status": status,
         "reason": reason[:300],
         "requests": requests,
+        "fallback_requests": len(other.paths),
         "refused": refused,
         "seconds": round(seconds, 2),
-        "as_expected": status == case.expected and requests <= MOST_REQUESTS and not refused,
+        "as_expected": status == case.expected and requests <= case.most and not refused,
     }
     print(f"{protocol}: {case.name}: {status}", file=sys.stderr)
     return row
 
 
 class _Counted:
-    """Tells an answer how many requests there were before."""
+    """Tells an answer how many requests there were before, and remembers when they came."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        self._count = 0
+        self._came: list[float] = []
 
     def __call__(self, request: Request) -> Reply:
-        count, self._count = self._count, self._count + 1
-        return self._answer(request, count)
+        self._came.append(time.monotonic())
+        return self._answer(request, len(self._came) - 1)
+
+    def too_fast(self, per_minute: int) -> str:
+        """Where more came than that many at once and one after the other from then on; empty: nowhere."""
+        for number, moment in enumerate(self._came):
+            early = self._came[0] + (number + 1 - per_minute) * 60 / per_minute - moment
+            if early > 0.5:
+                return f"request {number + 1} came {early:.1f} s too early for {per_minute} a minute"
+        return ""
 
 
 def _wait(stack: LiveStack, session_id: str) -> Session | None:

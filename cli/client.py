@@ -8,13 +8,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from cli.errors import ApiError, CliError
-from cli.resources import Catalogue, Diff, EventPage, Progress, Project, ProviderKey, Rule, Session
+from cli.resources import (
+    Allowance,
+    Catalogue,
+    Diff,
+    EventPage,
+    Person,
+    Progress,
+    Project,
+    ProviderKey,
+    Rule,
+    Session,
+    UsageRow,
+)
 
 T = TypeVar("T")
 
@@ -22,6 +34,8 @@ T = TypeVar("T")
 REQUEST_TIMEOUT = httpx.Timeout(30, connect=10)
 TRANSFER_TIMEOUT = httpx.Timeout(600, connect=10)
 _CHUNK = 1024 * 1024
+#: The longest page of a list that a server gives out.
+PAGE_ROWS = 200
 
 
 def url_is_loopback(url: str) -> bool:
@@ -124,6 +138,30 @@ class Api:
 
     def key_delete(self, key_id: str) -> None:
         self._request("DELETE", f"/api/agents/keys/{key_id}/")
+
+    # --- spending -----------------------------------------------------------------------------------------------------
+    def me(self) -> Person:
+        """Whoever the token belongs to."""
+        return self._json(Person, "GET", "/api/auth/me/")
+
+    def usage_list(
+        self, *, by: str, first: str | None, last: str | None, project_id: str | None, user_id: str | None
+    ) -> list[UsageRow]:
+        """All rows, whichever pages they come in."""
+        asked: dict[str, Any] = {"by": by, "from": first, "to": last, "project": project_id, "user": user_id}
+        found: list[UsageRow] = []
+        while page := self._rows(UsageRow, "/api/usage/", offset=len(found), **asked):
+            found += page
+            if len(page) < PAGE_ROWS:
+                break
+        return found
+
+    def limits_get(self, scope: str, owner_id: str) -> Allowance:
+        return self._json(Allowance, "GET", f"/api/usage/limits/{scope}/{quote(owner_id, safe='')}/")
+
+    def limits_put(self, scope: str, owner_id: str, body: Mapping[str, Any]) -> Allowance:
+        """Set them, whole."""
+        return self._json(Allowance, "PUT", f"/api/usage/limits/{scope}/{quote(owner_id, safe='')}/", body=body)
 
     # --- sessions -----------------------------------------------------------------------------------------------------
     def session_run(self, *, project_id: str, goal: str, options: Mapping[str, Any]) -> Session:
@@ -254,8 +292,8 @@ class Api:
         answer = self._request(method, path, json=body, params=params, timeout=timeout)
         return _validated(kind, _decoded(answer))
 
-    def _rows(self, kind: type[T], path: str, *, limit: int = 200, **params: Any) -> list[T]:
-        """The first page of a list."""
+    def _rows(self, kind: type[T], path: str, *, limit: int = PAGE_ROWS, **params: Any) -> list[T]:
+        """A page of a list: the first, unless ``offset`` is among the parameters."""
         asked = {name: value for name, value in params.items() if value is not None}
         body = _decoded(self._request("GET", path, params={"limit": limit, **asked}))
         rows = body.get("results") if isinstance(body, dict) else body

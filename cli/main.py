@@ -19,6 +19,8 @@ MODULES: dict[str, str] = {
     "say": "cli.say",
     "models": "cli.models",
     "keys": "cli.keys",
+    "usage": "cli.spending",
+    "limits": "cli.spending",
     "up": "cli.stack_commands",
     "down": "cli.stack_commands",
     "doctor": "cli.doctor",

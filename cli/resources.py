@@ -18,6 +18,7 @@ class Reason(Resource):
     code: str = ""
     message: str = ""
     next_step: str = ""
+    details: dict[str, Any] = {}
 
 
 class ModelUsage(Resource):
@@ -245,6 +246,61 @@ class Catalogue(Resource):
     defaults: dict[str, RoleDefault] = {}
     vendors: list[VendorState] = []
     addresses: list[str] = []
+
+
+class UsageRow(Resource):
+    """What a session, project, user, day or model took."""
+
+    key: str
+    name: str = ""
+    calls: int = 0
+    failed: int = 0
+    lost: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost_usd: float = 0.0
+    reserved_cost_usd: float = 0.0
+    priced: bool = True
+    estimated: bool = False
+
+
+class SpendingLimits(Resource):
+    """None: no limit."""
+
+    cost_usd: float | None = None
+    tokens: int | None = None
+    steps: int | None = None
+
+
+class Spent(Resource):
+    cost_usd: float = 0.0
+    tokens: int = 0
+    steps: int = 0
+    reserved_cost_usd: float = 0.0
+    reserved_tokens: int = 0
+    reserved_steps: int = 0
+
+
+class Period(Resource):
+    limits: SpendingLimits = SpendingLimits()
+    spent: Spent = Spent()
+
+
+class Allowance(Resource):
+    """What the sessions of a project or a user may spend together, and have spent."""
+
+    scope: str
+    id: str
+    sessions: int | None = None
+    total: Period = Period()
+    day: Period = Period()
+
+
+class Person(Resource):
+    id: str
+    email: str = ""
 
 
 class DiffFile(Resource):

@@ -76,6 +76,11 @@ class ReasonSerializer(serializers.Serializer[Any]):
     code = serializers.CharField()
     message = serializers.CharField()
     next_step = serializers.CharField()
+    details = serializers.DictField(
+        required=False,
+        help_text="For programs: `{scope, period, owner, limit, maximum, spent, reserved, needed}` of a limit, `{kind}` "
+        "of a model's failure; left out where there are none.",
+    )
 
 
 class EditShareSerializer(serializers.Serializer[Any]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -166,9 +167,12 @@ class Reason:
     code: str
     message: str
     next_step: str = ""
+    #: The same for programs: the limit and what is spent of it, the kind of failure.
+    details: Mapping[str, Any] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, str]:
-        return {"code": self.code, "message": self.message, "next_step": self.next_step}
+    def as_dict(self) -> dict[str, Any]:
+        said: dict[str, Any] = {"code": self.code, "message": self.message, "next_step": self.next_step}
+        return {**said, "details": dict(self.details)} if self.details else said
 
 
 @dataclass(frozen=True)

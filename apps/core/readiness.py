@@ -12,7 +12,7 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
-from apps.core.redis_connection import redis_client
+from integrations.cache.connection import redis_client
 from apps.core.vectors import vectors_status
 from apps.core.worker_presence import SEEN_SECONDS, worker_seen_age
 

@@ -13,7 +13,8 @@ from typing import Any
 from celery import bootsteps
 from kombu.exceptions import OperationalError
 
-from apps.core.redis_connection import PREFIX, redis_client
+from integrations.cache.connection import redis_client
+from integrations.cache.keys import PREFIX
 
 logger = logging.getLogger(__name__)
 

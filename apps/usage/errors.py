@@ -9,7 +9,7 @@ from apps.core.errors import InvalidInput, LimitReached, Unavailable
 from integrations.llm_providers.errors import ModelNotConfigured, ProviderError
 from integrations.llm_providers.types import CallFailure, FailureKind, ModelSpec
 
-from .types import LimitName
+from .types import LimitName, Period, Scope
 
 _UNITS: dict[LimitName, str] = {"cost_usd": "US dollars", "tokens": "tokens", "steps": "model calls"}
 
@@ -39,12 +39,28 @@ class BudgetExceeded(LimitReached):
 
     code = "budget_exceeded"
 
-    def __init__(self, *, limit: LimitName, maximum: Any, spent: Any, reserved: Any, needed: Any) -> None:
+    def __init__(
+        self,
+        *,
+        limit: LimitName,
+        maximum: Any,
+        spent: Any,
+        reserved: Any,
+        needed: Any,
+        scope: Scope = "session",
+        period: Period = "total",
+        owner: str = "",
+    ) -> None:
         held = f" and {reserved} are held for calls under way" if reserved else ""
+        whose = "" if scope == "session" else f"{scope}'s "
+        daily = " a day" if period == "day" else ""
         super().__init__(
-            f"the limit of {maximum} {_UNITS[limit]} is reached: {spent} are spent{held}, and the next call needs "
-            f"up to {needed}",
-            next_step=f"Raise the session's limit of {limit} and resume it, or start one with a higher limit.",
+            f"the {whose}limit of {maximum} {_UNITS[limit]}{daily} is reached: {spent} are spent{held}, and the next "
+            f"call needs up to {needed}",
+            next_step=_next_step(limit, scope, period, owner),
+            scope=scope,
+            period=period,
+            owner=owner,
             limit=limit,
             maximum=str(maximum),
             spent=str(spent),
@@ -52,6 +68,19 @@ class BudgetExceeded(LimitReached):
             needed=str(needed),
         )
         self.limit = limit
+        self.scope = scope
+        self.period = period
+
+
+def _next_step(limit: LimitName, scope: Scope, period: Period, owner: str) -> str:
+    if scope == "session":
+        return f"Raise the session's limit of {limit} and resume it, or start one with a higher limit."
+    option = f"--{'day-' if period == 'day' else ''}{limit.replace('_', '-')}"
+    who = "An owner of the project" if scope == "project" else "An administrator"
+    raised = f"{who} can raise it (./archon limits set --{scope} {owner} {option} AMOUNT); then resume the session."
+    if period == "day":
+        return f"{raised} Or resume it after midnight UTC, when the next day begins."
+    return raised
 
 
 class ModelCallFailed(Unavailable):

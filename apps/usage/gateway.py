@@ -17,14 +17,13 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from apps.core.cancellation import uninterrupted
 from apps.core.database import AsyncDatabase, Connection
-from apps.core.errors import Unavailable
 from apps.core.kill_points import kill_point
 from integrations.llm_providers import adapter_of, get_chat_model
 from integrations.llm_providers.blocks import origin_of
@@ -33,9 +32,10 @@ from integrations.llm_providers.refusals import refusal_reason, refused_failure
 from integrations.llm_providers.types import CallFailure, ModelSpec, Quirk
 
 from . import ledger
-from .errors import ModelCallFailed
+from .errors import ModelCallFailed, provider_error_translate
 from .metering import demand_of, usage_metadata_of, usage_of
-from .reply import as_chunk, message_of, message_out_of_envelope
+from .provider_rates import Admission, ProviderRates
+from .reply import as_chunk, is_empty, message_of, message_out_of_envelope
 from .request import ModelRequest, quirk_tell, request_for
 from .retry import RetryPolicy, failure_of_all, next_model
 from .types import ModelReply, Usage
@@ -53,6 +53,8 @@ OnSettle = Callable[[Connection, ModelReply], Awaitable[None]]
 _CACHE_SIZE = 64
 #: An endpoint that sends more than this in one reply is cut off.
 MAX_REPLY_CHARACTERS = 8_000_000
+#: Said to a model that has answered with nothing; kept nowhere.
+NUDGE = "Your answer was empty. Go on: call a tool, or say what you have to say."
 
 
 @dataclass
@@ -66,10 +68,14 @@ class _Call:
     session: str
     request: ModelRequest
     tries: int = 0
+    #: The provider may be asked for the next try.
+    admission: Admission | None = None
     #: What has arrived of the present try.
     chunks: list[AIMessageChunk] = field(default_factory=list)
     #: The vendor has the request and may charge for it, even if nothing has arrived.
     charged: bool = False
+    #: It was told that it has answered nothing.
+    is_nudged: bool = False
 
     @property
     def spec(self) -> ModelSpec:
@@ -82,6 +88,7 @@ class ModelGateway:
     def __init__(self, *, database: AsyncDatabase, retry: RetryPolicy | None = None) -> None:
         self._database = database
         self._retry = retry or RetryPolicy()
+        self._rates = ProviderRates(max_cooldown_s=self._retry.max_retry_after_s)
         self._models: dict[ModelSpec, BaseChatModel] = {}
         self._loaded: set[str] = set()
         self._bound: dict[tuple[ModelSpec, tuple[int, ...]], tuple[Tools, Runnable[Any, Any]]] = {}
@@ -95,6 +102,7 @@ class ModelGateway:
         self._bound.clear()
         for spec, model in models.items():
             await adapter_of(spec).close(model)
+        await self._rates.close()
 
     async def models_load(self, specs: Sequence[ModelSpec]) -> None:
         """Load the vendors' libraries in a thread: the first call would hold up all others for seconds."""
@@ -169,6 +177,8 @@ class ModelGateway:
     ) -> ModelReply:
         """The reply of one model, tried as often as makes sense."""
         while True:
+            # Before anything is held: waiting for one's turn must not keep others from spending.
+            call.admission = await self._admit(call)
             reservation = await self._reserve(demand_of(call.request, scope_id=scope_id, key=key, role=role))
             kill_point("model.reserved")
             try:
@@ -205,7 +215,9 @@ class ModelGateway:
     ) -> tuple[ModelReply, Decimal]:
         """The reply and its price, tried again as long as a failure costs nothing."""
         while True:
-            call.chunks, call.charged = [], True
+            call.chunks, call.charged = [], False
+            admission = call.admission or await self._admit(call)
+            call.admission, call.charged = None, True
             call.tries += 1
             try:
                 await self._stream(call, reservation)
@@ -228,8 +240,9 @@ class ModelGateway:
                         raise _AskedOtherwise from cause
                     continue
                 call.charged = call.charged or failure.charged
-                wait = None if call.charged else self._retry.wait(failure, call.tries)
-                if wait is None:
+                wait = self._retry.wait(failure, call.tries)
+                await self._rates.cool(call.spec, failure, wait)
+                if wait is None or call.charged:
                     raise ModelCallFailed(failure) from cause
                 logger.info("model %s: %s; again in %.1f s", call.spec.name, failure.message, wait)
                 await asyncio.sleep(wait)
@@ -237,18 +250,32 @@ class ModelGateway:
             if call.spec.quirks != asked.quirks:
                 self._quirks[asked] = call.spec.quirks
             usage, cost = usage_of(call.request, call.chunks, complete=True)
+            await self._rates.settle(call.spec, admission, usage)
             message = message_of(call.chunks, seen=call.messages, origin=origin_of(asked))
             if call.request.is_enveloped:
                 message = message_out_of_envelope(message)
                 if call.on_delta is not None and message.text:
                     call.on_delta(str(message.text))
+            if is_empty(message):
+                self._nudge(call)
+                raise ModelCallFailed(_empty(call.spec))
             message.usage_metadata = usage_metadata_of(usage)
             return ModelReply(message=message, usage=usage, spec=call.spec), cost
+
+    async def _admit(self, call: _Call) -> Admission:
+        return await self._rates.admit(call.spec, tokens=call.request.rough)
 
     def _ask_otherwise(self, call: _Call, quirk: Quirk, said: str) -> None:
         quirk_tell(call.spec, quirk, said)
         spec = replace(call.spec, quirks=call.spec.quirks | {quirk})
         call.request = request_for(spec, call.messages, *self._tools_of(call.tools))
+
+    def _nudge(self, call: _Call) -> None:
+        """Models that answered nothing to a conversation often do so again, unless there is something to answer."""
+        if not call.is_nudged:
+            call.is_nudged = True
+            call.messages = [*call.messages, HumanMessage(NUDGE)]
+            call.request = request_for(call.spec, call.messages, *self._tools_of(call.tools))
 
     async def _stream(self, call: _Call, reservation: ledger.Reservation) -> None:
         """One try: fills ``call.chunks``. Raises :class:`_VendorError`, or ModelCallFailed for an incomplete reply."""
@@ -264,7 +291,7 @@ class ModelGateway:
             model = self._model(spec, () if request.is_enveloped else call.tools)
         except ProviderError as error:
             call.charged = False
-            raise Unavailable(error.message, next_step=error.next_step) from error
+            raise provider_error_translate(error) from error
         now = asyncio.get_running_loop().time
         deadline = now() + spec.timeout_s
         size = 0
@@ -303,9 +330,12 @@ class ModelGateway:
     ) -> None:
         async def together() -> None:
             async with self._database.transaction() as connection:
-                await ledger.settle(connection, reservation, reply.usage, cost, state="settled")
-                if on_settle is not None:
+
+                async def store() -> None:
+                    assert on_settle is not None
                     await on_settle(connection, reply)
+
+                await ledger.settle(connection, reservation, reply.usage, cost, state="settled", meanwhile=store)
 
         if on_settle is None:
             await uninterrupted(self._settle_alone(reservation, reply.usage, cost, "settled", ""))
@@ -328,7 +358,7 @@ class ModelGateway:
     async def _settle_alone(
         self, reservation: ledger.Reservation, usage: Usage, cost: Decimal, state: str, error: str
     ) -> None:
-        async with self._database.pool.connection() as connection:
+        async with self._database.transaction() as connection:
             await ledger.settle(connection, reservation, usage, cost, state=state, error=error)
 
     def _tools_of(self, tools: Tools) -> tuple[tuple[dict[str, Any], ...], str]:
@@ -405,6 +435,16 @@ def _broken_off(spec: ModelSpec) -> CallFailure:
         kind="bad_response",
         message=f"the reply of {spec.name}{_at(spec)} broke off before its end",
         next_step="Try again; if it stays so, look into the logs of the endpoint.",
+        retryable=True,
+        charged=True,
+    )
+
+
+def _empty(spec: ModelSpec) -> CallFailure:
+    return CallFailure(
+        kind="empty_answer",
+        message=f"{spec.name}{_at(spec)} answers with nothing: no words, and no call of a tool",
+        next_step="Try again; if it stays so, choose another model.",
         retryable=True,
         charged=True,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -15,8 +16,82 @@ from apps.projects.models import Project
 DIGITS, PLACES = 18, 9
 
 
+def _money(**options: Any) -> models.DecimalField[Any, Any]:
+    return models.DecimalField(max_digits=DIGITS, decimal_places=PLACES, **options)
+
+
+def _sum() -> dict[str, Any]:
+    return {"default": 0, "db_default": 0}
+
+
+class Allowance(models.Model):
+    """What a project or a user may spend, whichever sessions spend it: in all, and on one day (UTC).
+
+    Sums are those of the budgets that point here: all of the project or the user once there is a limit, none before
+    (``counted``), so that sessions nobody limits don't wait for each other. They move in ``ledger`` alone.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    project = models.OneToOneField(
+        Project, on_delete=models.CASCADE, related_name="allowance", null=True, blank=True, editable=False
+    )
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="allowance",
+        null=True,
+        blank=True,
+        editable=False,
+    )
+    #: New budgets point here; see ``limits``.
+    counted = models.BooleanField(default=False, db_default=False)
+    limit_cost_usd = _money(null=True, blank=True)
+    limit_tokens = models.BigIntegerField(null=True, blank=True)
+    limit_steps = models.BigIntegerField(null=True, blank=True)
+    limit_day_cost_usd = _money(null=True, blank=True)
+    limit_day_tokens = models.BigIntegerField(null=True, blank=True)
+    limit_day_steps = models.BigIntegerField(null=True, blank=True)
+    #: Sessions at once; null: what the server's settings say.
+    limit_sessions = models.IntegerField(null=True, blank=True)
+    spent_cost_usd = _money(**_sum())
+    spent_tokens = models.BigIntegerField(**_sum())
+    spent_steps = models.BigIntegerField(**_sum())
+    reserved_cost_usd = _money(**_sum())
+    reserved_tokens = models.BigIntegerField(**_sum())
+    reserved_steps = models.BigIntegerField(**_sum())
+    #: The day that these are of: that on which a call began.
+    day = models.DateField(null=True, blank=True)
+    day_spent_cost_usd = _money(**_sum())
+    day_spent_tokens = models.BigIntegerField(**_sum())
+    day_spent_steps = models.BigIntegerField(**_sum())
+    day_reserved_cost_usd = _money(**_sum())
+    day_reserved_tokens = models.BigIntegerField(**_sum())
+    day_reserved_steps = models.BigIntegerField(**_sum())
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(project__isnull=True, user__isnull=False)
+                | models.Q(project__isnull=False, user__isnull=True),
+                name="allowance_belongs",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(
+                    **{
+                        f"{period}{state}_{unit}__gte": 0
+                        for period in ("", "day_")
+                        for state in ("spent", "reserved")
+                        for unit in ("cost_usd", "tokens", "steps")
+                    }
+                ),
+                name="allowance_not_negative",
+            ),
+        ]
+
+
 class Budget(models.Model):
-    """What one scope (a session, its children included) may spend, has spent, and holds for calls under way.
+    """What one session (its children included) may spend, has spent, and holds for calls under way.
 
     The columns move in ``ledger``, by statements that add to what is there and never write back what was read.
     """
@@ -25,6 +100,13 @@ class Budget(models.Model):
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="budgets")
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, related_name="budgets", null=True, blank=True
+    )
+    #: Where its spending counts as well. Null: there is no limit of the project or of the user.
+    project_allowance = models.ForeignKey(
+        Allowance, on_delete=models.SET_NULL, related_name="+", null=True, blank=True, db_index=False
+    )
+    user_allowance = models.ForeignKey(
+        Allowance, on_delete=models.SET_NULL, related_name="+", null=True, blank=True, db_index=False
     )
     limit_cost_usd = models.DecimalField(max_digits=DIGITS, decimal_places=PLACES, null=True, blank=True)
     limit_tokens = models.BigIntegerField(null=True, blank=True)
@@ -98,6 +180,8 @@ class ModelCall(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        # Reports and the sums of a day look at spans of time.
+        indexes = [models.Index(fields=["started_at"], name="model_call_started")]
         constraints = [
             models.UniqueConstraint(fields=["budget", "key", "attempt"], name="model_call_unique_attempt"),
             models.CheckConstraint(

@@ -87,6 +87,11 @@ def message_out_of_envelope(message: AIMessage) -> AIMessage:
     )
 
 
+def is_empty(message: AIMessage) -> bool:
+    """Whether it neither says nor calls anything (what it has thought is no answer)."""
+    return not (message.tool_calls or message.invalid_tool_calls or str(message.text).strip())
+
+
 def as_chunk(message: AIMessage) -> AIMessageChunk:
     """A reply that came in one piece, as the only chunk of a stream."""
     texts = [(call["id"], call["name"], json.dumps(call["args"])) for call in message.tool_calls]

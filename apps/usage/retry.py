@@ -11,9 +11,13 @@ from integrations.llm_providers.types import CallFailure, FailureKind, ModelSpec
 
 from .errors import ModelCallFailed
 
-#: Failures that are of one endpoint or model, so that another may do better.
+#: Failures that are of one endpoint or model, so that another may do better. Not a refused key: a person has to hear of
+#: it, rather than to pay for another model without knowing.
 _OF_ONE_MODEL: frozenset[FailureKind] = frozenset(
-    {"auth", "not_found", "rate_limited", "quota", "overloaded", "timeout", "connection", "bad_response", "refused"}
+    {
+        *("not_found", "rate_limited", "quota", "overloaded", "timeout", "connection"),
+        *("bad_response", "empty_answer", "refused"),
+    }
 )
 
 

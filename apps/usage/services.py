@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import uuid
 from decimal import Decimal
+from typing import Any
 
-from django.db import transaction
-from django.db.models import F, Sum
-from django.db.models.functions import Now
+from django.db import connection, transaction
 
 from apps.authentication.models import User
 from apps.core.errors import InvalidInput, NotFound
 from apps.projects.models import Project
 
-from .models import Budget, CallState, ModelCall
+from . import ledger_statements as sql
+from .allowances import allowances_lock, limits_check
+from .amounts import allowances_of, lost_amounts, lost_move
+from .models import Budget
 from .selectors import budget_state
 from .types import BudgetState, Limits
 
 
+@transaction.atomic
 def budget_create(*, scope_id: uuid.UUID, project: Project, user: User | None, limits: Limits) -> BudgetState:
     """Open a budget, with nothing spent. Raises :class:`InvalidInput` for a limit below zero."""
-    _check(limits)
+    limits_check(limits)
+    above = allowances_lock(project_id=project.id, user_id=user.id if user else None)
     budget = Budget.objects.create(
         scope_id=scope_id,
         project=project,
         user=user,
+        project_allowance=above.project if above.project.counted else None,
+        user_allowance=above.user if above.user and above.user.counted else None,
         limit_cost_usd=limits.cost_usd,
         limit_tokens=limits.tokens,
         limit_steps=limits.steps,
@@ -53,41 +59,25 @@ def budget_raise(
 
 @transaction.atomic
 def reservations_expire(*, scope_id: uuid.UUID) -> int:
-    """Count what is still reserved as spent, and say how many calls that were.
+    """Count what is still reserved as spent, in every scope, and say how many calls that were.
 
-    For a scope that nobody works on any more (its process died, or it has ended): the vendor may have charged for the
+    For a session that nobody works on any more (its process died, or it has ended): the vendor may have charged for the
     calls that were under way. One that settles after all corrects itself.
     """
-    calls = ModelCall.objects.select_for_update().filter(budget_id=scope_id, state=CallState.RESERVED)
-    ids = list(calls.values_list("id", flat=True))
-    if not ids:
-        return 0
-    lost = ModelCall.objects.filter(id__in=ids)
-    held = lost.aggregate(
-        cost=Sum("reserved_cost_usd"), read=Sum("reserved_input_tokens"), written=Sum("reserved_output_tokens")
-    )
-    lost.update(
-        state=CallState.LOST,
-        estimated=True,
-        input_tokens=F("reserved_input_tokens"),
-        output_tokens=F("reserved_output_tokens"),
-        cost_usd=F("reserved_cost_usd"),
-        finished_at=Now(),
-    )
-    Budget.objects.filter(scope_id=scope_id).update(
-        spent_cost_usd=F("spent_cost_usd") + held["cost"],
-        spent_input_tokens=F("spent_input_tokens") + held["read"],
-        spent_output_tokens=F("spent_output_tokens") + held["written"],
-        spent_steps=F("spent_steps") + len(ids),
-        reserved_cost_usd=F("reserved_cost_usd") - held["cost"],
-        reserved_tokens=F("reserved_tokens") - held["read"] - held["written"],
-        reserved_steps=F("reserved_steps") - len(ids),
-        estimated=True,
-    )
-    return len(ids)
+    with connection.cursor() as cursor:
+        cursor.execute(sql.LOSE, {"scope": scope_id, "key": None})
+        lost = _rows(cursor)
+        if not lost:
+            return 0
+        cursor.execute(sql.LOCK, {"scope": scope_id})
+        allowances = allowances_of(_rows(cursor)[0])
+        for row in lost:
+            cursor.execute(sql.MOVE, {"scope": scope_id, **lost_move(row)})
+            if allowances:
+                cursor.execute(sql.BOOK, {"allowances": allowances, "day": row["day"], **lost_amounts(row)})
+    return len(lost)
 
 
-def _check(limits: Limits) -> None:
-    for name, value in (("cost_usd", limits.cost_usd), ("tokens", limits.tokens), ("steps", limits.steps)):
-        if value is not None and value < 0:
-            raise InvalidInput(f"the limit of {name} cannot be below zero")
+def _rows(cursor: Any) -> list[dict[str, Any]]:
+    names = [column.name for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

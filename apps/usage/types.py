@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
 LimitName = Literal["cost_usd", "tokens", "steps"]
+#: Where a call counts: in its session, the session's project, and its user, each within the next.
+Scope = Literal["session", "project", "user"]
+#: A day is one of UTC; a call belongs to the day on which it began.
+Period = Literal["total", "day"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,41 @@ class Limits:
     cost_usd: Decimal | None = None
     tokens: int | None = None
     steps: int | None = None
+
+
+AllowanceScope = Literal["project", "user"]
+
+
+@dataclass(frozen=True)
+class AllowanceLimits:
+    """What a project or a user may spend in all and a day, and how many sessions it may have at once."""
+
+    total: Limits = Limits()
+    day: Limits = Limits()
+    #: None: what the server's settings say.
+    sessions: int | None = None
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What is spent, and held for calls that are under way, or whose process died."""
+
+    cost_usd: Decimal = Decimal(0)
+    tokens: int = 0
+    steps: int = 0
+    reserved_cost_usd: Decimal = Decimal(0)
+    reserved_tokens: int = 0
+    reserved_steps: int = 0
+
+
+@dataclass(frozen=True)
+class AllowanceState:
+    """The limits of a project or a user, and what is spent of them."""
+
+    limits: AllowanceLimits
+    total: Spent
+    #: Today, by UTC.
+    day: Spent
 
 
 @dataclass(frozen=True)

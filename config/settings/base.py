@@ -12,6 +12,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from config.logs import logging_settings
+from config.provider_limits import provider_limits
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 env = environ.Env()
@@ -174,6 +175,8 @@ ARCHON_MODEL_KEYS: dict[str, str] = env.dict("ARCHON_MODEL_KEYS", default={})
 #: Whether replies are asked for as they are made, and for how long a model may be silent within one.
 ARCHON_MODEL_STREAM: bool = env.bool("ARCHON_MODEL_STREAM", default=True)
 ARCHON_MODEL_IDLE_SECONDS: float = env.float("ARCHON_MODEL_IDLE_SECONDS", default=300.0)
+#: Requests and tokens a minute that all workers together send a provider, as `provider=requests/tokens`.
+ARCHON_PROVIDER_LIMITS = provider_limits(env.dict("ARCHON_PROVIDER_LIMITS", default={}))
 #: In which form models write their changes, as `pattern of provider:model=format`, before the table of families.
 ARCHON_EDIT_FORMATS: dict[str, str] = env.dict("ARCHON_EDIT_FORMATS", default={})
 if unknown_formats := set(ARCHON_EDIT_FORMATS.values()) - {"replace", "unified", "v4a", "whole"}:
@@ -211,6 +214,8 @@ if ARCHON_AUTONOMY not in ("observe", "ask", "auto-edit", "auto"):
     )
 #: For how long a call can be approved after it was asked for, and carried out after it was approved, in seconds.
 ARCHON_APPROVAL_SECONDS: int = env.int("ARCHON_APPROVAL_SECONDS", default=86400)
+#: Sessions that one user may have at work at once, where nobody has said otherwise of that user.
+ARCHON_LIMIT_USER_SESSIONS: int = env.int("ARCHON_LIMIT_USER_SESSIONS", default=500)
 #: Sessions that one worker process runs at a time.
 ARCHON_WORKER_SESSIONS: int = env.int("ARCHON_WORKER_SESSIONS", default=32)
 #: How long a worker may be silent before another takes its sessions.

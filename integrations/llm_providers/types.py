@@ -24,6 +24,8 @@ FailureKind = Literal[
     "bad_request",
     "bad_response",
     "refused",
+    "empty_answer",
+    "bad_calls",
     "recording_missing",
 ]
 

@@ -41,12 +41,11 @@ FAILING = Ending(1, "completed", "failing", "failing")
 STEPS_GONE = Ending(4, "paused", None, "budget_exceeded", "limit of 8 model calls is reached")
 
 
-def failed(words: str) -> Ending:
-    return Ending(1, "failed", None, "model_call_failed", words)
-
-
 def paused(words: str) -> Ending:
     return Ending(4, "paused", None, "model_call_failed", words)
+
+
+ONLY_REFUSED = paused("called only tools that there aren't")
 
 
 def run(stack: LiveStack, repository: Path, base_url: str, *options: str) -> Ran:
@@ -80,29 +79,29 @@ BROKEN_JSON = ToolCall("edit_file", '{"path": "answer.txt", "old_text": "41", "n
 #: What a coder says, one after the other, and what comes of it. The last thing is said for ever.
 CODERS: dict[str, tuple[list[Turn], Ending]] = {
     "speaks and calls nothing": ([Reply(text="I believe that it should be 42.")], FAILING),
-    "says nothing at all": ([Reply(text="")], FAILING),
+    "says nothing at all": ([Reply(text="")], paused("answers with nothing")),
     # Five replies in a row with nothing that could be carried out end the work.
     "names tools that don't exist": (
         [says(call("bash", cmd="ls")), says(ToolCall("", ""), call("x y" * 300))],
-        FAILING,
+        ONLY_REFUSED,
     ),
-    "names tools of others": ([says(call("submit_plan", summary="x", features=[]))], FAILING),
-    "sends arguments that are no JSON": ([says(BROKEN_JSON)], FAILING),
+    "names tools of others": ([says(call("submit_plan", summary="x", features=[]))], ONLY_REFUSED),
+    "sends arguments that are no JSON": ([says(BROKEN_JSON)], ONLY_REFUSED),
     "sends arguments that are no object": (
         [says(ToolCall("finish", "[1]")), says(ToolCall("finish", '"x"')), says(ToolCall("finish", "null"))],
-        FAILING,
+        ONLY_REFUSED,
     ),
     "sends numbers that are none": (
         [says(ToolCall("read_file", '{"path": NaN, "start_line": Infinity}')), says(ToolCall("x", '{"a": -1e999}'))],
-        FAILING,
+        ONLY_REFUSED,
     ),
     "sends arguments that are nested deeply": (
         [says(ToolCall("read_file", '{"path":' * 700 + "1" + "}" * 700))],
-        FAILING,
+        ONLY_REFUSED,
     ),
     "sends arguments of other types": (
         [says(call("read_file", path=7)), says(call("read_file", path=[], end_line="x")), says(call("read_file"))],
-        FAILING,
+        ONLY_REFUSED,
     ),
     "never finishes": ([says(call("list_files"))], STEPS_GONE),
     "finishes without having done anything": ([finishes("It is fine as it is.")], FAILING),
@@ -178,16 +177,18 @@ HTML = Reply(raw=(200, {"content-type": "text/html"}, b"<html><body>Log in</body
 NO_CHOICES = Reply(raw=(200, {"content-type": "application/json"}, b'{"object": "chat.completion", "choices": []}'))
 #: How an endpoint answers from the first request on.
 ENDPOINTS: dict[str, tuple[Reply, Ending]] = {
-    "refuses the key": (Reply(failure="unauthorized"), failed("without a key")),
-    "knows no such model": (Reply(failure="not_found"), failed("knows no model 'loopback'")),
+    "refuses the key": (Reply(failure="unauthorized"), paused("without a key")),
+    "has a conversation that is too long": (Reply(failure="context_too_long"), paused("too long for openai:loopback")),
+    "is out of credit": (Reply(failure="quota"), paused("no credit left")),
+    "knows no such model": (Reply(failure="not_found"), paused("knows no model 'loopback'")),
     "has errors": (Reply(failure="server_error"), paused("fails with HTTP 500")),
     "is overloaded": (Reply(raw=(503, {}, b"")), paused("fails with HTTP 503")),
     "wants an hour's rest": (Reply(failure="rate_limited", retry_after="3600"), paused("limits the rate")),
-    "refuses the request": (Reply(failure="bad_request", message="no tools here"), failed("no tools here")),
+    "refuses the request": (Reply(failure="bad_request", message="no tools here"), paused("no tools here")),
     "breaks off": (Reply(text="Half of what I have to", failure="cut"), paused("")),
     "sends a page": (HTML, paused("not the OpenAI chat protocol")),
     "sends no choices": (NO_CHOICES, paused("not the OpenAI chat protocol")),
-    "sends the client elsewhere": (Reply(raw=(307, {"location": "http://127.0.0.1:1/v1"}, b"")), failed("redirect")),
+    "sends the client elsewhere": (Reply(raw=(307, {"location": "http://127.0.0.1:1/v1"}, b"")), paused("redirect")),
 }
 
 

@@ -17,7 +17,7 @@ from apps.authentication.services.credentials import (
     token_authenticate,
 )
 from apps.core.errors import NotAuthenticated
-from apps.core.redis_connection import redis_client
+from integrations.cache.connection import redis_client
 from tests.api import CheckedClient, client_for, client_make, user_make
 
 pytestmark = pytest.mark.django_db

@@ -12,7 +12,7 @@ import pytest
 
 from apps.core.errors import LimitReached
 from apps.core.rate_limit import rate_limit_clear, rate_limit_take
-from apps.core.redis_connection import redis_client
+from integrations.cache.connection import redis_client
 
 
 @pytest.fixture(params=["redis", "no redis"])

@@ -14,7 +14,7 @@ from django.db import connection
 from django.test import Client, override_settings
 
 from apps.core.readiness import readiness_get
-from apps.core.redis_connection import redis_client
+from integrations.cache.connection import redis_client
 from apps.core.tasks import heartbeat
 from apps.core.vectors import vectors_status
 from tests.api import client_make

@@ -10,6 +10,7 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from apps.usage.errors import ModelCallFailed
+from apps.usage.gateway import NUDGE
 from integrations.llm_providers.types import Secret
 from tests.integration.usage_scene import MESSAGES, loopback_spec, scene
 from tests.loopback.openai_server import OpenAIServer, Reply, ToolCall
@@ -98,11 +99,27 @@ async def test_without_reported_usage_tokens_are_counted_here(server: OpenAIServ
     assert reply.usage.cost_usd > 0
 
 
-async def test_an_empty_reply_is_a_reply(server: OpenAIServer) -> None:
-    server.answer = lambda request: Reply()
+async def test_an_empty_answer_is_asked_for_again_in_other_words_and_paid_for(server: OpenAIServer) -> None:
+    server.answer = lambda request: Reply() if len(server.requests) == 1 else Reply(text="Here I am.")
     async with scene() as on:
         reply = await on.call(loopback_spec(server))
-    assert (reply.message.content, reply.message.tool_calls) == ("", [])
+        budget, calls = await on.budget(), await on.calls()
+    assert reply.message.content == "Here I am."
+    assert [request.messages[-1]["content"] for request in server.requests] == [MESSAGES[-1].content, NUDGE]
+    assert [call.state for call in calls] == ["failed", "settled"]
+    assert (budget.input_tokens, budget.steps) == (sum(call.input_tokens for call in calls), 2)
+    assert calls[0].input_tokens > 0
+
+
+async def test_a_model_that_answers_with_nothing_for_ever_fails_and_another_is_asked(server: OpenAIServer) -> None:
+    server.answer = lambda request: Reply() if request.model == "mute" else Reply(text="Here I am.")
+    mute = loopback_spec(server, model="mute")
+    async with scene(attempts=3) as on:
+        with pytest.raises(ModelCallFailed) as caught:
+            await on.call(mute)
+        reply = await on.call(mute, fallbacks=[loopback_spec(server)])
+    assert (caught.value.kind, reply.message.content) == ("empty_answer", "Here I am.")
+    assert [request.model for request in server.requests].count("mute") == 6
 
 
 async def test_an_endpoint_whose_stream_is_empty_is_asked_without_one(server: OpenAIServer) -> None:

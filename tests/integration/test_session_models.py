@@ -135,7 +135,7 @@ def test_a_member_uses_the_projects_key_and_not_another_users(place: tuple[User,
     with OpenAIServer(CODER, api_key="sk-owner-000000000") as server:
         key_store(owner, server, "sk-owner-000000000")
         session = run(member, project, model=f"openai:gpt-4o@{server.base_url}")
-        assert (session.status, reason_of(session)["code"]) == ("failed", "model_call_failed")
+        assert (session.status, reason_of(session)["code"]) == ("paused", "model_call_failed")
         assert "a request without a key" in reason_of(session)["message"]
         assert server.requests == []
         session = run(owner, project, model=f"openai:gpt-4o@{server.base_url}")
@@ -195,7 +195,7 @@ def test_a_refused_key_is_told_without_the_key_and_with_what_to_do(place: tuple[
     with OpenAIServer(echo) as server:
         key_store(user, server, secret, project=project)
         session = run(user, project, model=f"openai:gpt-4o@{server.base_url}")
-    assert (session.status, reason_of(session)["code"]) == ("failed", "model_call_failed")
+    assert (session.status, reason_of(session)["code"]) == ("paused", "model_call_failed")
     assert "refuses the project's stored openai key (…0000)" in reason_of(session)["message"]
     assert "./archon keys set openai" in reason_of(session)["next_step"]
     told = repr(session.reason) + repr([event.payload for event in events_of(session.id)])
@@ -207,12 +207,12 @@ def test_a_model_that_does_not_exist_is_told(place: tuple[User, Project]) -> Non
     user, project = place
     with OpenAIServer(lambda _: Reply(failure="not_found")) as server:
         session = run(user, project, model=f"openai:gpt-99@{server.base_url}")
-    assert session.status == "failed"
+    assert session.status == "paused"
     assert "knows no model 'gpt-99'" in reason_of(session)["message"]
     assert "Check the model's name" in reason_of(session)["next_step"]
 
 
-def test_a_key_that_is_gone_by_the_start_ends_the_session_with_what_to_set(
+def test_a_key_that_is_gone_by_the_start_pauses_the_session_with_what_to_set(
     place: tuple[User, Project], settings: Any
 ) -> None:
     user, project = place
@@ -224,7 +224,7 @@ def test_a_key_that_is_gone_by_the_start_ends_the_session_with_what_to_set(
     provider_key_delete(user=user, key_id=key.id)
     assert stored_keys(user_id=user.id, project_id=project.id) == ()
     session = session_run(session.id)
-    assert (session.status, reason_of(session)["code"]) == ("failed", "model_not_configured")
+    assert (session.status, reason_of(session)["code"]) == ("paused", "model_not_configured")
     assert "ANTHROPIC_API_KEY" in reason_of(session)["next_step"]
     with pytest.raises(ModelNotAvailable):
         session_make(user, project, "", models=said)

@@ -520,11 +520,11 @@ def test_without_a_host_nobody_is_offered_the_web(scene: Scene) -> None:
 
 def test_a_model_that_calls_only_what_there_is_not_is_stopped(scene: Scene) -> None:
     session = scene.run(says(call("bash", command="ls"), Proposed("edit_file", '{"path": ')))
-    assert session.status == "completed" and session.outcome != "verified"
+    assert session.status == "paused" and session.reason is not None
     assert len(scene.calls) == 10 and not any(made.ok for made in scene.calls)
-    execution = session.executions.get(role="coder")
-    assert execution.result is not None and execution.result["unfinished"]
-    assert "only tools that there aren't" in execution.result["summary"]
+    assert session.executions.get(role="coder").result is None
+    assert "only tools that there aren't" in session.reason["message"]
+    assert session.reason["details"] == {"kind": "bad_calls"}
 
 
 def test_one_call_that_works_is_enough_to_go_on(scene: Scene) -> None:

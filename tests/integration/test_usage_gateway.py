@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from apps.core.database import Connection
 from apps.core.errors import Unavailable
-from apps.usage.errors import BudgetExceeded, ModelCallFailed
+from apps.usage.errors import BudgetExceeded, ModelCallFailed, ModelRefused
 from apps.usage.types import ModelReply
 from integrations.llm_providers.types import ModelSpec
 from tests.integration.usage_scene import MESSAGES, Scene, loopback_spec, scene
@@ -131,9 +131,9 @@ async def test_a_request_without_a_recording_says_what_was_asked(recorded: Model
     assert (budget.steps, budget.reserved_steps) == (0, 0)
 
 
-async def test_a_recording_that_is_gone_is_unavailable(recorded: ModelSpec) -> None:
+async def test_a_recording_that_is_gone_is_told(recorded: ModelSpec) -> None:
     async with scene() as on:
-        with pytest.raises(Unavailable, match="there is no recording 'two'"):
+        with pytest.raises(ModelRefused, match="there is no recording 'two'"):
             await on.call(ModelSpec(provider="scripted", model="two"))
         assert (await on.budget()).reserved_steps == 0
 

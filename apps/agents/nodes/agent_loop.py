@@ -22,14 +22,21 @@ from apps.agents.services.server_words import nudge_for, server_word
 from apps.agents.tools.base import Tool
 from apps.agents.tools.catalogue import tools_for
 from apps.agents.tools.policy import Allowed, Refused
+from apps.usage.errors import ModelCallFailed
+from integrations.llm_providers.types import CallFailure
 
 #: Answers without a tool call in a row before the agent's last words are taken for its result.
 PLAIN_ANSWERS = 3
-#: Replies in a row whose calls were all refused (no such tool, wrong arguments) before the agent is ended.
+#: Replies in a row whose calls were all refused (no such tool, wrong arguments) before another model of the role is
+#: asked, and before the session is paused.
+REFUSED_BEFORE_FALLBACK = 3
 REFUSED_REPLIES = 5
-ONLY_REFUSED = (
-    f"The model's last {REFUSED_REPLIES} replies called only tools that there aren't, or with arguments that cannot be"
-    " read: it was stopped. Another model, or another form of edits or of tool calls for this one, may do better."
+ONLY_REFUSED = CallFailure(
+    kind="bad_calls",
+    message=f"the model's last {REFUSED_REPLIES} replies called only tools that there aren't, or with arguments that"
+    " cannot be read",
+    next_step="Resume to let it try once more; another model, or another form of edits or of tool calls for this one, may"
+    " do better.",
 )
 #: Replies that one execution may take; the session's own limit of steps usually comes first.
 EXECUTION_TURNS = 400
@@ -49,7 +56,7 @@ async def step_take(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
         return {"turn": len(transcript), "ended": True}
     if not reply_open(transcript):
         await loop_watch(context, execution_id)
-        await model_call(state, runtime)
+        await model_call(state, runtime, is_stuck=_is_stuck(context, state["role"], transcript))
     after = await tools_run(state, runtime)
     if after.get("ended"):
         await context.site.commands_end()
@@ -77,11 +84,15 @@ async def tools_run(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
         judged = Refused(ENDED) if ended else proposal_judge(tools, call)
         ended = await call_carry_out(context, role, execution_id, transcript, position, ordinal, call, judged) or ended
     if not ended and refused_in_a_row(transcript, tools) >= REFUSED_REPLIES:
-        result = {"summary": ONLY_REFUSED, "unfinished": True}
-        async with context.ledger.transaction() as connection:
-            await context.ledger.result_set(connection, execution_id, result)
-        ended = True
+        raise ModelCallFailed(ONLY_REFUSED)
     return {"turn": len(transcript), "ended": ended or len(transcript) > 2 * EXECUTION_TURNS}
+
+
+def _is_stuck(context: RunContext, role: str, transcript: Sequence[BaseMessage]) -> bool:
+    """Whether the role's model has failed to make a call that can be carried out, and there is another one."""
+    if not context.model_for(role).fallbacks:
+        return False
+    return refused_in_a_row(transcript, tools_for(role, context.offer(role))) >= REFUSED_BEFORE_FALLBACK
 
 
 def refused_in_a_row(transcript: Sequence[BaseMessage], tools: Mapping[str, Tool[Any]]) -> int:

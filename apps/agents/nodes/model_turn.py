@@ -37,17 +37,18 @@ from integrations.llm_providers.types import ModelSpec
 CUTS = 4
 
 
-async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
+async def model_call(state: SessionState, runtime: Runtime[RunContext], *, is_stuck: bool = False) -> None:
     """Ask the model for the next message; a conversation that has become too long is cut first.
 
-    The models of the role are asked in order. Where one reads less than the one before it, the conversation is cut for
-    it when its turn comes, and not before.
+    The models of the role are asked in order; one that ``is_stuck`` is left out. Where one reads less than the one
+    before it, the conversation is cut for it when its turn comes, and not before.
     """
     context = runtime.context
     execution_id, role = uuid.UUID(state["execution_id"]), state["role"]
     model = context.model_for(role)
     windows = await context.windows()
-    chain = [spec_within(spec, windows) for spec in (model.spec, *model.fallbacks)]
+    specs = [model.spec, *model.fallbacks][1 if is_stuck else 0 :]
+    chain = [spec_within(spec, windows) for spec in specs]
     cause: Cause = "share"
     learned: Learned | None = None
     failures: list[tuple[ModelSpec, ModelCallFailed]] = []

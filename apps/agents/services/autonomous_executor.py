@@ -39,7 +39,7 @@ from apps.core.errors import ApplicationError, DiskFull, LimitReached
 from apps.core.kill_points import kill_points_of
 from apps.core.realtime import Hub
 from apps.usage.choices import SessionModels
-from apps.usage.errors import ModelCallFailed
+from apps.usage.errors import ModelCallFailed, ModelNotAvailable, ModelRefused
 from apps.usage.gateway import ModelGateway
 from apps.usage.keys import stored_keys
 from apps.usage.services import reservations_expire
@@ -139,11 +139,12 @@ class SessionExecutor:
             await self._graph_run(ledger, lease)
         except SessionSuspended:
             return
-        except (LimitReached, DiskFull) as error:
-            await self._pause(ledger, Reason(error.code, error.message, error.next_step))
-        except ModelCallFailed as error:
-            reason = Reason(error.code, error.message, error.next_step)
-            await (self._pause if error.retryable else self._fail)(ledger, reason)
+        except (LimitReached, DiskFull, ModelCallFailed, ModelNotAvailable, ModelRefused) as error:
+            # What is used up, away or set wrong can be put right by a person, and then the session goes on.
+            next_step = error.next_step
+            if "resume" not in next_step:
+                next_step = f"{next_step.rstrip('.')}; then resume the session"
+            await self._pause(ledger, Reason(error.code, error.message, next_step, error.extra))
         except ApplicationError as error:
             await self._fail(ledger, Reason(error.code, error.message, error.next_step))
         except OSError as error:
@@ -193,6 +194,8 @@ class SessionExecutor:
             status = await self._database.run_in_thread(_status_load, lease.session_id)
             if status not in TERMINAL_STATUSES:
                 raise RuntimeError(f"the graph of session {lease.session_id} ended while it is {status}")
+            # A call of a worker that died, and that nobody came to make again.
+            await self._database.run_in_thread(reservations_expire, scope_id=lease.session_id)
             # The rows say it all now. Should the process die before this, a sweep does it.
             await saver.adelete_thread(str(lease.session_id))
         finally:

@@ -17,6 +17,7 @@ from apps.agents.models import AgentSession, SessionHead, SessionMessage
 from apps.agents.selectors import session_get_for_user
 from apps.agents.services.attachments import attachments_claim
 from apps.agents.services.leftovers import checkpoint_delete
+from apps.agents.services.places import place_take
 from apps.agents.services.sessions import EXECUTE_TASK, event_append, session_lock
 from apps.agents.types import TERMINAL_STATUSES, Event, SessionStatus
 from apps.core.errors import Conflict, InvalidInput
@@ -71,6 +72,7 @@ def message_send(
             )
         return session_get_for_user(user=user, session_id=session_id)
     _ended_require(session)
+    place_take(session)
     former = _former(session)
     _limits_raise(session, more=more, more_seconds=more_seconds)
     session.turn += 1

@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.agents.models import AgentSession, SessionHead
+from apps.agents.services.places import place_take
 from apps.agents.types import TERMINAL_STATUSES, AgentType, Autonomy, Event, Lease, Reason, SessionStatus
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.errors import Conflict, NotFound
@@ -196,13 +197,18 @@ def session_lock(session_id: uuid.UUID) -> AgentSession:
 
 @transaction.atomic
 def session_wake(*, session_id: uuid.UUID, allowed: Sequence[SessionStatus], event: Event) -> AgentSession:
-    """Let a worker take the session: wanted, free of any lease, announced. Asking again changes nothing."""
+    """Let a worker take the session: wanted, free of any lease, announced. Asking again changes nothing.
+
+    Raises TooManySessions for one that had no place among those at work and finds none free.
+    """
     session = session_lock(session_id)
     head = session.head
     if session.status in (SessionStatus.PENDING, SessionStatus.RUNNING) and head.wanted:
         enqueue_on_commit(EXECUTE_TASK, session_id=str(session_id))
         return session
     state_require(session, allowed)
+    if session.status in (SessionStatus.PENDING, SessionStatus.PAUSED):
+        place_take(session)
     SessionHead.objects.filter(session_id=session_id).update(
         wanted=True, lease_expires_at=None, owner="", woken_at=None
     )

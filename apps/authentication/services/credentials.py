@@ -17,7 +17,8 @@ from apps.authentication.services.api_keys import api_key_credentials_get
 from apps.authentication.services.tokens import token_credentials_get
 from apps.authentication.types import Credentials
 from apps.core.errors import NotAuthenticated, Unavailable
-from apps.core.redis_connection import PREFIX, redis_client
+from integrations.cache.connection import redis_client
+from integrations.cache.keys import PREFIX
 
 #: How long a ticket may wait to be used, in seconds.
 TICKET_SECONDS = 30
