@@ -38,6 +38,7 @@ MODULES: dict[str, str] = {
         ),
         "cli.sessions",
     ),
+    **dict.fromkeys(("steps", "rewind"), "cli.control"),
     "apply": "cli.apply",
     **dict.fromkeys(("projects", "clone", "sync", "remove"), "cli.projects"),
     "test": "cli.development",

@@ -62,6 +62,8 @@ class ToolCallStatus(models.TextChoices):
 
     OPEN = "open"
     WAITING = "waiting"
+    #: Cut off by a pause or a cancel: nobody knows how far it came.
+    STOPPED = "stopped"
     FINISHED = "finished"
 
 

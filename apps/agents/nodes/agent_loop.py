@@ -16,6 +16,7 @@ from langgraph.runtime import Runtime
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.model_turn import model_call
 from apps.agents.nodes.replies import calls_proposed, reply_open
+from apps.agents.nodes.steering import steering_hear
 from apps.agents.nodes.tool_turn import call_carry_out, proposal_judge
 from apps.agents.tools.base import Tool
 from apps.agents.tools.catalogue import tools_for
@@ -47,6 +48,7 @@ async def step_take(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     if len(transcript) != state.get("turn") and await context.ledger.result_load(execution_id) is not None:
         return {"turn": len(transcript), "ended": True}
     if not reply_open(transcript):
+        await steering_hear(context, execution_id, transcript)
         await model_call(state, runtime)
     after = await tools_run(state, runtime)
     if after.get("ended"):

@@ -12,7 +12,7 @@ from django.utils import timezone
 from langchain_core.messages import BaseMessage
 
 from apps.agents.nodes.worksite import WorkSite
-from apps.agents.services.ledger import Ledger
+from apps.agents.services.ledger import Ledger, rewound_key
 from apps.agents.services.rules import RepositoryRules
 from apps.agents.tools.catalogue import Offer
 from apps.agents.tools.edit_formats import edit_format_for
@@ -81,12 +81,20 @@ class SessionFacts:
     turn: int = 0
     #: There are linked issues or logs that weren't read yet.
     sources_waiting: bool = False
+    #: The plan that was made already, if it was.
+    made_plan_id: uuid.UUID | None = None
+    #: How often it was taken back to an earlier step, and the last time that this took the making of a plan back.
+    rewinds: int = 0
+    plan_rewind: int = 0
 
     @property
     def plan_id(self) -> uuid.UUID:
         """The session's plan. A planner makes one for each follow-up; whoever carries one out goes on with the same."""
+        if self.made_plan_id is not None:
+            return self.made_plan_id
         anew = self.turn and self.agent_type is AgentType.PLANNER
-        return uuid.uuid5(self.session_id, f"plan:{self.turn}" if anew else "plan")
+        name = f"plan:{self.turn}" if anew else "plan"
+        return uuid.uuid5(self.session_id, rewound_key(name, self.plan_rewind))
 
     def turn_key(self, key: str) -> str:
         """The key of an effect that happens once for the goal, and once for each follow-up."""

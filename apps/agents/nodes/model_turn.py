@@ -11,6 +11,7 @@ from langgraph.runtime import Runtime
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.replies import calls_proposed, message_normalise, shown
 from apps.agents.services.images import has_references, messages_resolve
+from apps.agents.services.ledger import model_call_key
 from apps.agents.tools.catalogue import tools_for
 from apps.agents.types import Event
 from apps.core.database import Connection
@@ -39,7 +40,7 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext]) -> None:
     try:
         await context.gateway.call(
             scope_id=context.facts.session_id,
-            key=f"{execution_id}:{position}",
+            key=model_call_key(execution_id, position, context.facts.rewinds),
             role=role,
             spec=model.spec,
             fallbacks=model.fallbacks,
