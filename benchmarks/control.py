@@ -205,7 +205,10 @@ def _report(bench: Bench, rounds: int) -> dict[str, Any]:
         return _percentiles([value for values in bench.seconds[command].values() for value in values])
 
     return {
-        **{f"{command}_s": all_of(command) for command in ("pause", "resume", "cancel", "steer")},
+        "pause_s": all_of("pause"),
+        "resume_s": all_of("resume"),
+        "cancel_s": all_of("cancel"),
+        "steer_s": all_of("steer"),
         "pause": {where: _percentiles(values) for where, values in bench.seconds["pause"].items()},
         "cancel": {where: _percentiles(values) for where, values in bench.seconds["cancel"].items()},
         "survivors": bench.survivors,

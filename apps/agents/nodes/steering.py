@@ -21,7 +21,10 @@ async def steering_hear(context: RunContext, execution_id: uuid.UUID, transcript
         if waiting:
             message = HumanMessage(steering_text([said.text for said in waiting]))
             delivered = [
-                Event("SteeringDelivered", {"steering": str(said.id), "execution": str(execution_id)})
+                Event(
+                    "SteeringDelivered",
+                    {"steering": str(said.id), "execution": str(execution_id), "turn": context.facts.turn},
+                )
                 for said in waiting
             ]
             seq = await context.ledger.append(connection, *delivered)

@@ -73,6 +73,7 @@ async def call_carry_out(
         )
         await context.ledger.tool_call_wait(intent.id, asked, status=SessionStatus.WAITING_INPUT)
         raise SessionSuspended("the agent asked a question")
+    seconds = round(time.monotonic() - began, 3)
     snapshot = await _files_keep(context, judged)
     ok = result.ok if isinstance(result, Observation) else True
     summary = result.summary if isinstance(result, Observation) else ""
@@ -89,7 +90,8 @@ async def call_carry_out(
             "name": intent.name,
             "ok": ok,
             "summary": (summary or text.strip().partition("\n")[0])[:300],
-            "seconds": round(time.monotonic() - began, 3),
+            "seconds": seconds,
+            "interrupted": False,
         },
     )
     async with context.ledger.transaction(finished) as connection:

@@ -164,8 +164,20 @@ def _calls_close(session_id: uuid.UUID) -> list[Event]:
     ToolCall.objects.filter(id__in=[call.id for call in calls]).update(
         status=ToolCallStatus.FINISHED, ok=False, observation=TAKEN_BACK, finished_at=now, updated_at=now
     )
-    closed = {"ok": False, "summary": "taken back", "seconds": 0.0, "interrupted": True}
-    return [Event("ToolFinished", {"call": str(call.id), "name": call.name, **closed}) for call in calls]
+    return [
+        Event(
+            "ToolFinished",
+            {
+                "call": str(call.id),
+                "name": call.name,
+                "ok": False,
+                "summary": "taken back",
+                "seconds": 0.0,
+                "interrupted": True,
+            },
+        )
+        for call in calls
+    ]
 
 
 def _execution_take_back(execution: AgentExecution, point: _Point) -> None:

@@ -96,7 +96,10 @@ def completed_continue(lease: Lease, completion: Completion) -> None:
         .order_by("seq")
     )
     follow_up_open(session, user=waiting[0].sent_by, text="\n\n".join(said.text for said in waiting))
-    delivered = [Event("SteeringDelivered", {"steering": str(said.id), "turn": session.turn}) for said in waiting]
+    delivered = [
+        Event("SteeringDelivered", {"steering": str(said.id), "execution": None, "turn": session.turn})
+        for said in waiting
+    ]
     seq = event_append(session_id=session.id, events=delivered)
     Steering.objects.filter(id__in=[said.id for said in waiting]).update(delivered_seq=seq)
     SessionHead.objects.filter(session=session).update(steering=0)

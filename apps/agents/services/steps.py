@@ -71,7 +71,7 @@ def _steps_query(session: AgentSession) -> Any:
     events = _live(session.id, SessionEvent.objects.filter(session=session, type__in=STEP_EVENTS))
     # Of the checks, those before any change; of the calls, those that came to their own end.
     events = events.filter(~Q(type="ChecksFinished") | Q(payload__stage="before"))
-    events = events.exclude(type="ToolFinished", payload__has_key="interrupted")
+    events = events.exclude(type="ToolFinished", payload__contains={"interrupted": True})
     return events.filter(seq__gte=_floor(session.id))
 
 
