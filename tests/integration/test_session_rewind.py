@@ -57,10 +57,11 @@ CHECK = "grep -q 'a + b' calc.py"
 DONE = ("finish", {"summary": "done"})
 AGAIN = "doesn't stand yet"
 SHELL = (
-    "mkdir -p deep/er build && mv old.txt deep/er/new.txt && chmod +x calc.py && date +%N > build/ignored"
-    " && ln -s calc.py link"
+    "mkdir -p deep/er build; [ ! -e old.txt ] || mv old.txt deep/er/new.txt; chmod +x calc.py; date +%N > build/ignored;"
+    " ln -sf calc.py link"
 )
 UNKNOWN = {"last_result": "the outcome is unknown"}
+FURTHER = "asks further"
 
 
 def recording() -> str:
@@ -68,22 +69,23 @@ def recording() -> str:
     first, second = {"task": "^Task: Move"}, {"task": "^Task: Mend"}
     wrong = ("write_file", {"path": "calc.py", "content": WRONG})
     right = ("write_file", {"path": "calc.py", "content": RIGHT})
-    look = ("run_command", {"command": "git status --short"})
+    notes = ("write_file", {"path": "NOTES.md", "content": "adds\n"})
+    said = ("write_file", {"path": "SAID.md", "content": "{{wanted}}\n"})
+    shell = ("run_command", {"command": SHELL})
     return recording_write(
         [
-            entry(
-                "coder",
-                ("write_file", {"path": "SAID.md", "content": "{{wanted}}\n"}),
-                user=r"Note: (?P<wanted>\w+)\s*\Z",
-            ),
+            entry("coder", DONE, user=FURTHER, last_tool="write_file"),
+            entry("coder", said, user=FURTHER + r"[\s\S]*?Note: (?P<wanted>\w+)"),
+            entry("coder", DONE, user=FURTHER),
             entry("planner", ("read_file", {"path": "calc.py"}), ("list_files", {}), not_seen=["^read_file "]),
             entry("planner", plan_of("Move it", "Mend it")),
-            entry("coder", DONE, user="The session had ended"),
-            entry("coder", look, **first, **UNKNOWN),
+            entry("coder", shell, **first, **UNKNOWN, last_tool="run_command"),
+            entry("coder", notes, **first, **UNKNOWN),
             entry("coder", DONE, **first, last_tool="write_file"),
-            entry("coder", ("write_file", {"path": "NOTES.md", "content": "adds\n"}), **first, last_tool="run_command"),
-            entry("coder", ("run_command", {"command": SHELL}), **first),
-            entry("coder", look, **second, **UNKNOWN),
+            entry("coder", notes, **first, last_tool="run_command"),
+            entry("coder", shell, **first),
+            entry("coder", right, **second, **UNKNOWN, user=AGAIN),
+            entry("coder", wrong, **second, **UNKNOWN),
             entry("coder", DONE, **second, last_tool="write_file", user=AGAIN),
             entry("coder", right, **second, user=AGAIN),
             entry("coder", DONE, **second, last_tool="write_file"),
