@@ -18,7 +18,7 @@ from django.conf import settings
 
 from apps.projects.git import GitError, git_run
 from apps.projects.repository import repository_path
-from apps.projects.workspace import Worktree
+from apps.projects.workspace import WorkspaceError, Worktree
 from apps.projects.worktree import worktree_delete, worktree_reset, worktree_snapshot
 
 logger = logging.getLogger(__name__)
@@ -33,23 +33,29 @@ _LOOK_SECONDS = 0.05
 
 
 def tree_of(*, worktree: Worktree, revision: str) -> str:
-    """The tree of a commit (or of itself)."""
-    return git_run("rev-parse", "--verify", f"{revision}^{{tree}}", git_dir=worktree.git_dir).text
+    """The tree of a commit (or of itself); empty when it is gone."""
+    found = git_run(
+        "rev-parse", "--verify", "--quiet", f"{revision}^{{tree}}", git_dir=worktree.git_dir, accepted=(0, 1, 128)
+    )
+    return found.text if found.returncode == 0 else ""
 
 
 def snapshot_keep(*, worktree: Worktree, session_id: object, known: str) -> str:
     """The tree of the worktree as it is, kept until the session's snapshots are deleted; ``known`` is kept already.
 
-    Files too large for a commit are left out. Raises WorkspaceError for files that can't be read.
+    Files too large for a commit are left out. Raises WorkspaceError for files that can't be kept.
     """
     tree = worktree_snapshot(worktree=worktree, leave_out_huge=True)
     if tree == known:
         return tree
     git_dir, ref = worktree.git_dir, _ref(session_id)
-    last = git_run("rev-parse", "--verify", "--quiet", ref, git_dir=git_dir, accepted=(0, 1)).text
-    parents = ("-p", last) if last else ()
-    commit = git_run("commit-tree", tree, *parents, "-m", "Snapshot", git_dir=git_dir, environment=_IDENTITY).text
-    git_run("update-ref", ref, commit, git_dir=git_dir)
+    try:
+        last = git_run("rev-parse", "--verify", "--quiet", ref, git_dir=git_dir, accepted=(0, 1)).text
+        parents = ("-p", last) if last else ()
+        commit = git_run("commit-tree", tree, *parents, "-m", "Snapshot", git_dir=git_dir, environment=_IDENTITY).text
+        git_run("update-ref", ref, commit, git_dir=git_dir)
+    except GitError as error:
+        raise WorkspaceError(f"the files can't be kept: {error.stderr[-500:]}") from error
     return tree
 
 

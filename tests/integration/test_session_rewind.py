@@ -57,8 +57,8 @@ CHECK = "grep -q 'a + b' calc.py"
 DONE = ("finish", {"summary": "done"})
 AGAIN = "doesn't stand yet"
 SHELL = (
-    "mkdir -p deep/er build; [ ! -e old.txt ] || mv old.txt deep/er/new.txt; chmod +x calc.py; date +%N > build/ignored;"
-    " ln -sf calc.py link"
+    "mkdir -p deep/er build; [ ! -e old.txt ] || mv old.txt deep/er/new.txt; chmod +x calc.py;"
+    " date +%N > build/ignored; ln -sf calc.py link"
 )
 UNKNOWN = {"last_result": "the outcome is unknown"}
 FURTHER = "asks further"
