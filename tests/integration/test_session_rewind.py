@@ -131,7 +131,7 @@ def tip_of(session: AgentSession) -> str:
 def state_of(session_id: Any) -> dict[str, Any]:
     """All that a rewind puts back."""
     session = AgentSession.objects.get(id=session_id)
-    tasks = Task.objects.filter(feature__plan_id=session.plan_id).order_by("feature__position", "position")
+    tasks = Task.objects.filter(feature__plan=session.plan).order_by("feature__position", "position")
     return {
         "files": files_of(session),
         "conversations": conversations_of(session),
@@ -187,7 +187,7 @@ def whole_require(session: AgentSession, files: dict[str, str]) -> None:
     assert git_run("rev-list", "--count", span, git_dir=git_dir).text == "2"
     assert [event.seq for event in events_of(session.id)] == list(range(1, session.head.seq + 1))
     assert not ToolCall.objects.filter(session=session).exclude(status=ToolCallStatus.FINISHED).exists()
-    assert set(Task.objects.filter(feature__plan_id=session.plan_id).values_list("status", flat=True)) == {"done"}
+    assert set(Task.objects.filter(feature__plan=session.plan).values_list("status", flat=True)) == {"done"}
     budget = Budget.objects.get(scope_id=session.id)
     assert (budget.reserved_steps, budget.reserved_tokens) == (0, 0)
     assert budget.spent_steps == len(events_of(session.id, "ModelReplied")), "what was spent was taken back"

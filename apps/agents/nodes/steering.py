@@ -15,7 +15,7 @@ async def steering_hear(context: RunContext, execution_id: uuid.UUID, transcript
     """Put what was said since the last call of the model into the conversation, as its next message."""
     if context.ledger.steering_waits is False:
         return
-    message = None
+    message, seq = None, 0
     async with context.ledger.transaction() as connection:
         waiting = await context.ledger.steering_load(connection) if context.ledger.steering_waits else []
         if waiting:
