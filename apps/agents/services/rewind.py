@@ -255,4 +255,9 @@ def _session_take_back(session: AgentSession, point: _Point, snapshot: FileSnaps
         tree=snapshot.tree if snapshot else base,
         head=snapshot.head if snapshot else base,
     ).as_dict()
-    session.save()
+    session.save(
+        update_fields=[
+            *("head_commit", "checks", "turn", "status", "reason", "outcome", "finished_at", "running_since"),
+            *("report", "rewinds", "restore", "plan", "plan_rewind", "updated_at"),
+        ]
+    )

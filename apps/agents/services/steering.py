@@ -89,7 +89,8 @@ def completed_continue(lease: Lease, completion: Completion) -> None:
     session.reason = completion.reason.as_dict() if completion.reason else None
     for name, value in completion.columns.items():
         setattr(session, name, value)
-    session.save()
+    changed = ["status", "finished_at", "reason", "used_seconds", "running_since", "updated_at"]
+    session.save(update_fields=[*changed, *completion.columns])
     waiting = list(
         Steering.objects.filter(session=session, delivered_seq=None, retired=None)
         .select_related("sent_by")
