@@ -25,6 +25,8 @@ from cli.resources import (
     ProviderKey,
     Rule,
     Session,
+    Step,
+    StepPage,
     UsageRow,
 )
 
@@ -191,6 +193,22 @@ class Api:
             "POST", f"/api/agents/sessions/{session_id}/messages/", json=body, headers={"Idempotency-Key": key}
         )
         return _validated(Session, _decoded(answer))
+
+    def session_steer(self, session_id: str, *, text: str, key: str) -> Session:
+        """Say something to a session that has not ended; the same ``key`` again says nothing twice."""
+        return self._json(Session, "POST", f"/api/agents/sessions/{session_id}/steer/", body={"text": text, "key": key})
+
+    def step_list(self, session_id: str) -> list[Step]:
+        """Every step that the session can be taken back to."""
+        found: list[Step] = []
+        while True:
+            after = found[-1].seq if found else 0
+            page = self._json(
+                StepPage, "GET", f"/api/agents/sessions/{session_id}/steps/", params={"after": after, "limit": 500}
+            )
+            found += page.steps
+            if len(page.steps) < 500:
+                return found
 
     def session_list(self, *, limit: int = 20) -> list[Session]:
         """The newest sessions first."""

@@ -285,6 +285,14 @@ def event_line(event: Event) -> str:
             return f"tool: {said('name')} {argument_short(payload.get('arguments'))}".rstrip()
         case "ToolFinished":
             return "" if payload.get("ok", True) else f"tool failed: {said('name')}: {said('summary')}"
+        case "ToolStopped":
+            return f"tool stopped: {said('name')}"
+        case "SteeringReceived":
+            return f"said: {said('text', 400)}"
+        case "SteeringDelivered":
+            return "what was said is heard"
+        case "SessionRewound":
+            return f"taken back to step {payload.get('to_seq')}: {said('summary')}"
         case "QuestionAsked":
             return f"question: {said('text', 400)}"
         case "QuestionAnswered":

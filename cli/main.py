@@ -42,6 +42,7 @@ MODULES: dict[str, str] = {
     ),
     **dict.fromkeys(("approve", "autonomy"), "cli.approval"),
     "rules": "cli.rules",
+    **dict.fromkeys(("steps", "rewind"), "cli.control"),
     "apply": "cli.apply",
     **dict.fromkeys(("projects", "clone", "sync", "remove"), "cli.projects"),
     "test": "cli.development",

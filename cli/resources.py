@@ -162,6 +162,22 @@ class Rule(Resource):
     created_by: str = ""
 
 
+class Step(Resource):
+    """Where a session can be taken back to."""
+
+    seq: int
+    type: str
+    summary: str = ""
+    turn: int = 0
+    #: Why it can't be, all the same: its files could not be kept.
+    problem: str = ""
+    created_at: datetime
+
+
+class StepPage(Resource):
+    steps: list[Step]
+
+
 class Event(Resource):
     """Something that happened in a session; ``seq`` counts from 1 without a gap."""
 

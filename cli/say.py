@@ -1,4 +1,4 @@
-"""``archon say``: a further word to a session that has ended; it goes on with that."""
+"""``archon say``: a word to a session. One that has ended goes on with it; the agent of another hears it next."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from cli.command import console_make
+from cli.client import Api
+from cli.command import command_line, command_print, console_make
 from cli.connection import connection_open
-from cli.errors import EXIT_CODES_HELP, CliError, errors_reported
+from cli.errors import EXIT_CODES_HELP, ApiError, CliError, errors_reported
 from cli.follow import manners_of
 from cli.materials import materials_open, materials_upload
 from cli.registry import ProjectRegistry
-from cli.run import session_attend, session_leave
+from cli.resources import Session
+from cli.run import document_print, session_attend, session_leave
 from cli.sessions import JsonOption, ServerOption, SessionArgument, session_find
+
+#: From these a session goes on with a message.
+ENDED = ("completed", "failed", "cancelled")
 
 
 def say(
@@ -39,7 +45,7 @@ def say(
     json_output: JsonOption = False,
     server: ServerOption = None,
 ) -> None:
-    """Have a session that has ended go on: the same branch, the same conversation."""
+    """Say something to a session: its agent hears it before its next step. One that has ended goes on with it."""
     with errors_reported(json_output=json_output):
         if not message.strip():
             raise CliError("the message is empty", next_step="say what should be different", code="invalid_input")
@@ -49,12 +55,24 @@ def say(
         with materials_open(attach=attach) as materials, connection_open(server, console=console) as connection:
             found = session_find(connection.api, session)
             seen = connection.api.session_progress(found.id).last_seq
+            added = {name: value for name, value in more.items() if value is not None}
+            key = str(uuid.uuid4())
+            if found.status not in ENDED:
+                if attach or added:
+                    raise CliError(
+                        f"the session is {found.status}: what is said to it now comes without files and limits",
+                        next_step="leave --attach and --more-… away, or wait until it has ended",
+                        code="invalid_input",
+                    )
+                if _steered(connection.api, found, text=message, key=key):
+                    _steered_tell(found, console=console, json_output=json_output)
+                    return
             now = connection.api.message_send(
                 found.id,
                 text=message,
                 attachments=materials_upload(connection.api, materials).attachments,
-                more={name: value for name, value in more.items() if value is not None},
-                key=str(uuid.uuid4()),
+                more=added,
+                key=key,
             )
             if detach:
                 code = session_leave(connection, now, console=console, json_output=json_output)
@@ -69,6 +87,28 @@ def say(
                     seen=seen,
                 )
         raise typer.Exit(code)
+
+
+def _steered(api: Api, session: Session, *, text: str, key: str) -> bool:
+    """Say it to the agent at work; False when the session has ended meanwhile."""
+    try:
+        api.session_steer(session.id, text=text, key=key)
+    except ApiError as error:
+        if error.status == 409 and error.state in ENDED:
+            return False
+        raise
+    return True
+
+
+def _steered_tell(session: Session, *, console: Console, json_output: bool) -> None:
+    if json_output:
+        document_print({"session_id": session.id, "steered": True})
+        return
+    heard = {
+        "paused": f"It is heard once the session goes on: {command_line('resume', session.id)}",
+        "waiting_input": f"It is heard once its question is answered: {command_line('answer', session.id, 'TEXT')}",
+    }.get(session.status, f"It is heard before the next step. To watch: {command_line('watch', session.id)}")
+    command_print(console, f"Said. {heard}")
 
 
 def register(app: typer.Typer) -> None:

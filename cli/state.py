@@ -131,7 +131,7 @@ class SessionState:
                 self.tool = ToolState(
                     str(payload.get("name", "")), argument_short(payload.get("arguments")), event.created_at
                 )
-            case "ToolFinished":
+            case "ToolFinished" | "ToolStopped":
                 self.tool = None
             case "QuestionAsked":
                 choices = payload.get("choices")
@@ -150,6 +150,9 @@ class SessionState:
             case "SessionPaused":
                 self.status, self.tool = "paused", None
                 self.message = str((payload.get("reason") or {}).get("message", "")) if payload else ""
+            case "SessionRewound":
+                self.status, self.tool, self.question, self.outcome = "paused", None, None, ""
+                self.message = f"taken back to step {payload.get('to_seq')}"
             case "SessionCancelled":
                 self.status, self.tool, self.question, self.approval = "cancelled", None, None, None
             case "SessionReported":

@@ -79,6 +79,11 @@ class AgentSession(BaseModel):
     #: Which follow-up it works on; 0: the goal itself.
     turn = models.PositiveIntegerField(default=0)
     discarded_at = models.DateTimeField(null=True, blank=True)
+    #: How often it was taken back to an earlier step, and which of these times took the making of a plan back.
+    rewinds = models.PositiveIntegerField(default=0, db_default=0)
+    plan_rewind = models.PositiveIntegerField(default=0, db_default=0)
+    #: Files and branch that a rewind has yet to put back: ``services.restoring.Restore``.
+    restore = models.JSONField(null=True, blank=True)
     #: What the server's checks said before and after, a list of comparisons.
     checks = models.JSONField(default=list, blank=True)
     report = models.TextField(blank=True)
@@ -117,6 +122,9 @@ class SessionHead(models.Model):
 
     session = models.OneToOneField(AgentSession, on_delete=models.CASCADE, primary_key=True, related_name="head")
     seq = models.BigIntegerField(default=0)
+    #: What a row that is written now bears as its ``seq``: the last event of its transaction, or the next one to come
+    #: where its transaction has none, so that going back to an event leaves exactly what there was right after it.
+    written = models.BigIntegerField(default=0, db_default=0)
     #: Grows with every claim and every revocation; a write that carries an older one is refused.
     fence = models.BigIntegerField(default=0)
     owner = models.CharField(max_length=100, blank=True)
@@ -125,6 +133,8 @@ class SessionHead(models.Model):
     wanted = models.BooleanField(default=False)
     #: When the sweeper last told the workers of it; nothing since a worker had it.
     woken_at = models.DateTimeField(null=True, blank=True)
+    #: How many words of people the agent has yet to hear: told to the worker with each of its writes.
+    steering = models.PositiveIntegerField(default=0, db_default=0)
     claims = models.PositiveIntegerField(default=0)
 
     class Meta:
@@ -152,6 +162,10 @@ class SessionEffect(models.Model):
     key = models.CharField(max_length=200)
     result = models.JSONField(default=dict)
     created_at = models.DateTimeField(auto_now_add=True)
+    #: The session's last event when it was written (with those of its own transaction); None: before this was kept.
+    seq = models.BigIntegerField(null=True, blank=True)
+    #: The rewind that took it back. Its key has the number as well, so that it is out of the way.
+    retired = models.PositiveIntegerField(null=True, blank=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["session", "key"], name="sessioneffect_key_unique")]
@@ -165,6 +179,12 @@ class AgentExecution(BaseModel):
     role = models.CharField(max_length=20)
     attempt = models.PositiveIntegerField(default=1)
     result = models.JSONField(null=True, blank=True)
+    #: Every result that was set or taken away, in order: ``{seq, result}``.
+    results = models.JSONField(null=True, blank=True)
+    seq = models.BigIntegerField(null=True, blank=True)
+    #: The rewind that took it back, and whose later part it is: what was said after that point, out of the way.
+    retired = models.PositiveIntegerField(null=True, blank=True)
+    origin = models.UUIDField(null=True, blank=True)
 
     class Meta:
         ordering = ["created_at"]
@@ -177,6 +197,7 @@ class ExecutionMessage(models.Model):
     position = models.PositiveIntegerField()
     message = models.JSONField()
     created_at = models.DateTimeField(auto_now_add=True)
+    seq = models.BigIntegerField(null=True, blank=True)
 
     class Meta:
         ordering = ["execution", "position"]
@@ -235,6 +256,8 @@ class ToolCall(BaseModel):
     #: Of an edit: the format that it is written in, and whether it could be carried out as it was written.
     edit_format = models.CharField(max_length=20, blank=True, default="", db_default="")
     well_formed = models.BooleanField(null=True)
+    #: The call of the model that proposed it; empty: named by execution and position.
+    model_key = models.CharField(max_length=120, blank=True, default="", db_default="")
     finished_at = models.DateTimeField(null=True, blank=True)
     #: Of a call that a person has to approve: what they are asked, and what they said (``services.approvals``).
     approval = models.JSONField(null=True, blank=True)
@@ -332,6 +355,8 @@ class SessionMessage(BaseModel):
     key = models.CharField(max_length=200, blank=True)
     #: How the session stood: status, outcome, reason, report, head and merged commit.
     former = models.JSONField(default=dict)
+    #: The rewind that took it back.
+    retired = models.PositiveIntegerField(null=True, blank=True)
 
     class Meta:
         ordering = ["session", "turn"]
@@ -339,3 +364,48 @@ class SessionMessage(BaseModel):
             models.UniqueConstraint(fields=["session", "turn"], name="sessionmessage_turn_unique"),
             models.UniqueConstraint(fields=["session", "key"], condition=~Q(key=""), name="sessionmessage_key_unique"),
         ]
+
+
+class Steering(BaseModel):
+    """What a person said to a session that had not ended; its agent hears it before its next call of the model."""
+
+    session = models.ForeignKey(AgentSession, on_delete=models.CASCADE, related_name="steerings")
+    sent_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="steerings")
+    text = models.TextField()
+    #: The client's own name for it: the same one again is the same message.
+    key = models.CharField(max_length=200, blank=True)
+    #: The events that told of its coming and of its being heard.
+    seq = models.BigIntegerField()
+    delivered_seq = models.BigIntegerField(null=True, blank=True)
+    #: The rewind that took it back.
+    retired = models.PositiveIntegerField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["session", "seq"]
+        constraints = [
+            models.UniqueConstraint(fields=["session", "key"], condition=~Q(key=""), name="steering_key_unique")
+        ]
+        indexes = [
+            models.Index(
+                fields=["session"], condition=Q(delivered_seq__isnull=True, retired__isnull=True), name="steering_waits"
+            )
+        ]
+
+
+class FileSnapshot(models.Model):
+    """The session's files, and where its branch was, right after a step that changed either."""
+
+    session = models.ForeignKey(AgentSession, on_delete=models.CASCADE, related_name="snapshots")
+    #: The step: the session's last event in the transaction that wrote this.
+    seq = models.BigIntegerField()
+    #: A tree or commit in the server's repository; empty: the files could not be kept, ``problem`` says why.
+    tree = models.CharField(max_length=64, blank=True)
+    #: The commit that the branch was at.
+    head = models.CharField(max_length=64)
+    problem = models.TextField(blank=True, default="")
+    retired = models.PositiveIntegerField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["session", "seq", "id"]
+        indexes = [models.Index(fields=["session", "seq"])]

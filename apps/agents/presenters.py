@@ -22,7 +22,7 @@ from apps.usage.selectors import budget_list, usage_by_model
 from apps.usage.types import BudgetState, UsageLine, share_of
 
 #: Events that tell what a session is doing at the moment.
-_CURRENT_EVENTS = ("PhaseChanged", "TaskStarted", "ToolStarted", "ToolFinished", "ModelReplied")
+_CURRENT_EVENTS = ("PhaseChanged", "TaskStarted", "ToolStarted", "ToolFinished", "ToolStopped", "ModelReplied")
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,9 @@ def _current(session: AgentSession) -> dict[str, Any] | None:
             break
     if not found:
         return None
-    started, finished = found.get("ToolStarted"), found.get("ToolFinished")
-    running = started is not None and (finished is None or finished.seq < started.seq)
+    started = found.get("ToolStarted")
+    over = [event.seq for event in (found.get("ToolFinished"), found.get("ToolStopped")) if event is not None]
+    running = started is not None and all(seq < started.seq for seq in over)
     newest = max(found.values(), key=lambda event: event.seq)
     return {
         "phase": _payload(found.get("PhaseChanged"), "phase"),

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.db.models import CharField, Count, Max, OuterRef, Q, QuerySet, Value
-from django.db.models.functions import Cast, Concat
+from django.db.models.functions import Cast, Coalesce, Concat, Now, NullIf
 
-from apps.agents.models import AgentSession, SessionEvent, SessionHead, ToolCall
-from apps.agents.types import EditShare, SessionEventData, ToolCallStatus
+from apps.agents.models import AgentSession, FileSnapshot, SessionEffect, SessionEvent, SessionHead, ToolCall
+from apps.agents.types import AgentType, EditShare, SessionEventData, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, NotFound
 from apps.projects.repository import branch_bundle, diff_read, patch_make
 from apps.projects.selectors import project_get_for_user
@@ -67,7 +67,8 @@ def edit_share_list(session_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[Ed
     Counted from the calls' own rows, each written once, and by the model that answered.
     """
     # As the agent loop names its calls of the model.
-    key = Concat(Cast(OuterRef("execution_id"), CharField()), Value(":"), Cast(OuterRef("position"), CharField()))
+    named = Concat(Cast(OuterRef("execution_id"), CharField()), Value(":"), Cast(OuterRef("position"), CharField()))
+    key = Coalesce(NullIf(OuterRef("model_key"), Value("")), named)
     provider, model = answering_model(scope="session_id", key=key)
     rows = (
         ToolCall.objects.filter(session_id__in=session_ids, well_formed__isnull=False)
@@ -90,6 +91,22 @@ def session_take_ups(session_id: uuid.UUID) -> int:
         type__in=("SessionQueued", "SessionResumed", "QuestionAnswered", "ApprovalDecided", "SessionReopened")
     ).aggregate(last=Max("seq"))
     return events.filter(type="SessionStarted", seq__gt=asked["last"] or 0).count()
+
+
+def plan_made(session: AgentSession) -> uuid.UUID | None:
+    """The plan that the session works on, if it was made: a planner makes another one for each follow-up."""
+    if session.agent_type != AgentType.PLANNER or not session.turn:
+        return session.plan_id
+    made = SessionEffect.objects.filter(session=session, key=f"plan#{session.turn}")
+    return session.plan_id if made.exists() else None
+
+
+def snapshot_last(session_id: uuid.UUID, *, seq: int | None = None) -> FileSnapshot | None:
+    """How the files were kept last (up to this step); None: as in the commit that the session started from."""
+    snapshots = FileSnapshot.objects.filter(session_id=session_id, retired=None)
+    if seq is not None:
+        snapshots = snapshots.filter(seq__lte=seq)
+    return snapshots.order_by("seq", "id").last()
 
 
 def session_diff(session: AgentSession, *, max_bytes: int = 1_000_000) -> dict[str, object]:

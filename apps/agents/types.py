@@ -67,6 +67,8 @@ class ToolCallStatus(models.TextChoices):
     WAITING = "waiting"
     #: A person gave leave; nobody has begun it.
     APPROVED = "approved"
+    #: Cut off by a pause or a cancel: nobody knows how far it came.
+    STOPPED = "stopped"
     FINISHED = "finished"
 
 

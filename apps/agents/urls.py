@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from apps.agents import views, views_conversation, views_policy
+from apps.agents import views, views_control, views_conversation, views_policy
 
 urlpatterns = [
     path("sessions/", views.SessionListView.as_view(), name="agent-sessions"),
@@ -36,6 +36,9 @@ urlpatterns = [
         views_conversation.SessionMessagesView.as_view(),
         name="agent-session-messages",
     ),
+    path("sessions/<uuid:session_id>/steer/", views_control.SessionSteerView.as_view(), name="agent-session-steer"),
+    path("sessions/<uuid:session_id>/steps/", views_control.SessionStepsView.as_view(), name="agent-session-steps"),
+    path("sessions/<uuid:session_id>/rewind/", views_control.SessionRewindView.as_view(), name="agent-session-rewind"),
     path("attachments/", views_conversation.AttachmentListView.as_view(), name="agent-attachments"),
     path(
         "attachments/<uuid:attachment_id>/",

@@ -13,6 +13,8 @@ class PlanStatus(models.TextChoices):
     ACTIVE = "active"
     DONE = "done"
     FAILED = "failed"
+    #: Its session was taken back to before it was made.
+    WITHDRAWN = "withdrawn"
 
 
 class Plan(BaseModel):

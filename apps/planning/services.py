@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from django.db import transaction
 from django.db.models import Max
+from django.utils import timezone
 
 from apps.authentication.models import User
 from apps.core.errors import Conflict, InvalidInput, NotFound, PermissionDenied
 from apps.planning.models import Feature, Plan, PlanStatus, Task, TaskStatus
-from apps.planning.types import FeatureDraft
+from apps.planning.types import FeatureDraft, TaskState
 from apps.projects.models import Project, Role
 from apps.projects.selectors import project_get_for_user, project_role
 
@@ -116,6 +117,11 @@ def task_id_derive(*, plan_id: uuid.UUID, feature_position: int, position: int) 
     return uuid.uuid5(plan_id, f"task:{feature_position}:{position}")
 
 
+def follow_up_feature_id_derive(*, plan_id: uuid.UUID, turn: int) -> uuid.UUID:
+    """The feature that stands for a session's follow-up."""
+    return uuid.uuid5(plan_id, f"follow-up:{turn}")
+
+
 def plan_update_status(*, plan_id: uuid.UUID, status: PlanStatus) -> None:
     """Raises NotFound."""
     if not Plan.objects.filter(id=plan_id).update(status=status):
@@ -195,3 +201,27 @@ def _feature_own_require(user: User, feature: Feature) -> None:
         raise PermissionDenied("An agent planned this feature; only people's own can be changed.")
     if feature.created_by_id != user.id and project_role(project) != Role.OWNER:
         raise PermissionDenied("Somebody else added this feature.", next_step="ask them, or an owner of the project")
+
+
+def plan_rewind(*, plan_id: uuid.UUID, features: Collection[uuid.UUID], tasks: Mapping[uuid.UUID, TaskState]) -> None:
+    """Have the plan as it was: active, these tasks as told and the others not begun; these features never added.
+
+    For a session that is taken back to an earlier step. One that is gone is fine.
+    """
+    with transaction.atomic():
+        Plan.objects.filter(id=plan_id).update(status=PlanStatus.ACTIVE, updated_at=timezone.now())
+        Feature.objects.filter(id__in=features, plan_id=plan_id, created_by=None).delete()
+        for task in Task.objects.select_for_update().filter(feature__plan_id=plan_id):
+            state = tasks.get(task.id, TaskState())
+            task.status, task.attempts, task.result, task.commit = (
+                state.status,
+                state.attempts,
+                state.result,
+                state.commit,
+            )
+            task.save(update_fields=["status", "attempts", "result", "commit", "updated_at"])
+
+
+def plan_withdraw(*, plan_id: uuid.UUID) -> None:
+    """Keep the plan as one that its session was taken back from; the session makes another one."""
+    Plan.objects.filter(id=plan_id).update(status=PlanStatus.WITHDRAWN, updated_at=timezone.now())

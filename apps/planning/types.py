@@ -33,6 +33,16 @@ class TaskProgress:
 
 
 @dataclass(frozen=True)
+class TaskState:
+    """How far a task is; as it stands, one that was not begun."""
+
+    status: TaskStatus = TaskStatus.PENDING
+    attempts: int = 0
+    result: str = ""
+    commit: str = ""
+
+
+@dataclass(frozen=True)
 class FeatureProgress:
     id: uuid.UUID
     title: str

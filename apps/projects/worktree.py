@@ -7,6 +7,7 @@ run while a command runs in the worktree's sandbox: the caller sees to that.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import stat
@@ -95,11 +96,11 @@ def worktree_exclude(*, worktree: Worktree, paths: tuple[str, ...]) -> None:
     _exclude_file(worktree).write_text("".join(f"/{path}\n" for path in quoted), "utf-8", "surrogateescape")
 
 
-def worktree_snapshot(*, worktree: Worktree, max_file_bytes: int = MAX_FILE_BYTES) -> str:
+def worktree_snapshot(*, worktree: Worktree, max_file_bytes: int = MAX_FILE_BYTES, leave_out_huge: bool = False) -> str:
     """The id of a tree that holds the worktree as it is, without what git ignores.
 
-    A repository inside it is taken as plain files, its ``.git`` left out. Files over ``max_file_bytes`` and files that
-    can't be read raise WorkspaceError, which names them.
+    A repository inside it is taken as plain files, its ``.git`` left out. Files over ``max_file_bytes`` (unless they
+    are to be left out) and files that can't be read raise WorkspaceError, which names them.
     """
     listing = _git(worktree, "ls-files", "-z", "--others", "--modified", "--deleted", "--exclude-standard").stdout
     changed = dict.fromkeys(path_decode(entry) for entry in listing.split(b"\0") if entry)
@@ -108,15 +109,17 @@ def worktree_snapshot(*, worktree: Worktree, max_file_bytes: int = MAX_FILE_BYTE
     plain = [path for folder in embedded for path in _embedded_files(worktree, folder)]
     sizes = {path: _file_size(worktree.path / path) for path in (*changed, *plain)}
     huge = {path: size for path, size in sizes.items() if size > max_file_bytes}
-    if huge:
+    if huge and not leave_out_huge:
         listed = ", ".join(f"{path_display(path)} ({size >> 20} MiB)" for path, size in sorted(huge.items())[:10])
         raise WorkspaceError(
             f"Files larger than {max_file_bytes >> 20} MiB can't be kept: {listed}. "
             "Delete them, or name them in .gitignore."
         )
     try:
-        if len(changed) > len(embedded):
-            excluded = [f":(exclude,literal){folder.rstrip('/')}" for folder in embedded]
+        plain = [path for path in plain if path not in huge]
+        if len([path for path in changed if path not in huge]) > len(embedded):
+            left_out = [*(folder.rstrip("/") for folder in embedded), *huge]
+            excluded = [f":(exclude,literal){path}" for path in left_out]
             _git(worktree, "add", "--all", "--", ".", *excluded)
         if plain:
             paths = "".join(f"{path}\0" for path in plain).encode("utf-8", "surrogateescape")
@@ -205,13 +208,27 @@ def _branch_move(worktree: Worktree, commit: str, expected: str) -> None:
     _history_write(worktree, commit, worktree.index)
 
 
-def worktree_reset(*, worktree: Worktree, commit: str) -> None:
-    """Make the files those of ``commit`` again, new ones removed, ignored ones kept; the branch stays where it is."""
+def worktree_reset(*, worktree: Worktree, commit: str, head: str = "") -> None:
+    """Make the files those of ``commit`` again, new ones removed, ignored ones kept; the branch stays where it is.
+
+    ``commit`` may be a tree; ``head`` is the commit that the agent's copy of the history ends at, if another one.
+    """
     _git(worktree, "read-tree", "--reset", "-u", commit, timeout=_CHECKOUT_SECONDS)
     _git(worktree, "clean", "-ffdq", timeout=_CHECKOUT_SECONDS)
     tree_own(worktree.path)
     _git(worktree, "update-index", "-q", "--refresh", accepted=(0, 1))
-    _history_write(worktree, commit, worktree.index)
+    if not head or head == commit:
+        _history_write(worktree, commit, worktree.index)
+        return
+    # To the agent the rest is uncommitted work, as it was.
+    index = worktree.index.with_suffix(".shown")
+    try:
+        git_run("read-tree", head, git_dir=worktree.git_dir, index=index)
+        shown = dataclasses.replace(worktree, index=index)
+        _git(shown, "update-index", "-q", "--refresh", accepted=(0, 1))
+        _history_write(worktree, head, index)
+    finally:
+        index.unlink(missing_ok=True)
 
 
 def worktree_delete(*, worktree: Worktree) -> None:

@@ -10,9 +10,11 @@ import contextlib
 import hashlib
 import itertools
 import json
+import select
 import socket
 import sys
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -253,6 +255,8 @@ class ModelServer:
         self.cache = PrefixCache()
         self._log = _Log()
         self.stopping = threading.Event()
+        #: How often a client went away while it was kept waiting (``hang``).
+        self.hangups = 0
         self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.owner = self
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -390,7 +394,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif reply.failure in wire.failures:
             self._fail(reply)
         elif reply.failure == "hang":
-            self.server.owner.stopping.wait(60)
+            self._hang()
             self.close_connection = True
         elif reply.failure == "empty":
             self._stream([])
@@ -404,6 +408,19 @@ class _Handler(BaseHTTPRequestHandler):
                 self._stream(events[: max(2, len(events) // 2)], cut=True)
             else:
                 self._stream(events)
+
+    def _hang(self) -> None:
+        """Say nothing for a minute, and see whether the client goes away meanwhile."""
+        owner = self.server.owner
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not owner.stopping.is_set():
+            readable, _, _ = select.select([self.connection], [], [], 0.01)
+            with contextlib.suppress(ConnectionError):
+                if not readable or self.connection.recv(1, socket.MSG_PEEK):
+                    continue
+            with owner._log.lock:
+                owner.hangups += 1
+            return
 
     def _tokens(self, request: Request, reply: Reply) -> Tokens:
         """What the reply is said to have taken: as it says, or by the length of what is read and written."""

@@ -17,6 +17,7 @@ from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.loop_watch import loop_watch
 from apps.agents.nodes.model_turn import model_call
 from apps.agents.nodes.replies import calls_proposed, reply_open
+from apps.agents.nodes.steering import steering_hear
 from apps.agents.nodes.tool_turn import call_carry_out, proposal_judge
 from apps.agents.services.server_words import nudge_for, server_word
 from apps.agents.tools.base import Tool
@@ -55,6 +56,7 @@ async def step_take(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     if len(transcript) != state.get("turn") and await context.ledger.result_load(execution_id) is not None:
         return {"turn": len(transcript), "ended": True}
     if not reply_open(transcript):
+        await steering_hear(context, execution_id, transcript)
         await loop_watch(context, execution_id)
         await model_call(state, runtime, is_stuck=_is_stuck(context, state["role"], transcript))
     after = await tools_run(state, runtime)

@@ -15,7 +15,7 @@ from langchain_core.messages import BaseMessage
 
 from apps.agents.nodes.conversation import Conversation
 from apps.agents.nodes.worksite import WorkSite
-from apps.agents.services.ledger import Ledger
+from apps.agents.services.ledger import Ledger, rewound_key
 from apps.agents.services.policy_rules import policy_load
 from apps.agents.services.rules import RepositoryRules
 from apps.agents.tools.base import observation_limit
@@ -101,12 +101,20 @@ class SessionFacts:
     sources_waiting: bool = False
     #: What its agents may do without asking, as of when it was taken up.
     autonomy: Autonomy = Autonomy.AUTO
+    #: The plan that was made already, if it was.
+    made_plan_id: uuid.UUID | None = None
+    #: How often it was taken back to an earlier step, and the last time that this took the making of a plan back.
+    rewinds: int = 0
+    plan_rewind: int = 0
 
     @property
     def plan_id(self) -> uuid.UUID:
         """The session's plan. A planner makes one for each follow-up; whoever carries one out goes on with the same."""
+        if self.made_plan_id is not None:
+            return self.made_plan_id
         anew = self.turn and self.agent_type is AgentType.PLANNER
-        return uuid.uuid5(self.session_id, f"plan:{self.turn}" if anew else "plan")
+        name = f"plan:{self.turn}" if anew else "plan"
+        return uuid.uuid5(self.session_id, rewound_key(name, self.plan_rewind))
 
     def turn_key(self, key: str) -> str:
         """The key of an effect that happens once for the goal, and once for each follow-up."""

@@ -22,6 +22,7 @@ from apps.agents.nodes.brief import goal_brief, task_brief
 from apps.agents.nodes.context import RunContext, SessionFacts, SessionState
 from apps.agents.nodes.materials import brief_message, materials_read
 from apps.agents.prompts import prompt_read
+from apps.agents.services.ledger import Snapshot
 from apps.agents.services.sessions import session_plan_set
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
@@ -29,7 +30,7 @@ from apps.core.database import Connection
 from apps.core.storable import json_storable
 from apps.planning.models import TaskStatus
 from apps.planning.selectors import plan_progress
-from apps.planning.services import plan_extend
+from apps.planning.services import follow_up_feature_id_derive, plan_extend
 from apps.planning.types import FeatureDraft, TaskDraft
 from apps.projects.checks import CheckReport, Verification, outcome_judge
 from apps.projects.models import Project
@@ -53,7 +54,7 @@ class FollowUp:
 
 def follow_up_feature_id(facts: SessionFacts) -> uuid.UUID:
     """The plan's feature that stands for the follow-up."""
-    return uuid.uuid5(facts.plan_id, f"follow-up:{facts.turn}")
+    return follow_up_feature_id_derive(plan_id=facts.plan_id, turn=facts.turn)
 
 
 async def follow_up_begin(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -82,7 +83,9 @@ async def follow_up_head(context: RunContext) -> str:
     if known is None:
         head = await context.site.branch_tip()
         fresh = await context.site.worktree_is_fresh()
-        known = dict(await context.ledger.effect_record(key, result={"head": head, "fresh": fresh}))
+        # A checkout that was made anew holds the branch's last commit, and nothing that was not committed.
+        snapshot = Snapshot(head, head) if fresh else None
+        known = dict(await context.ledger.effect_record(key, result={"head": head, "fresh": fresh}, snapshot=snapshot))
     return str(known["head"])
 
 
@@ -291,7 +294,7 @@ async def _conversation_continue(
 
 def _execution_last(session_id: uuid.UUID, role: str, own_id: uuid.UUID) -> uuid.UUID | None:
     """The role's last conversation, but for the one that this follow-up may have opened before a crash."""
-    others = AgentExecution.objects.filter(session_id=session_id, role=role).exclude(id=own_id)
+    others = AgentExecution.objects.filter(session_id=session_id, role=role, retired=None).exclude(id=own_id)
     found = others.order_by("created_at").last()
     return found.id if found else None
 
@@ -319,7 +322,14 @@ async def _calls_close(context: RunContext, connection: Connection) -> None:
     events = [
         Event(
             "ToolFinished",
-            {"call": str(row["id"]), "name": row["name"], "ok": False, "summary": "interrupted", "seconds": 0.0},
+            {
+                "call": str(row["id"]),
+                "name": row["name"],
+                "ok": False,
+                "summary": "interrupted",
+                "seconds": 0.0,
+                "interrupted": True,
+            },
         )
         for row in rows
     ]

@@ -24,6 +24,7 @@ from apps.agents.nodes.conversation import Conversation
 from apps.agents.nodes.replies import calls_proposed, message_normalise, shown, usage_shown
 from apps.agents.services.compaction_plan import Meter
 from apps.agents.services.images import has_references, messages_resolve
+from apps.agents.services.ledger import model_call_key
 from apps.agents.tools.catalogue import Offer, tools_for
 from apps.agents.types import Event
 from apps.core.database import Connection
@@ -102,7 +103,7 @@ async def _ask(
     try:
         await context.gateway.call(
             scope_id=context.facts.session_id,
-            key=f"{execution_id}:{position}",
+            key=model_call_key(execution_id, position, context.facts.rewinds),
             role=role,
             spec=spec,
             fallbacks=fallbacks,

@@ -8,7 +8,9 @@ from typing import Any
 
 from langgraph.runtime import Runtime
 
-from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
+from apps.agents.services.ledger import SteeringWaits
+from apps.agents.services.steering import Completion, completed_continue
 from apps.agents.types import AgentType, Event, Reason, SessionOutcome, SessionStatus
 from apps.core.kill_points import kill_point
 from apps.planning.models import PlanStatus, TaskStatus
@@ -68,16 +70,18 @@ async def _complete(
     reason = None
     if outcome is not SessionOutcome.VERIFIED:
         reason = Reason(outcome.value, "; ".join(reasons) or outcome.value, "look at the report and the diff")
-    kill_point("report.before")
-    await context.ledger.session_end(
+    events = (
         Event("SessionReported", {"summary": text, "outcome": outcome.value, "files_changed": files or []}),
         Event("SessionCompleted", {"outcome": outcome.value, "reasons": list(reasons)}),
-        status=SessionStatus.COMPLETED,
-        reason=reason,
-        outcome=outcome.value,
-        report=text,
-        **columns,
     )
+    columns.update(outcome=outcome.value, report=text)
+    kill_point("report.before")
+    try:
+        await context.ledger.session_end(*events, status=SessionStatus.COMPLETED, reason=reason, **columns)
+    except SteeringWaits:
+        completion = Completion(events, reason, columns)
+        await context.ledger.database.run_in_thread(completed_continue, context.ledger.lease, completion)
+        raise SessionSuspended("it goes on with what was said last") from None
     kill_point("report.written")
 
 

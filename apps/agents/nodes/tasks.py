@@ -18,6 +18,7 @@ from apps.agents.nodes.brief import task_brief
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_feature_id, follow_up_head, follow_up_judge, work_continue
 from apps.agents.prompts import prompt_read
+from apps.agents.services.ledger import Snapshot
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
 from apps.core.errors import InvalidInput
@@ -209,6 +210,7 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
     before = await context.ledger.effect_find(f"verify:{task_id}:{attempt - 1}")
     baseline = await baseline_open(context)
     replaces = before["commit"] if before else begun["parent"]
+    kept: Snapshot | None = None
     try:
         committed = await context.site.commit(
             message=message,
@@ -222,6 +224,7 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
         judged = Verification("failing", (str(error),), (), ())
     else:
         commit, files = committed.commit or begun["parent"], [change.path for change in committed.files]
+        kept = Snapshot(commit, commit)
         judged = await commit_judge(context, baseline, commit)
         if context.facts.turn:
             judged = await follow_up_judge(context, judged, commit=commit)
@@ -253,6 +256,7 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
             {"task": str(task_id), "attempt": attempt, "passed": acceptable, "reasons": list(judged.reasons)},
         ),
         result=known,
+        snapshot=kept,
         head_commit=commit,
         checks=known["checks"],
     )

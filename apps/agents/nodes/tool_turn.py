@@ -16,11 +16,12 @@ from apps.agents.nodes.context import RunContext, SessionSuspended
 from apps.agents.nodes.conventions import folder_rules
 from apps.agents.nodes.replies import ProposedCall
 from apps.agents.services.images import session_image_put
-from apps.agents.services.ledger import ToolCallIntent, ToolCallRecord
+from apps.agents.services.ledger import Snapshot, ToolCallIntent, ToolCallRecord
 from apps.agents.tools.base import (
     Finish,
     Observation,
     Question,
+    Risk,
     Tool,
     ToolContext,
     text_cut,
@@ -37,6 +38,8 @@ UNKNOWN_OUTCOME = (
     " written down: the outcome is unknown. The call was not repeated. Look at the files first, then decide whether it"
     " has to be made again."
 )
+#: In place of the answer to a call that would have ended the agent's work.
+NOT_ENDED = "Your work has not ended with this: somebody has written to you meanwhile. Read on, and call it again then."
 
 
 def proposal_judge(tools: Mapping[str, Tool[Any]], call: ProposedCall) -> Allowed | Refused:
@@ -57,7 +60,9 @@ async def call_carry_out(
     judged: Allowed | Refused,
 ) -> bool:
     """Run one call and write its result; whether the agent is done with it."""
-    intent = ToolCallIntent(execution_id, position, ordinal, call.provider_call_id, call.name, call.arguments)
+    intent = ToolCallIntent(
+        execution_id, position, ordinal, call.provider_call_id, call.name, call.arguments, context.facts.rewinds
+    )
     gate = await call_gate(context, intent, judged)
     kill_point("tool.intended")
     began = time.monotonic()
@@ -71,6 +76,8 @@ async def call_carry_out(
         )
         await context.ledger.tool_call_wait(intent.id, asked, status=SessionStatus.WAITING_INPUT)
         raise SessionSuspended("the agent asked a question")
+    seconds = round(time.monotonic() - began, 3)
+    snapshot = await _files_keep(context, gate.judged)
     ok = result.ok if isinstance(result, Observation) else True
     summary = result.summary if isinstance(result, Observation) else ""
     text = gate.note + await _text_shown(context, role, execution_id, command_id, result.text)
@@ -79,13 +86,7 @@ async def call_carry_out(
     rules, folders = await folder_rules(context, view, intent.arguments)
     if rules:
         text = f"{text}\n\n{text_storable(rules)}"
-    message = ToolMessage(
-        await _content(context, text, result),
-        tool_call_id=call.provider_call_id,
-        name=intent.name,
-        status="success" if ok else "error",
-        artifact={"rules": folders} if folders else None,
-    )
+    content = await _content(context, text, result)
     finished = Event(
         "ToolFinished",
         {
@@ -93,24 +94,46 @@ async def call_carry_out(
             "name": intent.name,
             "ok": ok,
             "summary": (summary or text.strip().partition("\n")[0])[:300],
-            "seconds": round(time.monotonic() - began, 3),
+            "seconds": seconds,
+            "interrupted": False,
         },
     )
     async with context.ledger.transaction(finished) as connection:
+        # The head row is locked: whatever a person says after this is for what comes next.
+        unheard = isinstance(result, Finish) and bool(context.ledger.steering_waits)
+        message = ToolMessage(
+            NOT_ENDED if unheard else content,
+            tool_call_id=call.provider_call_id,
+            name=intent.name,
+            status="success" if ok else "error",
+            artifact={"rules": folders} if folders else None,
+        )
+        if snapshot is not None:
+            await context.ledger.snapshot_insert(connection, snapshot)
         await context.ledger.tool_call_finish(
             connection,
             intent.id,
             ok=ok,
-            observation=text,
+            observation=NOT_ENDED if unheard else text,
             edit_format=edit_format_used(call.name, call.arguments),
             well_formed=isinstance(result, Observation) and result.edited,
         )
         await context.ledger.message_insert(connection, execution_id, position + 1 + ordinal, message)
-        if isinstance(result, Finish):
+        if isinstance(result, Finish) and not unheard:
             await context.ledger.result_set(connection, execution_id, json_storable(result.result))
     kill_point("tool.recorded")
     transcript.append(message)
-    return isinstance(result, Finish)
+    return isinstance(result, Finish) and not unheard
+
+
+async def _files_keep(context: RunContext, judged: Allowed | Refused) -> Snapshot | None:
+    """Keep the files, for a rewind to this step, after what may have changed them."""
+    if isinstance(judged, Refused):
+        return None
+    changes = judged.tool.risk in (Risk.WRITE, Risk.EXECUTE) and not judged.tool.repeatable
+    if changes and getattr(judged.arguments, "background", False):
+        context.site.restless = True
+    return await context.site.files_keep() if changes or context.site.restless else None
 
 
 async def _text_shown(context: RunContext, role: str, execution_id: uuid.UUID, output_id: str, text: str) -> str:

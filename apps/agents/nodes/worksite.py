@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from apps.agents.services.attachments import attachments_place
+from apps.agents.services.ledger import Snapshot
 from apps.core.database import AsyncDatabase
 from apps.projects.checks import (
     CheckComparison,
@@ -37,7 +39,7 @@ from apps.projects.repository import changed_paths, commit_resolve, commit_submo
 from apps.projects.repository_diff import FileChange
 from apps.projects.sandbox import workspace_open
 from apps.projects.subfolder import workspace_within
-from apps.projects.workspace import SandboxLimits, Workspace, Worktree
+from apps.projects.workspace import SandboxLimits, Workspace, WorkspaceError, Worktree
 from apps.projects.worktree import (
     CommitResult,
     worktree_commit,
@@ -46,8 +48,11 @@ from apps.projects.worktree import (
     worktree_path,
     worktree_snapshot_commit,
 )
+from apps.projects.worktree_snapshots import snapshot_keep, tree_of, worktree_restore, worktree_take
 
 _MODULES_NAMED = 10
+#: How often a worktree that somebody else still has is looked at.
+_TAKE_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class SiteFacts:
     subfolder: str = ""
     #: What the repository lacks.
     notices: tuple[str, ...] = ()
+    #: The last state of the files that is kept: a tree or a commit.
+    kept: str = ""
 
 
 class WorkSite:
@@ -78,6 +85,10 @@ class WorkSite:
         self._fresh = False
         self._environment: Environment | None = None
         self._workspace: Workspace | None = None
+        self._kept: str | None = None
+        self._tip = ""
+        #: Something was put into the background, so that files may change without a call until the agent has ended.
+        self.restless = False
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -104,19 +115,36 @@ class WorkSite:
 
     async def worktree(self) -> Worktree:
         if self._worktree is None:
+            await self._take()
             # Long after a session has ended its checkout is removed; a follow-up gets a new one of the branch.
             self._fresh = not worktree_path(session_id=self._facts.session_id).is_dir()
-            self._worktree = await self._database.run_in_thread(
-                worktree_create,
-                project_id=self._facts.project_id,
-                session_id=self._facts.session_id,
-                branch=self._facts.branch,
-                base_commit=self._facts.base_commit,
-            )
+            self._worktree = await self._database.run_in_thread(self._worktree_make)
             self._modules = await self._database.run_in_thread(
                 commit_submodules, project_id=self._facts.project_id, commit=self._facts.base_commit
             )
         return self._worktree
+
+    async def _take(self) -> None:
+        """Have the worktree for this run alone: a worker that the session was taken from may still be letting go."""
+        while (descriptor := worktree_take(self._facts.session_id)) is None:
+            await asyncio.sleep(_TAKE_SECONDS)
+        self._resources.callback(os.close, descriptor)
+
+    async def restore(self, *, tree: str, head: str) -> None:
+        """Put the files back to a state that was kept, and the branch to where it was then."""
+        while not await self._database.run_in_thread(
+            worktree_restore, worktree=await self.worktree(), tree=tree, head=head
+        ):
+            self._worktree = await self._database.run_in_thread(self._worktree_make)
+            self._fresh = True
+
+    def _worktree_make(self) -> Worktree:
+        return worktree_create(
+            project_id=self._facts.project_id,
+            session_id=self._facts.session_id,
+            branch=self._facts.branch,
+            base_commit=self._facts.base_commit,
+        )
 
     async def worktree_is_fresh(self) -> bool:
         """Whether the checkout was made just now, from the branch's last commit."""
@@ -251,13 +279,34 @@ class WorkSite:
         async with self._quiet():
             return await self._database.run_in_thread(worktree_snapshot_commit, worktree=await self.worktree())
 
+    async def files_keep(self) -> Snapshot | None:
+        """Keep the files as they are now, for a rewind; None when they are as they were kept last."""
+        worktree = await self.worktree()
+        if self._kept is None:
+            last = self._facts.kept or self._facts.base_commit
+            self._kept = await self._database.run_in_thread(tree_of, worktree=worktree, revision=last)
+        if not self._tip:
+            self._tip = await self.branch_tip()
+        try:
+            async with self._quiet():
+                tree = await self._database.run_in_thread(
+                    snapshot_keep, worktree=worktree, session_id=self._facts.session_id, known=self._kept
+                )
+        except WorkspaceError as error:
+            self._kept = ""
+            return Snapshot("", self._tip, str(error))
+        if tree == self._kept:
+            return None
+        self._kept = tree
+        return Snapshot(tree, self._tip)
+
     async def commit(self, *, message: str, parent: str, replaces: str, timestamp: datetime.datetime) -> CommitResult:
         """Commit the worktree on the session's branch, in place of what an earlier attempt left there.
 
         The same arguments and files give the same commit.
         """
         async with self._quiet():
-            return await self._database.run_in_thread(
+            committed = await self._database.run_in_thread(
                 worktree_commit,
                 worktree=await self.worktree(),
                 message=message,
@@ -265,9 +314,13 @@ class WorkSite:
                 replaces=replaces,
                 timestamp=timestamp,
             )
+        # The branch has moved, and the files that it holds are kept by it.
+        self._tip = ""
+        return committed
 
     async def commands_end(self) -> None:
         """An agent has ended: what it left running in the background ends too."""
+        self.restless = False
         if self._workspace is not None:
             await self._workspace.background_stop_all()
 

@@ -16,10 +16,11 @@ from apps.agents.models import AgentSession
 from apps.agents.nodes.baseline import baseline_open
 from apps.agents.nodes.context import RunContext, SessionFacts, SessionState, SessionSuspended
 from apps.agents.nodes.worksite import SiteFacts, WorkSite
-from apps.agents.selectors import session_take_ups
+from apps.agents.selectors import plan_made, session_take_ups, snapshot_last
 from apps.agents.services.checkpoints import FencedSaver, thread_config
 from apps.agents.services.leases import LeaseKeeper
 from apps.agents.services.ledger import Ledger
+from apps.agents.services.restoring import Restore
 from apps.agents.services.sessions import GRAPH_VERSION, StaleFence, lease_claim, lease_release
 from apps.agents.services.sources import sources_to_fetch
 from apps.agents.types import (
@@ -160,7 +161,7 @@ class SessionExecutor:
             await self._fail_unexpected(ledger, error)
 
     async def _graph_run(self, ledger: Ledger, lease: Lease) -> None:
-        facts, site_facts, models = await self._database.run_in_thread(_facts_load, lease.session_id)
+        facts, site_facts, models, restore = await self._database.run_in_thread(_facts_load, lease.session_id)
         await self._gateway.models_load(_specs_of(facts, models))
         site = WorkSite(
             facts=site_facts,
@@ -186,6 +187,11 @@ class SessionExecutor:
         begun = await saver.aget_tuple(config) is not None
         start: SessionState | None = None if begun else {"ended": False}
         try:
+            if restore is not None:
+                # A rewind whose files nobody has put back yet.
+                await site.restore(tree=restore.tree, head=restore.head)
+                async with ledger.transaction() as connection:
+                    await ledger.session_update(connection, restore=None)
             if begun:
                 # The prepare node is behind us, and what it opened was the other worker's.
                 await baseline_open(context)
@@ -241,7 +247,7 @@ class SessionGivenUp(ApplicationError):
     code = "given_up"
 
 
-def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, SessionModels]:
+def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, SessionModels, Restore | None]:
     session = AgentSession.objects.select_related("project").get(id=session_id)
     assert session.running_since is not None
     facts = SessionFacts(
@@ -261,7 +267,11 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         turn=session.turn,
         autonomy=Autonomy(session.autonomy),
         sources_waiting=bool(sources_to_fetch(session.id)),
+        made_plan_id=plan_made(session),
+        rewinds=session.rewinds,
+        plan_rewind=session.plan_rewind,
     )
+    snapshot = snapshot_last(session.id)
     site = SiteFacts(
         session_id=session.id,
         project_id=session.project_id,
@@ -271,6 +281,7 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         setup_command=session.setup_command,
         subfolder=session.subfolder,
         notices=tuple(notice["message"] for notice in session.project.repository_notices),
+        kept=snapshot.tree if snapshot else "",
     )
     models = SessionModels.read(
         session.role_models,
@@ -278,7 +289,7 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         base_url=session.base_url,
         stored=stored_keys(user_id=session.created_by_id, project_id=session.project_id),
     )
-    return facts, site, models
+    return facts, site, models, Restore.read(session)
 
 
 def _specs_of(facts: SessionFacts, models: SessionModels) -> list[ModelSpec]:

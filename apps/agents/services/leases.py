@@ -1,6 +1,7 @@
 """Keeping the leases of the sessions that this process runs.
 
-A thread and a database connection of their own: an event loop that is busy for seconds must not lose its sessions.
+A thread and a database connection of their own: an event loop that is busy for seconds must not lose its sessions. The
+same connection hears from the database when a fence has moved, so that a pause needs nothing else to be reached.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import LiteralString
 import psycopg
 from psycopg.rows import TupleRow
 
+from apps.agents.services.sessions import FENCE_CHANNEL
 from apps.agents.types import Lease
 from apps.core.database import connection_parameters
 
 logger = logging.getLogger(__name__)
 
-#: How often the fences are looked at: this bounds how late a revoked lease is noticed when no bell rings.
+#: How often the fences are looked at: this bounds how late a revoked lease is noticed when the database can't tell it.
 LOOK_SECONDS = 0.5
 _KEPT: LiteralString = """
 SELECT head.session_id
@@ -71,10 +73,12 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         connection: psycopg.Connection[TupleRow] | None = None
-        while not self._stopping.wait(LOOK_SECONDS):
+        while not self._stopping.is_set():
             try:
                 if connection is None:
                     connection = psycopg.connect(**connection_parameters(), autocommit=True, connect_timeout=3)
+                    connection.execute(f"LISTEN {FENCE_CHANNEL}")
+                self._await_bell(connection)
                 self._look(connection)
             except psycopg.Error as error:
                 logger.warning("leases cannot be renewed: %s", error)
@@ -82,8 +86,18 @@ class LeaseKeeper:
                     connection.close()
                 connection = None
                 self._expire()
+                self._stopping.wait(LOOK_SECONDS)
         if connection is not None:
             connection.close()
+
+    def _await_bell(self, connection: psycopg.Connection[TupleRow]) -> None:
+        """Until a fence of ours has moved, or it is time to look."""
+        until = time.monotonic() + LOOK_SECONDS
+        while (left := until - time.monotonic()) > 0 and not self._stopping.is_set():
+            for notice in connection.notifies(timeout=left, stop_after=1):
+                with self._lock:
+                    if any(str(session_id) == notice.payload for session_id in self._leases):
+                        return
 
     def _look(self, connection: psycopg.Connection[TupleRow]) -> None:
         now = time.monotonic()

@@ -73,17 +73,51 @@ class ToolCallIntent:
     provider_call_id: str
     name: str
     arguments: Mapping[str, Any]
+    #: How often the session had been taken back: what is said anew then is no call of before.
+    rewinds: int = 0
 
     @property
     def id(self) -> uuid.UUID:
         """Ours, not the provider's: some number their calls anew in each answer."""
-        return uuid.uuid5(self.execution_id, f"{self.position}:{self.ordinal}")
+        return uuid.uuid5(self.execution_id, rewound_key(f"{self.position}:{self.ordinal}", self.rewinds))
+
+    @property
+    def model_key(self) -> str:
+        """The key of the model's call that proposed it, unless that was made before the last rewind."""
+        return model_call_key(self.execution_id, self.position, self.rewinds)
+
+
+def rewound_key(key: str, rewinds: int) -> str:
+    """A key of something that may come up anew after a rewind: as it is until there was one."""
+    return f"{key}@{rewinds}" if rewinds else key
+
+
+def model_call_key(execution_id: uuid.UUID, position: int, rewinds: int) -> str:
+    """What the call for the message at this position is named in the books."""
+    return rewound_key(f"{execution_id}:{position}", rewinds)
+
+
+@dataclass(frozen=True)
+class SteeringWaiting:
+    """What a person said and the agent has yet to hear."""
+
+    id: uuid.UUID
+    text: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The worktree as git holds it, and where the branch was; without a tree, why it could not be held."""
+
+    tree: str
+    head: str
+    problem: str = ""
 
 
 _TOOL_CALL_INSERT = (
     "INSERT INTO agents_toolcall (id, session_id, execution_id, position, ordinal, provider_call_id, name,"
-    " arguments, status, approval, observation, created_at, updated_at)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '', now(), now())"
+    " arguments, status, approval, model_key, observation, created_at, updated_at)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '', now(), now())"
 )
 
 
@@ -91,14 +125,24 @@ _TOOL_CALL_INSERT = (
 def _effect_apply(
     lease: Lease, key: str, change: Callable[[], object], events: Sequence[Event], result: Mapping[str, Any]
 ) -> None:
-    event_append(session_id=lease.session_id, events=events, fence=lease.fence)
-    SessionEffect.objects.create(session_id=lease.session_id, key=key, result=json_storable(dict(result)))
+    seq = event_append(session_id=lease.session_id, events=events, fence=lease.fence)
+    SessionEffect.objects.create(
+        session_id=lease.session_id, key=key, result=json_storable(dict(result)), seq=seq + (not events)
+    )
     change()
     kill_point("effect.applied")
 
 
+#: The step that a row belongs to, inside a transaction that has locked the head; takes the session's id.
+_SEQ = "(SELECT written FROM agents_sessionhead WHERE session_id = %s)"
+
+
 def _jsonb(value: Any) -> Jsonb:
     return Jsonb(value, dumps=json_dump)
+
+
+class SteeringWaits(Exception):
+    """The session would end while a person's word to it is unheard."""
 
 
 class Ledger:
@@ -110,6 +154,8 @@ class Ledger:
         self._hub = hub
         self._bell: asyncio.Task[None] | None = None
         self._seq = 0
+        #: Whether people have said something that the agent has yet to hear, as of the last write; None: not known yet.
+        self.steering_waits: bool | None = None
         self._deltas: dict[tuple[str, str, int], str] = {}
         self._delta_sender: asyncio.Task[None] | None = None
 
@@ -127,7 +173,9 @@ class Ledger:
 
     async def append(self, connection: Connection, *events: Event) -> int:
         """Append inside a transaction of somebody else's (and check the fence); ring the bell after it."""
-        return await event_append_fenced(connection=connection, lease=self.lease, events=events)
+        appended = await event_append_fenced(connection=connection, lease=self.lease, events=events)
+        self.steering_waits = appended.steering
+        return appended.seq
 
     def ring(self, seq: int) -> None:
         """Tell readers that there are rows up to ``seq``; calls that come close together become one message."""
@@ -193,9 +241,12 @@ class Ledger:
     ) -> None:
         """Leave ``running``: to a terminal status, or to one that waits for a person. The lease is given up with it.
 
-        Once: what goes wrong after a session was completed doesn't make it failed. Raises StaleFence then.
+        Once: what goes wrong after a session was completed doesn't make it failed. Raises StaleFence then. A session
+        whose agent has yet to hear something is not completed: SteeringWaits.
         """
         async with self.transaction(*events) as connection:
+            if status is SessionStatus.COMPLETED and self.steering_waits:
+                raise SteeringWaits(f"somebody has said something to session {self.session_id}")
             await self._lease_give_up(connection)
             if status in TERMINAL_STATUSES:
                 columns["finished_at"] = timezone.now()
@@ -211,6 +262,23 @@ class Ledger:
             await self.message_insert(connection, execution_id, position, message)
             await self._lease_give_up(connection)
             await self.session_update(connection, status=SessionStatus.PAUSED.value, reason=reason.as_dict())
+    # --- what people say meanwhile -------------------------------------------------------------------------------
+    async def steering_load(self, connection: Connection) -> list[SteeringWaiting]:
+        """What the agent has yet to hear, in order; inside a fenced transaction."""
+        cursor = await connection.execute(
+            "SELECT id, text FROM agents_steering"
+            " WHERE session_id = %s AND delivered_seq IS NULL AND retired IS NULL ORDER BY seq",
+            (self.session_id,),
+        )
+        return [SteeringWaiting(row["id"], row["text"]) for row in await cursor.fetchall()]
+
+    async def steering_delivered(self, connection: Connection, steering_ids: Sequence[uuid.UUID]) -> None:
+        """These are in the conversation, as of the transaction's last event, and nothing is left to be heard."""
+        await connection.execute(
+            f"UPDATE agents_steering SET delivered_seq = {_SEQ}, updated_at = now() WHERE id = ANY(%s)",
+            (self.session_id, list(steering_ids)),
+        )
+        await connection.execute("UPDATE agents_sessionhead SET steering = 0 WHERE session_id = %s", (self.session_id,))
 
     # --- effects -------------------------------------------------------------------------------------------------
     async def effect_find(self, key: str) -> dict[str, Any] | None:
@@ -223,13 +291,18 @@ class Ledger:
         return None if row is None else row["result"]
 
     async def effect_record(
-        self, key: str, *events: Event, result: Mapping[str, Any], **columns: Any
+        self, key: str, *events: Event, result: Mapping[str, Any], snapshot: Snapshot | None = None, **columns: Any
     ) -> Mapping[str, Any]:
-        """Note that an effect happened, with its events and columns of the session; what stands if it was before."""
+        """Note that an effect happened, with its events and columns of the session; what stands if it was before.
+
+        ``snapshot`` is how it left the files, where it has changed them.
+        """
         if (known := await self.effect_find(key)) is not None:
             return known
         async with self.transaction(*events) as connection:
             await self.effect_insert(connection, key, result)
+            if snapshot is not None:
+                await self.snapshot_insert(connection, snapshot)
             if columns:
                 await self.session_update(connection, **columns)
         return result
@@ -248,8 +321,17 @@ class Ledger:
     async def effect_insert(self, connection: Connection, key: str, result: Mapping[str, Any]) -> None:
         """Note an effect inside a fenced transaction; one fence at a time writes, so it isn't there yet."""
         await connection.execute(
-            "INSERT INTO agents_sessioneffect (session_id, key, result, created_at) VALUES (%s, %s, %s, now())",
-            (self.session_id, key, _jsonb(dict(result))),
+            "INSERT INTO agents_sessioneffect (session_id, key, result, created_at, seq)"
+            f" VALUES (%s, %s, %s, now(), {_SEQ})",
+            (self.session_id, key, _jsonb(dict(result)), self.session_id),
+        )
+
+    async def snapshot_insert(self, connection: Connection, snapshot: Snapshot) -> None:
+        """Note how the files are after this step, inside its fenced transaction and after its events."""
+        await connection.execute(
+            "INSERT INTO agents_filesnapshot (session_id, seq, tree, head, problem, created_at)"
+            f" VALUES (%s, {_SEQ}, %s, %s, %s, now())",
+            (self.session_id, self.session_id, snapshot.tree, snapshot.head, text_storable(snapshot.problem)),
         )
 
     # --- conversations -------------------------------------------------------------------------------------------
@@ -263,9 +345,10 @@ class Ledger:
         execution_id = self.execution_id(role=role, task_id=task_id, name=name)
         async with self.transaction() as connection:
             cursor = await connection.execute(
-                "INSERT INTO agents_agentexecution (id, session_id, task_id, role, attempt, created_at, updated_at)"
-                " VALUES (%s, %s, %s, %s, 1, now(), now()) ON CONFLICT (id) DO NOTHING RETURNING id",
-                (execution_id, self.session_id, task_id, role),
+                "INSERT INTO agents_agentexecution"
+                " (id, session_id, task_id, role, attempt, created_at, updated_at, seq)"
+                f" VALUES (%s, %s, %s, %s, 1, now(), now(), {_SEQ}) ON CONFLICT (id) DO NOTHING RETURNING id",
+                (execution_id, self.session_id, task_id, role, self.session_id),
             )
             if await cursor.fetchone() is not None:
                 for position, message in enumerate(messages):
@@ -285,9 +368,9 @@ class Ledger:
         self, connection: Connection, execution_id: uuid.UUID, position: int, message: BaseMessage
     ) -> None:
         await connection.execute(
-            "INSERT INTO agents_executionmessage (execution_id, position, message, created_at)"
-            " VALUES (%s, %s, %s, now())",
-            (execution_id, position, _jsonb(message_to_dict(message))),
+            "INSERT INTO agents_executionmessage (execution_id, position, message, created_at, seq)"
+            f" VALUES (%s, %s, %s, now(), {_SEQ})",
+            (execution_id, position, _jsonb(message_to_dict(message)), self.session_id),
         )
 
     async def compaction_load(self, execution_id: uuid.UUID) -> Compaction | None:
@@ -357,9 +440,13 @@ class Ledger:
     async def result_set(
         self, connection: Connection, execution_id: uuid.UUID, result: Mapping[str, Any] | None
     ) -> None:
+        """What the execution came to, or None to have it go on; each is kept with its step, for a rewind."""
+        value = None if result is None else _jsonb(dict(result))
         await connection.execute(
-            "UPDATE agents_agentexecution SET result = %s, updated_at = now() WHERE id = %s",
-            (None if result is None else _jsonb(dict(result)), execution_id),
+            "UPDATE agents_agentexecution SET result = %s, updated_at = now(), results ="
+            f" coalesce(results, '[]') || jsonb_build_array(jsonb_build_object('seq', {_SEQ}, 'result', %s::jsonb))"
+            " WHERE id = %s",
+            (value, self.session_id, value, execution_id),
         )
 
     # --- tool calls ----------------------------------------------------------------------------------------------
@@ -412,6 +499,7 @@ class Ledger:
             _jsonb(dict(intent.arguments)),
             status.value,
             None if approval is None else _jsonb(dict(approval)),
+            intent.model_key,
         )
 
     async def approval_request(self, intent: ToolCallIntent, approval: Mapping[str, Any], *events: Event) -> None:

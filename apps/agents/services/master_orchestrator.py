@@ -1,5 +1,7 @@
 """The commands on sessions: start, execute, pause, resume, answer, cancel, merge, discard. No model, no LangGraph.
 
+Those that talk to a session or take it back have files of their own: ``messages``, ``steering``, ``rewind``.
+
 Every transport calls these. Each is one transaction; what tells others leaves when it has committed. Asking for what is
 already so changes nothing, and asking for what the state rules out is a Conflict that names the state.
 """
@@ -36,6 +38,7 @@ from apps.projects.selectors import project_get_for_user, source_get
 from apps.projects.services import project_head_record
 from apps.projects.sources import source_sync_if_due
 from apps.projects.worktree import session_files_delete
+from apps.projects.worktree_snapshots import snapshots_delete
 from apps.usage.catalogue import project_configuration
 from apps.usage.choices import ModelConfiguration, ModelOptions, Role, choices_make, server_configuration
 from apps.usage.keys import stored_keys
@@ -222,6 +225,8 @@ def session_merge(*, user: User, session_id: uuid.UUID, allow_failing: bool = Fa
             project_head_record(project_id=session.project_id, branch=session.base_branch, commit=merged)
             done = Event("SessionMerged", {"into": session.base_branch, "commit": merged})
             event_append(session_id=session_id, events=[done])
+    # Nothing leads back to before a merge.
+    snapshots_delete(project_id=session.project_id, session_id=session_id)
     return session_get_for_user(user=user, session_id=session_id)
 
 
@@ -233,6 +238,7 @@ def session_discard(*, user: User, session_id: uuid.UUID) -> AgentSession:
     state_require(session, [SessionStatus.COMPLETED, SessionStatus.FAILED, SessionStatus.CANCELLED])
     branch_delete(project_id=session.project_id, branch=session.branch)
     session_files_delete(session_id=session_id)
+    snapshots_delete(project_id=session.project_id, session_id=session_id)
     with transaction.atomic():
         locked = session_lock(session_id)
         if locked.discarded_at is None:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Max
 
-from apps.agents.models import AgentSession, SessionHead, SessionMessage
+from apps.agents.models import AgentSession, SessionMessage
 from apps.agents.selectors import session_get_for_user
 from apps.agents.services.attachments import attachments_claim
 from apps.agents.services.leftovers import checkpoint_delete
 from apps.agents.services.places import place_take
-from apps.agents.services.sessions import EXECUTE_TASK, event_append, session_lock
+from apps.agents.services.sessions import EXECUTE_TASK, event_append, fence_move, session_lock
 from apps.agents.types import TERMINAL_STATUSES, Event, SessionStatus
 from apps.core.errors import Conflict, InvalidInput
 from apps.core.queue import enqueue_on_commit
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
 
 MESSAGE_LIMIT = 50_000
 _NEXT_STEPS = {
-    SessionStatus.PENDING: "start it, and write when it has ended",
-    SessionStatus.RUNNING: "write when it has ended, or cancel it and write then",
-    SessionStatus.PAUSED: "resume it, or cancel it and write then",
-    SessionStatus.WAITING_INPUT: "answer its question; that tells it what you want as well",
-    SessionStatus.WAITING_APPROVAL: "decide on what it waits for, or cancel it and write then",
+    SessionStatus.PENDING: "steer it: POST steer/ reaches its agent once it runs",
+    SessionStatus.RUNNING: "steer it: POST steer/ reaches its agent before its next step",
+    SessionStatus.PAUSED: "steer it: POST steer/ reaches its agent once it is resumed",
+    SessionStatus.WAITING_INPUT: "answer its question, or steer it: POST steer/",
+    SessionStatus.WAITING_APPROVAL: "decide on what it waits for, or steer it: POST steer/",
 }
 
 
@@ -73,9 +74,28 @@ def message_send(
         return session_get_for_user(user=user, session_id=session_id)
     _ended_require(session)
     place_take(session)
+    follow_up_open(
+        session, user=user, text=text, key=key, attachment_ids=attachment_ids, more=more, more_seconds=more_seconds
+    )
+    return session_get_for_user(user=user, session_id=session_id)
+
+
+def follow_up_open(
+    session: AgentSession,
+    *,
+    user: User,
+    text: str,
+    key: str = "",
+    attachment_ids: Sequence[uuid.UUID] = (),
+    more: Limits | None = None,
+    more_seconds: int | None = None,
+) -> int:
+    """Have a locked session that has ended go on with this; the last event's number."""
     former = _former(session)
     _limits_raise(session, more=more, more_seconds=more_seconds)
-    session.turn += 1
+    # A follow-up that a rewind took back keeps its number.
+    last = session.messages.aggregate(last=Max("turn"))["last"] or 0
+    session.turn = max(session.turn, last) + 1
     message = SessionMessage.objects.create(
         session=session, sent_by=user, turn=session.turn, text=text, key=key, former=former
     )
@@ -87,22 +107,22 @@ def message_send(
         "text": text,
         "attachments": [row.name for row in files],
     }
-    event_append(
-        session_id=session_id,
+    seq = event_append(
+        session_id=session.id,
         events=[
             Event("MessageReceived", received),
             Event("SessionReopened", {"turn": session.turn, "former_status": former["status"]}),
         ],
     )
-    enqueue_on_commit(EXECUTE_TASK, session_id=str(session_id))
-    return session_get_for_user(user=user, session_id=session_id)
+    enqueue_on_commit(EXECUTE_TASK, session_id=str(session.id))
+    return seq
 
 
 def _ended_require(session: AgentSession) -> None:
     status = SessionStatus(session.status)
     if status not in TERMINAL_STATUSES:
         raise Conflict(
-            f"the session is {status.value}; a message reaches it once it has ended",
+            f"the session is {status.value}; a message makes one go on that has ended",
             next_step=_NEXT_STEPS[status],
             state=status.value,
         )
@@ -130,7 +150,7 @@ def _former(session: AgentSession) -> dict[str, Any]:
 
 def _limits_raise(session: AgentSession, *, more: Limits | None, more_seconds: int | None) -> None:
     """Add to what the session may spend; its time counts from now."""
-    last = session.messages.order_by("-turn").first()
+    last = session.messages.filter(turn=session.turn).first()
     granted = session.limit_seconds - (last.former.get("used_seconds", 0) if last else 0)
     seconds = more_seconds or (granted if granted > 0 else settings.ARCHON_LIMIT_SECONDS)
     session.limit_seconds = math.ceil(session.used_seconds) + seconds
@@ -149,10 +169,7 @@ def _limits_raise(session: AgentSession, *, more: Limits | None, more_seconds: i
 
 def _reopen(session: AgentSession) -> None:
     """From a terminal status to ``running``; the fence moves on, since the last worker may still be tidying up."""
-    head = SessionHead.objects.get(session=session)
-    SessionHead.objects.filter(session=session).update(
-        wanted=True, owner="", lease_expires_at=None, fence=head.fence + 1
-    )
+    fence_move(session, wanted=True)
     checkpoint_delete(session.id)
     if session.merged_commit:
         session.merge_onto, session.merged_commit = session.merged_commit, ""
@@ -170,4 +187,4 @@ def _reopen(session: AgentSession) -> None:
 def message_list(*, user: User, session_id: uuid.UUID) -> list[SessionMessage]:
     """What people said to the session after it had ended, in order. Raises NotFound."""
     session = session_get_for_user(user=user, session_id=session_id)
-    return list(session.messages.select_related("session").order_by("turn"))
+    return list(session.messages.select_related("session").filter(retired=None).order_by("turn"))

@@ -9,14 +9,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from django.db import connection, transaction
+from django.db.models import F
 from django.utils import timezone
 
-from apps.agents.models import AgentSession, SessionHead
+from apps.agents.models import AgentSession, SessionHead, ToolCall
 from apps.agents.services.places import place_take
-from apps.agents.types import TERMINAL_STATUSES, AgentType, Autonomy, Event, Lease, Reason, SessionStatus
+from apps.agents.types import (
+    TERMINAL_STATUSES,
+    AgentType,
+    Autonomy,
+    Event,
+    Lease,
+    Reason,
+    SessionStatus,
+    ToolCallStatus,
+)
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.errors import Conflict, NotFound
 from apps.core.queue import enqueue_on_commit
@@ -35,18 +46,20 @@ GRAPH_VERSION = 2
 #: wait in a worker's line are told of once in a while, not with each sweep.
 WANTED_SESSIONS = 500
 WAKE_AGAIN_SECONDS = 10.0
+#: Where Postgres tells that a session's fence has moved; the payload is the session's id.
+FENCE_CHANNEL = "archon_fence"
 
 _APPEND = """
 WITH head AS (
-    UPDATE agents_sessionhead SET seq = seq + %(count)s
+    UPDATE agents_sessionhead SET seq = seq + %(count)s, written = seq + greatest(%(count)s, 1)
     WHERE session_id = %(session)s AND (%(fence)s::bigint IS NULL OR fence = %(fence)s::bigint)
-    RETURNING seq
+    RETURNING seq, steering
 ), inserted AS (
     INSERT INTO agents_sessionevent (session_id, seq, type, payload, created_at)
     SELECT %(session)s, head.seq - %(count)s + event.ordinality, event.type, event.payload, clock_timestamp()
     FROM head, unnest(%(types)s::text[], %(payloads)s::jsonb[]) WITH ORDINALITY AS event(type, payload, ordinality)
 )
-SELECT seq FROM head
+SELECT seq, steering FROM head
 """
 _CLAIM = """
 UPDATE agents_sessionhead AS head
@@ -90,6 +103,17 @@ class StaleFence(Exception):
     """The lease was taken or revoked: whoever meets this stops, since somebody else decides now."""
 
 
+@dataclass(frozen=True)
+class Appended:
+    """What an append came to: the last ``seq``, and whether people have said something that the agent has yet to hear.
+
+    Both are exact until the transaction ends, since the head row is locked.
+    """
+
+    seq: int
+    steering: bool
+
+
 def topic_of(session_id: uuid.UUID) -> str:
     """The realtime topic of a session's bell and token deltas."""
     return f"session:{session_id}"
@@ -121,8 +145,8 @@ def event_append(*, session_id: uuid.UUID, events: Sequence[Event], fence: int |
     return int(row[0])
 
 
-async def event_append_fenced(*, connection: Connection, lease: Lease, events: Sequence[Event]) -> int:
-    """Append from the worker that holds the lease, inside the caller's transaction; the last ``seq``.
+async def event_append_fenced(*, connection: Connection, lease: Lease, events: Sequence[Event]) -> Appended:
+    """Append from the worker that holds the lease, inside the caller's transaction.
 
     Locks the head row until the transaction ends, which makes everything else in it fenced too. Raises StaleFence.
     """
@@ -130,7 +154,7 @@ async def event_append_fenced(*, connection: Connection, lease: Lease, events: S
     row = await cursor.fetchone()
     if row is None:
         raise StaleFence(f"session {lease.session_id} is no longer run under fence {lease.fence}")
-    return int(row["seq"])
+    return Appended(int(row["seq"]), bool(row["steering"]))
 
 
 def session_create(
@@ -232,24 +256,40 @@ def session_stop(
 ) -> AgentSession:
     """Take the session away from whoever runs it, at once: the fence moves on, so nothing more is written under it.
 
-    A worker notices by the bell or at its next write, and ends what it was doing. Asking again changes nothing.
+    A worker hears it at once from the database, or at its next look or write, and ends what it was doing; the calls of
+    tools that this cuts off are told as stopped. Asking again changes nothing.
     """
     session = session_lock(session_id)
     if session.status == status:
         return session
     state_require(session, allowed)
-    head = session.head
     clock_stop(session)
-    SessionHead.objects.filter(session_id=session_id).update(
-        wanted=False, owner="", lease_expires_at=None, fence=head.fence + 1
-    )
+    fence_move(session, wanted=False)
     session.status = status
     session.reason = reason.as_dict() if reason else None
     if status in TERMINAL_STATUSES:
         session.finished_at = timezone.now()
     session.save(update_fields=["status", "reason", "finished_at", "used_seconds", "running_since", "updated_at"])
-    event_append(session_id=session_id, events=[event])
+    event_append(session_id=session_id, events=[*_calls_stop(session_id), event])
     return session
+
+
+def fence_move(session: AgentSession, *, wanted: bool) -> None:
+    """Take a locked session from whoever runs it, and have that worker hear of it when this commits."""
+    SessionHead.objects.filter(session_id=session.id).update(
+        wanted=wanted, owner="", lease_expires_at=None, fence=F("fence") + 1
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, %s)", [FENCE_CHANNEL, str(session.id)])
+
+
+def _calls_stop(session_id: uuid.UUID) -> list[Event]:
+    """Mark the calls that are under way as stopped, which is all that can be known of them."""
+    calls = list(ToolCall.objects.filter(session_id=session_id, status=ToolCallStatus.OPEN).order_by("created_at"))
+    ToolCall.objects.filter(id__in=[call.id for call in calls]).update(
+        status=ToolCallStatus.STOPPED, updated_at=timezone.now()
+    )
+    return [Event("ToolStopped", {"call": str(call.id), "name": call.name}) for call in calls]
 
 
 def clock_stop(session: AgentSession) -> None:

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("agents", "0007_session_models")]
+    dependencies = [("agents", "0009_policy_rules_and_approvals")]
 
     operations = [
         migrations.AddField(

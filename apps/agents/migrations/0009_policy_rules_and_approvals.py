@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('agents', '0007_session_models'),
+        ('agents', "0008_conversation_compactions"),
         ('projects', '0005_project_autonomy'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
