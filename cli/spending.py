@@ -98,9 +98,7 @@ def limits_set(
         total = {"cost_usd": cost_usd, "tokens": tokens, "steps": steps}
         day = {"cost_usd": day_cost_usd, "tokens": day_tokens, "steps": day_steps}
         if all(value is None for value in (*total.values(), *day.values(), sessions)):
-            raise CliError(
-                "no limit is named", next_step="name one, as --day-cost-usd 20", code="invalid_input"
-            )
+            raise CliError("no limit is named", next_step="name one, as --day-cost-usd 20", code="invalid_input")
         with connection_open(server, console=console) as connection:
             scope, owner_id = _owner(connection, project, user)
             present = connection.api.limits_get(scope, owner_id)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.db.models import CharField, Count, Max, OuterRef, Q, QuerySet, Value
-from django.db.models.functions import Cast, Coalesce, Concat, Now, NullIf
+from django.db.models.functions import Cast, Coalesce, Concat, NullIf
 
 from apps.agents.models import AgentSession, FileSnapshot, SessionEffect, SessionEvent, SessionHead, ToolCall
-from apps.agents.types import AgentType, EditShare, SessionEventData, SessionStatus, ToolCallStatus
+from apps.agents.types import AgentType, EditShare, SessionEventData, ToolCallStatus
 from apps.core.errors import Conflict, NotFound
 from apps.projects.repository import branch_bundle, diff_read, patch_make
 from apps.projects.selectors import project_get_for_user

@@ -124,7 +124,7 @@ class Migration(migrations.Migration):
             model_name="toolcall",
             name="status",
             field=models.CharField(
-                choices=[("open", "Open"), ("waiting", "Waiting"), ("stopped", "Stopped"), ("finished", "Finished")],
+                choices=[("open", "Open"), ("waiting", "Waiting"), ("approved", "Approved"), ("stopped", "Stopped"), ("finished", "Finished")],
                 default="open",
                 max_length=10,
             ),
@@ -132,7 +132,7 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="toolcall",
             constraint=models.CheckConstraint(
-                condition=models.Q(("status__in", ["open", "waiting", "stopped", "finished"])),
+                condition=models.Q(("status__in", ["open", "waiting", "approved", "stopped", "finished"])),
                 name="toolcall_status_known",
             ),
         ),

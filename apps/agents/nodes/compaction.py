@@ -21,6 +21,7 @@ from apps.agents.prompts import prompt_read
 from apps.agents.services.compaction_plan import Meter, NoRoom, Planned, Room, cut_plan
 from apps.agents.services.conversation_digest import digest, excerpt, notice
 from apps.agents.services.conversation_view import Compaction, content_text
+from apps.agents.services.ledger import rewound_key
 from apps.agents.types import Event
 from apps.core.database import Connection
 from apps.core.errors import LimitReached, NotFound
@@ -143,7 +144,10 @@ class _Maker:
         try:
             await context.gateway.call(
                 scope_id=context.facts.session_id,
-                key=f"{conversation.execution_id}:{len(conversation.transcript)}:summary:{conversation.sequence}",
+                key=rewound_key(
+                    f"{conversation.execution_id}:{len(conversation.transcript)}:summary:{conversation.sequence}",
+                    context.facts.rewinds,
+                ),
                 role=self.role,
                 spec=_summary_spec(chain[0]),
                 fallbacks=[_summary_spec(spec) for spec in chain[1:]],

@@ -262,6 +262,7 @@ class Ledger:
             await self.message_insert(connection, execution_id, position, message)
             await self._lease_give_up(connection)
             await self.session_update(connection, status=SessionStatus.PAUSED.value, reason=reason.as_dict())
+
     # --- what people say meanwhile -------------------------------------------------------------------------------
     async def steering_load(self, connection: Connection) -> list[SteeringWaiting]:
         """What the agent has yet to hear, in order; inside a fenced transaction."""
