@@ -89,6 +89,10 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
         help_text="Where the repository is fetched from; null: from nowhere."
     )
 
+    autonomy = serializers.CharField(
+        read_only=True, allow_blank=True, help_text="observe, ask, auto-edit or auto; empty: what the server says."
+    )
+
     class Meta:
         model = Project
         fields: ClassVar = [

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from apps.agents.services.attachments import attachment_upload
+from apps.agents.services.policy_rules import RuleFields, policy_rule_create
+from apps.agents.types import PolicyEffect
 from apps.authentication.models import User
 from apps.authentication.services.api_keys import api_key_create
 from apps.planning.services import feature_create, feature_id_derive, plan_create, task_id_derive
@@ -62,6 +64,11 @@ def _provider_key_of(owner: User) -> uuid.UUID:
     return provider_key_store(user=owner, owner=owned, vendor="openai", secret="sk-canary-of-mine")[0].id
 
 
+def _rule_of(owner: User) -> uuid.UUID:
+    fields = RuleFields(PolicyEffect.DENY, path="*.pem")
+    return policy_rule_create(user=owner, project_id=project_make(owner=owner).id, fields=fields).id
+
+
 #: How to make an object of somebody's, by the parameter that names it in a path.
 OBJECTS: dict[str, Callable[[User], uuid.UUID]] = {
     "project_id": lambda owner: project_make(owner=owner).id,
@@ -72,6 +79,7 @@ OBJECTS: dict[str, Callable[[User], uuid.UUID]] = {
     "session_id": _session_of,
     "feature_id": _feature_of,
     "attachment_id": _attachment_of,
+    "rule_id": _rule_of,
     "task_id": lambda owner: task_id_derive(plan_id=_plan_of(owner), feature_position=0, position=0),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from apps.projects.workspace import SANDBOX_WORKSPACE
@@ -64,6 +64,13 @@ class WorktreePaths:
                 if seen > ENTRIES or fits(posixpath.normpath(posixpath.join(inside, name))):
                     return True
         return False
+
+    def exists(self, text: str, folders: Iterable[str | None]) -> bool:
+        """Whether the path is there in each of the folders; what is outside of the worktree counts as there."""
+        if self._root is None or text.startswith("-"):
+            return False
+        found = [self._normal(posixpath.join(folder or ".", text)) for folder in folders]
+        return all(path.startswith("/") or os.path.lexists(self._root / path) for path in found)
 
     def _normal(self, text: str) -> str:
         whole = posixpath.normpath(posixpath.join(SANDBOX_WORKSPACE, text))

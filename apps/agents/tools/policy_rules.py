@@ -19,6 +19,8 @@ from apps.projects.workspace import WorkspaceError
 
 #: Programs that take their words for text, and open none of them.
 _NO_FILES = words_set("echo printf true false : exit return set shift trap sleep seq kill date")
+#: Programs whose first word is what they look for.
+_PATTERN_FIRST = words_set("grep egrep fgrep rg fd fdfind ag ack")
 #: What a rule by path can let through in a command: more than that, a path doesn't tell.
 _TOLD_BY_PATH = frozenset({Risk.READ, Risk.WRITE, Risk.DELETE})
 
@@ -131,8 +133,11 @@ def _path_may_fit(pattern: str, part: Part, paths: WorktreePaths) -> bool:
                     return True
                 if part.recursive and any(paths.holds(path, fits) for path in found):
                     return True
-    # With no path at all they take the folder that they are in.
-    bare = part.recursive and not any(not word.text.startswith("-") for word in part.words[-1:])
+    # Where none of the words is a path that is there, they may take the folder that they are in.
+    operands = [word.text for word in part.words if not word.text.startswith("-")]
+    if part.text.partition(" ")[0].rpartition("/")[2] in _PATTERN_FIRST:
+        operands = operands[1:]
+    bare = part.is_command and part.recursive and not any(paths.exists(text, part.folders) for text in operands)
     return bare and any(folder is None or paths.holds(folder, fits) for folder in part.folders)
 
 
