@@ -21,7 +21,8 @@ def test(context: typer.Context) -> None:
     if not any(
         argument.startswith(("-n", "--numprocesses", "--pdb", "--collect-only", "--co")) for argument in arguments
     ):
-        arguments = ["-n", str(min(os.cpu_count() or 2, 8)), *arguments]
+        # Tests of one group share something that takes long to start.
+        arguments = ["-n", str(min(os.cpu_count() or 2, 8)), "--dist", "loadgroup", *arguments]
     _run_module("pytest", arguments)
 
 

@@ -203,7 +203,7 @@ def _spending_count(counts: Counts, fleet: Fleet, job: Job, asked: Counter[Asked
             (job.session_id,),
         )
     }
-    calls = fleet.rows("SELECT key, state FROM usage_modelcall WHERE scope_id = %s", (job.session_id,))
+    calls = fleet.rows("SELECT * FROM usage_modelcall WHERE scope_id = %s ORDER BY id", (job.session_id,))
     rows: Counter[Asked] = Counter()
     settled: Counter[Asked] = Counter()
     for call_ in calls:
@@ -220,6 +220,18 @@ def _spending_count(counts: Counts, fleet: Fleet, job: Job, asked: Counter[Asked
     counts.effects("asked again", Counter({"calls": max(0, again - (head["claims"] - 1))}), Counter())
     left = Counter(call_["key"] for call_ in calls if call_["state"] == "reserved")
     counts.effects("reservations that nobody settled", Counter(), left)
+    if not counts.are_whole:
+        counts.notes += [
+            f"call {row['key'][-12:]} attempt {row['attempt']}: {row['state']} {row['started_at']} to {row['finished_at']}"
+            f" {row['error']}"
+            for row in calls
+        ] + [
+            f"{row['created_at']}: {row['payload']}"
+            for row in fleet.rows(
+                "SELECT created_at, payload FROM agents_sessionevent WHERE session_id = %s AND type = 'SessionStarted'",
+                (job.session_id,),
+            )
+        ]
 
 
 def _plan_count(counts: Counts, fleet: Fleet, session: dict[str, Any], job: Job) -> None:

@@ -82,7 +82,7 @@ class Fleet:
         return Api(base_url=self.url, token=StackLayout(self.home).token.read_text().strip())
 
     # --- processes ----------------------------------------------------------------------------------------------------
-    def worker_start(self, **variables: str) -> Worker:
+    def worker_start(self) -> Worker:
         self._started += 1
         name = f"w{self._started}"
         log = self.home / "logs" / f"{name}.log"
@@ -96,7 +96,7 @@ class Fleet:
             "-n",
             f"{name}@%h",
         )
-        child = self._spawn(log, "celery", "-A", "celery_app", "worker", *options, **variables)
+        child = self._spawn(log, "celery", "-A", "celery_app", "worker", *options)
         worker = Worker(name, child, log)
         self.workers.append(worker)
         return worker
@@ -142,9 +142,7 @@ class Fleet:
         self.listener.close()
         self.services.detach()
 
-    def _spawn(
-        self, log: Path, *module: str, pass_fds: tuple[int, ...] = (), **variables: str
-    ) -> subprocess.Popen[bytes]:
+    def _spawn(self, log: Path, *module: str, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
         return process.spawn(
             [sys.executable, "-m", *module],
             log=log,
@@ -154,7 +152,6 @@ class Fleet:
                 "MALLOC_ARENA_MAX": "2",
                 **environment(self.home, **self.variables),
                 "CELERY_SKIP_CHECKS": "1",
-                **variables,
             },
             pass_fds=pass_fds,
         )
@@ -175,7 +172,7 @@ class Fleet:
                     autocommit=True,
                     row_factory=dict_row,
                 ) as connection:
-                    return connection.execute(query, parameters).fetchall()  # type: ignore[arg-type]
+                    return connection.execute(query, parameters).fetchall()
             except psycopg.OperationalError:
                 # It is restarted under test.
                 if time.monotonic() > deadline:

@@ -25,7 +25,7 @@ from tests.processes import processes_of, wait_until
 from tests.slaying import MERGE_POINTS, RUNNING_POINTS, Aim, Slayer
 from tests.stacks import home_open
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("fleet")]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("fleet")]
 
 WORKERS = 3
 AT_ONCE = 6
