@@ -148,7 +148,7 @@ def test_a_fallback_that_reads_less_gets_less(place: tuple[Any, Project], settin
     def answer(request: Request) -> Reply:
         whole = "\n".join(text_of(message) for message in request.messages)
         if request.model == "large" and "step 6 done" in whole:
-            return Reply(failure="unauthorized")
+            return Reply(failure="not_found")
         return printer(request)
 
     narrow = Narrow(answer, window=8_192, models=("small",))
