@@ -12,7 +12,7 @@ import pytest
 from langchain_core.messages import messages_from_dict
 
 from apps.agents.models import AgentSession, Compaction, ExecutionMessage, ToolCall
-from apps.agents.services.conversation_view import Cut, view_of
+from apps.agents.services import conversation_view
 from apps.agents.services.leftovers import session_files_prune
 from apps.agents.services.master_orchestrator import session_resume
 from apps.agents.types import AgentType
@@ -22,9 +22,7 @@ from apps.usage.choices import ModelConfiguration
 from apps.usage.models import ModelCall
 from tests.integration.session_scene import (
     LIMITS,
-)
-from tests.integration.session_scene import Cut as Death
-from tests.integration.session_scene import (
+    Cut,
     entry,
     events_of,
     lease_let_run_out,
@@ -88,10 +86,10 @@ def views_of(session: AgentSession) -> list[list[Any]]:
     for position, message in enumerate(said):
         if message.type == "ai":
             row = Compaction.objects.filter(execution=execution, position__lte=position).last()
-            cut = row and Cut(
+            cut = row and conversation_view.Cut(
                 row.dropped_to, tuple(row.kept), row.cleared_to, row.output_limit, row.summary, row.position
             )
-            views.append(view_of(said[:position], cut))
+            views.append(conversation_view.view_of(said[:position], cut))
     return views
 
 
@@ -148,7 +146,7 @@ def test_a_fallback_that_reads_less_gets_less(place: tuple[Any, Project], settin
     def answer(request: Request) -> Reply:
         whole = "\n".join(text_of(message) for message in request.messages)
         if request.model == "large" and "step 6 done" in whole:
-            return Reply(failure="unauthorized")
+            return Reply(failure="not_found")
         return printer(request)
 
     narrow = Narrow(answer, window=8_192, models=("small",))
@@ -174,12 +172,12 @@ def test_what_cannot_fit_pauses_with_a_reason(place: tuple[Any, Project], settin
 def test_a_worker_may_die_anywhere_around_a_compaction(place: tuple[Any, Project]) -> None:
     """At each of its points once: the same number of steps, each summary paid for once, the same view."""
     with OpenAIServer(printer) as server:
-        reference = Death(at=None)
+        reference = Cut(at=None)
         first = session_run(start(place, server).id, cut=reference)
         done(first)
         for at in range(40, reference.points, max(1, reference.points // 8)):
             session = start(place, server)
-            session_run(session.id, cut=Death(at))
+            session_run(session.id, cut=Cut(at))
             lease_let_run_out(session.id)
             ended = session_run(session.id)
             done(ended)
@@ -223,11 +221,11 @@ def test_a_loop_is_warned_paused_and_begun_anew_by_resuming(place: tuple[Any, Pr
 
 def test_a_worker_s_death_does_not_begin_the_count_anew(place: tuple[Any, Project]) -> None:
     user, project = place
-    reference = Death(at=None)
+    reference = Cut(at=None)
     session_run(looping(user, project).id, cut=reference)
     for at in range(reference.points - 40, reference.points, 5):
         session = looping(user, project)
-        session_run(session.id, cut=Death(at))
+        session_run(session.id, cut=Cut(at))
         lease_let_run_out(session.id)
         row = session_run(session.id)
         assert (row.status, (row.reason or {}).get("code")) == ("paused", "loop_detected"), at
@@ -258,12 +256,12 @@ def test_a_long_output_is_paged_by_another_worker(place: tuple[Any, Project]) ->
         return finishes()
 
     with OpenAIServer(answer) as server:
-        reference = Death(at=None)
+        reference = Cut(at=None)
         session_run(start(place, server).id, cut=reference)
         # Dies when the command has run and its page has not been asked for yet.
         for at in (reference.points - 30, reference.points - 45):
             session = start(place, server)
-            session_run(session.id, cut=Death(at))
+            session_run(session.id, cut=Cut(at))
             lease_let_run_out(session.id)
             ended = session_run(session.id)
             assert ended.status == "completed", ended.reason

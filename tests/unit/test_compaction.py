@@ -181,6 +181,14 @@ def test_outputs_are_cleared_before_anything_is_summarised() -> None:
     assert [str(message.content) for message in view[-6:] if isinstance(message, ToolMessage)] == ["x" * 5_000] * 3
 
 
+def test_a_person_s_answer_is_no_output() -> None:
+    transcript = long_conversation(12)
+    transcript[3] = ToolMessage("the answer " * 300, tool_call_id="c0-0", name="ask_user")
+    planned = cut_plan(Measured(transcript), None, meter=METER, room=Room(most=18_000, trigger=16_000))
+    assert isinstance(planned, Planned) and planned.cut.cleared_to > 3
+    assert view_of(transcript, planned.cut)[3] == transcript[3]
+
+
 def test_cuts_are_rare() -> None:
     cuts = compacted(long_conversation(200), Room(most=60_000, trigger=50_000))
     assert 2 <= len(cuts) - 1 <= 20

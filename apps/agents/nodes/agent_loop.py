@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
@@ -57,7 +58,9 @@ async def step_take(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
         return {"turn": len(transcript), "ended": True}
     if not reply_open(transcript):
         await steering_hear(context, execution_id, transcript)
-        await loop_watch(context, execution_id)
+        tools = tools_for(state["role"], context.offer(state["role"]))
+        refused = partial(refused_in_a_row, transcript, tools)
+        await loop_watch(context, execution_id, is_excused=lambda: refused() >= REFUSED_REPLIES)
         await model_call(state, runtime, is_stuck=_is_stuck(context, state["role"], transcript))
     after = await tools_run(state, runtime)
     if after.get("ended"):

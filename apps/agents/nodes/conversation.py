@@ -18,6 +18,8 @@ class Conversation:
         self.transcript = transcript
         self.measured = Measured(transcript)
         self._compaction = compaction
+        # What the cut concerns of the view, which is the same until the next cut.
+        self._settled: list[BaseMessage] | None = None
 
     @property
     def cut(self) -> Cut | None:
@@ -38,10 +40,16 @@ class Conversation:
 
     def compacted(self, compaction: Compaction) -> None:
         self._compaction = compaction
+        self._settled = None
 
     def view(self) -> list[BaseMessage]:
         """What is sent."""
-        return view_of(self.transcript, self.cut)
+        cut = self.cut
+        if cut is None or cut.dropped_to >= cut.position:
+            return view_of(self.transcript, cut)
+        if self._settled is None:
+            self._settled = view_of(self.transcript[: cut.position], cut)
+        return [*self._settled, *self.transcript[cut.position :]]
 
     def meter(self, *, tools_bytes: int, image_tokens: int) -> Meter:
         """How tokens are counted: as the provider counted them in the last reply, where one says."""

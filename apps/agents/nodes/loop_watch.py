@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 
 from django.conf import settings
 
@@ -24,8 +25,10 @@ NEXT_STEP = (
 )
 
 
-async def loop_watch(context: RunContext, execution_id: uuid.UUID) -> None:
+async def loop_watch(context: RunContext, execution_id: uuid.UUID, *, is_excused: Callable[[], bool]) -> None:
     """Warn an agent that repeats itself, once; pause the session when it goes on. Raises SessionSuspended then.
+
+    ``is_excused``: what it repeats has had consequences of its own.
 
     Comes before a step, so that it doesn't matter where within the last one a worker died.
     """
@@ -34,7 +37,7 @@ async def loop_watch(context: RunContext, execution_id: uuid.UUID) -> None:
     loop = loop_find(transcript, limit=limit) if limit else None
     if loop is None:
         return
-    if loop.is_over:
+    if loop.is_over and not is_excused():
         await _pause(context, execution_id, len(transcript), loop)
     if warned_since(transcript, loop):
         return

@@ -80,7 +80,8 @@ async def call_carry_out(
     snapshot = await _files_keep(context, gate.judged)
     ok = result.ok if isinstance(result, Observation) else True
     summary = result.summary if isinstance(result, Observation) else ""
-    text = gate.note + await _text_shown(context, role, execution_id, command_id, result.text)
+    whole = result.whole if isinstance(result, Observation) else None
+    text = gate.note + await _text_shown(context, role, execution_id, command_id, result.text, whole)
     # Rules that came with what is left out by now count as not shown.
     view = (await context.conversation(execution_id)).view()
     rules, folders = await folder_rules(context, view, intent.arguments)
@@ -136,13 +137,15 @@ async def _files_keep(context: RunContext, judged: Allowed | Refused) -> Snapsho
     return await context.site.files_keep() if changes or context.site.restless else None
 
 
-async def _text_shown(context: RunContext, role: str, execution_id: uuid.UUID, output_id: str, text: str) -> str:
+async def _text_shown(
+    context: RunContext, role: str, execution_id: uuid.UUID, output_id: str, text: str, whole: str | None
+) -> str:
     """What the model is told of an output: all of it, or its beginning and its end when the rest is kept in a file."""
     limit = await context.observation_limit(role)
     text = text_storable(text)
     if len(text) <= limit:
         return text
-    kept = await asyncio.to_thread(context.outputs(execution_id).keep, output_id, text)
+    kept = await asyncio.to_thread(context.outputs(execution_id).keep, output_id, text if whole is None else whole)
     note = (
         f"cut here: command_output shows all of it by the id {output_id}" if kept else "cut here; the rest is not kept"
     )

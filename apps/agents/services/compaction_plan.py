@@ -10,9 +10,16 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from apps.agents.services.conversation_view import SHORT_OUTPUT, Cut, boundaries, content_length, opening_length
+from apps.agents.services.conversation_view import (
+    SHORT_OUTPUT,
+    Cut,
+    boundaries,
+    content_length,
+    is_output,
+    opening_length,
+)
 from apps.agents.services.images import REFERENCE
 from apps.agents.services.server_words import server_word
 from integrations.llm_providers.tokens import TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, message_texts
@@ -102,7 +109,7 @@ class Measured:
 
     def _cut_size(self, index: int, cut: Cut) -> Size:
         message, size = self.transcript[index], self.sizes[index]
-        if not isinstance(message, ToolMessage) or content_length(message) <= SHORT_OUTPUT:
+        if not is_output(message) or content_length(message) <= SHORT_OUTPUT:
             return size
         if index < cut.cleared_to:
             return Size(min(size.text, _NOTE) if not size.images else _NOTE, 0)

@@ -64,7 +64,9 @@ def digest(messages: Sequence[BaseMessage], *, former: str, limit: int) -> str:
         for call in message.tool_calls:
             result = results.get(str(call["id"]))
             ok = result is None or result.status != "error"
-            if call["name"] in _CHANGES and ok:
+            if call["name"] == "ask_user" and result is not None:
+                asked.append(f"{_one_line(str(call['args'].get('question', '')))} -> {_one_line(str(result.text))}")
+            elif call["name"] in _CHANGES and ok:
                 changed.update(_paths(call["args"]) or ["(see the patch)"])
             elif call["name"] == "run_command":
                 commands.append(f"{_one_line(str(call['args'].get('command', '')))} -> {_ending(result)}")

@@ -78,8 +78,9 @@ def view_of(transcript: Sequence[BaseMessage], cut: Cut | None) -> list[BaseMess
 
 def message_cut(message: BaseMessage, index: int, cut: Cut) -> BaseMessage:
     """A message of the body, its output cleared or shortened where the cut says so."""
-    if not isinstance(message, ToolMessage) or index >= cut.position:
+    if not is_output(message) or index >= cut.position:
         return message
+    assert isinstance(message, ToolMessage)
     length = content_length(message)
     if index < cut.cleared_to:
         if length <= SHORT_OUTPUT:
@@ -96,6 +97,11 @@ def message_cut(message: BaseMessage, index: int, cut: Cut) -> BaseMessage:
         return message
     # Without its artifact: rules that were shown with it count as not shown.
     return ToolMessage(said, tool_call_id=message.tool_call_id, name=message.name, status=message.status)
+
+
+def is_output(message: BaseMessage) -> bool:
+    """Whether a message is what a tool said; a person's answer is none."""
+    return isinstance(message, ToolMessage) and message.name != "ask_user"
 
 
 def content_length(message: BaseMessage) -> int:

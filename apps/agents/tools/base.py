@@ -64,6 +64,8 @@ class Observation:
     images: tuple[NamedImage, ...] = ()
     #: An edit was carried out as it was written, whatever else there is to say of it.
     edited: bool = False
+    #: What is kept to be paged where the text is too long to be shown; None: the text.
+    whole: str | None = None
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,9 @@ async def run_command(context: ToolContext, arguments: RunCommandArguments) -> O
     timeout = min(arguments.timeout_s or context.command_seconds, context.command_seconds)
     result = await context.workspace.command_run(arguments.command, timeout=timeout, max_output=ONE_LIMIT)
     ending = _ending(result.exit_code, result.killed)
-    text = f"{result.output.rstrip()}\n[{ending}, {result.seconds:.1f} s]".lstrip()
-    return Observation(text, ok=result.exit_code == 0, summary=f"{ending}, {result.seconds:.1f} s")
+    output = result.output.rstrip()
+    told = f"{ending}, {result.seconds:.1f} s"
+    return Observation(f"{output}\n[{told}]".lstrip(), ok=result.exit_code == 0, summary=told, whole=output)
 
 
 async def _background_start(context: ToolContext, arguments: RunCommandArguments) -> Observation:
@@ -110,8 +111,8 @@ def _page_bytes(context: ToolContext) -> int:
 
 def _unknown(name: str) -> WorkspaceError:
     return WorkspaceError(
-        f"nothing is known of {name[:100]}: it isn't the id of a command or of an output that was cut, or it is gone."
-        " Commands in the background go when the work on a task ends, when the session is paused, and when the process"
+        f"nothing is known of a command {name[:100]}: it isn't the id of one, nor of an output that was cut, or it is"
+        " gone. Commands in the background go when the work on a task ends, when the session is paused, and when the process"
         " that runs the session ends; the oldest of the long outputs go when there are many. Run it again if you still"
         " need it."
     )
