@@ -89,12 +89,16 @@ class Bench:
 
     def told(self, session: Session, command: str, where: str, over: Callable[[], object], status: str) -> None:
         """Have the session obey, and write down how long it took until that is seen."""
+        answers: list[Session] = []
+        asking = threading.Thread(target=lambda: answers.append(self.stack.api.session_command(session.id, command)))
         began = time.monotonic()
-        now = self.stack.api.session_command(session.id, command)
+        asking.start()
         until(over, f"{command} in the middle of {where}")
+        asking.join()
+        # Until both is so: it has happened, and whoever asked for it knows.
         self.seconds[command][where].append(time.monotonic() - began)
-        if now.status != status:
-            self.unexpected.append(f"{command} in the middle of {where}: {now.status}")
+        if [now.status for now in answers] != [status]:
+            self.unexpected.append(f"{command} in the middle of {where}: {[now.status for now in answers]}")
 
     # --- what is measured ---------------------------------------------------------------------------------------------
     def model_call(self) -> None:

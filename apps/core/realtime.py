@@ -11,7 +11,9 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from threading import BoundedSemaphore
 from typing import Any
 
 import redis
@@ -26,10 +28,16 @@ _PREFIX = "archon:live:"
 #: A subscriber that falls this far behind loses messages; it finds the rows at its next look.
 QUEUE_SIZE = 1000
 
+#: Hints that may wait for a Redis that is away; more are dropped.
+WAITING_HINTS = 1000
+
 _publisher: redis.Redis | None = None
+# One thread of its own: a Redis that hangs holds up no request, such as the one that pauses a session.
+_sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hints")
+_waiting = BoundedSemaphore(WAITING_HINTS)
 
 
-def publish(topic: str, message: Message) -> None:
+def _publish(topic: str, message: Message) -> None:
     """Send now; a Redis that is away is logged, for nothing depends on the message."""
     global _publisher
     if _publisher is None:
@@ -41,8 +49,19 @@ def publish(topic: str, message: Message) -> None:
 
 
 def publish_on_commit(topic: str, message: Message) -> None:
-    """Send once the current Django transaction has committed."""
-    transaction.on_commit(lambda: publish(topic, message))
+    """Send once the current Django transaction has committed, and let nobody wait for it."""
+
+    def send() -> None:
+        try:
+            _publish(topic, message)
+        finally:
+            _waiting.release()
+
+    def hand_over() -> None:
+        if _waiting.acquire(blocking=False):
+            _sender.submit(send)
+
+    transaction.on_commit(hand_over)
 
 
 class Hub:

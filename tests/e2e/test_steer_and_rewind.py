@@ -12,7 +12,7 @@ from tests.loopback.agents import Agents, Gate, call, finishes, runs, says
 from tests.loopback.openai_server import OpenAIServer, Reply, Request
 from tests.processes import wait_until
 from tests.sandboxing import marker, processes_alive
-from tests.stacks import LiveStack
+from tests.stacks import LiveStack, archon_bounded
 
 CHECK = "grep -q 42 answer.txt"
 MEND = call("edit_file", path="answer.txt", old_text="41", new_text="42")
@@ -127,3 +127,14 @@ def test_a_daemon_that_ignores_signals_is_gone(
     stopped = [event.payload["name"] for event in stack.events(session.id) if event.type == "ToolStopped"]
     assert stopped == ["run_command"]
     assert stack.events(session.id)[-1].type == {"pause": "SessionPaused", "cancel": "SessionCancelled"}[command]
+
+
+@pytest.mark.slow
+def test_the_benchmark_sees_every_session_obey(archon_home: Path) -> None:
+    """Small; what it measures is nobody's to assert here."""
+    ran = archon_bounded(archon_home, "bench", "control", "--json", "--rounds", "1", seconds=400)
+    assert ran.code == 0, ran.errors
+    report = ran.document
+    assert (report["survivors"], report["unexpected"], report["rounds"]) == (0, [], 1)
+    assert set(report["pause"]) == {"model", "command", "daemon", "daemon_without_redis"}
+    assert all(report[name]["p50"] > 0 for name in ("pause_s", "resume_s", "cancel_s", "steer_s"))

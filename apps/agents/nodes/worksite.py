@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import logging
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -50,9 +51,12 @@ from apps.projects.worktree import (
 )
 from apps.projects.worktree_snapshots import snapshot_keep, tree_of, worktree_restore, worktree_take
 
+logger = logging.getLogger(__name__)
+
 _MODULES_NAMED = 10
-#: How often a worktree that somebody else still has is looked at.
-_TAKE_SECONDS = 0.05
+#: How long a worktree that somebody else still has is waited for, and how often it is looked at.
+_TAKE_SECONDS = 5.0
+_LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -125,9 +129,17 @@ class WorkSite:
         return self._worktree
 
     async def _take(self) -> None:
-        """Have the worktree for this run alone: a worker that the session was taken from may still be letting go."""
+        """Have the worktree for this run alone: a worker that the session was taken from may still be letting go.
+
+        One that doesn't let go (it stands still, say) holds nobody up for long: it can write nothing any more.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _TAKE_SECONDS
         while (descriptor := worktree_take(self._facts.session_id)) is None:
-            await asyncio.sleep(_TAKE_SECONDS)
+            if loop.time() > until:
+                logger.warning("another process still has the worktree of session %s", self._facts.session_id)
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
         self._resources.callback(os.close, descriptor)
 
     async def restore(self, *, tree: str, head: str) -> None:
