@@ -24,7 +24,7 @@ UserOption = Annotated[
 ]
 
 _app = typer.Typer(
-    help="What the sessions of a project or a user may spend together: in all, a day, and how many there may be at once.",
+    help="What the sessions of a project or a user may spend together: in all, a day, and how many may be at once.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -98,9 +98,7 @@ def limits_set(
         total = {"cost_usd": cost_usd, "tokens": tokens, "steps": steps}
         day = {"cost_usd": day_cost_usd, "tokens": day_tokens, "steps": day_steps}
         if all(value is None for value in (*total.values(), *day.values(), sessions)):
-            raise CliError(
-                "no limit is named", next_step="name one, as --day-cost-usd 20", code="invalid_input"
-            )
+            raise CliError("no limit is named", next_step="name one, as --day-cost-usd 20", code="invalid_input")
         with connection_open(server, console=console) as connection:
             scope, owner_id = _owner(connection, project, user)
             present = connection.api.limits_get(scope, owner_id)

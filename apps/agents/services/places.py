@@ -14,9 +14,9 @@ from apps.agents.types import SessionStatus
 from apps.core.errors import LimitReached
 from apps.usage.allowances import allowances_lock
 
-_HOLDS_A_PLACE = Q(
-    status__in=[SessionStatus.RUNNING, SessionStatus.WAITING_INPUT, SessionStatus.WAITING_APPROVAL]
-) | Q(status=SessionStatus.PENDING, head__wanted=True)
+_HOLDS_A_PLACE = Q(status__in=[SessionStatus.RUNNING, SessionStatus.WAITING_INPUT, SessionStatus.WAITING_APPROVAL]) | Q(
+    status=SessionStatus.PENDING, head__wanted=True
+)
 
 
 class TooManySessions(LimitReached):
@@ -38,7 +38,9 @@ def place_take(session: AgentSession) -> None:
         user_limit = settings.ARCHON_LIMIT_USER_SESSIONS
     _require(others.filter(created_by_id=session.created_by_id).count(), user_limit, "user", str(session.created_by_id))
     if (project_limit := above.project.limit_sessions) is not None:
-        _require(others.filter(project_id=session.project_id).count(), project_limit, "project", str(session.project_id))
+        _require(
+            others.filter(project_id=session.project_id).count(), project_limit, "project", str(session.project_id)
+        )
 
 
 def _require(taken: int, limit: int, scope: str, owner: str) -> None:
