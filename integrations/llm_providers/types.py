@@ -25,6 +25,7 @@ FailureKind = Literal[
     "bad_response",
     "empty_answer",
     "bad_calls",
+    "refused",
     "recording_missing",
 ]
 
