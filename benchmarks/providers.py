@@ -1,8 +1,8 @@
 """``archon bench providers``: what becomes of sessions whose model fails, in every way and over every protocol.
 
 Each case is a real session on a stack of its own, with a model server that fails as the case says. The servers are the
-strict ones of the tests. Exit code 1 when a session ends otherwise than it should, or a server was asked without end, or
-faster than it may be.
+strict ones of the tests. Exit code 1 when a session ends otherwise than it should, or a server was asked without end,
+or faster than it may be.
 """
 
 from __future__ import annotations
@@ -80,9 +80,7 @@ def without(part: Callable[[Request], bool], words: str, otherwise: Callable[[Re
 
 def after_looking(times: int) -> Answer:
     """A coder that looks so often, and is done."""
-    return lambda request, count: (
-        says(call("list_files")) if count < times else finishes("There is nothing to do.")
-    )
+    return lambda request, count: (says(call("list_files")) if count < times else finishes("There is nothing to do."))
 
 
 def in_a_second() -> str:

@@ -24,7 +24,7 @@ UserOption = Annotated[
 ]
 
 _app = typer.Typer(
-    help="What the sessions of a project or a user may spend together: in all, a day, and how many there may be at once.",
+    help="What the sessions of a project or a user may spend together: in all, a day, and how many may be at once.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -78,8 +78,8 @@ class ReasonSerializer(serializers.Serializer[Any]):
     next_step = serializers.CharField()
     details = serializers.DictField(
         required=False,
-        help_text="For programs: `{scope, period, owner, limit, maximum, spent, reserved, needed}` of a limit, `{kind}` "
-        "of a model's failure; left out where there are none.",
+        help_text="For programs: `{scope, period, owner, limit, maximum, spent, reserved, needed}` of a limit, "
+        "`{kind}` of a model's failure; left out where there are none.",
     )
 
 

@@ -12,9 +12,9 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
-from integrations.cache.connection import redis_client
 from apps.core.vectors import vectors_status
 from apps.core.worker_presence import SEEN_SECONDS, worker_seen_age
+from integrations.cache.connection import redis_client
 
 logger = logging.getLogger(__name__)
 

@@ -116,7 +116,9 @@ def _count_begin(allowance: Allowance, scope: AllowanceScope) -> None:
         # Whoever makes a budget holds this row, so that none is made in between without counting.
         Allowance.objects.select_for_update(no_key=True).get(id=allowance.id)
         Allowance.objects.filter(id=allowance.id).update(counted=True)
-    left = Budget.objects.filter(**{f"{scope}_allowance__isnull": True, scope: allowance.project_id or allowance.user_id})
+    left = Budget.objects.filter(
+        **{f"{scope}_allowance__isnull": True, scope: allowance.project_id or allowance.user_id}
+    )
     for scope_id in list(left.values_list("scope_id", flat=True)):
         _budget_count(allowance, scope, scope_id)
 
@@ -182,9 +184,7 @@ def _sums_of_rows(allowance: Allowance) -> tuple[Spent, Spent]:
     return Spent(**total), Spent(**day)
 
 
-def allowance_get_for_user(
-    *, user: User, scope: AllowanceScope, owner_id: uuid.UUID, write: bool = False
-) -> Allowance:
+def allowance_get_for_user(*, user: User, scope: AllowanceScope, owner_id: uuid.UUID, write: bool = False) -> Allowance:
     """The allowance of a project or user, as it is (unsaved: there never was one), if this user may see it.
 
     Projects: whoever is in them; an owner may write. Users: themselves and staff; staff may write. Staff may do both

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -24,9 +24,7 @@ from .amounts import allowances_of, lost_amounts, lost_move
 from .rooms import Price, money, reply_fitting, rooms_of
 from .types import Usage
 
-_NOTHING: dict[str, Any] = {
-    name: 0 for unit in ("cost_usd", "tokens", "steps") for name in (unit, f"held_{unit}")
-}
+_NOTHING: dict[str, Any] = {name: 0 for unit in ("cost_usd", "tokens", "steps") for name in (unit, f"held_{unit}")}
 
 
 @dataclass(frozen=True)

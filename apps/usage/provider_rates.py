@@ -48,7 +48,9 @@ class Admission:
     tokens: Draw | None = None
 
 
-def provider_limit_find(spec: ModelSpec, limits: Mapping[str, tuple[int | None, int | None]]) -> tuple[str, ProviderLimit]:
+def provider_limit_find(
+    spec: ModelSpec, limits: Mapping[str, tuple[int | None, int | None]]
+) -> tuple[str, ProviderLimit]:
     """The first whose name is the provider's or matches the model's, with that name; empty where none does."""
     for name, (requests, tokens) in limits.items():
         if name == spec.provider or (":" in name and fnmatch.fnmatchcase(spec.name, name)):

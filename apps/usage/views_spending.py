@@ -47,9 +47,7 @@ class _LimitsView(APIView):
     scope: AllowanceScope
 
     def read(self, request: Request, owner_id: uuid.UUID) -> Response:
-        allowance = allowances.allowance_get_for_user(
-            user=request_user(request), scope=self.scope, owner_id=owner_id
-        )
+        allowance = allowances.allowance_get_for_user(user=request_user(request), scope=self.scope, owner_id=owner_id)
         return self._shown(allowance, owner_id)
 
     def write(self, request: Request, owner_id: uuid.UUID) -> Response:

@@ -14,9 +14,9 @@ from django.db import connection
 from django.test import Client, override_settings
 
 from apps.core.readiness import readiness_get
-from integrations.cache.connection import redis_client
 from apps.core.tasks import heartbeat
 from apps.core.vectors import vectors_status
+from integrations.cache.connection import redis_client
 from tests.api import client_make
 
 

@@ -78,7 +78,7 @@ def demand(session: uuid.UUID, key: str, *, read: int = 100, written: int = 1000
 
 
 @asynccontextmanager
-async def place(limits: Limits = Limits()) -> AsyncIterator[Place]:
+async def place(limits: Limits | None = None) -> AsyncIterator[Place]:
     database = AsyncDatabase(max_connections=8)
     await database.open()
 
@@ -89,7 +89,7 @@ async def place(limits: Limits = Limits()) -> AsyncIterator[Place]:
         for project in projects:
             for user in users:
                 sessions.append(uuid.uuid4())
-                budget_create(scope_id=sessions[-1], project=project, user=user, limits=limits)
+                budget_create(scope_id=sessions[-1], project=project, user=user, limits=limits or Limits())
         return Place(database, projects, users, sessions)
 
     try:
@@ -102,7 +102,9 @@ def assert_books_agree() -> None:
     """Every sum is that of the calls; nothing that has been counted is lost, and nothing is counted twice."""
     for allowance in Allowance.objects.filter(counted=True):
         of_project = ModelCall.objects.filter(budget__project_id=allowance.project_id)
-        calls = list(of_project if allowance.project_id else ModelCall.objects.filter(budget__user_id=allowance.user_id))
+        calls = list(
+            of_project if allowance.project_id else ModelCall.objects.filter(budget__user_id=allowance.user_id)
+        )
         assert sums_of(calls) == [
             allowance.spent_cost_usd, allowance.spent_tokens, allowance.spent_steps,
             allowance.reserved_cost_usd, allowance.reserved_tokens, allowance.reserved_steps,
@@ -196,6 +198,7 @@ def test_calls_of_several_sessions_pass_no_limit_of_any_scope(seed: int, limits:
 
 def raised(limits: Limits, spent: Allowance, prefix: str) -> Limits:
     """So much more than is spent already."""
+
     def on_top(limit: Any, unit: str) -> Any:
         if limit is None:
             return None
@@ -347,9 +350,7 @@ async def test_limits_count_what_was_spent_before_they_were_set_and_only_once() 
         # A session that is begun now counts from its start.
         on.sessions.append(uuid.uuid4())
         await on.database.run_in_thread(
-            lambda: budget_create(
-                scope_id=on.sessions[-1], project=on.projects[0], user=on.users[0], limits=Limits()
-            )
+            lambda: budget_create(scope_id=on.sessions[-1], project=on.projects[0], user=on.users[0], limits=Limits())
         )
         await on.reserve(4, "1")
         with pytest.raises(BudgetExceeded):

@@ -13,7 +13,6 @@ from langchain_core.tools import tool
 from pytest_django import Settings
 
 from apps.core.database import Connection
-from apps.core.errors import Unavailable
 from apps.usage.errors import BudgetExceeded, ModelCallFailed, ModelRefused
 from apps.usage.types import ModelReply
 from integrations.llm_providers.types import ModelSpec

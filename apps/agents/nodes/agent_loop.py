@@ -37,8 +37,8 @@ ONLY_REFUSED = CallFailure(
     kind="bad_calls",
     message=f"the model's last {REFUSED_REPLIES} replies called only tools that there aren't, or with arguments that"
     " cannot be read",
-    next_step="Resume to let it try once more; another model, or another form of edits or of tool calls for this one, may"
-    " do better.",
+    next_step="Resume to let it try once more; another model, or another form of edits or of tool calls for this one,"
+    " may do better.",
 )
 #: Replies that one execution may take; the session's own limit of steps usually comes first.
 EXECUTION_TURNS = 400

@@ -28,7 +28,7 @@ class RunCommandArguments(Arguments):
 KILLED = {
     "timeout": "it ran longer than allowed and was killed",
     "memory": "it used more memory than allowed and was killed",
-    "disk": "it wrote more to disk than allowed and was killed",
+    "disk": "it passed the session's limit of disk (ARCHON_SANDBOX_DISK_MB) and was killed; delete what is not needed",
     "output": "it printed more than allowed and was killed",
     "stopped": "it was stopped",
     "sandbox": "the sandbox ended, and it with it",
