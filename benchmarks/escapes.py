@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,26 @@ def _worker_run(worker: str, wanted: list[str]) -> list[dict[str, Any]]:
     command = [sys.executable, "-P", *arguments]
     if worker == "user" and os.geteuid() == 0:
         os.chown(home, USER, USER)
-        command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-P", str(Path(__file__)), "become", str(home), *command]
+        command = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            sys.executable,
+            "-P",
+            str(Path(__file__)),
+            "become",
+            str(home),
+            *command,
+        ]
     try:
         ran = subprocess.run(
-            command, cwd=ROOT, env=_environment(home), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=_SECONDS
+            command,
+            cwd=ROOT,
+            env=_environment(home),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            timeout=_SECONDS,
         )
         if ran.returncode:
             raise SystemExit(f"the attempts of a worker started by {worker} ended with {ran.returncode}")
@@ -138,6 +155,11 @@ def _become(home: Path, command: list[str]) -> None:
     os.chown(shadow, USER, USER)
     shadow.chmod(0o600)
     subprocess.run(["mount", "--bind", str(shadow), "/etc/shadow"], check=True)
+    # PostgreSQL asks for the name of who starts it.
+    accounts = home / "passwd"
+    accounts.write_text(f"{Path('/etc/passwd').read_text()}worker:x:{USER}:{USER}::{home}:/bin/sh\n")
+    accounts.chmod(0o644)
+    subprocess.run(["mount", "--bind", str(accounts), "/etc/passwd"], check=True)
     os.setgroups([])
     os.setresgid(USER, USER, USER)
     os.setresuid(USER, USER, USER)
@@ -186,11 +208,15 @@ def _tried_here(worker: str, wanted: list[str]) -> list[dict[str, Any]]:
         with _stack() as stack:
             for name, service in services.items():
                 began = time.monotonic()
-                add(name, _sure(lambda service=service: asyncio.run(service(stack))), began)
+                add(name, _sure(partial(_awaited, service, stack)), began)
             for name, stop in stops.items():
                 began = time.monotonic()
-                add(name, _sure(lambda stop=stop: stop(stack)), began)
+                add(name, _sure(partial(stop, stack)), began)
     return rows
+
+
+def _awaited(service: Any, stack: Any) -> Any:
+    return asyncio.run(service(stack))
 
 
 def _sure(attempt: Any) -> Any:

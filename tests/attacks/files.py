@@ -89,7 +89,9 @@ async def _write(stage: Stage, path: str, *, victim: Path) -> Outcome:
         os.chdir(before)
     changed = victim.read_text() == "changed"
     return Outcome(
-        after == "untouched", changed, f"the file outside is {after} afterwards; inside {shown(said)}; outside {control}"
+        after == "untouched",
+        changed,
+        f"the file outside is {after} afterwards; inside {shown(said)}; outside {control}",
     )
 
 
@@ -107,7 +109,9 @@ async def write_programs(stage: Stage) -> Outcome:
     """What a sandbox shows of the host can't be written there."""
     mark = f"attack-{secrets.token_hex(4)}"
     async with stage.sandbox() as workspace:
-        said = await inside(workspace, WRITE, f"/usr/bin/{mark}", f"/usr/lib/{mark}", "/etc/passwd", "/run/archon/exec_server.py")
+        said = await inside(
+            workspace, WRITE, f"/usr/bin/{mark}", f"/usr/lib/{mark}", "/etc/passwd", "/run/archon/exec_server.py"
+        )
     there = [path for path in (f"/usr/bin/{mark}", f"/usr/lib/{mark}") if os.path.lexists(path)]
     control = await outside(WRITE, str(stage.folder / mark))
     return Outcome(

@@ -78,7 +78,14 @@ def _fsmonitor(planted: _Planted) -> None:
 
 
 def _hooks(planted: _Planted) -> None:
-    for name in ("pre-commit", "post-commit", "post-checkout", "post-merge", "post-index-change", "reference-transaction"):
+    for name in (
+        "pre-commit",
+        "post-commit",
+        "post-checkout",
+        "post-merge",
+        "post-index-change",
+        "reference-transaction",
+    ):
         planted.script(f".git/hooks/{name}")
 
 
@@ -117,7 +124,9 @@ def _merge_driver(planted: _Planted) -> None:
 
 def _gpg(planted: _Planted) -> None:
     planted.script("own-gpg")
-    planted.configure(f"[commit]\n\tgpgSign = true\n[gpg]\n\tprogram = {planted.worktree}/own-gpg\n[user]\n\tsigningKey = x\n")
+    planted.configure(
+        f"[commit]\n\tgpgSign = true\n[gpg]\n\tprogram = {planted.worktree}/own-gpg\n[user]\n\tsigningKey = x\n"
+    )
 
 
 def _embedded_bare(planted: _Planted) -> None:

@@ -38,7 +38,9 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._listener.received.append(data)
 
 
-async def _try(stage: Stage, listener: Listener, target: Sequence[str], *, then: Sequence[Sequence[str]] = ()) -> Outcome:
+async def _try(
+    stage: Stage, listener: Listener, target: Sequence[str], *, then: Sequence[Sequence[str]] = ()
+) -> Outcome:
     """The host hears nothing of what is sent from inside, and hears it from outside."""
     async with stage.sandbox() as workspace:
         said = [await inside(workspace, CONNECT, *each) for each in (target, *then)]
@@ -128,7 +130,9 @@ async def vsock(stage: Stage) -> Outcome:
         said = [await inside(workspace, KERNEL, "vsock"), await inside(workspace, CONNECT, "vsock")]
     control = await outside(KERNEL, "vsock")
     blocked = all(words.startswith("denied") for words in said)
-    return Outcome(blocked, control == "done", f"a listening socket: inside {shown('; '.join(said))}; outside {control}")
+    return Outcome(
+        blocked, control == "done", f"a listening socket: inside {shown('; '.join(said))}; outside {control}"
+    )
 
 
 ATTEMPTS: dict[str, Attempt] = {
