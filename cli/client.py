@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from cli.errors import ApiError, CliError
-from cli.resources import Catalogue, Diff, EventPage, Progress, Project, ProviderKey, Session
+from cli.resources import Catalogue, Diff, EventPage, Progress, Project, ProviderKey, Secret, Session
 
 T = TypeVar("T")
 
@@ -125,6 +125,16 @@ class Api:
     def key_delete(self, key_id: str) -> None:
         self._request("DELETE", f"/api/agents/keys/{key_id}/")
 
+    def secret_list(self, *, project_id: str) -> list[Secret]:
+        return self._rows(Secret, f"/api/projects/{project_id}/secrets/")
+
+    def secret_store(self, *, project_id: str, name: str, value: str) -> Secret:
+        body = {"name": name, "value": value}
+        return self._json(Secret, "POST", f"/api/projects/{project_id}/secrets/", body=body)
+
+    def secret_delete(self, *, project_id: str, name: str) -> None:
+        self._request("DELETE", f"/api/projects/{project_id}/secrets/{quote(name, safe='')}/")
+
     # --- sessions -----------------------------------------------------------------------------------------------------
     def session_run(self, *, project_id: str, goal: str, options: Mapping[str, Any]) -> Session:
         return self._json(
@@ -165,7 +175,7 @@ class Api:
         return self._json(Progress, "GET", f"/api/agents/sessions/{session_id}/progress/")
 
     def session_command(self, session_id: str, command: str, **arguments: Any) -> Session:
-        """`pause`, `resume`, `cancel`, `merge` or `discard` the session; how it stands then."""
+        """`pause`, `resume`, `cancel`, `merge`, `rebase` or `discard` the session; how it stands then."""
         return self._json(Session, "POST", f"/api/agents/sessions/{session_id}/{command}/", body=arguments)
 
     def session_answer(self, session_id: str, *, question_id: str, answer: str) -> None:

@@ -16,6 +16,7 @@ urlpatterns = [
     path("sessions/<uuid:session_id>/cancel/", views.SessionCancelView.as_view(), name="agent-session-cancel"),
     path("sessions/<uuid:session_id>/answer/", views.SessionAnswerView.as_view(), name="agent-session-answer"),
     path("sessions/<uuid:session_id>/merge/", views.SessionMergeView.as_view(), name="agent-session-merge"),
+    path("sessions/<uuid:session_id>/rebase/", views.SessionRebaseView.as_view(), name="agent-session-rebase"),
     path("sessions/<uuid:session_id>/discard/", views.SessionDiscardView.as_view(), name="agent-session-discard"),
     path("sessions/<uuid:session_id>/progress/", views.SessionProgressView.as_view(), name="agent-session-progress"),
     path("sessions/<uuid:session_id>/events/", views.SessionEventsView.as_view(), name="agent-session-events"),

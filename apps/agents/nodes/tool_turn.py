@@ -71,7 +71,8 @@ async def call_carry_out(
     ok = result.ok if isinstance(result, Observation) else True
     summary = result.summary if isinstance(result, Observation) else ""
     # Tools keep their own limit; this one is for what a model says itself, such as the name of a tool.
-    text = text_storable(text_cut(result.text, OBSERVATION_LIMIT + 1000))
+    # Secrets go before the cut, which could leave half of one.
+    text = text_storable(text_cut(context.ledger.redactor.text(result.text), OBSERVATION_LIMIT + 1000))
     rules, folders = await folder_rules(context, transcript, intent.arguments)
     if rules:
         text = f"{text}\n\n{text_storable(rules)}"

@@ -14,7 +14,7 @@ from django.conf import settings
 from apps.agents.graphs.autonomous import session_graph
 from apps.agents.models import AgentSession
 from apps.agents.nodes.baseline import baseline_open
-from apps.agents.nodes.context import RunContext, SessionFacts, SessionState, SessionSuspended
+from apps.agents.nodes.context import Rebase, RunContext, SessionFacts, SessionState, SessionSuspended
 from apps.agents.nodes.worksite import SiteFacts, WorkSite
 from apps.agents.selectors import session_take_ups
 from apps.agents.services.checkpoints import FencedSaver, thread_config
@@ -27,6 +27,7 @@ from apps.core.cancellation import uninterrupted
 from apps.core.database import DATABASE_AWAY, AsyncDatabase
 from apps.core.errors import ApplicationError, DiskFull, LimitReached
 from apps.core.realtime import Hub
+from apps.projects.secrets import SecretMissing, session_secrets_load
 from apps.usage.choices import SessionModels
 from apps.usage.errors import ModelCallFailed
 from apps.usage.gateway import ModelGateway
@@ -106,7 +107,7 @@ class SessionExecutor:
             await self._graph_run(ledger, lease)
         except SessionSuspended:
             return
-        except (LimitReached, DiskFull) as error:
+        except (LimitReached, DiskFull, SecretMissing) as error:
             await self._pause(ledger, Reason(error.code, error.message, error.next_step))
         except ModelCallFailed as error:
             reason = Reason(error.code, error.message, error.next_step)
@@ -127,6 +128,8 @@ class SessionExecutor:
 
     async def _graph_run(self, ledger: Ledger, lease: Lease) -> None:
         facts, site_facts, models = await self._database.run_in_thread(_facts_load, lease.session_id)
+        # Before anything is done: from here on nothing is written that holds one of the session's secrets.
+        ledger.redactor = site_facts.secrets.redactor
         site = WorkSite(
             facts=site_facts,
             database=self._database,
@@ -221,6 +224,8 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         network_hosts=tuple(session.project.network_hosts),
         graph_version=session.graph_version,
         turn=session.turn,
+        rebases=session.rebases,
+        rebase=Rebase(**session.rebase) if session.rebase else None,
         sources_waiting=bool(sources_to_fetch(session.id)),
     )
     site = SiteFacts(
@@ -232,6 +237,8 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         setup_command=session.setup_command,
         subfolder=session.subfolder,
         notices=tuple(notice["message"] for notice in session.project.repository_notices),
+        network_hosts=tuple(session.project.network_hosts),
+        secrets=session_secrets_load(project_id=session.project_id, uses=session.secrets),
     )
     models = SessionModels.read(
         session.role_models,

@@ -30,6 +30,7 @@ from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.storable import text_storable
 from apps.projects.models import Project, RepositoryState
 from apps.projects.repository import branch_delete, branch_merge, commit_has_folder, commit_resolve
+from apps.projects.secrets import secret_uses_read
 from apps.projects.selectors import project_get_for_user, source_get
 from apps.projects.services import project_head_record
 from apps.projects.sources import source_sync_if_due
@@ -62,6 +63,8 @@ class SessionRequest:
     #: Uploads that go with the goal, and issues or logs that it comes from.
     attachments: tuple[uuid.UUID, ...] = ()
     sources: tuple[SourceRequest, ...] = ()
+    #: Of the project's: `NAME`, or `NAME:PLACE,…`.
+    secrets: tuple[str, ...] = ()
 
 
 def session_start(*, user: User, request: SessionRequest, execute: bool) -> AgentSession:
@@ -77,6 +80,7 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
     _subfolder_check(project, base_commit)
     chosen = _models_choose(user=user, project=project, request=request)
     main = chosen[ROLES_OF[request.agent_type][-1]]
+    secrets = secret_uses_read(request.secrets, project=project)
     with transaction.atomic():
         session = session_create(
             session_id=uuid.uuid4(),
@@ -93,6 +97,7 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
             setup_command=request.setup_command or project.setup_command,
             limit_seconds=request.limit_seconds,
             subfolder=project.subfolder,
+            secrets=[{"name": use.name, "places": list(use.places)} for use in secrets],
         )
         budget_create(scope_id=session.id, project=project, user=user, limits=request.limits)
         attachments_claim(user=user, session=session, attachment_ids=request.attachments, turn=0)

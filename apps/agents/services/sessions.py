@@ -131,6 +131,7 @@ def session_create(
     setup_command: str,
     limit_seconds: int,
     subfolder: str = "",
+    secrets: Sequence[Mapping[str, Any]] = (),
 ) -> AgentSession:
     """A pending session with its head row and first event; inside the caller's transaction."""
     session = AgentSession.objects.create(
@@ -149,6 +150,7 @@ def session_create(
         setup_command=setup_command,
         limit_seconds=limit_seconds,
         subfolder=subfolder,
+        secrets=[dict(use) for use in secrets],
         graph_version=GRAPH_VERSION,
     )
     SessionHead.objects.create(session=session)
