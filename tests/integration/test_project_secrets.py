@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 import tempfile
 import urllib.parse
 from collections.abc import Iterator
@@ -22,8 +23,9 @@ from apps.core.errors import InvalidInput
 from apps.projects.models import Project, ProjectSecret
 from apps.projects.secrets import secret_store
 from apps.usage.choices import ModelConfiguration
-from tests.api import client_for, user_make
+from tests.api import client_for
 from tests.api import project_make as project_of
+from tests.api import user_make
 from tests.integration.session_scene import (
     LIMITS,
     entry,
@@ -63,6 +65,13 @@ PRINTS = (
 def scene() -> Iterator[tuple[User, Project]]:
     with tempfile.TemporaryDirectory(prefix="archon-test-") as folder:
         yield project_make(Path(folder) / "repository", {"answer.txt": "41\n"})
+
+
+def in_turn(*calls: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """A coder that makes each call once, in this order."""
+    return [
+        entry("coder", call, not_seen=[rf"(?m)^{re.escape(f'{call[0]} {json.dumps(call[1])}')}$"]) for call in calls
+    ]
 
 
 def session_with(scene: tuple[User, Project], *entries: dict[str, Any], secrets: list[str], check: str) -> AgentSession:
@@ -107,12 +116,14 @@ def test_a_canary_is_in_no_event_observation_request_log_or_answer(
     background = {"command": f"{PRINTS}; sleep 30", "background": True}
     session = session_with(
         scene,
-        entry("coder", ("run_command", {"command": PRINTS}), turn=0),
-        entry("coder", ("read_file", {"path": "kept.txt"}), turn=1),
-        entry("coder", ("search", {"pattern": "canary"}), turn=2),
-        entry("coder", ("run_command", background), turn=3),
-        entry("coder", ("run_command", {"command": "rm kept.txt; echo 42 > answer.txt"}), turn=4),
-        entry("coder", ("run_checks", {}), turn=5),
+        *in_turn(
+            ("run_command", {"command": PRINTS}),
+            ("read_file", {"path": "kept.txt"}),
+            ("search", {"pattern": "canary"}),
+            ("run_command", background),
+            ("run_command", {"command": "rm kept.txt; echo 42 > answer.txt"}),
+            ("run_checks", {}),
+        ),
         secrets=["TOKEN", "CHECKED:checks"],
         check='echo "checked by $CHECKED, $TOKEN."; grep -q 42 answer.txt',
     )
@@ -141,7 +152,7 @@ def test_a_file_that_holds_a_secret_is_not_committed(scene: tuple[User, Project]
     keep = ("run_command", {"command": 'echo 42 > answer.txt; printf %s "$TOKEN" | base64 > config.env'})
     session = session_with(
         scene,
-        entry("coder", keep, turn=0),
+        *in_turn(keep),
         entry("coder", DONE, last_tool="delete_file"),
         entry("coder", ("delete_file", {"path": "config.env"}), user="holds the value of a secret"),
         secrets=["TOKEN"],
@@ -158,7 +169,7 @@ def test_who_names_no_secret_gets_none(scene: tuple[User, Project]) -> None:
     user, project = scene
     secret_store(user=user, project_id=project.id, name="TOKEN", value=CANARY)
     shows = ("run_command", {"command": 'echo "it is ${TOKEN:-not there}"; echo 42 > answer.txt'})
-    session = session_with(scene, entry("coder", shows, turn=0), secrets=[], check='test -z "$TOKEN"')
+    session = session_with(scene, *in_turn(shows), secrets=[], check='test -z "$TOKEN"')
     ended = session_run(session.id)
     assert any("it is not there" in str(message) for _, message in messages_of(session.id))
     assert ended.outcome == "verified"
@@ -203,7 +214,7 @@ def test_secrets_are_written_listed_by_name_and_never_read() -> None:
         ("PATH", CANARY),
         ("ld_preload", CANARY),
         ("https_proxy", CANARY),
-        ("A", "short"),
+        ("A", "tiny-77"),
     ],
 )
 def test_what_is_no_secret_is_refused_without_repeating_it(name: str, value: str) -> None:
