@@ -1,8 +1,8 @@
-"""``archon bench escapes``: every known way out of the sandbox, tried in it and outside of it, and looked at from the host.
+"""``archon bench escapes``: every known way out of the sandbox, tried in it and outside, and looked at from the host.
 
 Each attempt's payload is run outside, too (or with plain git, plain calls, a naive server in place of ours): where it
-does nothing there, the attempt proves nothing and is void. Started by root everything is tried twice: with a worker that
-root starts, and with one that an ordinary user does. Exit code 1 when something was not blocked, or is void.
+does nothing there, the attempt proves nothing and is void. Started by root everything is tried twice: with a worker
+that root starts, and with one that an ordinary user does. Exit code 1 when something was not blocked, or is void.
 """
 
 from __future__ import annotations

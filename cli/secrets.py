@@ -60,7 +60,7 @@ def secret_list(project: ProjectOption, json_output: JsonOption = False, server:
 def secret_set(
     name: NameArgument, project: ProjectOption, json_output: JsonOption = False, server: ServerOption = None
 ) -> None:
-    """Store a secret: asked for at the terminal, or read from standard input. It takes the place of one of that name."""
+    """Store a secret, in the place of one of that name: asked for at the terminal, or read from standard input."""
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)
         value = _value_read(name)
@@ -81,7 +81,14 @@ def secret_remove(
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)
         with connection_open(server, console=console) as connection:
-            connection.api.secret_delete(project_id=project_find(connection, project), name=name)
+            project_id = project_find(connection, project)
+            if name not in [secret.name for secret in connection.api.secret_list(project_id=project_id)]:
+                raise CliError(
+                    f"the project has no secret {name!r}",
+                    next_step=f"see {command_line('secrets', 'list', '--project', project)}",
+                    code="not_found",
+                )
+            connection.api.secret_delete(project_id=project_id, name=name)
         if json_output:
             document_print({"removed": name})
         else:

@@ -16,7 +16,7 @@ from django.db.models import QuerySet
 
 from apps.authentication.models import User
 from apps.core.encryption import secret_decrypt, secret_encrypt
-from apps.core.errors import ApplicationError, InvalidInput, NotFound
+from apps.core.errors import ApplicationError, InvalidInput
 from apps.core.redaction import NOTHING_SECRET, SHORTEST, Redactor
 from apps.projects.models import Project, ProjectSecret
 from apps.projects.selectors import project_get_for_user
@@ -97,13 +97,9 @@ def secret_store(*, user: User, project_id: uuid.UUID, name: str, value: str) ->
 
 
 def secret_delete(*, user: User, project_id: uuid.UUID, name: str) -> None:
-    """Forget a secret. Sessions that run have it until they are taken up the next time."""
+    """Forget a secret; one that isn't there is fine. Sessions that run have it until they are taken up again."""
     project = project_get_for_user(user=user, project_id=project_id, write=True)
-    deleted, _ = ProjectSecret.objects.filter(project=project, name=name).delete()
-    if not deleted:
-        raise NotFound(
-            "The project has no secret of that name.", next_step=f"GET /api/projects/{project.id}/secrets/ lists them"
-        )
+    ProjectSecret.objects.filter(project=project, name=name).delete()
 
 
 def secret_uses_read(asked: Sequence[str], *, project: Project) -> tuple[SecretUse, ...]:

@@ -224,9 +224,9 @@ class SecretListView(PagedView):
 
 class SecretDetailView(APIView):
     @extend_schema(operation_id="projects_secrets_delete", tags=["projects"], responses={204: None})
-    def delete(self, request: Request, project_id: uuid.UUID, name: str) -> Response:
+    def delete(self, request: Request, project_id: uuid.UUID, secret_name: str) -> Response:
         """Forget a secret."""
-        secrets.secret_delete(user=request_user(request), project_id=project_id, name=name)
+        secrets.secret_delete(user=request_user(request), project_id=project_id, name=secret_name)
         return Response(status=204)
 
 

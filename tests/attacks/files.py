@@ -117,7 +117,7 @@ async def write_programs(stage: Stage) -> Outcome:
     return Outcome(
         not there and "wrote" not in said,
         control.startswith("wrote"),
-        f"on the host: {there or 'nothing new'}; inside {shown(said)}; outside, in a folder that is open to it, {control}",
+        f"on the host: {there or 'nothing new'}; inside {shown(said)}; outside, in an open folder, {control}",
     )
 
 

@@ -13,7 +13,19 @@ from tests.attacks.attempt import Attempt, Outcome, Stage, shown
 from tests.attacks.payloads import FORGE
 from tests.sandboxing import LIMITS
 
-_LEFT_BEHIND = f"import os, time\nif os.fork():\n    os._exit(0)\nos.setsid()\nfor _ in range(20):\n    time.sleep(0.05)\n    try:\n        exec({FORGE!r})\n    except SystemExit:\n        pass\n"
+#: Forges again and again, beside whatever comes next.
+_LEFT_BEHIND = f"""
+import os, time
+if os.fork():
+    os._exit(0)
+os.setsid()
+for _ in range(20):
+    time.sleep(0.05)
+    try:
+        exec({FORGE!r})
+    except SystemExit:
+        pass
+"""
 #: A server as one would write it first: results go through a pipe that commands inherit.
 _NAIVE = """
 import json, os, subprocess, sys

@@ -136,7 +136,8 @@ def _embedded_bare(planted: _Planted) -> None:
         (bare / folder).mkdir(parents=True)
     (bare / "HEAD").write_text("ref: refs/heads/main\n")
     (bare / "config").write_text(
-        f'[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tworktree = ..\n\tfsmonitor = "{planted.program}; false"\n'
+        "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tworktree = ..\n"
+        f'\tfsmonitor = "{planted.program}; false"\n'
     )
 
 

@@ -52,7 +52,8 @@ async def _try(
     return Outcome(
         from_inside == 0 and refused,
         from_outside > 0,
-        f"the host heard {from_inside} times from inside ({shown('; '.join(said))}), {from_outside} from outside ({control})",
+        f"the host heard {from_inside} times from inside ({shown('; '.join(said))}), {from_outside} from outside "
+        f"({control})",
     )
 
 

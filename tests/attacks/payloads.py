@@ -131,7 +131,8 @@ import subprocess, sys, time
 said = []
 for program in sys.argv[1:]:
     try:
-        process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        null = subprocess.DEVNULL
+        process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=null, stderr=null)
     except OSError as e:
         said.append(f"denied {e.errno}"); continue
     time.sleep(0.3)

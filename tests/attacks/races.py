@@ -103,8 +103,8 @@ async def swap_write(stage: Stage) -> Outcome:
     return Outcome(
         escaped == 0 and "wrote" in said,
         landed > 0,
-        f"of {said.count('wrote')} writes {escaped} landed on the host ({said.count('refused')} refused); by plain open "
-        f"{landed} of {plain.count('wrote')}",
+        f"of {said.count('wrote')} writes {escaped} landed on the host ({said.count('refused')} refused); by plain "
+        f"open {landed} of {plain.count('wrote')}",
     )
 
 

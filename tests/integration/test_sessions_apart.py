@@ -34,7 +34,7 @@ t = socket.create_server(("127.0.0.1", 8765)); open("ready", "w").close(); time.
 #: What can be found of somebody's with that name.
 LOOK = """
 find / -name "left-$1" -not -path '/proc/*' 2>/dev/null
-ps -e -o args 2>/dev/null | grep "left-$1" | grep -v grep; cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -x "$2"
+cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -x "$2" | sort | uniq -c
 git config user.name; git branch --list "left-$1"; grep -c "left-$1" /proc/net/unix
 python3 -c 'import socket; print("port taken" if socket.socket().connect_ex(("127.0.0.1", 8765)) == 0 else "")'
 ipcs -a 2>/dev/null | grep -c 0x

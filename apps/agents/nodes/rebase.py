@@ -32,8 +32,8 @@ async def rebase_verify(state: SessionState, runtime: Runtime[RunContext]) -> Se
     former = await context.ledger.database.run_in_thread(former_report, context.facts.session_id)
     said = f" ({'; '.join(reasons)})" if reasons else ""
     text = (
-        f"{former}\n\nPut onto {rebase.onto[:12]} of {context.facts.base_branch} ({rebase.commits} commits), and checked "
-        f"there: **{outcome.value}**{said}."
+        f"{former}\n\nPut onto {rebase.onto[:12]} of {context.facts.base_branch} ({rebase.commits} commits), and "
+        f"checked there: **{outcome.value}**{said}."
     ).strip()
     checks = checks_present(judged)
     await context.ledger.session_end(

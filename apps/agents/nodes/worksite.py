@@ -194,7 +194,7 @@ class WorkSite:
                 tree_delete(checkout)
 
     async def branch_rebased(self, *, commit: str, expected: str) -> None:
-        """The branch at a commit that was made of its own, and the files those of that commit. Again: changes nothing."""
+        """The branch at a commit that was made of its own, and the files those of it. Again: changes nothing."""
         worktree = await self.worktree()
         async with self._quiet():
             await self._database.run_in_thread(

@@ -124,7 +124,8 @@ async def sandbox_run(
     The exit code is what the kernel or the engine says of the sandbox's own end; a result that doesn't agree with what
     the server inside reported is no result (``killed="sandbox"``). With ``egress_socket``, a unix socket on which a
     proxy listens on the host, the sandbox has ``http_proxy`` and the like pointing at it. ``secrets`` are variables
-    whose values are taken out of all that is printed. Started by root, writable folders are given to the sandbox's user first. Raises SandboxUnavailable when no sandbox can be started.
+    whose values are taken out of all that is printed. Started by root, writable folders are given to the sandbox's user
+    first. Raises SandboxUnavailable when no sandbox can be started.
     """
     return await adapter_get().sandbox_run(
         command=command,
