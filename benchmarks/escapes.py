@@ -59,6 +59,7 @@ def _told(attempts: list[dict[str, Any]], *, as_json: bool) -> int:
     report = {
         "attempts": attempts,
         "tried": len(attempts),
+        "workers": sorted({row["worker"] for row in attempts}),
         "escaped": [_name(row) for row in attempts if not row["blocked"]],
         "void": [_name(row) for row in attempts if not row["control"]],
     }
@@ -121,18 +122,16 @@ def _worker_run(worker: str, wanted: list[str]) -> list[dict[str, Any]]:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    return {
-        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-        "HOME": str(home),
-        "LANG": "C.UTF-8",
-        "PYTHONPATH": str(ROOT),
-        "PYTHONDONTWRITEBYTECODE": "1",
+    system = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": str(home), "LANG": "C.UTF-8"}
+    python = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    ours = {
         "ARCHON_HOME": str(home / ".archon"),
         "ARCHON_VENV": sys.prefix,
         "DJANGO_SETTINGS_MODULE": "config.settings.test",
         # What is looked for in the environment and the memory of whoever starts sandboxes.
         "ARCHON_ATTACK_CANARY": f"canary-{secrets.token_hex(16)}",
     }
+    return {**system, **python, **ours}
 
 
 def _become(home: Path, command: list[str]) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
 import psycopg
@@ -122,7 +122,7 @@ class Ledger:
     def _redacted(self, events: Sequence[Event]) -> Sequence[Event]:
         if not self.redactor:
             return events
-        return [Event(event.type, self.redactor.value(event.payload)) for event in events]
+        return [replace(event, payload=self.redactor.value(event.payload)) for event in events]
 
     def ring(self, seq: int) -> None:
         """Tell readers that there are rows up to ``seq``; calls that come close together become one message."""
