@@ -56,9 +56,9 @@ PRINTS = (
     'python3 -c \'import os,urllib.parse as u,json,sys,time; t=os.environ["TOKEN"]; print(u.quote(t,safe="")); '
     "print(u.quote_plus(t)); print(json.dumps(t)); print(t.encode().hex()); "
     "half=len(t)//2; sys.stdout.write(t[:half]); sys.stdout.flush(); time.sleep(0.3); print(t[half:])'; "
-    "env | grep TOKEN; "
-    'printf %s "$TOKEN" > kept.txt; echo the end'
+    "env | grep TOKEN; echo the end"
 )
+KEEPS = 'printf %s "$TOKEN" > kept.txt'
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_canary_is_in_no_event_observation_request_log_or_answer(
     session = session_with(
         scene,
         *in_turn(
-            ("run_command", {"command": PRINTS}),
+            ("run_command", {"command": f"{KEEPS}; {PRINTS}"}),
             ("read_file", {"path": "kept.txt"}),
             ("search", {"pattern": "canary"}),
             ("run_command", background),
