@@ -24,6 +24,7 @@ from cli.resources import (
     Project,
     ProviderKey,
     Rule,
+    Secret,
     Session,
     Step,
     StepPage,
@@ -165,6 +166,17 @@ class Api:
         """Set them, whole."""
         return self._json(Allowance, "PUT", f"/api/usage/limits/{scope}/{quote(owner_id, safe='')}/", body=body)
 
+    # --- secrets ------------------------------------------------------------------------------------------------------
+    def secret_list(self, *, project_id: str) -> list[Secret]:
+        return self._rows(Secret, f"/api/projects/{project_id}/secrets/")
+
+    def secret_store(self, *, project_id: str, name: str, value: str) -> Secret:
+        body = {"name": name, "value": value}
+        return self._json(Secret, "POST", f"/api/projects/{project_id}/secrets/", body=body)
+
+    def secret_delete(self, *, project_id: str, name: str) -> None:
+        self._request("DELETE", f"/api/projects/{project_id}/secrets/{quote(name, safe='')}/")
+
     # --- sessions -----------------------------------------------------------------------------------------------------
     def session_run(self, *, project_id: str, goal: str, options: Mapping[str, Any]) -> Session:
         return self._json(
@@ -221,7 +233,7 @@ class Api:
         return self._json(Progress, "GET", f"/api/agents/sessions/{session_id}/progress/")
 
     def session_command(self, session_id: str, command: str, **arguments: Any) -> Session:
-        """`pause`, `resume`, `cancel`, `merge` or `discard` the session; how it stands then."""
+        """`pause`, `resume`, `cancel`, `merge`, `rebase` or `discard` the session; how it stands then."""
         return self._json(Session, "POST", f"/api/agents/sessions/{session_id}/{command}/", body=arguments)
 
     def session_answer(self, session_id: str, *, question_id: str, answer: str) -> None:

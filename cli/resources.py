@@ -194,6 +194,14 @@ class EventPage(Resource):
     session_status: str
 
 
+class Secret(Resource):
+    """A project's secret by name; its value is never shown."""
+
+    name: str
+    created_at: datetime
+    updated_at: datetime
+
+
 class ProviderKey(Resource):
     """A key of a provider, without its secret."""
 

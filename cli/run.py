@@ -219,6 +219,14 @@ def run(
     setup: Annotated[
         str | None, typer.Option("--setup", metavar="CMD", help="Installs the dependencies. Default: found.")
     ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--secret",
+            metavar="NAME[:PLACE,…]",
+            help="Give commands a secret of the project (repeatable); PLACE: commands (default), setup, checks.",
+        ),
+    ] = None,
     limit_cost: Annotated[
         float | None, typer.Option("--limit-cost", metavar="USD", min=0, help="At most this.")
     ] = None,
@@ -271,6 +279,7 @@ def run(
                 edit_format=edit_format,
                 checks=check,
                 setup=setup,
+                secrets=secret,
                 limit_cost=limit_cost,
                 limit_steps=limit_steps,
                 autonomy=autonomy,
@@ -307,6 +316,7 @@ def options_build(
     edit_format: str | None = None,
     checks: list[str] | None = None,
     setup: str | None = None,
+    secrets: list[str] | None = None,
     limit_cost: float | None = None,
     limit_steps: int | None = None,
     autonomy: str | None = None,
@@ -325,6 +335,7 @@ def options_build(
         "checks": checks or None,
         "setup_command": setup,
         "autonomy": autonomy,
+        "secrets": secrets or None,
         "limits": {name: value for name, value in limits.items() if value is not None} or None,
     }
     return {name: value for name, value in options.items() if value is not None}

@@ -181,6 +181,23 @@ def merge(
     _command(session, "merge", told, json_output=json_output, server=server, arguments=arguments)
 
 
+def rebase(session: SessionArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
+    """Put a session's branch onto its base branch as that is now, and have it checked there."""
+    _command(
+        session,
+        "rebase",
+        lambda found: (
+            f"It is put onto {found.base_commit[:12] if found.base_commit else 'the base branch'} and checked there. "
+            f"To watch it: {command_line('watch', found.id)}"
+            if found.status == "running"
+            else f"It is up to date already. To merge it: {command_line('merge', found.id)}"
+        ),
+        json_output=json_output,
+        server=server,
+        keep=True,
+    )
+
+
 def discard(
     session: SessionArgument, yes: YesOption = False, json_output: JsonOption = False, server: ServerOption = None
 ) -> None:
@@ -332,6 +349,6 @@ def _sessions_table(found: list[Session], *, width: int) -> Table:
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the application."""
-    for command in (sessions, show, diff, fetch, merge, discard, pause, resume, cancel, answer):
+    for command in (sessions, show, diff, fetch, merge, rebase, discard, pause, resume, cancel, answer):
         app.command()(command)
     app.command(epilog=EXIT_CODES_HELP)(watch)

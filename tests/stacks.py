@@ -29,6 +29,8 @@ from tests.processes import processes_of, services_kill, wait_until
 ENDS = ("completed", "failed", "cancelled", "paused", "waiting_input")
 #: Whatever takes longer than this hangs.
 PATIENCE_SECONDS = 150.0
+#: A busy machine takes a while to start one.
+_READY_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def stack_open(home: Path, **variables: str) -> Iterator[LiveStack]:
                 state = layout.state_get()
                 return process.poll() is not None or (state is not None and state.status == "ready")
 
-            assert wait_until(is_settled) and process.poll() is None, _said(process)
+            assert wait_until(is_settled, seconds=_READY_SECONDS) and process.poll() is None, _said(process)
             state = layout.state_get()
             assert state is not None
             stack = LiveStack(home, state.url, process, variables)

@@ -58,6 +58,8 @@ class AgentSession(BaseModel):
     #: Shell commands; empty: found from the repository.
     check_commands = models.JSONField(default=list, blank=True)
     setup_command = models.TextField(blank=True)
+    #: The project's secrets that it gets: ``{name, places}`` each.
+    secrets = models.JSONField(default=list, blank=True)
     #: The project's folder that it is about, when it was begun; empty: all of the repository.
     subfolder = models.CharField(max_length=1000, blank=True)
     #: What its agents may do without asking.
@@ -78,6 +80,10 @@ class AgentSession(BaseModel):
     merge_onto = models.CharField(max_length=64, blank=True, default="")
     #: Which follow-up it works on; 0: the goal itself.
     turn = models.PositiveIntegerField(default=0)
+    #: How often it was put onto another commit; ``base_commit`` is the last of those.
+    rebases = models.PositiveIntegerField(default=0)
+    #: While that is under way: ``{onto, head, former_base, former_head, commits}``.
+    rebase = models.JSONField(null=True, blank=True)
     discarded_at = models.DateTimeField(null=True, blank=True)
     #: How often it was taken back to an earlier step, and which of these times took the making of a plan back.
     rewinds = models.PositiveIntegerField(default=0, db_default=0)

@@ -18,6 +18,7 @@ from apps.agents.serializers import SessionSerializer
 from apps.agents.services.sessions import seconds_used
 from apps.agents.types import EditShare, SessionStatus
 from apps.planning.selectors import plan_progress
+from apps.projects.secrets import SecretUse
 from apps.usage.selectors import budget_list, usage_by_model
 from apps.usage.types import BudgetState, UsageLine, share_of
 
@@ -77,6 +78,7 @@ def _session_present(session: AgentSession, spent: _Spent) -> dict[str, Any]:
         "merged_commit": session.merged_commit,
         "discarded_at": session.discarded_at,
         "turn": session.turn,
+        "secrets": [str(SecretUse(use["name"], tuple(use["places"]))) for use in session.secrets],
         "attachments": list(session.attachments.all()),
         "limits": _limits(session, spent.budget),
         "usage": _usage(spent),

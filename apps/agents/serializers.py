@@ -52,6 +52,13 @@ class SessionCreateSerializer(GoalMaterialSerializer, ModelConfigurationFields):
         help_text="Commands that tell whether the code works; empty: the project's, or found.",
     )
     setup_command = serializers.CharField(max_length=_COMMAND_LENGTH, required=False, allow_blank=True, default="")
+    secrets = serializers.ListField(
+        child=serializers.CharField(max_length=150),
+        max_length=50,
+        required=False,
+        default=list,
+        help_text="Secrets of the project that its commands get: `NAME`, or `NAME:commands,setup,checks` for others.",
+    )
     limits = LimitsSerializer(required=False)
     autonomy = serializers.ChoiceField(
         choices=Autonomy.choices,
@@ -174,6 +181,10 @@ class SessionSerializer(serializers.Serializer[Any]):
     merged_commit = serializers.CharField(allow_blank=True)
     discarded_at = serializers.DateTimeField(allow_null=True)
     turn = serializers.IntegerField(help_text="The follow-up that it works on or ended with; 0: the goal.")
+    secrets = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="The project's secrets that it gets, by name; their values are not shown.",
+    )
     attachments = AttachmentSerializer(many=True)
     limits = SpentLimitsSerializer()
     usage = UsageSerializer()

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import models
 
-from apps.projects.autonomy import Autonomy as Autonomy  # noqa: F401  (the word is used by both apps)
+from apps.projects.autonomy import Autonomy as Autonomy
 from apps.usage.choices import Role
 
 

@@ -26,6 +26,7 @@ urlpatterns = [
     path("rules/", views_policy.RuleListView.as_view(), name="policy-rules"),
     path("rules/<uuid:rule_id>/", views_policy.RuleDetailView.as_view(), name="policy-rule"),
     path("sessions/<uuid:session_id>/merge/", views.SessionMergeView.as_view(), name="agent-session-merge"),
+    path("sessions/<uuid:session_id>/rebase/", views.SessionRebaseView.as_view(), name="agent-session-rebase"),
     path("sessions/<uuid:session_id>/discard/", views.SessionDiscardView.as_view(), name="agent-session-discard"),
     path("sessions/<uuid:session_id>/progress/", views.SessionProgressView.as_view(), name="agent-session-progress"),
     path("sessions/<uuid:session_id>/events/", views.SessionEventsView.as_view(), name="agent-session-events"),

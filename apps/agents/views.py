@@ -18,6 +18,7 @@ from apps.agents.models import AgentSession
 from apps.agents.presenters import progress_present, session_accepted, session_present, sessions_present
 from apps.agents.services import master_orchestrator
 from apps.agents.services.master_orchestrator import SessionRequest
+from apps.agents.services.rebases import session_rebase
 from apps.agents.services.sources import SourceRequest
 from apps.agents.types import AgentType, Autonomy, SourceKind
 from apps.authentication.bearer import request_user
@@ -42,6 +43,7 @@ def _session_request(request: Request) -> SessionRequest:
         limit_seconds=limits["seconds"],
         autonomy=Autonomy(fields["autonomy"]) if "autonomy" in fields else None,
         attachments=tuple(fields["attachments"]),
+        secrets=tuple(fields["secrets"]),
         sources=tuple(
             SourceRequest(
                 kind=SourceKind(source["kind"]),
@@ -221,6 +223,20 @@ class SessionMergeView(APIView):
             user=request_user(request), session_id=session_id, allow_failing=data.validated_data["allow_failing"]
         )
         return Response(serializers.SessionSerializer(session_present(session)).data)
+
+
+class SessionRebaseView(_CommandView):
+    command = staticmethod(session_rebase)
+
+    @extend_schema(
+        operation_id="agents_sessions_rebase",
+        tags=["agents"],
+        request=None,
+        responses={202: serializers.SessionSerializer},
+    )
+    def post(self, request: Request, session_id: uuid.UUID) -> Response:
+        """Put the session's branch onto the branch that it started from, as that is now, and check it there."""
+        return self.run(request, session_id)
 
 
 class SessionDiscardView(APIView):

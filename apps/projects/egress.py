@@ -11,10 +11,13 @@ import base64
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from apps.core.errors import ApplicationError
+from apps.core.outbound import HostAllowed, address_resolve
 
 _HEADER_BYTES = 32 * 1024
 _CONNECT_SECONDS = 30
@@ -49,20 +52,24 @@ class Egress:
 @contextlib.asynccontextmanager
 async def egress_open(
     *,
-    hosts: frozenset[Host],
+    hosts: frozenset[Host] = frozenset(),
     upstream_proxy: str = "",
     addresses: Mapping[Host, tuple[str, ...]] | None = None,
+    allowed: HostAllowed | None = None,
+    private_hosts: Collection[str] = (),
     with_port: bool = False,
 ) -> AsyncIterator[Egress]:
     """Let ``hosts`` be reached through a socket for as long as the context lasts, and ``with_port`` through a port.
 
     With ``addresses`` a connection goes to those of its host that somebody has checked, and no name is resolved here.
+    ``allowed``, for hosts that a user named, decides in the place of ``hosts``; an address that isn't public is refused
+    then, unless its host is one of ``private_hosts``.
     """
     # Directly under the temporary folder: a socket's path has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="archon-egress-") as folder:
         os.chmod(folder, 0o711)
         egress = Egress(Path(folder) / "proxy")
-        proxy = _Proxy(egress, hosts, upstream_proxy, addresses)
+        proxy = _Proxy(egress, hosts, upstream_proxy, addresses, allowed, private_hosts)
         server = await asyncio.start_unix_server(proxy.serve, path=egress.socket, limit=_HEADER_BYTES)
         servers = [server]
         if with_port:
@@ -88,8 +95,12 @@ class _Proxy:
         hosts: frozenset[Host],
         upstream_proxy: str,
         addresses: Mapping[Host, tuple[str, ...]] | None,
+        allowed: HostAllowed | None,
+        private_hosts: Collection[str],
     ) -> None:
         self._egress = egress
+        self._allowed = allowed
+        self._private_hosts = private_hosts
         self._hosts = hosts
         self._addresses = addresses
         self._upstream = urlsplit(upstream_proxy if "://" in upstream_proxy else f"http://{upstream_proxy}")
@@ -164,12 +175,18 @@ class _Proxy:
             remote_writer.close()
 
     def _check(self, host: str, port: int) -> None:
-        if (host.lower().rstrip("."), port) in self._hosts:
+        listed = (host.lower().rstrip("."), port) in self._hosts
+        if self._allowed(host, port) if self._allowed is not None else listed:
             return
+        name = self._refuse(host, port)
+        raise _Refused("403 Forbidden", f"host {name} is not on the list of this proxy")
+
+    def _refuse(self, host: str, port: int) -> str:
+        """Remember what was refused; its name."""
         name = f"{host}:{port}"[:300]
         if name not in self._egress.refused and len(self._egress.refused) < 100:
             self._egress.refused.append(name)
-        raise _Refused("403 Forbidden", f"host {name} is not on the list of this proxy")
+        return name
 
     async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._upstream.hostname:
@@ -188,6 +205,12 @@ class _Proxy:
     async def _resolve(self, host: str, port: int) -> tuple[str, ...]:
         if self._addresses is not None:
             return self._addresses.get((host.lower().rstrip("."), port), ())
+        if self._allowed is not None:
+            try:
+                return await address_resolve(host, port, private_hosts=self._private_hosts)
+            except ApplicationError as error:
+                self._refuse(host, port)
+                raise _Refused("403 Forbidden", error.message) from error
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=1)
         return tuple(str(address[0]) for _, _, _, _, address in found)
 

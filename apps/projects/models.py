@@ -40,7 +40,7 @@ class Project(BaseModel):
     setup_command = models.TextField(blank=True)
     #: Shell commands that tell whether the code works; empty: found from the repository.
     check_commands = models.JSONField(default=list, blank=True)
-    #: Hosts that agents may read web pages from (`HOST`, `HOST:PORT`, `*.DOMAIN`); empty: none.
+    #: Hosts that agents, and the commands that they run, may reach (`HOST`, `HOST:PORT`, `*.DOMAIN`); empty: none.
     network_hosts = models.JSONField(default=list, blank=True)
     #: The folder of a larger repository that the work is about, as `a/b`; empty: all of it.
     subfolder = models.CharField(max_length=1000, blank=True)
@@ -113,6 +113,20 @@ class RepositorySource(BaseModel):
             ),
         ]
         indexes = [models.Index(fields=["fetch_state"], name="repository_source_fetch_state")]
+
+
+class ProjectSecret(BaseModel):
+    """A variable that a project's commands may get, whose value nobody is shown."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="secrets")
+    name = models.CharField(max_length=100)
+    #: Encrypted.
+    value = models.TextField()
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["project", "name"], name="projectsecret_name_unique")]
 
 
 class Role(models.TextChoices):

@@ -337,7 +337,8 @@ def branch_merge(*, project_id: object, branch: str, into: str, expected: str) -
     if target != expected:
         raise Conflict(
             f"{into} has moved: it is at {target[:12]}, not at {expected[:12]}",
-            next_step="Fetch the branch and merge it by hand, or start a new session on the branch as it is now.",
+            next_step=f"Put the session's branch onto {into} as it is now (archon rebase SESSION, or POST rebase/ to "
+            "the session), which checks it anew, and merge it then.",
             state="target_moved",
             commit=target,
         )

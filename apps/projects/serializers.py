@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.projects.autonomy import Autonomy
-from apps.projects.models import FetchState, Membership, Project, RepositorySource, Role
+from apps.projects.models import FetchState, Membership, Project, ProjectSecret, RepositorySource, Role
 from apps.projects.repository_notices import NOTICE_KINDS
 from apps.projects.selectors import source_get
 from apps.projects.sources import HostKey, host_keys
@@ -70,6 +70,20 @@ class SourceSerializer(serializers.ModelSerializer[RepositorySource]):
     @extend_schema_field(HostKeySerializer(many=True))
     def get_host_keys(self, source: RepositorySource) -> list[Any]:
         return [HostKeySerializer(key).data for key in host_keys(source.known_hosts)]
+
+
+class SecretSerializer(serializers.ModelSerializer[ProjectSecret]):
+    class Meta:
+        model = ProjectSecret
+        fields: ClassVar = ["name", "created_at", "updated_at"]
+        read_only_fields = fields
+
+
+class SecretWriteSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=100, help_text="The variable that commands get it in.")
+    value = serializers.CharField(
+        max_length=32_768, trim_whitespace=False, write_only=True, help_text="At least 8 characters; never shown again."
+    )
 
 
 class NoticeSerializer(serializers.Serializer[Any]):

@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 from apps.authentication.bearer import request_user
 from apps.core.errors import Conflict, InvalidInput
 from apps.core.pagination import PagedView
-from apps.projects import selectors, serializers, services
+from apps.projects import secrets, selectors, serializers, services
 from apps.projects.models import RepositoryState, Role
 from apps.projects.repository import branch_list
 from apps.projects.sources import SourceChanges, source_remove, source_sync, source_update
@@ -194,6 +194,40 @@ class ProjectBranchesView(APIView):
             for name, commit in branches.items()
         ]
         return Response(serializers.BranchSerializer(rows, many=True).data)
+
+
+class SecretListView(PagedView):
+    @extend_schema(
+        operation_id="projects_secrets_list", tags=["projects"], responses=serializers.SecretSerializer(many=True)
+    )
+    def get(self, request: Request, project_id: uuid.UUID) -> Response:
+        """The names of the project's secrets; their values are never shown."""
+        return self.page(
+            secrets.secret_list(user=request_user(request), project_id=project_id), serializers.SecretSerializer
+        )
+
+    @extend_schema(
+        operation_id="projects_secrets_store",
+        tags=["projects"],
+        request=serializers.SecretWriteSerializer,
+        responses={200: serializers.SecretSerializer, 201: serializers.SecretSerializer},
+    )
+    def post(self, request: Request, project_id: uuid.UUID) -> Response:
+        """Store a secret, in the place of one of that name (200) or as a new one (201)."""
+        user = request_user(request)
+        selectors.project_get_for_user(user=user, project_id=project_id, write=True)
+        data = serializers.SecretWriteSerializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        secret, is_new = secrets.secret_store(user=user, project_id=project_id, **data.validated_data)
+        return Response(serializers.SecretSerializer(secret).data, status=201 if is_new else 200)
+
+
+class SecretDetailView(APIView):
+    @extend_schema(operation_id="projects_secrets_delete", tags=["projects"], responses={204: None})
+    def delete(self, request: Request, project_id: uuid.UUID, secret_name: str) -> Response:
+        """Forget a secret."""
+        secrets.secret_delete(user=request_user(request), project_id=project_id, name=secret_name)
+        return Response(status=204)
 
 
 class MemberListView(PagedView):

@@ -21,6 +21,7 @@ from django.conf import settings
 
 from apps.core.errors import Conflict, NotFound, TooLarge
 from apps.core.kill_points import kill_point
+from apps.core.redaction import Redactor
 from apps.projects.git import (
     GitError,
     GitResult,
@@ -190,6 +191,27 @@ def worktree_commit(
     if tip != commit:
         _branch_move(worktree, commit, expected)
     return CommitResult(commit, changes_read(git_dir=worktree.git_dir, base=parent, head=commit))
+
+
+def secrets_refuse(*, worktree: Worktree, base: str, redactor: Redactor) -> None:
+    """WorkspaceError, with the files' names, when what is different from ``base`` holds the value of a secret."""
+    tree = worktree_snapshot(worktree=worktree)
+    listing = git_run("diff-tree", "-r", "-z", "--no-renames", base, tree, git_dir=worktree.git_dir).stdout.split(b"\0")
+    found = []
+    for entry, raw_path in zip(listing[::2], listing[1::2], strict=False):
+        _, mode, _, blob, _ = entry.split(b" ")
+        content = b"" if mode in (b"000000", b"160000") else _blob(worktree.git_dir, blob.decode())
+        if redactor.data(content) != content or redactor.data(raw_path) != raw_path:
+            found.append(redactor.text(path_display(path_decode(raw_path))))
+    if found:
+        raise WorkspaceError(
+            f"What can't be committed, since it holds the value of a secret: {', '.join(found[:10])}. Have the code "
+            "read the secret from its variable, or keep the file out by .gitignore."
+        )
+
+
+def _blob(git_dir: Path, blob: str) -> bytes:
+    return git_run("cat-file", "blob", blob, git_dir=git_dir).stdout
 
 
 def _branch_move(worktree: Worktree, commit: str, expected: str) -> None:

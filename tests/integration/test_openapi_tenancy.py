@@ -70,11 +70,13 @@ def _rule_of(owner: User) -> uuid.UUID:
 
 
 #: How to make an object of somebody's, by the parameter that names it in a path.
-OBJECTS: dict[str, Callable[[User], uuid.UUID]] = {
+OBJECTS: dict[str, Callable[[User], object]] = {
     "project_id": lambda owner: project_make(owner=owner).id,
     "user_id": lambda owner: owner.id,
     "key_id": lambda owner: api_key_create(user=owner, name="k").row.id,
     "provider_key_id": _provider_key_of,
+    # Named within its project, and forgetting one that isn't there is fine.
+    "secret_name": lambda owner: "TOKEN",
     "plan_id": _plan_of,
     "session_id": _session_of,
     "feature_id": _feature_of,

@@ -16,6 +16,7 @@ import pytest
 
 from apps.projects.sandbox import sandbox_run
 from apps.projects.sandbox.toolchains import toolchain_list
+from tests.attacks.payloads import CONNECT, FORGE, READ, SIGNAL, WRITE
 from tests.sandboxing import (
     LIMITS,
     names,
@@ -25,21 +26,6 @@ from tests.sandboxing import (
 )
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("each_sandbox")]
-
-READ = """
-import sys
-try:
-    print(open(sys.argv[1], "rb").read(100000)[:60])
-except OSError as e:
-    print("denied", e.errno)
-"""
-SIGNAL = """
-import os, sys
-try:
-    os.kill(int(sys.argv[1]), int(sys.argv[2])); print("sent")
-except OSError as e:
-    print("denied", e.errno)
-"""
 
 
 async def test_the_hosts_files_cannot_be_read(tmp_path: Path) -> None:
@@ -89,22 +75,14 @@ async def test_the_hosts_files_cannot_be_read(tmp_path: Path) -> None:
 async def test_the_hosts_files_cannot_be_written(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("untouched")
-    write = (
-        "import os, sys\n"
-        "for path in sys.argv[1:]:\n"
-        "    try:\n"
-        "        open(path, 'w').write('changed'); print('wrote', path)\n"
-        "    except OSError as e:\n"
-        "        print('denied', e.errno)\n"
-    )
     async with opened(tmp_path) as workspace:
         (tmp_path / "worktree/link").symlink_to(victim)
         control = tmp_path / "control"
         control.write_text("x")
-        assert "wrote" in python_outside(write, str(control)) and control.read_text() == "changed"
+        assert "wrote" in python_outside(WRITE, str(control)) and control.read_text() == "changed"
         result = await python_inside(
             workspace,
-            write,
+            WRITE,
             str(victim),
             "../victim",
             "link",
@@ -115,24 +93,6 @@ async def test_the_hosts_files_cannot_be_written(tmp_path: Path) -> None:
     assert result.output.split() == [word for code in result.output.split()[1::2] for word in ("denied", code)]
     assert victim.read_text() == "untouched"
     assert names(tmp_path) == ["control", "victim", "worktree"]
-
-
-CONNECT = """
-import socket, sys
-kind, address = sys.argv[1], sys.argv[2:]
-try:
-    if kind == "tcp":
-        socket.create_connection((address[0], int(address[1])), 3).sendall(b"in"); print("connected")
-    elif kind == "udp":
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        socket.socket(family, socket.SOCK_DGRAM).sendto(b"in", (address[0], int(address[1]))); print("connected")
-    elif kind == "unix":
-        s = socket.socket(socket.AF_UNIX); s.connect(address[0].replace("@", chr(0))); print("connected")
-    else:
-        s = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM); s.settimeout(3); s.connect((2, 22)); print("connected")
-except (OSError, AttributeError) as e:
-    print("denied", e)
-"""
 
 
 async def test_nothing_of_the_hosts_network_is_reached(tmp_path: Path) -> None:
@@ -258,35 +218,10 @@ async def test_a_set_user_id_program_gains_nothing(tmp_path: Path) -> None:
 
 async def test_the_server_inside_cannot_be_read_or_spoken_for(tmp_path: Path) -> None:
     """A result forged by what runs inside: by the server's memory, its descriptors, or its end of the channel."""
-    forge = """
-import os, socket, struct, json
-body = json.dumps({"event": "done", "id": 1, "exit": 0, "killed": "", "seconds": 0}).encode()
-frame = struct.pack("!IB", len(body), 0) + body
-said = []
-for number in range(64):
-    for path in (f"/proc/1/fd/{number}", f"/proc/{os.getppid()}/fd/{number}"):
-        try:
-            said.append(os.write(os.open(path, os.O_WRONLY), frame))
-        except OSError:
-            pass
-    if number > 2:
-        try:
-            said.append(os.write(number, frame))
-        except OSError:
-            pass
-for path in ("/proc/1/mem", "/proc/1/environ", "/proc/1/maps", "/proc/1/fd"):
-    try:
-        os.listdir(path) if path.endswith("fd") else open(path, "rb").read(10)
-        said.append(path)
-    except OSError:
-        pass
-print(said)
-raise SystemExit(5)
-"""
     async with opened(tmp_path) as workspace:
-        result = await python_inside(workspace, forge)
+        result = await python_inside(workspace, FORGE)
         assert (result.exit_code, result.output) == (5, "[]\n")
-    background = f"import os\nif os.fork():\n    os._exit(5)\n{forge}"
+    background = f"import os\nif os.fork():\n    os._exit(5)\n{FORGE}"
     work = tmp_path / "work"
     work.mkdir()
     fresh = await sandbox_run(command=["python3", "-c", background], workspace=work, limits=LIMITS, timeout=60)

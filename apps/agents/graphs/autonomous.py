@@ -13,6 +13,7 @@ from apps.agents.nodes.baseline import prepare, route_after_prepare
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_begin
 from apps.agents.nodes.planning import plan_begin, plan_record, plan_skip, research_begin
+from apps.agents.nodes.rebase import rebase_verify
 from apps.agents.nodes.report import answer_report, report
 from apps.agents.nodes.tasks import (
     code_begin,
@@ -52,7 +53,8 @@ def _wired(agent_type: AgentType) -> Any:
 def _executor(graph: StateGraph[Any, Any, Any, Any]) -> None:
     """prepare → plan → for each task: code → verify → accept, or again, or give up → report.
 
-    A follow-up comes with its task: prepare → take it up → code → …
+    A follow-up comes with its task: prepare → take it up → code → … A branch that was put onto another commit is judged
+    anew: prepare → judge → END.
     """
     _plan(graph)
     _follow_up(graph, goal="plan_begin")
@@ -96,7 +98,10 @@ def _plan(graph: StateGraph[Any, Any, Any, Any]) -> None:
 
 def _follow_up(graph: StateGraph[Any, Any, Any, Any], *, goal: str) -> None:
     graph.add_node("follow_up_begin", follow_up_begin)
-    graph.add_conditional_edges("prepare", route_after_prepare, {"goal": goal, "follow_up": "follow_up_begin"})
+    graph.add_node("rebase_verify", rebase_verify)
+    ways = {"goal": goal, "follow_up": "follow_up_begin", "rebase": "rebase_verify"}
+    graph.add_conditional_edges("prepare", route_after_prepare, ways)
+    graph.add_edge("rebase_verify", END)
     graph.add_edge("follow_up_begin", "task_next")
 
 

@@ -41,24 +41,31 @@ class Baseline:
 
 async def baseline_open(context: RunContext) -> Baseline:
     """The session's baseline: from its row, or found now; the environment is open afterwards."""
-    known = await context.ledger.effect_find(BASELINE_EFFECT)
+    known = await context.ledger.effect_find(context.facts.base_key(BASELINE_EFFECT))
     if known is not None:
         baseline = Baseline.from_dict(known)
         await context.site.environment_open(baseline.environment, untouched=False)
         return baseline
-    await context.ledger.effect_record("phase:preparing", Event("PhaseChanged", {"phase": "preparing"}), result={})
-    environment_spec, check_specs = await context.site.requirements()
-    environment = await context.site.environment_open(environment_spec, untouched=True)
+    base_key = context.facts.base_key
+    preparing = Event("PhaseChanged", {"phase": "preparing"})
+    await context.ledger.effect_record(base_key("phase:preparing"), preparing, result={})
+    # The worktree of a session that is put onto another commit has an agent's changes in it.
+    untouched = not context.facts.rebases
+    if untouched:
+        environment_spec, check_specs = await context.site.requirements()
+    else:
+        environment_spec, check_specs = await context.site.requirements_of(context.facts.base_commit)
+    environment = await context.site.environment_open(environment_spec, untouched=untouched)
     prepared = {
         "ecosystem": environment_spec.ecosystem,
         "cached": environment.cached,
         "seconds": round(environment.seconds, 2),
     }
-    await context.ledger.effect_record("environment", Event("EnvironmentPrepared", prepared), result={})
+    await context.ledger.effect_record(base_key("environment"), Event("EnvironmentPrepared", prepared), result={})
     before = await context.site.checks_run(context.facts.base_commit, check_specs, rerun_failing=True)
     baseline = Baseline(environment_spec, check_specs, before)
     await context.ledger.effect_record(
-        BASELINE_EFFECT,
+        base_key(BASELINE_EFFECT),
         Event(
             "ChecksFinished",
             {"stage": "before", "commit": context.facts.base_commit, "checks": checks_brief(before)},
@@ -73,11 +80,12 @@ async def prepare(state: SessionState, runtime: Runtime[RunContext]) -> SessionS
     if runtime.context.facts.sources_waiting:
         await sources_fetch(runtime.context)
     await baseline_open(runtime.context)
-    return {"follow_up": runtime.context.facts.turn > 0}
+    facts = runtime.context.facts
+    return {"way": "rebase" if facts.rebase else "follow_up" if facts.turn else "goal"}
 
 
 def route_after_prepare(state: SessionState) -> str:
-    return "follow_up" if state.get("follow_up") else "goal"
+    return state["way"]
 
 
 def checks_brief(reports: tuple[CheckReport, ...]) -> list[dict[str, Any]]:

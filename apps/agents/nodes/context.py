@@ -52,8 +52,8 @@ class SessionState(TypedDict, total=False):
     attempt: int
     #: What the last verification came to: `passed`, `retry`, `failed`.
     verdict: str
-    #: The session goes on with a follow-up.
-    follow_up: bool
+    #: What the session was woken for: `goal`, `follow_up` or `rebase`.
+    way: str
 
 
 #: For how long calls that only look go by the same rules.
@@ -73,6 +73,18 @@ class TimeLimitReached(LimitReached):
     """The session has run for as long as it may."""
 
     code = "time_limit_reached"
+
+
+@dataclass(frozen=True)
+class Rebase:
+    """The session's branch is put onto another commit."""
+
+    onto: str
+    #: Where the branch is then.
+    head: str
+    former_base: str
+    former_head: str
+    commits: int
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,9 @@ class SessionFacts:
     #: How often it was taken back to an earlier step, and the last time that this took the making of a plan back.
     rewinds: int = 0
     plan_rewind: int = 0
+    #: How often it was put onto another commit, and whether that is what it is woken for.
+    rebases: int = 0
+    rebase: Rebase | None = None
 
     @property
     def plan_id(self) -> uuid.UUID:
@@ -119,6 +134,10 @@ class SessionFacts:
     def turn_key(self, key: str) -> str:
         """The key of an effect that happens once for the goal, and once for each follow-up."""
         return f"{key}#{self.turn}" if self.turn else key
+
+    def base_key(self, key: str) -> str:
+        """The key of an effect that happens once for each commit that the session is based on."""
+        return f"{key}@{self.rebases}" if self.rebases else key
 
     @property
     def seconds_left(self) -> float:

@@ -80,8 +80,11 @@ async def call_carry_out(
     snapshot = await _files_keep(context, gate.judged)
     ok = result.ok if isinstance(result, Observation) else True
     summary = result.summary if isinstance(result, Observation) else ""
+    # Secrets go before the cut, which could leave half of one, and before anything is kept.
+    redact = context.ledger.redactor.text
     whole = result.whole if isinstance(result, Observation) else None
-    text = gate.note + await _text_shown(context, role, execution_id, command_id, result.text, whole)
+    whole = None if whole is None else redact(whole)
+    text = gate.note + await _text_shown(context, role, execution_id, command_id, redact(result.text), whole)
     # Rules that came with what is left out by now count as not shown.
     view = (await context.conversation(execution_id)).view()
     rules, folders = await folder_rules(context, view, intent.arguments)

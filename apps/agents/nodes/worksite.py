@@ -6,16 +6,19 @@ import asyncio
 import datetime
 import logging
 import os
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from django.conf import settings
 
 from apps.agents.services.attachments import attachments_place
 from apps.agents.services.ledger import Snapshot
 from apps.core.database import AsyncDatabase
+from apps.core.outbound import host_is_listed
 from apps.projects.checks import (
     CheckComparison,
     CheckReport,
@@ -28,6 +31,7 @@ from apps.projects.checks import (
     checks_verify,
 )
 from apps.projects.ecosystems.registry import outputs_find
+from apps.projects.egress import egress_open
 from apps.projects.environment import (
     Environment,
     EnvironmentSpec,
@@ -38,18 +42,25 @@ from apps.projects.environment import (
 from apps.projects.git import path_display
 from apps.projects.repository import changed_paths, commit_resolve, commit_submodules, diff_read
 from apps.projects.repository_diff import FileChange
+from apps.projects.repository_rebase import branch_move
 from apps.projects.sandbox import workspace_open
+from apps.projects.secrets import SessionSecrets
 from apps.projects.subfolder import workspace_within
 from apps.projects.workspace import SandboxLimits, Workspace, WorkspaceError, Worktree
 from apps.projects.worktree import (
     CommitResult,
+    checkout_export,
+    secrets_refuse,
+    tree_delete,
     worktree_commit,
     worktree_create,
     worktree_exclude,
     worktree_path,
+    worktree_reset,
     worktree_snapshot_commit,
 )
 from apps.projects.worktree_snapshots import snapshot_keep, tree_of, worktree_restore, worktree_take
+from integrations.embedded.reach import runtime_root
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +84,9 @@ class SiteFacts:
     notices: tuple[str, ...] = ()
     #: The last state of the files that is kept: a tree or a commit.
     kept: str = ""
+    #: What commands may reach of the network, as `HOST`, `HOST:PORT`, `*.DOMAIN`; nothing: there is none.
+    network_hosts: tuple[str, ...] = ()
+    secrets: SessionSecrets = field(default_factory=SessionSecrets)
 
 
 class WorkSite:
@@ -105,6 +119,17 @@ class WorkSite:
             )
         if self._facts.notices:
             notes.append("Of the repository:\n" + "\n".join(f"- {notice}" for notice in self._facts.notices))
+        if self._facts.network_hosts:
+            notes.append(
+                f"Commands reach these hosts and no others: {', '.join(self._facts.network_hosts)}; over http(s), "
+                "through the proxy that http_proxy and https_proxy name. Checks reach nothing."
+            )
+        if self._facts.secrets.commands:
+            names = ", ".join(sorted(self._facts.secrets.commands))
+            notes.append(
+                f"Commands have these secrets in variables: {names}. Use them by name; their values are shown to "
+                "nobody, and a file that holds one is not committed."
+            )
         if self._modules:
             named = ", ".join(path_display(path) for path in self._modules[:_MODULES_NAMED])
             notes.append(
@@ -190,6 +215,36 @@ class WorkSite:
             ),
         )
 
+    async def requirements_of(self, commit: str) -> tuple[EnvironmentSpec, tuple[CheckSpec, ...]]:
+        """The same of a commit, whatever is in the worktree."""
+        return await self._database.run_in_thread(self._requirements_of, commit)
+
+    def _requirements_of(self, commit: str) -> tuple[EnvironmentSpec, tuple[CheckSpec, ...]]:
+        root = runtime_root(settings.ARCHON_HOME) / "checks"
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="base-", dir=root) as folder:
+            checkout = Path(folder) / "workspace"
+            checkout_export(project_id=self._facts.project_id, commit=commit, destination=checkout)
+            try:
+                return (
+                    environment_detect(
+                        checkout=checkout, setup_command=self._facts.setup_command, folder=self._facts.subfolder
+                    ),
+                    checks_detect(checkout=checkout, commands=self._facts.check_commands, folder=self._facts.subfolder),
+                )
+            finally:
+                tree_delete(checkout)
+
+    async def branch_rebased(self, *, commit: str, expected: str) -> None:
+        """The branch at a commit that was made of its own, and the files those of it. Again: changes nothing."""
+        worktree = await self.worktree()
+        async with self._quiet():
+            await self._database.run_in_thread(
+                branch_move,
+                project_id=self._facts.project_id, branch=worktree.branch, commit=commit, expected=expected,
+            )  # fmt: skip
+            await self._database.run_in_thread(worktree_reset, worktree=worktree, commit=commit)
+
     async def environment_spec(self) -> EnvironmentSpec:
         """What the worktree as it is now needs installed."""
         worktree = await self.worktree()
@@ -218,9 +273,14 @@ class WorkSite:
         return self._environment
 
     async def _environment_prepare(self, spec: EnvironmentSpec, commit: str) -> Environment:
-        return await environment_prepare(
-            project_id=self._facts.project_id, commit=commit, spec=spec, on_progress=self._on_progress
+        environment = await environment_prepare(
+            project_id=self._facts.project_id,
+            commit=commit,
+            spec=spec,
+            secrets=self._facts.secrets.setup,
+            on_progress=self._on_progress,
         )
+        return replace(environment, secrets=self._facts.secrets.checks)
 
     async def workspace(self) -> Workspace:
         """The agent's sandbox on the worktree; the environment has to be open."""
@@ -235,10 +295,24 @@ class WorkSite:
                         environment=self._environment.path,
                         env=self._environment.env,
                         attachments=await self._database.run_in_thread(attachments_place, self._facts.session_id),
+                        egress_socket=await self._egress_open(),
+                        secrets=self._facts.secrets.commands,
                     )
                 )
                 self._workspace = workspace = workspace_within(workspace, self._facts.subfolder)
             return workspace
+
+    async def _egress_open(self) -> Path | None:
+        """The way out for commands: to the project's hosts, through a proxy of ours; None when it allows none."""
+        listed = self._facts.network_hosts
+        if not listed:
+            return None
+
+        def allowed(host: str, port: int) -> bool:
+            return host_is_listed(host, port, listed=listed)
+
+        proxy = egress_open(allowed=allowed, private_hosts=settings.ARCHON_PRIVATE_HOSTS)
+        return (await self._resources.enter_async_context(proxy)).socket
 
     async def checks_run(
         self, commit: str, specs: Sequence[CheckSpec], *, rerun_failing: bool = False
@@ -318,9 +392,14 @@ class WorkSite:
         The same arguments and files give the same commit.
         """
         async with self._quiet():
+            worktree = await self.worktree()
+            if self._facts.secrets.redactor:
+                await self._database.run_in_thread(
+                    secrets_refuse, worktree=worktree, base=parent, redactor=self._facts.secrets.redactor
+                )
             committed = await self._database.run_in_thread(
                 worktree_commit,
-                worktree=await self.worktree(),
+                worktree=worktree,
                 message=message,
                 parent=parent,
                 replaces=replaces,

@@ -14,7 +14,7 @@ from django.conf import settings
 from apps.agents.graphs.autonomous import session_graph
 from apps.agents.models import AgentSession
 from apps.agents.nodes.baseline import baseline_open
-from apps.agents.nodes.context import RunContext, SessionFacts, SessionState, SessionSuspended
+from apps.agents.nodes.context import Rebase, RunContext, SessionFacts, SessionState, SessionSuspended
 from apps.agents.nodes.worksite import SiteFacts, WorkSite
 from apps.agents.selectors import plan_made, session_take_ups, snapshot_last
 from apps.agents.services.checkpoints import FencedSaver, thread_config
@@ -39,6 +39,7 @@ from apps.core.database import DATABASE_AWAY, AsyncDatabase
 from apps.core.errors import ApplicationError, DiskFull, LimitReached
 from apps.core.kill_points import kill_points_of
 from apps.core.realtime import Hub
+from apps.projects.secrets import SecretMissing, session_secrets_load
 from apps.usage.choices import SessionModels
 from apps.usage.errors import ModelCallFailed, ModelNotAvailable, ModelRefused
 from apps.usage.gateway import ModelGateway
@@ -140,7 +141,7 @@ class SessionExecutor:
             await self._graph_run(ledger, lease)
         except SessionSuspended:
             return
-        except (LimitReached, DiskFull, ModelCallFailed, ModelNotAvailable, ModelRefused) as error:
+        except (LimitReached, DiskFull, ModelCallFailed, ModelNotAvailable, ModelRefused, SecretMissing) as error:
             # What is used up, away or set wrong can be put right by a person, and then the session goes on.
             next_step = error.next_step
             if "resume" not in next_step:
@@ -162,6 +163,8 @@ class SessionExecutor:
 
     async def _graph_run(self, ledger: Ledger, lease: Lease) -> None:
         facts, site_facts, models, restore = await self._database.run_in_thread(_facts_load, lease.session_id)
+        # Before anything is done: from here on nothing is written that holds one of the session's secrets.
+        ledger.redactor = site_facts.secrets.redactor
         await self._gateway.models_load(_specs_of(facts, models))
         site = WorkSite(
             facts=site_facts,
@@ -266,6 +269,8 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         graph_version=session.graph_version,
         turn=session.turn,
         autonomy=Autonomy(session.autonomy),
+        rebases=session.rebases,
+        rebase=Rebase(**session.rebase) if session.rebase else None,
         sources_waiting=bool(sources_to_fetch(session.id)),
         made_plan_id=plan_made(session),
         rewinds=session.rewinds,
@@ -282,6 +287,8 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         subfolder=session.subfolder,
         notices=tuple(notice["message"] for notice in session.project.repository_notices),
         kept=snapshot.tree if snapshot else "",
+        network_hosts=tuple(session.project.network_hosts),
+        secrets=session_secrets_load(project_id=session.project_id, uses=session.secrets),
     )
     models = SessionModels.read(
         session.role_models,

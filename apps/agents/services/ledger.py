@@ -11,7 +11,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec, TypeVar
 
 import psycopg
@@ -35,6 +35,7 @@ from apps.agents.types import TERMINAL_STATUSES, Event, Lease, Reason, SessionSt
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.kill_points import kill_point
 from apps.core.realtime import Hub
+from apps.core.redaction import NOTHING_SECRET
 from apps.core.storable import json_dump, json_storable, text_storable
 
 P = ParamSpec("P")
@@ -151,6 +152,8 @@ class Ledger:
     def __init__(self, *, database: AsyncDatabase, hub: Hub, lease: Lease) -> None:
         self.database = database
         self.lease = lease
+        #: Takes the session's secrets out of all that is written and told here.
+        self.redactor = NOTHING_SECRET
         self._hub = hub
         self._bell: asyncio.Task[None] | None = None
         self._seq = 0
@@ -173,9 +176,14 @@ class Ledger:
 
     async def append(self, connection: Connection, *events: Event) -> int:
         """Append inside a transaction of somebody else's (and check the fence); ring the bell after it."""
-        appended = await event_append_fenced(connection=connection, lease=self.lease, events=events)
+        appended = await event_append_fenced(connection=connection, lease=self.lease, events=self._redacted(events))
         self.steering_waits = appended.steering
         return appended.seq
+
+    def _redacted(self, events: Sequence[Event]) -> Sequence[Event]:
+        if not self.redactor:
+            return events
+        return [replace(event, payload=self.redactor.value(event.payload)) for event in events]
 
     def ring(self, seq: int) -> None:
         """Tell readers that there are rows up to ``seq``; calls that come close together become one message."""
@@ -206,7 +214,12 @@ class Ledger:
             await asyncio.sleep(DELTA_SECONDS)
             deltas, self._deltas = self._deltas, {}
             for (execution, role, step), text in deltas.items():
-                delta = {"execution": execution, "role": role, "step": step, "text": text_storable(text)}
+                delta = {
+                    "execution": execution,
+                    "role": role,
+                    "step": step,
+                    "text": text_storable(self.redactor.text(text)),
+                }
                 await self._hub.publish(topic_of(self.session_id), {"delta": delta})
 
     async def record(self, *events: Event) -> None:
@@ -224,7 +237,10 @@ class Ledger:
     # --- the session's row ---------------------------------------------------------------------------------------
     async def session_update(self, connection: Connection, **columns: Any) -> None:
         """Set columns of the session's row; dicts and lists become JSON."""
-        values = [_jsonb(value) if isinstance(value, (dict, list)) else value for value in columns.values()]
+        plain = [
+            self.redactor.value(value) if isinstance(value, (str, dict, list)) else value for value in columns.values()
+        ]
+        values = [_jsonb(value) if isinstance(value, (dict, list)) else value for value in plain]
         assignments = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in columns)
         await connection.execute(
             sql.SQL("UPDATE agents_agentsession SET {}, updated_at = now() WHERE id = %s").format(assignments),
@@ -317,14 +333,15 @@ class Ledger:
         never told, or a worker that has lost its lease could still make it.
         """
         if await self.effect_find(key) is None:
-            await self.database.run_in_thread(_effect_apply, self.lease, key, change, events, result or {})
+            told, plain = self._redacted(events), self.redactor.value(result or {})
+            await self.database.run_in_thread(_effect_apply, self.lease, key, change, told, plain)
 
     async def effect_insert(self, connection: Connection, key: str, result: Mapping[str, Any]) -> None:
         """Note an effect inside a fenced transaction; one fence at a time writes, so it isn't there yet."""
         await connection.execute(
             "INSERT INTO agents_sessioneffect (session_id, key, result, created_at, seq)"
             f" VALUES (%s, %s, %s, now(), {_SEQ})",
-            (self.session_id, key, _jsonb(dict(result)), self.session_id),
+            (self.session_id, key, _jsonb(self.redactor.value(dict(result))), self.session_id),
         )
 
     async def snapshot_insert(self, connection: Connection, snapshot: Snapshot) -> None:
@@ -371,7 +388,7 @@ class Ledger:
         await connection.execute(
             "INSERT INTO agents_executionmessage (execution_id, position, message, created_at, seq)"
             f" VALUES (%s, %s, %s, now(), {_SEQ})",
-            (execution_id, position, _jsonb(message_to_dict(message)), self.session_id),
+            (execution_id, position, _jsonb(self.redactor.value(message_to_dict(message))), self.session_id),
         )
 
     async def compaction_load(self, execution_id: uuid.UUID) -> Compaction | None:
@@ -442,7 +459,7 @@ class Ledger:
         self, connection: Connection, execution_id: uuid.UUID, result: Mapping[str, Any] | None
     ) -> None:
         """What the execution came to, or None to have it go on; each is kept with its step, for a rewind."""
-        value = None if result is None else _jsonb(dict(result))
+        value = None if result is None else _jsonb(self.redactor.value(dict(result)))
         await connection.execute(
             "UPDATE agents_agentexecution SET result = %s, updated_at = now(), results ="
             f" coalesce(results, '[]') || jsonb_build_array(jsonb_build_object('seq', {_SEQ}, 'result', %s::jsonb))"
@@ -497,9 +514,9 @@ class Ledger:
             intent.ordinal,
             intent.provider_call_id,
             intent.name,
-            _jsonb(dict(intent.arguments)),
+            _jsonb(self.redactor.value(dict(intent.arguments))),
             status.value,
-            None if approval is None else _jsonb(dict(approval)),
+            None if approval is None else _jsonb(self.redactor.value(dict(approval))),
             intent.model_key,
         )
 
@@ -541,7 +558,7 @@ class Ledger:
         await connection.execute(
             "UPDATE agents_toolcall SET status = 'finished', ok = %s, observation = %s, edit_format = %s,"
             " well_formed = %s, finished_at = now(), updated_at = now() WHERE id = %s",
-            (ok, observation, edit_format, well_formed if edit_format else None, call_id),
+            (ok, self.redactor.text(observation), edit_format, well_formed if edit_format else None, call_id),
         )
 
     async def tool_call_wait(self, call_id: uuid.UUID, *events: Event, status: SessionStatus) -> None:

@@ -34,6 +34,7 @@ from apps.core.kill_points import kill_points_of
 from apps.core.storable import text_storable
 from apps.projects.models import Project, RepositoryState
 from apps.projects.repository import branch_delete, branch_merge, commit_has_folder, commit_resolve
+from apps.projects.secrets import secret_uses_read
 from apps.projects.selectors import project_get_for_user, source_get
 from apps.projects.services import project_head_record
 from apps.projects.sources import source_sync_if_due
@@ -69,6 +70,8 @@ class SessionRequest:
     sources: tuple[SourceRequest, ...] = ()
     #: What its agents may do without asking; None: as the project says, else the server.
     autonomy: Autonomy | None = None
+    #: Of the project's: `NAME`, or `NAME:PLACE,…`.
+    secrets: tuple[str, ...] = ()
 
 
 def session_start(*, user: User, request: SessionRequest, execute: bool) -> AgentSession:
@@ -84,6 +87,7 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
     _subfolder_check(project, base_commit)
     chosen = _models_choose(user=user, project=project, request=request)
     main = chosen[ROLES_OF[request.agent_type][-1]]
+    secrets = secret_uses_read(request.secrets, project=project)
     with transaction.atomic():
         session = session_create(
             session_id=uuid.uuid4(),
@@ -101,6 +105,7 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
             limit_seconds=request.limit_seconds,
             subfolder=project.subfolder,
             autonomy=request.autonomy or Autonomy(project.autonomy or settings.ARCHON_AUTONOMY),
+            secrets=[{"name": use.name, "places": list(use.places)} for use in secrets],
         )
         budget_create(scope_id=session.id, project=project, user=user, limits=request.limits)
         attachments_claim(user=user, session=session, attachment_ids=request.attachments, turn=0)

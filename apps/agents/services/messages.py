@@ -19,6 +19,7 @@ from apps.agents.selectors import session_get_for_user
 from apps.agents.services.attachments import attachments_claim
 from apps.agents.services.leftovers import checkpoint_delete
 from apps.agents.services.places import place_take
+from apps.agents.services.rebases import rebase_leave
 from apps.agents.services.sessions import EXECUTE_TASK, event_append, fence_move, session_lock
 from apps.agents.types import TERMINAL_STATUSES, Event, SessionStatus
 from apps.core.errors import Conflict, InvalidInput
@@ -171,6 +172,8 @@ def _reopen(session: AgentSession) -> None:
     """From a terminal status to ``running``; the fence moves on, since the last worker may still be tidying up."""
     fence_move(session, wanted=True)
     checkpoint_delete(session.id)
+    if session.rebase:
+        rebase_leave(session)
     if session.merged_commit:
         session.merge_onto, session.merged_commit = session.merged_commit, ""
     session.status = SessionStatus.RUNNING
@@ -179,7 +182,17 @@ def _reopen(session: AgentSession) -> None:
     session.save(
         update_fields=[
             *("status", "outcome", "reason", "finished_at", "running_since", "report", "checks"),
-            *("merge_onto", "merged_commit", "limit_seconds", "turn", "updated_at"),
+            *(
+                "rebase",
+                "rebases",
+                "base_commit",
+                "head_commit",
+                "merge_onto",
+                "merged_commit",
+                "limit_seconds",
+                "turn",
+                "updated_at",
+            ),
         ]
     )
 

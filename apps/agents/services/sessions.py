@@ -174,6 +174,7 @@ def session_create(
     limit_seconds: int,
     subfolder: str = "",
     autonomy: Autonomy = Autonomy.AUTO,
+    secrets: Sequence[Mapping[str, Any]] = (),
 ) -> AgentSession:
     """A pending session with its head row and first event; inside the caller's transaction."""
     session = AgentSession.objects.create(
@@ -193,6 +194,7 @@ def session_create(
         limit_seconds=limit_seconds,
         subfolder=subfolder,
         autonomy=autonomy,
+        secrets=[dict(use) for use in secrets],
         graph_version=GRAPH_VERSION,
     )
     SessionHead.objects.create(session=session)

@@ -28,7 +28,7 @@ STEP_EVENTS = (
     "TaskFailed",
 )
 #: Nothing leads back to before these: what others have of the branch can't be taken back.
-_BOUNDARIES = ("SessionMerged", "SessionDiscarded", "SessionRebased")
+_BOUNDARIES = ("SessionMerged", "SessionDiscarded", "RebaseStarted", "SessionRebased")
 _SUMMARY_LENGTH = 200
 
 

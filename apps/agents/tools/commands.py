@@ -140,8 +140,9 @@ async def run_checks(context: ToolContext, arguments: RunChecksArguments) -> Obs
 
 RUN_COMMAND = Tool(
     "run_command",
-    "Run a command in a sandbox that has this repository and no network. What it leaves running is killed. One in the"
-    " background runs on until it is stopped or the task is done (a server to try out, say).",
+    "Run a command in a sandbox that has this repository, and no network but what you were told of. What it leaves"
+    " running is killed. One in the background runs on until it is stopped or the task is done (a server to try out,"
+    " say).",
     RunCommandArguments,
     Risk.EXECUTE,
     run_command,

@@ -113,6 +113,7 @@ async def check_execute(
             timeout=settings.ARCHON_CHECK_SECONDS,
             env=asked.env,
             binds=binds,
+            secrets=environment.secrets,
             max_output=_OUTPUT_KEPT,
             on_output=on_progress,
         )

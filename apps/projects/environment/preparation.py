@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
 import shutil
 import stat
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +60,21 @@ async def environment_prepare(
     project_id: object,
     commit: str,
     spec: EnvironmentSpec,
+    secrets: Mapping[str, str] | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> Environment:
     """The environment of that specification, made now or found; whoever asks for the same meanwhile waits for it.
 
-    ``on_progress`` is told what the set-up prints. Raises EnvironmentSetupFailed; nothing of a failed set-up is kept.
+    ``on_progress`` is told what the set-up prints. What was set up with ``secrets`` is found by sessions that name the
+    same ones alone. Raises EnvironmentSetupFailed; nothing of a failed set-up is kept.
     """
     if not spec.setup_command:
         return NO_ENVIRONMENT
     started = time.monotonic()
     folder = await asyncio.to_thread(_project_folder, project_id)
     # What was made in one image is not for another.
-    name = ".".join(part for part in (spec.key, await sandbox_identity()) if part)
+    named = hashlib.sha256(" ".join(sorted(secrets)).encode()).hexdigest()[:12] if secrets else ""
+    name = ".".join(part for part in (spec.key, await sandbox_identity(), named) if part)
     async with _locked(folder / f".{name}.lock"):
         found = _environment_load(folder / name, spec, cached=True, seconds=time.monotonic() - started)
         if found is not None:
@@ -80,7 +84,7 @@ async def environment_prepare(
             await asyncio.to_thread(tree_delete, leftover)
         fresh = folder / f".{name}-new"
         try:
-            log = await _environment_make(project_id, commit, spec, fresh, on_progress)
+            log = await _environment_make(project_id, commit, spec, fresh, secrets, on_progress)
             seconds = time.monotonic() - started
             record = {"log": log, "seconds": round(seconds, 1), "description": spec.description}
             (fresh / _RECORD).write_text(json.dumps(record))
@@ -120,7 +124,12 @@ def environments_delete(*, project_id: object) -> None:
 
 
 async def _environment_make(
-    project_id: object, commit: str, spec: EnvironmentSpec, fresh: Path, on_progress: Callable[[str], None] | None
+    project_id: object,
+    commit: str,
+    spec: EnvironmentSpec,
+    fresh: Path,
+    secrets: Mapping[str, str] | None,
+    on_progress: Callable[[str], None] | None,
 ) -> str:
     """Run the script; ``fresh`` then holds ``env`` and ``generated``. Returns what was printed."""
     sources = await asyncio.to_thread(package_sources_read, ecosystem=spec.ecosystem)
@@ -176,6 +185,7 @@ async def _environment_make(
             env=environment,
             binds=binds,
             egress_socket=egress.socket,
+            secrets=secrets,
             max_output=_LOG_BYTES * 4,
             on_output=on_progress,
         )

@@ -49,6 +49,8 @@ class Environment:
     key: str = ""
     #: Files that the set-up made in the checkout and that belong into every checkout (see ``environment_apply``).
     generated: Path | None = None
+    #: Variables of checks whose values are taken out of all that these print.
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 NO_ENVIRONMENT = Environment(path=None, env={}, cached=True, seconds=0.0, log="")

@@ -37,6 +37,7 @@ class SandboxAdapter(Protocol):
         binds: Sequence[Bind] = (),
         workspace_writable: bool = True,
         egress_socket: Path | None = None,
+        secrets: Mapping[str, str] | None = None,
         max_output: int = 200_000,
         on_output: Callable[[str], None] | None = None,
     ) -> CommandResult: ...
@@ -80,15 +81,26 @@ async def workspace_open(
     env: Mapping[str, str] | None = None,
     extra_binds: Sequence[Bind] = (),
     attachments: Path | None = None,
+    egress_socket: Path | None = None,
+    secrets: Mapping[str, str] | None = None,
 ) -> AsyncIterator[SandboxWorkspace]:
     """Hold a worktree open. ``environment`` is shown read-only at ``/env``, its ``bin`` first on the PATH.
 
-    So is the folder ``attachments`` at ``/attachments``, for commands and for reading by file operations.
+    So is the folder ``attachments`` at ``/attachments``, for commands and for reading by file operations. What commands
+    reach of the network is what ``egress_socket`` leads to, as with :func:`sandbox_run`. ``secrets`` are variables of
+    commands, whose values are taken out of all that these print.
 
     Started by root, the worktree is given to an unprivileged user of its own first. WorkspaceError: it isn't there.
     """
     async with adapter_get().workspace_open(
-        worktree, limits=limits, environment=environment, env=env, extra_binds=extra_binds, attachments=attachments
+        worktree,
+        limits=limits,
+        environment=environment,
+        env=env,
+        extra_binds=extra_binds,
+        attachments=attachments,
+        egress_socket=egress_socket,
+        secrets=secrets,
     ) as workspace:
         yield workspace
 
@@ -103,6 +115,7 @@ async def sandbox_run(
     binds: Sequence[Bind] = (),
     workspace_writable: bool = True,
     egress_socket: Path | None = None,
+    secrets: Mapping[str, str] | None = None,
     max_output: int = 200_000,
     on_output: Callable[[str], None] | None = None,
 ) -> CommandResult:
@@ -110,8 +123,9 @@ async def sandbox_run(
 
     The exit code is what the kernel or the engine says of the sandbox's own end; a result that doesn't agree with what
     the server inside reported is no result (``killed="sandbox"``). With ``egress_socket``, a unix socket on which a
-    proxy listens on the host, the sandbox has ``http_proxy`` and the like pointing at it. Started by root, writable
-    folders are given to the sandbox's user first. Raises SandboxUnavailable when no sandbox can be started.
+    proxy listens on the host, the sandbox has ``http_proxy`` and the like pointing at it. ``secrets`` are variables
+    whose values are taken out of all that is printed. Started by root, writable folders are given to the sandbox's user
+    first. Raises SandboxUnavailable when no sandbox can be started.
     """
     return await adapter_get().sandbox_run(
         command=command,
@@ -122,6 +136,7 @@ async def sandbox_run(
         binds=binds,
         workspace_writable=workspace_writable,
         egress_socket=egress_socket,
+        secrets=secrets,
         max_output=max_output,
         on_output=on_output,
     )

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from apps.core.redaction import Redactor
 from apps.projects.sandbox.bubblewrap import SandboxSpec, bubblewrap_program
 from apps.projects.sandbox.bubblewrap_process import bubblewrap_boot
 from apps.projects.sandbox.files import FileTree
@@ -39,6 +40,8 @@ async def workspace_open(
     env: Mapping[str, str] | None = None,
     extra_binds: Sequence[Bind] = (),
     attachments: Path | None = None,
+    egress_socket: Path | None = None,
+    secrets: Mapping[str, str] | None = None,
 ) -> AsyncIterator[SandboxWorkspace]:
     """Hold a worktree open. ``environment`` is shown read-only at ``/env``, its ``bin`` first on the PATH.
 
@@ -57,11 +60,18 @@ async def workspace_open(
         limits=limits,
         owner=owner,
         watched=watched_folders(writable=True, binds=extra_binds),
+        proxy_socket=egress_socket,
     )
+    proxy = proxy_environment() if egress_socket is not None else {}
+    if owner is not None and egress_socket is not None:
+        egress_socket.chmod(0o666)
     workspace = SandboxWorkspace(
         boot=lambda: bubblewrap_boot(spec),
         files=FileTree(worktree.path, owner=owner, beside=beside),
-        env=command_environment(env or {}, path=program_path(environment=environment is not None)),
+        env=command_environment(
+            {**proxy, **(env or {}), **(secrets or {})}, path=program_path(environment=environment is not None)
+        ),
+        redactor=Redactor(secrets or {}),
     )
     try:
         yield workspace
@@ -79,6 +89,7 @@ async def sandbox_run(
     binds: Sequence[Bind] = (),
     workspace_writable: bool = True,
     egress_socket: Path | None = None,
+    secrets: Mapping[str, str] | None = None,
     max_output: int = 200_000,
     on_output: Callable[[str], None] | None = None,
 ) -> CommandResult:
@@ -112,10 +123,11 @@ async def sandbox_run(
     return await command_run_once(
         await bubblewrap_boot(spec),
         command,
-        env=command_environment({**proxy, **(env or {})}, path=path),
+        env=command_environment({**proxy, **(env or {}), **(secrets or {})}, path=path),
         timeout=timeout,
         max_output=max_output,
         on_output=on_output,
+        redactor=Redactor(secrets or {}),
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apps.core.kill_points import kill_point
+from apps.core.redaction import NOTHING_SECRET, Redactor
 from apps.projects.sandbox.kept_output import KeptOutput
 from apps.projects.sandbox.output import OutputBuffer
 from apps.projects.workspace import SANDBOX_WORKSPACE, BackgroundState, CommandResult
@@ -35,9 +36,10 @@ class _Done:
 class _Call:
     """The command that is running: what it prints, and how it ended."""
 
-    def __init__(self, number: int, output: OutputBuffer) -> None:
+    def __init__(self, number: int, output: OutputBuffer, redactor: Redactor) -> None:
         self.number = number
         self._output = output
+        self._redacted = redactor.stream()
         self._failed = False
         loop = asyncio.get_running_loop()
         #: Raises what the listener raised.
@@ -45,7 +47,10 @@ class _Call:
         self.over = asyncio.Event()
 
     def add(self, data: bytes) -> None:
-        if self._failed:
+        self._pass(self._redacted.feed(data))
+
+    def _pass(self, data: bytes) -> None:
+        if self._failed or not data:
             return
         try:
             self._output.add(data)
@@ -55,6 +60,7 @@ class _Call:
                 self.result.set_exception(error)
 
     def end(self, done: _Done) -> None:
+        self._pass(self._redacted.flush())
         if not self.result.done():
             self.result.set_result(done)
         self.over.set()
@@ -63,15 +69,20 @@ class _Call:
 class BackgroundCommand:
     """A command that runs beside others."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, redactor: Redactor = NOTHING_SECRET) -> None:
         self.name = name
         self.output = KeptOutput(limit=KEPT_BYTES)
+        self._redacted = redactor.stream()
         self.over = asyncio.Event()
         self._started = time.monotonic()
         self._seconds = 0.0
         self._done: _Done | None = None
 
+    def add(self, data: bytes) -> None:
+        self.output.add(self._redacted.feed(data))
+
     def end(self, done: _Done) -> None:
+        self.output.add(self._redacted.flush())
         if self._done is None:
             self._done = done
             self._seconds = time.monotonic() - self._started
@@ -105,6 +116,8 @@ class ExecChannel:
         self._background: dict[int, BackgroundCommand] = {}
         self._answers: dict[str, asyncio.Future[None]] = {}
         self._reading: asyncio.Task[None] | None = None
+        #: Takes out of all output what must not leave the sandbox.
+        self.redactor = NOTHING_SECRET
 
     async def ready(self) -> None:
         """Wait for the server's first word; IncompleteReadError or ConnectionError when it ends instead."""
@@ -126,7 +139,7 @@ class ExecChannel:
     ) -> CommandResult:
         """Run one command to its end. Cancelled, or failing in ``on_output``: it is dead before the error goes on."""
         output = OutputBuffer(limit=max_output, listener=on_output)
-        call = self._call = _Call(self._next(), output)
+        call = self._call = _Call(self._next(), output, self.redactor)
         started = time.monotonic()
         try:
             await self._request(call.number, argv=argv, env=env, timeout=timeout)
@@ -158,7 +171,7 @@ class ExecChannel:
         self, argv: Sequence[str], *, name: str, env: Mapping[str, str], timeout: float | None
     ) -> BackgroundCommand:
         """Start a command beside the others; without a timeout it runs until it ends or is stopped."""
-        command = BackgroundCommand(name)
+        command = BackgroundCommand(name, self.redactor)
         number = self._next()
         self._background[number] = command
         try:
@@ -255,7 +268,7 @@ class ExecChannel:
                     (number,) = _NUMBER.unpack_from(body)
                     command = self._background.get(number)
                     if command is not None:
-                        command.output.add(body[_NUMBER.size :])
+                        command.add(body[_NUMBER.size :])
                 else:
                     self._hear(json.loads(body))
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from apps.core.redaction import Redactor
 from apps.projects.sandbox.bubblewrap import source_read
 from apps.projects.sandbox.container_body import EXEC_SERVER, FORWARDER, PROXY_SOCKET, ContainerSpec
 from apps.projects.sandbox.container_engine import ContainerSettings, Engine, EngineFacts, Image
@@ -82,6 +83,8 @@ async def workspace_open(
     env: Mapping[str, str] | None = None,
     extra_binds: Sequence[Bind] = (),
     attachments: Path | None = None,
+    egress_socket: Path | None = None,
+    secrets: Mapping[str, str] | None = None,
 ) -> AsyncIterator[SandboxWorkspace]:
     """As :func:`apps.projects.sandbox.adapter.workspace_open` promises."""
     if not worktree.path.is_dir():
@@ -91,19 +94,25 @@ async def workspace_open(
     if attachments is not None:
         extra_binds = (*extra_binds, Bind(attachments, SANDBOX_ATTACHMENTS))
         beside[SANDBOX_ATTACHMENTS] = FileTree(attachments)
-    request = _Request(
-        binds=_binds(workspace_entries(worktree.path, writable=True, environment=environment, binds=extra_binds)),
-        limits=limits,
-        owner=owner,
-        watched=watched_folders(writable=True, binds=extra_binds),
-        labels={LABEL_PURPOSE: "workspace", LABEL_SESSION: worktree.path.name},
-    )
+    proxy = proxy_environment() if egress_socket is not None else {}
     async with AsyncExitStack() as resources:
+        socket = await resources.enter_async_context(_proxy_shown(egress_socket)) if egress_socket else None
+        request = _Request(
+            binds=_binds(workspace_entries(worktree.path, writable=True, environment=environment, binds=extra_binds)),
+            limits=limits,
+            owner=owner,
+            watched=watched_folders(writable=True, binds=extra_binds),
+            labels={LABEL_PURPOSE: "workspace", LABEL_SESSION: worktree.path.name},
+            proxy_socket=socket,
+        )
         image = await _image()
         workspace = SandboxWorkspace(
             boot=lambda: _boot(request),
             files=FileTree(worktree.path, owner=owner, beside=beside),
-            env=_command_environment(env or {}, image, environment=environment is not None),
+            env=_command_environment(
+                {**proxy, **(env or {}), **(secrets or {})}, image, environment=environment is not None
+            ),
+            redactor=Redactor(secrets or {}),
         )
         resources.push_async_callback(workspace.close)
         yield workspace
@@ -119,6 +128,7 @@ async def sandbox_run(
     binds: Sequence[Bind] = (),
     workspace_writable: bool = True,
     egress_socket: Path | None = None,
+    secrets: Mapping[str, str] | None = None,
     max_output: int = 200_000,
     on_output: Callable[[str], None] | None = None,
 ) -> CommandResult:
@@ -146,10 +156,11 @@ async def sandbox_run(
         return await command_run_once(
             await _boot(request),
             command,
-            env=_command_environment({**proxy, **(env or {})}, image, environment=environment),
+            env=_command_environment({**proxy, **(env or {}), **(secrets or {})}, image, environment=environment),
             timeout=timeout,
             max_output=max_output,
             on_output=on_output,
+            redactor=Redactor(secrets or {}),
         )
 
 

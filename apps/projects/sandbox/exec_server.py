@@ -287,6 +287,7 @@ class Server:
         self.received = bytearray()
         self.call: Call | None = None
         self.background: dict[int, Call] = {}
+        self.forwarder = Forwarder(config) if config.proxy_socket else None
         self.disk = DiskWatch(config.watched, config.disk)
         self.wakeup, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         # A handler has to be there for a child's end to write to the wake-up descriptor.
@@ -300,8 +301,8 @@ class Server:
         return [*([self.call] if self.call is not None else []), *self.background.values()]
 
     def serve(self) -> NoReturn:
-        if self.config.proxy_socket:
-            forwarder_start(self.config)
+        if self.forwarder is not None:
+            self.forwarder.ensure()
         self.send({"event": "ready"})
         watch_at = 0.0
         while True:
@@ -385,6 +386,8 @@ class Server:
 
     # --- a call -------------------------------------------------------------------------------------------------------
     def start(self, message: dict[str, Any]) -> None:
+        if self.forwarder is not None:
+            self.forwarder.ensure()
         number, background = message["id"], bool(message.get("background"))
         reading, writing = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reading, False)
@@ -448,6 +451,9 @@ class Server:
                 if self.disk.over():
                     self.over("disk")
                 continue
+            if self.forwarder is not None and pid == self.forwarder.pid:
+                self.forwarder.pid = 0
+                continue
             for call in self.calls():
                 if pid == call.pid:
                     call.status = status
@@ -494,6 +500,8 @@ class Server:
                     os.kill(-1, signal.SIGKILL)
             else:
                 spared = trees([call.pid for call in keepers])
+                if self.forwarder is not None:
+                    spared.add(self.forwarder.pid)
                 strays = [pid for pid in process_ids() if pid not in spared]
                 # Twice, since one that forks and ends all the time can slip through one look.
                 quiet = 0 if strays else quiet + 1
@@ -652,16 +660,29 @@ def program_find(name: str, path: str) -> str:
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 
 
-def forwarder_start(config: Config) -> None:
-    """Listen on loopback before any command runs, and have the program beside this one forward what connects."""
-    with socket.create_server(("127.0.0.1", config.proxy_port), backlog=128) as listener:
+class Forwarder:
+    """Listens on loopback from before any command runs, and has the program beside this one forward what connects.
+
+    That program goes with what a command leaves behind, and is started again for the next one; the port stays ours.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.listener = socket.create_server(("127.0.0.1", config.proxy_port), backlog=128)
+        self.socket = config.proxy_socket
+        self.pid = 0
+
+    def ensure(self) -> None:
+        """Have it run; without it, as when there are too many processes, nothing is reached."""
+        if self.pid:
+            return
         program = f"{os.path.dirname(os.path.abspath(__file__))}/forwarder.py"
-        os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-I", "-S", program, "3", config.proxy_socket],
-            {},
-            file_actions=[(os.POSIX_SPAWN_DUP2, listener.fileno(), 3)],
-        )
+        with contextlib.suppress(BlockingIOError):
+            self.pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", "-S", program, "3", self.socket],
+                {},
+                file_actions=[(os.POSIX_SPAWN_DUP2, self.listener.fileno(), 3)],
+            )
 
 
 def limits_apply(config: Config) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
+from apps.core.redaction import NOTHING_SECRET, Redactor
 from apps.projects.sandbox.bubblewrap import PROXY_PORT
 from apps.projects.sandbox.channel import BackgroundCommand
 from apps.projects.sandbox.files import FileTree
@@ -39,9 +40,16 @@ class SandboxWorkspace:
     """
 
     def __init__(
-        self, *, boot: Callable[[], Awaitable[RunningSandbox]], files: FileTree, env: Mapping[str, str]
+        self,
+        *,
+        boot: Callable[[], Awaitable[RunningSandbox]],
+        files: FileTree,
+        env: Mapping[str, str],
+        redactor: Redactor = NOTHING_SECRET,
     ) -> None:
+        """``redactor``: what is taken out of all that commands print."""
         self._boot = boot
+        self._redactor = redactor
         self._files = files
         self._env = dict(env)
         self._sandbox: RunningSandbox | None = None
@@ -156,6 +164,7 @@ class SandboxWorkspace:
                 await self._sandbox.close()
                 self._sandbox = None
             self._sandbox = await self._boot()
+            self._sandbox.channel.redactor = self._redactor
         return self._sandbox, restarted
 
     def _known(self, name: str) -> BackgroundCommand:
@@ -179,8 +188,10 @@ async def command_run_once(
     timeout: float,
     max_output: int,
     on_output: Callable[[str], None] | None,
+    redactor: Redactor = NOTHING_SECRET,
 ) -> CommandResult:
     """Run a fresh sandbox's one command. A result that its end doesn't agree with is none (``killed="sandbox"``)."""
+    sandbox.channel.redactor = redactor
     try:
         result = await sandbox.run(
             command_arguments(command), env=env, timeout=timeout, max_output=max_output, on_output=on_output

@@ -1,0 +1,175 @@
+"""Putting a branch onto a commit that its base has moved to, within the server's own repository.
+
+Nothing is checked out: each commit is merged as a tree (``git merge-tree``), so neither a filter nor a driver that a
+repository names has a say, and no worktree is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from apps.core.errors import Conflict
+from apps.projects.git import GitError, git_run, path_decode, path_display
+from apps.projects.repository_store import is_ancestor, repository_require
+
+_REPLAY_SECONDS = 120
+#: More commits than this are put onto the new base as one.
+_COMMITS = 200
+_PERSON = re.compile(r"(?P<name>.*) <(?P<email>[^<>]*)> (?P<time>\d+) (?P<zone>[+-]\d{4})")
+
+
+class RebaseConflict(Conflict):
+    """The branch and its new base change the same lines."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    #: The commit that the branch is to be at.
+    head: str
+    #: Commits beyond the new base.
+    commits: int
+
+
+@dataclass(frozen=True)
+class _Commit:
+    tree: str
+    parents: tuple[str, ...]
+    author: str
+    committer: str
+    message: bytes
+
+
+def branch_replay(*, project_id: object, head: str, onto: str) -> Replayed:
+    """Make the commits that ``head`` has beyond ``onto`` anew on top of that; moves no branch.
+
+    Authors, messages and dates stay, so the same arguments give the same commits. One by one, or all of them as one
+    where they only fit together. RebaseConflict names the files that don't fit; Conflict (``nothing_left``) says that
+    ``onto`` has all of it already.
+    """
+    git_dir = repository_require(project_id)
+    if is_ancestor(git_dir, onto, head):
+        return Replayed(head, _count(git_dir, onto, head))
+    listing = git_run("rev-list", "--reverse", "--topo-order", "--no-merges", f"{onto}..{head}", git_dir=git_dir)
+    commits = listing.text.split()
+    current, made = onto, 0
+    try:
+        if len(commits) > _COMMITS:
+            raise RebaseConflict("there are too many commits to carry each over", state="rebase_conflict")
+        for commit in commits:
+            following = _carried_over(git_dir, commit, current)
+            made += following != current
+            current = following
+    except RebaseConflict:
+        # Later commits may have made up for what an earlier one can't be put on.
+        current, made = _as_one(git_dir, head, onto), 1
+    if _tree(git_dir, current) == _tree(git_dir, onto):
+        raise Conflict(
+            "all that the branch changes is there already",
+            next_step="discard the session, or write to it with what is still missing",
+            state="nothing_left",
+        )
+    return Replayed(current, made)
+
+
+def branch_move(*, project_id: object, branch: str, commit: str, expected: str) -> None:
+    """Have a branch be at a commit; at it already is fine, anywhere but at ``expected`` raises Conflict."""
+    git_dir = repository_require(project_id)
+    found = git_run("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}", git_dir=git_dir, accepted=(0, 1)).text
+    if found == commit:
+        return
+    try:
+        git_run("update-ref", f"refs/heads/{branch}", commit, expected, git_dir=git_dir)
+    except GitError as error:
+        raise Conflict(
+            f"{branch} has moved: it is at {(found or 'no commit')[:12]}, not at {expected[:12]}", state="branch_moved"
+        ) from error
+
+
+def _carried_over(git_dir: Path, commit: str, onto: str) -> str:
+    """One commit on top of another base; that base itself where nothing of it is left."""
+    read = _commit_read(git_dir, commit)
+    if not read.parents:
+        # A root commit is not to be told from a project of its own.
+        raise RebaseConflict("the branch has a history of its own", state="rebase_conflict")
+    tree = _merged(git_dir, base=read.parents[0], ours=onto, theirs=commit)
+    if tree == _tree(git_dir, onto):
+        return onto
+    return _commit_write(git_dir, read, tree=tree, parent=onto)
+
+
+def _as_one(git_dir: Path, head: str, onto: str) -> str:
+    """All that the branch changes, as one commit with the last one's words."""
+    read = _commit_read(git_dir, head)
+    base = git_run("merge-base", onto, head, git_dir=git_dir, accepted=(0, 1)).text
+    if not base:
+        raise RebaseConflict("the branch and its new base have no history in common", state="rebase_conflict")
+    return _commit_write(git_dir, read, tree=_merged(git_dir, base=base, ours=onto, theirs=head), parent=onto)
+
+
+def _merged(git_dir: Path, *, base: str, ours: str, theirs: str) -> str:
+    """The tree of a three-way merge. Conflicts raise RebaseConflict, which names the files."""
+    # This git's merge-tree finds the base by itself: both sides are given the wanted one as their only parent.
+    sides = [_stand_in(git_dir, _tree(git_dir, side), base) for side in (ours, theirs)]
+    result = git_run(
+        "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", *sides,
+        git_dir=git_dir, accepted=(0, 1), timeout=_REPLAY_SECONDS,
+    )  # fmt: skip
+    tree, *conflicting = result.stdout.rstrip(b"\0").split(b"\0")
+    if result.returncode:
+        files = list(dict.fromkeys(path_display(path_decode(path)) for path in conflicting))
+        raise _conflict(files)
+    return tree.decode()
+
+
+def _conflict(files: Sequence[str]) -> RebaseConflict:
+    more = f" and {len(files) - 5} more" if len(files) > 5 else ""
+    return RebaseConflict(
+        f"the branch and what it is to be put onto change the same lines in {', '.join(files[:5])}{more}",
+        state="rebase_conflict",
+        files=list(files),
+    )
+
+
+def _stand_in(git_dir: Path, tree: str, parent: str) -> str:
+    identity = {
+        f"GIT_{role}_{part}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for part, value in (("NAME", "Archon"), ("EMAIL", "archon@localhost"), ("DATE", "@0 +0000"))
+    }
+    return git_run("commit-tree", tree, "-p", parent, "-m", "Side", git_dir=git_dir, environment=identity).text
+
+
+def _commit_read(git_dir: Path, commit: str) -> _Commit:
+    head, _, message = git_run("cat-file", "commit", commit, git_dir=git_dir).stdout.partition(b"\n\n")
+    fields: dict[str, list[str]] = {}
+    for line in head.decode("utf-8", "surrogateescape").split("\n"):
+        if not line.startswith(" "):
+            name, _, value = line.partition(" ")
+            fields.setdefault(name, []).append(value)
+    return _Commit(
+        fields["tree"][0], tuple(fields.get("parent", ())), fields["author"][0], fields["committer"][0], message
+    )
+
+
+def _commit_write(git_dir: Path, like: _Commit, *, tree: str, parent: str) -> str:
+    identity = {"GIT_COMMITTER_NAME": "Archon", "GIT_COMMITTER_EMAIL": "archon@localhost"}
+    author, committer = _PERSON.fullmatch(like.author), _PERSON.fullmatch(like.committer)
+    time = f"@{committer['time']} {committer['zone']}" if committer else "@0 +0000"
+    identity["GIT_COMMITTER_DATE"] = time
+    identity["GIT_AUTHOR_NAME"] = (author["name"] if author else "") or "unknown"
+    identity["GIT_AUTHOR_EMAIL"] = author["email"] if author else ""
+    identity["GIT_AUTHOR_DATE"] = f"@{author['time']} {author['zone']}" if author else time
+    return git_run(
+        "commit-tree", tree, "-p", parent, "-F", "-", git_dir=git_dir, environment=identity, stdin=like.message
+    ).text
+
+
+def _tree(git_dir: Path, commit: str) -> str:
+    return git_run("rev-parse", f"{commit}^{{tree}}", git_dir=git_dir).text
+
+
+def _count(git_dir: Path, base: str, head: str) -> int:
+    return int(git_run("rev-list", "--count", f"{base}..{head}", git_dir=git_dir).text)
