@@ -5,10 +5,11 @@ from __future__ import annotations
 from langgraph.runtime import Runtime
 
 from apps.agents.nodes.baseline import baseline_open, checks_brief
+from apps.agents.nodes.completion import session_complete
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.tasks import checks_present, commit_judge
 from apps.agents.services.rebases import former_report
-from apps.agents.types import Event, Reason, SessionOutcome, SessionStatus
+from apps.agents.types import Event, Reason, SessionOutcome
 
 
 async def rebase_verify(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -36,7 +37,7 @@ async def rebase_verify(state: SessionState, runtime: Runtime[RunContext]) -> Se
         f"checked there: **{outcome.value}**{said}."
     ).strip()
     checks = checks_present(judged)
-    await context.ledger.session_end(
+    events = (
         Event("ChecksFinished", {"stage": "after", "commit": rebase.head, "checks": checks_brief(judged.reports)}),
         Event(
             "SessionRebased",
@@ -51,7 +52,10 @@ async def rebase_verify(state: SessionState, runtime: Runtime[RunContext]) -> Se
         ),
         Event("SessionReported", {"summary": text, "outcome": outcome.value, "files_changed": files}),
         Event("SessionCompleted", {"outcome": outcome.value, "reasons": list(reasons)}),
-        status=SessionStatus.COMPLETED,
+    )
+    await session_complete(
+        context,
+        events,
         reason=reason,
         outcome=outcome.value,
         report=text,

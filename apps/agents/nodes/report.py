@@ -8,9 +8,8 @@ from typing import Any
 
 from langgraph.runtime import Runtime
 
-from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
-from apps.agents.services.ledger import SteeringWaits
-from apps.agents.services.steering import Completion, completed_continue
+from apps.agents.nodes.completion import session_complete
+from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.types import AgentType, Event, Reason, SessionOutcome, SessionStatus
 from apps.core.kill_points import kill_point
 from apps.planning.models import PlanStatus, TaskStatus
@@ -74,14 +73,8 @@ async def _complete(
         Event("SessionReported", {"summary": text, "outcome": outcome.value, "files_changed": files or []}),
         Event("SessionCompleted", {"outcome": outcome.value, "reasons": list(reasons)}),
     )
-    columns.update(outcome=outcome.value, report=text)
     kill_point("report.before")
-    try:
-        await context.ledger.session_end(*events, status=SessionStatus.COMPLETED, reason=reason, **columns)
-    except SteeringWaits:
-        completion = Completion(events, reason, columns)
-        await context.ledger.database.run_in_thread(completed_continue, context.ledger.lease, completion)
-        raise SessionSuspended("it goes on with what was said last") from None
+    await session_complete(context, events, reason=reason, outcome=outcome.value, report=text, **columns)
     kill_point("report.written")
 
 

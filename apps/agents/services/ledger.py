@@ -176,11 +176,12 @@ class Ledger:
 
     async def append(self, connection: Connection, *events: Event) -> int:
         """Append inside a transaction of somebody else's (and check the fence); ring the bell after it."""
-        appended = await event_append_fenced(connection=connection, lease=self.lease, events=self._redacted(events))
+        appended = await event_append_fenced(connection=connection, lease=self.lease, events=self.redacted(events))
         self.steering_waits = appended.steering
         return appended.seq
 
-    def _redacted(self, events: Sequence[Event]) -> Sequence[Event]:
+    def redacted(self, events: Sequence[Event]) -> Sequence[Event]:
+        """The events without any of the session's secrets."""
         if not self.redactor:
             return events
         return [replace(event, payload=self.redactor.value(event.payload)) for event in events]
@@ -333,7 +334,7 @@ class Ledger:
         never told, or a worker that has lost its lease could still make it.
         """
         if await self.effect_find(key) is None:
-            told, plain = self._redacted(events), self.redactor.value(result or {})
+            told, plain = self.redacted(events), self.redactor.value(result or {})
             await self.database.run_in_thread(_effect_apply, self.lease, key, change, told, plain)
 
     async def effect_insert(self, connection: Connection, key: str, result: Mapping[str, Any]) -> None:
