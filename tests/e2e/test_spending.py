@@ -47,7 +47,9 @@ def test_a_session_at_its_projects_limit_is_paused_with_the_reason_and_goes_on_o
         done = stack.session_wait(session.id)
     assert (done.status, done.outcome) == ("completed", "verified"), stack.story(session.id)
     spent = limits(stack, "show", "--project", project.id)
-    assert spent["day"]["spent"]["steps"] == spent["total"]["spent"]["steps"] == len(server.requests) == done.usage.steps
+    assert (
+        spent["day"]["spent"]["steps"] == spent["total"]["spent"]["steps"] == len(server.requests) == done.usage.steps
+    )
     assert (spent["day"]["limits"]["steps"], spent["sessions"]) == (None, 1)
 
     usage = stack.archon("usage", "--by", "session", "--project", project.id, "--json")
