@@ -45,7 +45,7 @@ from apps.usage.choices import (
     server_configuration,
 )
 from apps.usage.keys import stored_keys
-from apps.usage.services import budget_create, budget_raise, reservations_expire
+from apps.usage.services import budget_create, budget_lock, budget_raise, reservations_expire
 from apps.usage.types import Limits
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def session_resume(
     session = session_get_for_user(user=user, session_id=session_id, write=True)
     changed: dict[str, Any] = {}
     if models is not None and models != ModelConfiguration():
+        budget_lock(scope_id=session_id)
         state_require(session_lock(session_id), [SessionStatus.PAUSED])
         changed["models"] = _models_change(session, models)
     if limit_seconds is not None:
