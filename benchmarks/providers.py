@@ -202,7 +202,7 @@ def _case_run(stack: LiveStack, project: Project, protocol: str, case: Case) -> 
     with spoken.server(counted, api_key=case.api_key) as server, spoken.server(others) as other:
         model = f"{spoken.provider}:{case.model}" if case.model else spoken.name
         # Beside the server's address: one of them alone would be another's as well.
-        options = {"fallbacks": [f"{spoken.name}@{other.base_url}"]} if case.fallback else {}
+        options: dict[str, Any] = {"fallbacks": [f"{spoken.name}@{other.base_url}"]} if case.fallback else {}
         started = time.monotonic()
         session = stack.session_start(project, base_url=server.base_url, model=model, **options)
         ended = _wait(stack, session.id)

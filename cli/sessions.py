@@ -229,10 +229,17 @@ def resume(
     limit_tokens: Annotated[int | None, typer.Option("--limit-tokens", metavar="N", min=1)] = None,
     limit_steps: Annotated[int | None, typer.Option("--limit-steps", metavar="N", min=1)] = None,
     limit_seconds: Annotated[int | None, typer.Option("--limit-seconds", metavar="S", min=1)] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="PROVIDER:MODEL[@URL]", help="Another model from now on.")
+    ] = None,
+    fallback: Annotated[
+        list[str] | None,
+        typer.Option("--fallback", metavar="PROVIDER:MODEL[@URL]", help="Called when the model doesn't answer."),
+    ] = None,
     json_output: JsonOption = False,
     server: ServerOption = None,
 ) -> None:
-    """Have a paused session go on; a limit that it has reached can be raised."""
+    """Have a paused session go on; a limit that it has reached can be raised, a model that fails be changed."""
     limits = {"cost_usd": limit_cost, "tokens": limit_tokens, "steps": limit_steps, "seconds": limit_seconds}
     raised = {name: value for name, value in limits.items() if value is not None}
     _command(
@@ -242,7 +249,10 @@ def resume(
         json_output=json_output,
         server=server,
         keep=True,
-        arguments={"limits": raised} if raised else None,
+        arguments={
+            name: value for name, value in {"limits": raised, "model": model, "fallbacks": fallback}.items() if value
+        }
+        or None,
     )
 
 

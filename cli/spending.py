@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -130,15 +131,14 @@ def _merged(present: SpendingLimits, given: dict[str, str | None]) -> dict[str, 
 def _amount(name: str, text: str) -> int | str | None:
     if text.strip().lower() == NONE:
         return None
+    digits = text.strip().replace("_", "").replace(",", "")
     if name == "cost_usd":
-        # The server reads it: not by way of a binary fraction.
-        return text.strip().removeprefix("$")
-    try:
-        return int(text.replace("_", "").replace(",", ""))
-    except ValueError:
-        raise CliError(
-            f"{text!r} is no number", next_step=f"write a whole number, or {NONE}", code="invalid_input"
-        ) from None
+        digits = digits.removeprefix("$")
+    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,6})?" if name == "cost_usd" else r"[0-9]{1,15}", digits):
+        form = "an amount such as 20 or 0.50" if name == "cost_usd" else "a whole number"
+        raise CliError(f"{text!r} is no limit of {name}", next_step=f"write {form}, or {NONE}", code="invalid_input")
+    # The server reads dollars: they don't go by way of a binary fraction.
+    return digits if name == "cost_usd" else int(digits)
 
 
 def _usage_table(by: str, rows: list[UsageRow]) -> Table:

@@ -273,7 +273,7 @@ class AnswerSerializer(serializers.Serializer[Any]):
     answer = serializers.CharField(max_length=ANSWER_LIMIT)
 
 
-class ResumeSerializer(serializers.Serializer[Any]):
+class ResumeSerializer(ModelConfigurationFields):
     limits = LimitsSerializer(required=False, help_text="Limits to raise; the others stay.")
 
 

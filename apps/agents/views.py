@@ -158,14 +158,18 @@ class SessionResumeView(APIView):
         responses={202: serializers.SessionSerializer},
     )
     def post(self, request: Request, session_id: uuid.UUID) -> Response:
-        """Go on from where the session was paused; with higher limits, if it has reached one."""
+        """Go on from where the session was paused; with higher limits, if it has reached one, or other models."""
         data = serializers.ResumeSerializer(data=request.data)
         data.is_valid(raise_exception=True)
         limits: dict[str, Any] = data.validated_data.get("limits", {})
         seconds = limits.pop("seconds", None)
         return session_accepted(
             master_orchestrator.session_resume(
-                user=request_user(request), session_id=session_id, raised=Limits(**limits), limit_seconds=seconds
+                user=request_user(request),
+                session_id=session_id,
+                raised=Limits(**limits),
+                limit_seconds=seconds,
+                models=configuration_of(data.validated_data),
             )
         )
 

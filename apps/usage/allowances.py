@@ -196,6 +196,9 @@ def allowance_get_for_user(*, user: User, scope: AllowanceScope, owner_id: uuid.
     elif owner_id != user.id and not (user.is_staff and User.objects.filter(id=owner_id).exists()):
         raise NotFound("There is no such user, or you may not see their limits.")
     elif write and not user.is_staff:
-        raise PermissionDenied("Only an administrator sets the limits of users.", next_step="ask an administrator")
+        raise PermissionDenied(
+            "Only an administrator sets the limits of users.",
+            next_step="ask an administrator; your projects' limits are yours to set",
+        )
     owner = {f"{scope}_id": owner_id}
     return Allowance.objects.filter(**owner).first() or Allowance(**owner)

@@ -38,6 +38,14 @@ def budget_create(*, scope_id: uuid.UUID, project: Project, user: User | None, l
     return budget_state(budget)
 
 
+def budget_lock(*, scope_id: uuid.UUID) -> None:
+    """Hold the budget's row until the transaction ends: by whoever goes on to lock the session or its allowances.
+
+    A call that is settled locks in this order; the other way round, the two would wait for each other.
+    """
+    Budget.objects.select_for_update(no_key=True).filter(scope_id=scope_id).first()
+
+
 @transaction.atomic
 def budget_raise(
     *, scope_id: uuid.UUID, cost_usd: Decimal | None = None, tokens: int | None = None, steps: int | None = None

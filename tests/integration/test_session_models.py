@@ -17,8 +17,10 @@ import pytest
 from apps.agents.models import AgentSession
 from apps.agents.presenters import session_present
 from apps.agents.serializers import SessionSerializer
+from apps.agents.services.master_orchestrator import session_resume
 from apps.agents.types import AgentType
 from apps.authentication.models import User
+from apps.core.errors import Conflict
 from apps.projects.models import Membership, Project, Role
 from apps.usage.choices import ModelConfiguration, configuration_read
 from apps.usage.errors import ModelNotAvailable
@@ -255,3 +257,25 @@ def test_cached_tokens_and_their_share(place: tuple[User, Project]) -> None:
     assert (usage["cached_tokens"], usage["cached_share"]) == (1500, 0.75)
     assert usage["by_model"][0]["cached_share"] == 0.75
     assert "75% of the input cached" in session.report
+
+
+def test_a_session_whose_model_fails_goes_on_with_another(place: tuple[User, Project]) -> None:
+    user, project = place
+    with OpenAIServer(lambda _: Reply(failure="not_found")) as gone, model(CODER) as works:
+        session = run(user, project, model=f"openai:gpt-99@{gone.base_url}", effort="low")
+        assert session.status == "paused" and (session.reason or {})["details"] == {"kind": "not_found"}
+        assert f"./archon resume {session.id} --model PROVIDER:MODEL" in reason_of(session)["next_step"]
+        wanted = configuration_read({"model": f"openai:gpt-4o@{works.base_url}"})
+        with pytest.raises(ModelNotAvailable):
+            session_resume(user=user, session_id=session.id, models=configuration_read({"model": "anthropic:any"}))
+        assert session.status == "paused"
+        session_resume(user=user, session_id=session.id, models=wanted)
+        session = session_run(session.id)
+        assert (session.status, session.outcome) == ("completed", "verified"), session.reason
+        with pytest.raises(Conflict):
+            session_resume(user=user, session_id=session.id, models=wanted)
+    assert shown(session)["models"]["coder"]["model"] == "openai:gpt-4o"
+    assert shown(session)["models"]["coder"]["effort"] is None, "it was meant for the other model"
+    [resumed] = events_of(session.id, "SessionResumed")
+    assert resumed.payload == {"models": {"coder": "openai:gpt-4o"}}
+    assert {request.model for request in works.requests} == {"gpt-4o"}

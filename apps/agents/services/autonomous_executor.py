@@ -36,6 +36,7 @@ from apps.agents.types import (
 )
 from apps.core.cancellation import uninterrupted
 from apps.core.database import DATABASE_AWAY, AsyncDatabase
+from apps.core.encryption import SecretUnreadable
 from apps.core.errors import ApplicationError, DiskFull, LimitReached
 from apps.core.kill_points import kill_points_of
 from apps.core.realtime import Hub
@@ -141,11 +142,17 @@ class SessionExecutor:
             await self._graph_run(ledger, lease)
         except SessionSuspended:
             return
-        except (LimitReached, DiskFull, ModelCallFailed, ModelNotAvailable, ModelRefused, SecretMissing) as error:
+        except (
+            *(LimitReached, DiskFull, ModelCallFailed, ModelNotAvailable, ModelRefused),
+            *(SecretMissing, SecretUnreadable),
+        ) as error:
             # What is used up, away or set wrong can be put right by a person, and then the session goes on.
             next_step = error.next_step
             if "resume" not in next_step:
-                next_step = f"{next_step.rstrip('.')}; then resume the session"
+                next_step = f"{next_step.rstrip('.')}; then resume the session."
+            if isinstance(error, ModelCallFailed) and not error.retryable:
+                other = f"./archon resume {lease.session_id} --model PROVIDER:MODEL"
+                next_step = f"{next_step} Or have it go on with another model: {other}"
             await self._pause(ledger, Reason(error.code, error.message, next_step, error.extra))
         except ApplicationError as error:
             await self._fail(ledger, Reason(error.code, error.message, error.next_step))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import transaction
@@ -41,9 +41,17 @@ from apps.projects.sources import source_sync_if_due
 from apps.projects.worktree import session_files_delete
 from apps.projects.worktree_snapshots import snapshots_delete
 from apps.usage.catalogue import project_configuration
-from apps.usage.choices import ModelConfiguration, ModelOptions, Role, choices_make, server_configuration
+from apps.usage.choices import (
+    ROLES,
+    ModelConfiguration,
+    ModelOptions,
+    Role,
+    choices_make,
+    configuration_read,
+    server_configuration,
+)
 from apps.usage.keys import stored_keys
-from apps.usage.services import budget_create, budget_raise, reservations_expire
+from apps.usage.services import budget_create, budget_lock, budget_raise, reservations_expire
 from apps.usage.types import Limits
 
 if TYPE_CHECKING:
@@ -136,10 +144,23 @@ def session_pause(*, user: User, session_id: uuid.UUID) -> AgentSession:
 
 @transaction.atomic
 def session_resume(
-    *, user: User, session_id: uuid.UUID, raised: Limits | None = None, limit_seconds: int | None = None
+    *,
+    user: User,
+    session_id: uuid.UUID,
+    raised: Limits | None = None,
+    limit_seconds: int | None = None,
+    models: ModelConfiguration | None = None,
 ) -> AgentSession:
-    """Go on from where the session was paused, with higher limits where some are given."""
+    """Go on from where the session was paused, with higher limits and other models where some are given.
+
+    A model that is named takes the place of the session's own whole; options alone go to the session's own.
+    """
     session = session_get_for_user(user=user, session_id=session_id, write=True)
+    changed: dict[str, Any] = {}
+    if models is not None and models != ModelConfiguration():
+        budget_lock(scope_id=session_id)
+        state_require(session_lock(session_id), [SessionStatus.PAUSED])
+        changed["models"] = _models_change(session, models)
     if limit_seconds is not None:
         if limit_seconds < session.limit_seconds:
             raise InvalidInput(f"the limit of time is {session.limit_seconds} s and can only be raised")
@@ -147,7 +168,7 @@ def session_resume(
         session.save(update_fields=["limit_seconds", "updated_at"])
     if raised is not None:
         budget_raise(scope_id=session_id, cost_usd=raised.cost_usd, tokens=raised.tokens, steps=raised.steps)
-    session_wake(session_id=session_id, allowed=[SessionStatus.PAUSED], event=Event("SessionResumed"))
+    session_wake(session_id=session_id, allowed=[SessionStatus.PAUSED], event=Event("SessionResumed", changed))
     return session_get_for_user(user=user, session_id=session_id)
 
 
@@ -261,6 +282,26 @@ def _models_choose(*, user: User, project: Project, request: SessionRequest) -> 
         places=[request.models, project_configuration(project), server_configuration()],
         stored=stored_keys(user_id=user.id, project_id=project.id),
     )
+
+
+def _models_change(session: AgentSession, models: ModelConfiguration) -> dict[str, str]:
+    """Have the roles of a session call other models from now on; by role, their names."""
+    roles = [role for role in ROLES if role in session.role_models or role in models.models]
+    chosen = choices_make(
+        roles=roles or ROLES_OF[AgentType(session.agent_type)],
+        places=[
+            models,
+            configuration_read({"models": session.role_models}),
+            ModelConfiguration(model=session.model, base_url=session.base_url),
+        ],
+        # With the keys of whoever the session belongs to, as it is run.
+        stored=stored_keys(user_id=session.created_by_id, project_id=session.project_id),
+    )
+    main = chosen[ROLES_OF[AgentType(session.agent_type)][-1]]
+    session.role_models = {role: options.model_dump(mode="json") for role, options in chosen.items()}
+    session.model, session.base_url = main.model, main.base_url
+    session.save(update_fields=["role_models", "model", "base_url", "updated_at"])
+    return {role: options.model for role, options in chosen.items()}
 
 
 def _head_resolve(project: Project) -> str:

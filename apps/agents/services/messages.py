@@ -26,7 +26,7 @@ from apps.core.errors import Conflict, InvalidInput
 from apps.core.queue import enqueue_on_commit
 from apps.core.storable import text_storable
 from apps.usage.models import Budget
-from apps.usage.services import budget_raise
+from apps.usage.services import budget_lock, budget_raise
 from apps.usage.types import Limits
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def message_send(
         raise InvalidInput(
             f"the message is longer than {MESSAGE_LIMIT} characters", next_step="attach long text as a file"
         )
+    budget_lock(scope_id=session_id)
     session = session_lock(session_id)
     if key and (known := SessionMessage.objects.filter(session=session, key=key).first()) is not None:
         if known.text != text:
