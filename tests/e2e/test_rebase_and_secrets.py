@@ -16,6 +16,8 @@ from tests.loopback.agents import Agents, finishes, runs
 from tests.loopback.openai_server import OpenAIServer
 from tests.stacks import LiveStack
 
+pytestmark = pytest.mark.timeout(600)
+
 CANARY = "canary-of-the-project/9+1"
 
 
