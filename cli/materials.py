@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cli.client import Api
-from cli.errors import CliError
+from cli.errors import ApiError, CliError
 
 SourceKind = Literal["issue", "ci_log"]
 _NAMES: dict[SourceKind, str] = {"issue": "issue.md", "ci_log": "ci-log.txt"}
@@ -62,14 +62,28 @@ def materials_open(
 
 def materials_upload(api: Api, materials: Materials) -> Uploaded:
     """Bring the files to the server; what the request has to name then."""
-    uploaded = Uploaded(attachments=[api.attachment_upload(path) for path in materials.files])
+    uploaded = Uploaded(attachments=[_upload(api, path) for path in materials.files])
     for source in materials.sources:
         if source.path is None:
             uploaded.sources.append({"kind": source.kind, "url": source.url})
         else:
-            identifier = api.attachment_upload(source.path, name=_NAMES[source.kind])
+            identifier = _upload(api, source.path, name=_NAMES[source.kind])
             uploaded.sources.append({"kind": source.kind, "attachment": identifier})
     return uploaded
+
+
+def _upload(api: Api, path: Path, *, name: str = "") -> str:
+    try:
+        return api.attachment_upload(path, name=name)
+    except ApiError as error:
+        # Refused by its size alone, before the server looked at what it is.
+        if error.code != "too_large":
+            raise
+        raise CliError(
+            f"{path} is too large to be sent along ({path.stat().st_size / 1024 / 1024:.1f} MiB): {error.message}",
+            next_step="send a part of it, or have the operator raise ARCHON_ATTACHMENT_LIMIT_MB",
+            code=error.code,
+        ) from error
 
 
 def _source(kind: SourceKind, value: str, folder: Path) -> Source:

@@ -42,6 +42,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=(*TIERS, "slow", "all"),
         help="run these tiers alone (repeatable; default: unit, integration and e2e, without what is marked slow)",
     )
+    parser.addoption(
+        "--every-point",
+        action="store_true",
+        help="let workers die at every point of a session, rather than at a quarter of them that the seed chooses",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -36,6 +36,8 @@ class _Cause:
     kind: type[ApplicationError]
     message: str
     next_step: str
+    #: What is told in place of ``message`` when no credentials were given.
+    without_secret: str = ""
 
 
 #: The first that fits is the one.
@@ -62,8 +64,10 @@ _CAUSES = (
     _Cause(
         pattern=r"Authentication failed|could not read (?:Username|Password)|error: 401|invalid credentials",
         kind=FetchRefused,
-        message="The host wants a token, or does not accept the one that it got",
-        next_step="Set a token that may read the repository, and the user name that it belongs to if the host asks.",
+        message="The host does not accept the token",
+        next_step="Set one that may read the repository (`archon`: ARCHON_GIT_TOKEN or --token-file), and the user "
+        "name that it belongs to if the host asks.",
+        without_secret="The host wants a token, and none is set",
     ),
     _Cause(
         pattern=r"error: 403(?! from proxy)|Write access to repository not granted|access denied|not allowed to",
@@ -140,13 +144,14 @@ def remote_error(error: GitError, access: RemoteAccess) -> ApplicationError:
         said = said.replace(secret, "***")
     for cause in _CAUSES:
         if re.search(cause.pattern, said, re.IGNORECASE):
-            return cause.kind(f"{cause.message}: {_essence(said)}", next_step=cause.next_step)
+            message = (not access.secrets and cause.without_secret) or cause.message
+            return cause.kind(f"{message}: {_essence(said)}", next_step=cause.next_step)
     return FetchRefused(f"git could not fetch the repository: {_essence(said)}", next_step="Check the address.")
 
 
 def _essence(said: str) -> str:
-    """The line that says the most: the first that is an error."""
-    lines = [line.strip() for line in re.split(r"[\r\n]", said) if line.strip()]
+    """The line that says the most: the first that is an error, but for how git, which can't ask anyone, says so."""
+    lines = [line.strip() for line in re.split(r"[\r\n]", said) if line.strip() and "askpass" not in line]
     telling = [
         line for line in lines if re.match(r"fatal|error|remote: (?!Enum|Count|Compr|Total)|ERROR|\S+@\S+: ", line)
     ]

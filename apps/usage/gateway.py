@@ -28,6 +28,7 @@ from apps.core.errors import Unavailable
 from integrations.llm_providers import adapter_of, get_chat_model
 from integrations.llm_providers.blocks import origin_of
 from integrations.llm_providers.errors import ProviderError
+from integrations.llm_providers.refusals import refusal_reason, refused_failure
 from integrations.llm_providers.types import CallFailure, ModelSpec, Quirk
 
 from . import ledger
@@ -263,7 +264,7 @@ class ModelGateway:
                         limit.reschedule(min(deadline, now() + spec.idle_timeout_s))
                         call.chunks.append(chunk)
                         text = str(chunk.text)
-                        size += len(text) + sum(len(part["args"] or "") for part in chunk.tool_call_chunks)
+                        size += len(text) + sum(1 + len(part["args"] or "") for part in chunk.tool_call_chunks)
                         if size > MAX_REPLY_CHARACTERS:
                             raise ModelCallFailed(_too_long(spec))
                         if text and on_delta is not None:
@@ -272,6 +273,8 @@ class ModelGateway:
             if not limit.expired():
                 raise
             raise _VendorError(error) from error
+        if size == 0 and (reason := refusal_reason(chunk.response_metadata for chunk in call.chunks)):
+            raise ModelCallFailed(refused_failure(spec, reason))
         if not adapter_of(spec).is_complete(call.chunks):
             raise ModelCallFailed(_broken_off(spec))
 

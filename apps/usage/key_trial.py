@@ -44,7 +44,8 @@ def key_try(*, key_id: uuid.UUID, requested_at: str, model: str = "") -> None:
         message = f"{spec.base_url} takes the key, but lists no model '{spec.model}'."
         _write(key, KeyTest.BAD, message, _models_told(result))
     else:
-        listed = f" It lists {len(result.models)} models." if result.models else ""
+        count = "1 model" if len(result.models) == 1 else f"{len(result.models)} models"
+        listed = f" It lists {count}." if result.models else ""
         _write(key, KeyTest.GOOD, f"{spec.base_url} takes the key.{listed}", "")
 
 

@@ -32,18 +32,22 @@ def usage_of(request: ModelRequest, chunks: Sequence[AIMessageChunk], *, complet
     cached = min(read, max(0, total([_count(detail, "cache_read") for detail in details])))
     kept = min(read - cached, max(0, total([_count(detail, *_WRITTEN) for detail in details])))
     estimated = read + written == 0
+    text = _written(chunks)
     if estimated:
-        text = "".join(chunk.text for chunk in chunks)
-        parts = [dict(part) for chunk in chunks for part in chunk.tool_call_chunks]
         if complete:
             read = request.close()
-            written = reply_tokens(text, parts, model=spec.model)
+            calls = sum(bool(part["name"]) for chunk in chunks for part in chunk.tool_call_chunks)
+            written = reply_tokens(text, calls=calls, model=spec.model)
         else:
             read = request.rough()
-            written = reply_tokens_rough(text, parts) if chunks else 0
+            written = reply_tokens_rough(text) if chunks else 0
     elif read == 0:
-        # Some servers say what they read at the beginning of a stream alone, where no library looks for it.
+        # Some servers count only what they write.
         read, estimated = request.close(), True
+    elif not complete and text:
+        # What was written by then is not counted yet, where a stream begins with what was read.
+        rough = reply_tokens_rough(text)
+        written, estimated = max(written, rough), estimated or rough > written
     cost = price_actual(
         provider=spec.provider,
         model=spec.model,
@@ -98,6 +102,16 @@ def demand_of(request: ModelRequest, *, scope_id: uuid.UUID, key: str, role: str
         input_close=request.close,
         price=price,
     )
+
+
+def _written(chunks: Sequence[AIMessageChunk]) -> str:
+    """What was written, names and arguments of calls included; however finely it came."""
+    written: list[str] = []
+    for chunk in chunks:
+        written.append(str(chunk.text))
+        for part in chunk.tool_call_chunks:
+            written += [part["name"] or "", part["args"] or ""]
+    return "".join(written)
 
 
 def _largest(values: Sequence[int]) -> int:

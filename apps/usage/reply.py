@@ -20,6 +20,8 @@ from integrations.llm_providers.envelope import envelope_read
 
 #: Of what the vendor says about a reply, what is worth keeping.
 _KEPT = ("model_name", "finish_reason")
+#: Numbers above those that any server gives.
+_FIRST_MOVED = 1_000_000
 
 
 def message_of(chunks: Sequence[AIMessageChunk], *, seen: Sequence[BaseMessage], origin: str = "") -> AIMessage:
@@ -29,7 +31,7 @@ def message_of(chunks: Sequence[AIMessageChunk], *, seen: Sequence[BaseMessage],
     send none, or count from zero in each reply. The others are in ``invalid_tool_calls``, whose ``error`` says why.
     The content is text, or blocks (see ``blocks``) where the model wants some of them back; ``origin`` says whose.
     """
-    whole = chunks[0] if len(chunks) == 1 else add_ai_message_chunks(*chunks)
+    whole = chunks[0] if len(chunks) == 1 else add_ai_message_chunks(*_calls_apart(chunks))
     calls: list[ToolCall] = []
     invalid: list[InvalidToolCall] = []
     used = _ids_of(seen) if whole.tool_call_chunks else set()
@@ -99,6 +101,31 @@ def as_chunk(message: AIMessage) -> AIMessageChunk:
         usage_metadata=message.usage_metadata,
         response_metadata=message.response_metadata,
     )
+
+
+def _calls_apart(chunks: Sequence[AIMessageChunk]) -> list[AIMessageChunk]:
+    """The chunks with a number of its own for each call.
+
+    Some servers number every call of a reply with zero and give none an id, and LangChain would make one call of two:
+    where a name comes after arguments that are whole, another call has begun.
+    """
+    apart: list[AIMessageChunk] = []
+    given: dict[int, int] = {}
+    written: dict[int, str] = {}
+    moved = 0
+    for chunk in chunks:
+        parts = []
+        for part in chunk.tool_call_chunks:
+            index = part["index"]
+            if isinstance(index, int) and not part["id"]:
+                if part["name"] and call_arguments_read(written.get(index) or "[]")[0] is not None:
+                    moved += 1
+                    given[index], written[index] = _FIRST_MOVED + moved, ""
+                written[index] = written.get(index, "") + (part["args"] or "")
+                part = {**part, "index": given.get(index, index)}
+            parts.append(part)
+        apart.append(chunk.model_copy(update={"tool_call_chunks": parts}) if moved and parts else chunk)
+    return apart
 
 
 def _ids_of(messages: Sequence[BaseMessage]) -> set[str | None]:

@@ -13,7 +13,7 @@ from .errors import ModelCallFailed
 
 #: Failures that are of one endpoint or model, so that another may do better.
 _OF_ONE_MODEL: frozenset[FailureKind] = frozenset(
-    {"auth", "not_found", "rate_limited", "quota", "overloaded", "timeout", "connection", "bad_response"}
+    {"auth", "not_found", "rate_limited", "quota", "overloaded", "timeout", "connection", "bad_response", "refused"}
 )
 
 
@@ -22,6 +22,8 @@ class RetryPolicy:
     """How often one call is tried, and how long to wait between two tries (doubling, with jitter)."""
 
     attempts: int = 4
+    #: A reply that is kept back costs what one that comes does, and seldom comes later.
+    attempts_refused: int = 2
     base_s: float = 0.5
     max_s: float = 20.0
     #: An endpoint that asks for a longer wait than this gets none: the caller hears of it.
@@ -30,7 +32,8 @@ class RetryPolicy:
     def wait(self, failure: CallFailure, tries: int) -> float | None:
         """Seconds until the next try; None: no more."""
         asked = failure.retry_after or 0.0
-        if not failure.retryable or tries >= self.attempts or asked > self.max_retry_after_s:
+        attempts = min(self.attempts, self.attempts_refused) if failure.kind == "refused" else self.attempts
+        if not failure.retryable or tries >= attempts or asked > self.max_retry_after_s:
             return None
         pause = min(self.max_s, self.base_s * 2.0 ** (tries - 1))
         return max(asked, pause * random.uniform(0.5, 1.0))

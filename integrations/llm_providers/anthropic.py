@@ -9,6 +9,7 @@ from typing import Any
 import anthropic
 import httpx2
 from langchain_anthropic import ChatAnthropic
+from langchain_anthropic.chat_models import _create_usage_metadata
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessageChunk
@@ -62,6 +63,16 @@ class _ArchonChatAnthropic(ChatAnthropic):
         if self._marks:
             _cache_marks_set(payload)
         return payload
+
+    def _make_message_chunk_from_anthropic_event(
+        self, event: Any, **kwargs: Any
+    ) -> tuple[AIMessageChunk | None, Any | None]:
+        chunk, block = super()._make_message_chunk_from_anthropic_event(event, **kwargs)
+        # What was read stands at the beginning of a stream, and not everywhere at its end again; LangChain looks there.
+        usage = getattr(event.message, "usage", None) if event.type == "message_start" else None
+        if chunk is not None and usage is not None:
+            chunk.usage_metadata = _create_usage_metadata(usage)
+        return chunk, block
 
 
 def build(spec: ModelSpec) -> BaseChatModel:

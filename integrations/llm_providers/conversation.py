@@ -7,6 +7,7 @@ text, and a call that could not be read becomes one that can.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -14,13 +15,19 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from .blocks import ORIGIN, origin_of
+from .blocks import ORIGIN, calls_renamed, origin_of
 from .capabilities import sees_images, takes_effort, thinks_by_budget
 from .types import ModelSpec
 
 #: Stands for an empty reply where each turn has to say something.
 NOTHING_SAID = "(no answer)"
 _CALL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+#: The ids of calls that a protocol takes; another model's may be longer, or have dots and colons.
+_CALL_IDS = {
+    "anthropic": re.compile(r"[a-zA-Z0-9_-]+"),
+    "openai-chat": re.compile(r".{1,40}"),
+    "openai-responses": re.compile(r".{1,64}"),
+}
 
 
 def conversation_for(spec: ModelSpec, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
@@ -28,7 +35,7 @@ def conversation_for(spec: ModelSpec, messages: Sequence[BaseMessage]) -> list[B
     spoken: list[BaseMessage] = []
     # Images that a protocol has no room for in a tool's result follow after the last of the results.
     waiting: list[dict[str, Any]] = []
-    for message in messages:
+    for message in _ids_spelled(spec, messages):
         if waiting and not isinstance(message, ToolMessage):
             spoken.append(HumanMessage(waiting))  # type: ignore[arg-type]
             waiting = []
@@ -67,10 +74,36 @@ def call_presentable(name: str, arguments: str) -> tuple[str, str]:
     return name, arguments
 
 
+def _ids_spelled(spec: ModelSpec, messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
+    """The messages, with other ids for calls whose ids the protocol doesn't take."""
+    taken = _CALL_IDS.get(spec.protocol)
+    if taken is None:
+        return messages
+    names: dict[str, str] = {}
+    for message in messages:
+        if isinstance(message, AIMessage):
+            for call in (*message.tool_calls, *message.invalid_tool_calls):
+                if not taken.fullmatch(call_id := str(call["id"])):
+                    names[call_id] = f"call_{hashlib.sha256(call_id.encode()).hexdigest()[:24]}"
+    return [_ids_changed(message, names) for message in messages] if names else messages
+
+
+def _ids_changed(message: BaseMessage, names: dict[str, str]) -> BaseMessage:
+    if isinstance(message, ToolMessage) and message.tool_call_id in names:
+        return message.model_copy(update={"tool_call_id": names[message.tool_call_id]})
+    if not isinstance(message, AIMessage):
+        return message
+    calls = [{**call, "id": names.get(str(call["id"]), call["id"])} for call in message.tool_calls]
+    invalid = [{**call, "id": names.get(str(call["id"]), call["id"])} for call in message.invalid_tool_calls]
+    content = calls_renamed(message.content, names)
+    return message.model_copy(update={"content": content, "tool_calls": calls, "invalid_tool_calls": invalid})
+
+
 def _reply_for(spec: ModelSpec, message: AIMessage) -> AIMessage:
+    if not message.tool_calls and not message.invalid_tool_calls and not str(message.text).strip():
+        # Whatever else it has: no protocol takes a turn back that says nothing.
+        return AIMessage(NOTHING_SAID)
     if isinstance(message.content, str) and not message.invalid_tool_calls:
-        if spec.protocol == "anthropic" and not message.tool_calls and not message.content.strip():
-            return AIMessage(NOTHING_SAID)
         return message
     calls = list(message.tool_calls)
     for broken in message.invalid_tool_calls:

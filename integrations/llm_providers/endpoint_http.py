@@ -1,13 +1,14 @@
 """The HTTP client for one endpoint of a model.
 
 It sends to that endpoint alone, carries no header that belongs to another, follows no redirect, bounds what it reads,
-and lets a server that answers a streaming request with plain JSON look like one that streams, so that the answer is
-not asked for twice.
+lets a server that answers a streaming request with plain JSON look like one that streams, so that the answer is not
+asked for twice, and an error that comes as a success look like the refusal that it is.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -31,6 +32,17 @@ _HEADERS = {
     "user-agent",
     "x-stainless-raw-response",  # the client library's note to itself
 }
+#: Headers that told of a body as it came.
+_OF_THE_BODY = {"content-encoding", "content-length", "transfer-encoding"}
+#: What the vendors call errors of a kind.
+_CODES = (
+    (400, ("invalid_request_error", "context_length_exceeded", "INVALID_ARGUMENT")),
+    (401, ("invalid_api_key", "authentication_error", "UNAUTHENTICATED")),
+    (402, ("insufficient_quota", "billing_error")),
+    (403, ("permission_error", "PERMISSION_DENIED")),
+    (404, ("model_not_found", "not_found_error", "NOT_FOUND")),
+    (429, ("rate_limit_exceeded", "rate_limit_error", "RESOURCE_EXHAUSTED")),
+)
 #: Turns an answer into the events that a stream of it would have had: name (or empty) and document. Raises ValueError,
 #: KeyError or TypeError where it is no answer of the protocol.
 AsEvents = Callable[[Any], Iterable[tuple[str, Any]]]
@@ -90,9 +102,8 @@ class EndpointClient(httpx2.AsyncClient):
             self._as_events is not None
             and response.status_code == 200
             and response.headers.get("content-type", "").startswith("application/json")
-            and _wants_stream(request)
         ):
-            return await _streamed(request, response, self._as_events)
+            return await _document(request, response, self._as_events)
         return response
 
 
@@ -112,8 +123,8 @@ def _wants_stream(request: httpx2.Request) -> bool:
         return False
 
 
-async def _streamed(request: httpx2.Request, response: httpx2.Response, as_events: AsEvents) -> httpx2.Response:
-    """The same answer as a stream of events."""
+async def _document(request: httpx2.Request, response: httpx2.Response, as_events: AsEvents) -> httpx2.Response:
+    """The same answer, as a stream of events where one was asked for; an error in it as the refusal that it is."""
     body = bytearray()
     async for part in response.aiter_bytes():
         body += part
@@ -122,6 +133,11 @@ async def _streamed(request: httpx2.Request, response: httpx2.Response, as_event
             raise ValueError(f"an answer of more than {MAX_JSON_BYTES} bytes")
     await response.aclose()
     answer = json.loads(bytes(body))
+    if (status := error_status(answer)) is not None:
+        return httpx2.Response(status, json=answer, request=request)
+    if not _wants_stream(request):
+        kept = {name: value for name, value in response.headers.items() if name not in _OF_THE_BODY}
+        return httpx2.Response(200, headers=kept, content=bytes(body), request=request)
     lines = [
         (f"event: {name}\n" if name else "")
         + f"data: {document if isinstance(document, str) else json.dumps(document)}"
@@ -129,6 +145,22 @@ async def _streamed(request: httpx2.Request, response: httpx2.Response, as_event
     ]
     content = "".join(f"{line}\n\n" for line in lines).encode()
     return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=content, request=request)
+
+
+def error_status(answer: Any) -> int | None:
+    """The HTTP status of an error that came as a success, as gateways send it on; None: it is no error."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if not error or any(answer.get(name) for name in ("choices", "output", "content", "candidates")):
+        return None
+    code = error.get("code") or error.get("type") if isinstance(error, dict) else None
+    return code_status(str(code)) or 502
+
+
+def code_status(code: str) -> int | None:
+    """The HTTP status that an error's code stands for; None: not known."""
+    if re.fullmatch(r"[45][0-9]{2}", code):
+        return int(code)
+    return next((status for status, words in _CODES if code in words), None)
 
 
 @lru_cache(maxsize=1)

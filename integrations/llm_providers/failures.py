@@ -6,11 +6,11 @@ import email.utils
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx2
 
-from .endpoint_http import RedirectRefused
+from .endpoint_http import RedirectRefused, code_status
 from .types import CallFailure, ModelSpec, Quirk
 
 _SHOWN = 500
@@ -126,8 +126,9 @@ def broken_off_failure(spec: ModelSpec, refusal: Refusal) -> CallFailure:
     """Of an error that came within a stream."""
     if _CONTEXT.search(refusal.text):
         return _context(spec, refusal)
-    if refusal.code == "rate_limit_error":
-        return refusal_failure(spec, Refusal(429, refusal.text), Wording("", ""))
+    status = code_status(refusal.code)
+    if status in (401, 402, 403, 429):
+        return refusal_failure(spec, replace(refusal, status=status), Wording("", ""))
     return CallFailure(
         kind="overloaded",
         message=f"{spec.name} at {spec.base_url} broke off: {said(spec, refusal.text)}",

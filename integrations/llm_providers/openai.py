@@ -8,8 +8,10 @@ from typing import Any
 import httpx2
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_openai import ChatOpenAI
+from pydantic import BaseModel
 
 from .capabilities import takes_effort, takes_temperature
 from .conversation import call_presentable
@@ -17,7 +19,7 @@ from .credentials import OPENAI_URL, endpoint_parse
 from .endpoint_http import AsEvents, EndpointClient
 from .failures import Wording
 from .openai_failures import openai_failure
-from .plain_answers import chat_completion_events
+from .plain_answers import arguments_write, chat_completion_events
 from .types import SHORT_OUTPUT_TOKENS, CallFailure, ModelSpec
 
 WORDING = Wording("the OpenAI chat protocol", "most end in /v1")
@@ -38,6 +40,20 @@ class _LeanChatOpenAI(ChatOpenAI):
                 message["tool_calls"] = [_call_sent(call) for call in message["tool_calls"]]
         moved = {name: payload[name] for name in ("messages", "tools") if name in payload}
         return payload | dict.fromkeys(moved, ()) | {"extra_body": (payload.get("extra_body") or {}) | moved}
+
+    def _convert_chunk_to_generation_chunk(
+        self, chunk: dict[str, Any], *rest: Any, **more: Any
+    ) -> ChatGenerationChunk | None:
+        for choice in chunk.get("choices") or ():
+            arguments_write(choice.get("delta"))
+        return super()._convert_chunk_to_generation_chunk(chunk, *rest, **more)
+
+    def _create_chat_result(self, response: Any, generation_info: dict[str, Any] | None = None) -> ChatResult:
+        if isinstance(response, BaseModel):
+            response = response.model_dump(warnings=False)
+            for choice in response.get("choices") or ():
+                arguments_write(choice.get("message"))
+        return super()._create_chat_result(response, generation_info)
 
 
 def _call_sent(call: dict[str, Any]) -> dict[str, Any]:

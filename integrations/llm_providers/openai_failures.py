@@ -22,6 +22,7 @@ from .types import CallFailure, ModelSpec
 
 #: LangChain's words for an error within a stream of the Responses protocol.
 _IN_STREAM = re.compile(r"ResponseError\(|Response \S+ failed|[a-z_]+_(?:error|exceeded): ")
+_CODE = re.compile(r"(?:^|code=')([a-z_]+)(?:: |')")
 
 
 def openai_failure(spec: ModelSpec, error: Exception, wording: Wording) -> CallFailure | None:
@@ -40,10 +41,11 @@ def openai_failure(spec: ModelSpec, error: Exception, wording: Wording) -> CallF
         return refusal_failure(spec, Refusal(413, _words(error)), wording)
     if unreadable is not None:
         if _IN_STREAM.match(str(unreadable)):
-            return broken_off_failure(spec, Refusal(200, str(unreadable)))
+            code = _CODE.search(str(unreadable))
+            return broken_off_failure(spec, Refusal(200, str(unreadable), code.group(1) if code else ""))
         return unreadable_failure(spec, unreadable, wording)
     if isinstance(error, openai.APIError):  # an error inside a stream
-        return broken_off_failure(spec, Refusal(200, _words(error), str(error.code or "")))
+        return broken_off_failure(spec, Refusal(200, _words(error), str(error.code or error.type or "")))
     return None
 
 

@@ -18,6 +18,7 @@ def chat_completion_events(answer: Any) -> Events:
     if not isinstance(answer, dict) or not answer.get("choices"):
         raise ValueError(f"an answer without choices: {_shown(answer)}")
     message = answer["choices"][0]["message"]
+    arguments_write(message)
     calls = [{**call, "index": index} for index, call in enumerate(message.get("tool_calls") or ())]
     delta = {"role": "assistant", "content": message.get("content")}
     if calls:
@@ -28,6 +29,14 @@ def chat_completion_events(answer: Any) -> Events:
     if answer.get("usage"):
         yield "", head | {"choices": [], "usage": answer["usage"]}
     yield "", "[DONE]"
+
+
+def arguments_write(message: Any) -> None:
+    """Write the arguments of its calls as text, where a server of the OpenAI chat protocol has them as objects."""
+    for call in (message.get("tool_calls") if isinstance(message, dict) else None) or ():
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict) and isinstance(function.get("arguments"), dict):
+            function["arguments"] = json.dumps(function["arguments"])
 
 
 def response_events(answer: Any) -> Events:

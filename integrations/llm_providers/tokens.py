@@ -72,9 +72,9 @@ def tokens_rough(messages: Sequence[BaseMessage], tools_json: str = "", *, image
     return tokens_ceiling(messages, tools_json, image_tokens=image_tokens) // _ROUGH_BYTES
 
 
-def reply_tokens_rough(text: str, arguments: Iterable[Mapping[str, Any]]) -> int:
-    """About as many tokens as a reply has, and rather more."""
-    return (_bytes(text) + sum(_bytes(json.dumps(item, default=str)) for item in arguments)) // _ROUGH_BYTES + 1
+def reply_tokens_rough(text: str) -> int:
+    """About as many tokens as a reply has (calls of tools included), and rather more."""
+    return _bytes(text) // _ROUGH_BYTES + 1
 
 
 def tokens_close(messages: Sequence[BaseMessage], tools_json: str = "", *, model: str, image_tokens: int = 0) -> int:
@@ -89,11 +89,10 @@ def tokens_close(messages: Sequence[BaseMessage], tools_json: str = "", *, model
     return min(close, tokens_ceiling(messages, tools_json, image_tokens=image_tokens))
 
 
-def reply_tokens(text: str, arguments: Iterable[Mapping[str, Any]], *, model: str) -> int:
-    """About how many tokens a reply has that the vendor did not count."""
+def reply_tokens(text: str, *, calls: int, model: str) -> int:
+    """About how many tokens a reply has that the vendor did not count: its text, with so many calls of tools in it."""
     encoding, _ = _encoding(model.lower())
-    written = [text, *(json.dumps(item, default=str) for item in arguments)]
-    return sum(text_tokens(encoding, part) for part in written)
+    return text_tokens(encoding, text) + TOKENS_PER_MESSAGE * calls
 
 
 def text_tokens(encoding: str, text: str) -> int:

@@ -23,6 +23,7 @@ FailureKind = Literal[
     "context_too_long",
     "bad_request",
     "bad_response",
+    "refused",
     "recording_missing",
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -197,3 +198,10 @@ def messages_of(session_id: uuid.UUID) -> Iterator[tuple[str, dict[str, Any]]]:
     for execution in session.executions.order_by("created_at"):
         for row in execution.messages.order_by("position"):
             yield execution.role, row.message
+
+
+def points_taken(points: int, *, part: int, parts: int, every: bool) -> list[int]:
+    """This part's share of the points from 1 on: of all, or of a quarter that the run's seed chooses."""
+    # The seed is the same in all processes of a run.
+    taken = range(1, points + 1) if every else range(1 + random.randrange(4), points + 1, 4)
+    return list(taken)[part::parts]

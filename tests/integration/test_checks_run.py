@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,13 +43,15 @@ def run(commit: str, *specs: CheckSpec, environment: Environment = NO_ENVIRONMEN
     return asyncio.run(checks_run(project_id="p", commit=commit, specs=specs, environment=environment))
 
 
-def verify(source: Path, before: dict[str, str], after: dict[str, str], environment: Environment) -> Verification:
+def verify(
+    source: Path, before: dict[str, str], after: dict[str, str], environment: Environment, spec: CheckSpec = PYTEST
+) -> Verification:
     async def both() -> Verification:
         base = project_import(source, before)
-        earlier = await checks_run(project_id="p", commit=base, specs=[PYTEST], environment=environment)
+        earlier = await checks_run(project_id="p", commit=base, specs=[spec], environment=environment)
         commit = project_import(source, after)
         return await checks_verify(
-            project_id="p", base_commit=base, commit=commit, specs=[PYTEST], before=earlier,
+            project_id="p", base_commit=base, commit=commit, specs=[spec], before=earlier,
             base_environment=environment, environment=environment,
         )  # fmt: skip
 
@@ -62,6 +65,28 @@ def test_a_fix_is_verified_test_by_test(source: Path, environment: Environment) 
     assert (check.before, check.after, check.fixed) == ("failed", "passed", ("tests/test_calc.py::test_add",))
     assert (check.tests_before, check.tests_after) == (3, 3)
     assert verification.reports[0].tests["tests/test_calc.py::test_zero[1]"] == "passed"
+
+
+#: Runs the real thing, and takes the failures out of its results.
+FORGER = """\
+import os, re, subprocess, sys
+subprocess.run([sys.executable, "-P", "-m", "pytest", *sys.argv[1:]])
+with open("/run/results/junit.xml") as file:
+    results = re.sub(r"<failure.*?</failure>", "", file.read(), flags=re.S)
+with open("/run/results/junit.xml", "w") as file:
+    file.write(re.sub(r'failures="\\d+"', 'failures="0"', results))
+os._exit(0)
+"""
+
+
+def test_a_runner_of_the_changes_own_in_the_folder_of_the_check_is_not_believed(
+    source: Path, environment: Environment
+) -> None:
+    before = {f"services/api/{name}": content for name, content in BROKEN.items()} | {"services/api/conftest.py": ""}
+    spec = replace(PYTEST, folder="services/api")
+    verification = verify(source, before, {**before, "services/api/pytest.py": FORGER}, environment, spec)
+    assert verification.outcome == "failing" and verification.reports[0].passed, verification.reports
+    assert verification.comparisons[0].passes_only_with_changes, verification.comparisons
 
 
 def test_the_commit_is_checked_and_not_the_worktree(source: Path, environment: Environment) -> None:

@@ -106,8 +106,13 @@ def test_a_setup_that_fails_says_why_and_leaves_nothing(source: Path, settings: 
     assert failure.value.code == "setup_failed" and "there-is-no-such-thing" in failure.value.extra["log"]
     folder = settings.ARCHON_HOME / "environments" / "p"
     assert [entry.name for entry in folder.glob("*") if not entry.name.startswith(".")] == []
-    with pytest.raises(EnvironmentSetupFailed, match="exit code 9"):
+    with pytest.raises(EnvironmentSetupFailed, match=r"exit code 9:\nNothing was printed."):
         prepare(commit, source, "exit 9")
+    # Which command it was is said also where it says nothing itself.
+    with pytest.raises(EnvironmentSetupFailed, match=r"nosuch: command not found\n\narchon: failed: nosuch --now"):
+        prepare(commit, source, "true\nnosuch --now\necho more")
+    with pytest.raises(EnvironmentSetupFailed, match="archon: failed: test -e there"):
+        prepare(commit, source, "test -e there")
     assert prepare(commit, source, "true").path is not None
 
 
@@ -116,6 +121,9 @@ def test_a_setup_that_does_not_end_or_waits_for_input_is_stopped(source: Path, s
     assert "nothing was typed" in prepare(commit, source, "read line || echo nothing was typed").log
     with pytest.raises(EnvironmentSetupFailed, match="asked a question, and there is nobody to answer"):
         prepare(commit, source, "python -c \"input('Really? ')\"")
+    for asking in ("read -p 'Go on? ' answer", "printf 'Save it in (/tmp/x): ' && read answer"):
+        with pytest.raises(EnvironmentSetupFailed, match="asked a question"):
+            prepare(commit, source, asking)
     settings.ARCHON_SETUP_SECONDS = 2
     with pytest.raises(EnvironmentSetupFailed, match="did not end within 2 s"):
         prepare(commit, source, "sleep 600")

@@ -33,6 +33,7 @@ from tests.integration.session_scene import (
     lease_let_run_out,
     messages_of,
     plan_of,
+    points_taken,
     project_make,
     recording_write,
     session_make,
@@ -326,12 +327,15 @@ def test_a_follow_up_survives_a_worker_that_dies(scene: tuple[User, Project]) ->
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("part", range(4))
-def test_a_follow_up_survives_at_every_third_point(scene: tuple[User, Project], part: int) -> None:
-    """Its nodes are those of any session, whose every point is tried in ``test_session_replay``."""
+@pytest.mark.parametrize("part", range(2))
+def test_a_follow_up_survives_at_every_third_point(
+    scene: tuple[User, Project], part: int, pytestconfig: pytest.Config
+) -> None:
+    """A quarter of these; all with ``--every-point``. Its nodes are those of any session (``test_session_replay``)."""
     model = recording()
     reference, points = _uninterrupted(scene, model)
-    for at in range(1 + 3 * part, points + 1, 12):
+    for at in points_taken(points // 3, part=part, parts=2, every=pytestconfig.getoption("--every-point")):
+        at *= 3
         _whole_require(_cut_and_finish(scene, model, at), reference)
 
 

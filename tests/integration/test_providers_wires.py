@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -120,6 +121,54 @@ async def test_the_cost_is_what_a_person_would_compute(name: str) -> None:
     assert usage.cost_usd == pytest.approx(BY_HAND[name])
 
 
+@pytest.mark.parametrize("at_the_end", ["written", "all", "all, and nothing at the beginning"])
+async def test_anthropics_usage_is_read_wherever_it_stands(at_the_end: str) -> None:
+    read = {"input_tokens": 600, "cache_read_input_tokens": 300, "cache_creation_input_tokens": 100}
+    nothing = dict.fromkeys(read, 0)
+    start = nothing if "nothing" in at_the_end else read
+    end = {"output_tokens": 50} | ({} if at_the_end == "written" else read)
+    message: dict[str, Any] = {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "x",
+        "content": [],
+        "stop_reason": None,
+    }
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": message | {"usage": start | {"output_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello."}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": end},
+        {"type": "message_stop"},
+    ]
+    body = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
+    raw = (200, {"content-type": "text/event-stream"}, body)
+    with WIRES["anthropic"].server(lambda request: Reply(raw=raw)) as server:
+        async with scene() as on:
+            usage = (await on.call(spec_of(WIRES["anthropic"], server))).usage
+    assert (usage.input_tokens, usage.output_tokens) == (1000, 50)
+    assert (usage.cached_tokens, usage.cache_write_tokens) == (300, 100)
+    assert usage.cost_usd == pytest.approx(BY_HAND["anthropic"])
+    assert not usage.estimated
+
+
+async def test_what_no_vendor_counted_is_not_counted_by_its_pieces() -> None:
+    arguments = {"path": "one two three four " * 20}
+    reply = Reply(text="Let me look.", tool_calls=[ToolCall("read_file", arguments)], without_usage=True)
+    written: dict[bool, int] = {}
+    for plain in (False, True):
+        said = replace(reply, plain=plain)
+        with WIRES["openai-chat"].server(lambda request: said) as server:  # noqa: B023 - it ends within the loop
+            async with scene() as on:
+                usage = (await on.call(spec_of(WIRES["openai-chat"], server))).usage
+        assert usage.estimated
+        written[plain] = usage.output_tokens
+    assert written[False] == written[True]
+    assert 80 < written[True] < 120
+
+
 async def test_the_reservation_covers_what_is_taken(spoken: Spoken, server: ModelServer) -> None:
     server.answer = reads
     async with scene(cost_usd="10") as on:
@@ -181,6 +230,74 @@ async def test_what_is_no_answer_is_named_so(spoken: Spoken, server: ModelServer
             assert caught.value.kind == "bad_response", caught.value.message
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("code", "kind"), [(401, "auth"), (429, "rate_limited"), ("insufficient_quota", "quota"), (None, "overloaded")]
+)
+async def test_an_error_that_comes_as_a_success_is_one(
+    spoken: Spoken, server: ModelServer, stream: bool, code: Any, kind: str
+) -> None:
+    body = json.dumps({"error": {"message": "This did not work", "code": code}}).encode()
+    server.answer = lambda request: Reply(raw=(200, {"content-type": "application/json"}, body))
+    async with scene(attempts=1) as on:
+        with pytest.raises(ModelCallFailed, match="This did not work") as caught:
+            await on.call(spec_of(spoken, server, stream=stream))
+    assert caught.value.failure.kind == kind
+
+
+KEPT_BACK: dict[str, Any] = {
+    "openai-chat": Reply(finish_reason="content_filter"),
+    "openai-responses": {
+        "id": "r",
+        "object": "response",
+        "created_at": 1,
+        "model": "m",
+        "status": "incomplete",
+        "incomplete_details": {"reason": "content_filter"},
+        "output": [],
+        "usage": {"input_tokens": 10, "output_tokens": 0, "total_tokens": 10},
+    },
+    "anthropic": Reply(finish_reason="refusal"),
+    "gemini": {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": {"promptTokenCount": 10}},
+}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("name", WIRES)
+async def test_a_reply_that_is_kept_back_is_tried_once_more_and_told(name: str, stream: bool) -> None:
+    kept = KEPT_BACK[name]
+    if isinstance(kept, dict):
+        kept = Reply(raw=(200, {"content-type": "application/json"}, json.dumps(kept).encode()))
+    with WIRES[name].server(lambda request: kept) as server:
+        async with scene(attempts=4) as on:
+            with pytest.raises(ModelCallFailed, match=r"keeps its reply back: [A-Za-z_]+") as caught:
+                await on.call(spec_of(WIRES[name], server, stream=stream))
+            calls = await on.calls()
+    assert caught.value.failure.kind == "refused"
+    assert [(call.state, call.input_tokens > 0) for call in calls] == [("failed", True)] * 2
+
+
+@pytest.mark.parametrize("stream", [True, False, None])
+async def test_arguments_that_are_objects_are_understood(stream: bool | None) -> None:
+    """``None``: a stream is asked for and one document comes."""
+    call = {"index": 0, "id": "a", "type": "function", "function": {"name": "read_file", "arguments": {"path": "a"}}}
+    head = {"id": "1", "created": 1, "model": "m"}
+
+    def answer(said: str, kind: str) -> dict[str, Any]:
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        return head | {"object": kind, "choices": [{"index": 0, said: message, "finish_reason": "tool_calls"}]}
+
+    chunk = f"data: {json.dumps(answer('delta', 'chat.completion.chunk'))}\n\ndata: [DONE]\n\n".encode()
+    document = json.dumps(answer("message", "chat.completion")).encode()
+    raw = (200, {"content-type": "text/event-stream"}, chunk)
+    if not stream:
+        raw = (200, {"content-type": "application/json"}, document)
+    with WIRES["openai-chat"].server(lambda request: Reply(raw=raw)) as server:
+        async with scene() as on:
+            reply = await on.call(spec_of(WIRES["openai-chat"], server, stream=stream is not False))
+    assert [one["args"] for one in reply.message.tool_calls] == [{"path": "a"}]
+
+
 async def test_a_stream_that_breaks_off_is_paid_for_and_tried_again(spoken: Spoken, server: ModelServer) -> None:
     server.answer = lambda request: Reply(
         text="word " * 40, failure="cut" if len(server.requests) == 1 else None, usage=(50, 40, 0)
@@ -190,7 +307,9 @@ async def test_a_stream_that_breaks_off_is_paid_for_and_tried_again(spoken: Spok
         calls = await on.calls()
     assert reply.message.text == "word " * 40
     assert [(call.state, call.attempt) for call in calls] == [("failed", 1), ("settled", 2)]
-    assert calls[0].output_tokens > 0
+    assert calls[0].output_tokens > 5  # of the twenty words that came, whatever the beginning of the stream said
+    if spoken is WIRES["anthropic"]:
+        assert calls[0].input_tokens == 50
 
 
 async def test_a_server_that_is_silent_is_given_up(spoken: Spoken, server: ModelServer) -> None:

@@ -100,13 +100,21 @@ def test_token_opens_and_is_nowhere_to_be_seen(
         assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path
 
 
-@pytest.mark.parametrize("token", ["", "wrong-CANARY", "may-read-nothing"])
-def test_private_repository_without_rights(forge: GitServer, client: CheckedClient, token: str) -> None:
+@pytest.mark.parametrize(
+    ("token", "told"),
+    [
+        ("", "The host wants a token, and none is set"),
+        ("wrong-CANARY", "The host does not accept the token"),
+        ("may-read-nothing", "does not let them read this repository"),
+    ],
+)
+def test_private_repository_without_rights(forge: GitServer, client: CheckedClient, token: str, told: str) -> None:
     forge.tokens["sample"] = TOKEN
     project = project_fetched(client, forge.url("sample/.git"), token=token)
     reason = project["source"]["reason"]
     assert (project["repository_state"], project["source"]["state"]) == ("failed", "failed")
     assert reason["code"] == "repository_refused" and "token" in reason["next_step"]
+    assert told in reason["message"] and "askpass" not in reason["message"]
     assert "CANARY" not in str(project)
     started = client.post("/api/agents/sessions/run/", {"project": project["id"], "goal": "x"})
     assert (started.status_code, started.json()["state"]) == (409, "failed")

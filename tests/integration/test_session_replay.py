@@ -24,6 +24,7 @@ from tests.integration.session_scene import (
     lease_let_run_out,
     messages_of,
     plan_of,
+    points_taken,
     project_make,
     recording_write,
     session_make,
@@ -177,9 +178,12 @@ def test_a_session_of_another_wiring_goes_on_from_its_rows(scene: tuple[User, Pr
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("part", range(4))
-def test_a_worker_may_die_at_every_point(scene: tuple[User, Project, str], part: int) -> None:
+@pytest.mark.parametrize("part", range(2))
+def test_a_worker_may_die_at_every_point(
+    scene: tuple[User, Project, str], part: int, pytestconfig: pytest.Config
+) -> None:
+    """A quarter of the points, another one with each seed; all of them with ``--every-point``."""
     reference, points = uninterrupted(*scene)
     whole_require(reference, reference)
-    for at in range(1 + part, points + 1, 4):
+    for at in points_taken(points, part=part, parts=2, every=pytestconfig.getoption("--every-point")):
         whole_require(cut_and_finish(*scene, at, rewired=at // 4 % 2 == 0), reference)

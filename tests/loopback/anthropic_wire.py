@@ -319,7 +319,9 @@ class AnthropicWire(Wire):
                 yield "content_block_delta", {"type": "content_block_delta", "index": index, "delta": delta}
             yield "content_block_stop", {"type": "content_block_stop", "index": index}
         end = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
-        yield "message_delta", {"type": "message_delta", "delta": end, "usage": whole["usage"]}
+        # As the vendor's documentation has it: what was read stands at the beginning, and only what was written here.
+        written = {"output_tokens": whole["usage"]["output_tokens"]}
+        yield "message_delta", {"type": "message_delta", "delta": end, "usage": written}
         yield "message_stop", {"type": "message_stop"}
 
     def models(self) -> dict[str, Any]:

@@ -91,6 +91,7 @@ def test_an_exit_code_alone_is_not_believed() -> None:
     assert check_judge(known, result(0), {"a": "passed"}) == (True, "")
     assert not check_judge(known, result(0), {})[0]
     assert not check_judge(known, result(0), {"a": "skipped"})[0]
+    assert "SIGKILL: something in the check" in check_judge(known, result(137), {})[1]
     assert not check_judge(known, result(0), {"a": "passed", "b": "failed"})[0]
     assert check_judge(known, result(5), {}) == (False, "no tests were found")
     assert not check_judge(known, result(1), {"a": "passed"})[0]

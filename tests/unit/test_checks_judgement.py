@@ -11,7 +11,7 @@ from apps.projects.checks.judgement import (
 )
 from apps.projects.checks.types import CheckReport, Outcome, TestResult
 from apps.projects.ecosystems.python import modules_in_the_way
-from apps.projects.ecosystems.registry import is_check_configuration, is_test_file
+from apps.projects.ecosystems.registry import is_check_configuration, is_test_file, paths_in_the_way
 
 Tests = dict[str, TestResult]
 
@@ -113,3 +113,43 @@ def test_new_modules_before_installed_ones_are_in_the_way(changed: str, found: b
     before = ["calc.py", "queue/__init__.py", "src/app/__init__.py"]
     expected = (changed,) if found else ()
     assert modules_in_the_way([changed], before=before, installed={"pytest", "freezegun", "calc"}) == expected
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        # Where the check starts, and what lies beside it there.
+        ("services/api/pytest.py", True),
+        ("services/api/pytest/__main__.py", True),
+        ("services/api/src/json.py", True),
+        # pytest looks in the first folder above a test that is no package.
+        ("loose/freezegun.py", True),
+        ("services/api/app/json.py", False),
+        ("services/web/pytest.py", False),
+        ("services/api/calc.py", False),
+    ],
+)
+def test_modules_are_in_the_way_where_a_check_starts_and_beside_its_tests(changed: str, found: bool) -> None:
+    before = ["services/api/calc.py", "services/api/app/__init__.py", "services/api/app/test_a.py", "loose/test_b.py"]
+    expected = (changed,) if found else ()
+    names = {"pytest", "freezegun", "calc"}
+    found_there = modules_in_the_way([changed], before=before, installed=names, folders=["services/api"])
+    assert found_there == expected
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ("lib/rspec/expectations.rb", True),
+        ("gems/calc/lib/rspec.rb", True),
+        ("spec/rspec/core/formatters.rb", True),
+        ("lib/json.rb", True),
+        ("lib/calc/json.rb", False),
+        ("lib/rspectacular.rb", False),
+        ("lib/diff.rb", False),
+    ],
+)
+def test_what_rspec_would_take_for_its_own_is_in_the_way(changed: str, found: bool) -> None:
+    there = paths_in_the_way([changed], before=["lib/diff.rb"], environment=None, folders=["gems/calc"])
+    # Python has a json of its own as well, and looks in lib for it.
+    assert (changed in there) is found

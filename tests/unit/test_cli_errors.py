@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from cli import demo, run, sessions
 from cli.client import Api, problem_error, url_is_loopback
-from cli.errors import CliError
+from cli.errors import ApiError, CliError
+from cli.materials import Materials, materials_upload
 from cli.registry import ProjectRegistry
 from cli.run import options_build
 
@@ -86,6 +87,19 @@ def test_an_answer_from_something_else_is_said_to_be_that() -> None:
     error = problem_error(httpx.Response(502, text="<h1>Bad gateway</h1>", request=request))
     assert error.code == "not_archon"
     assert "secret" not in error.message
+
+
+def test_a_file_that_is_too_large_to_be_sent_is_named(tmp_path: Path) -> None:
+    class Full(Api):
+        def attachment_upload(self, path: Path, *, name: str = "") -> str:
+            raise ApiError("The request body is larger than 64 KiB.", code="too_large", status=413)
+
+    large = tmp_path / "video.mp4"
+    large.write_bytes(b"x" * 200_000)
+    with pytest.raises(CliError) as caught:
+        materials_upload(Full(base_url="http://127.0.0.1:9", token="archon_x"), Materials(files=(large,)))
+    assert str(large) in caught.value.message and "0.2 MiB" in caught.value.message
+    assert "ARCHON_ATTACHMENT_LIMIT_MB" in caught.value.next_step
 
 
 def test_only_what_was_asked_for_is_sent() -> None:

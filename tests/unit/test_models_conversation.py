@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -129,3 +130,32 @@ def test_a_call_that_could_not_be_read_can_be_answered() -> None:
 def test_messages_that_need_nothing_are_the_same_objects() -> None:
     messages: list[BaseMessage] = [HumanMessage("x"), AIMessage("y"), ToolMessage("z", tool_call_id="1")]
     assert all(a is b for a, b in zip(conversation_for(CHAT, messages), messages, strict=True))
+
+
+@pytest.mark.parametrize("spec", [CLAUDE, RESPONSES, GEMINI, CHAT])
+@pytest.mark.parametrize("call_id", ["functions.read:0", "chatcmpl-tool-" + "f" * 32, "x" * 90])
+def test_another_models_ids_are_spelled_as_the_protocol_takes_them(spec: ModelSpec, call_id: str) -> None:
+    call = {"name": "read", "args": {}, "id": call_id}
+    broken = {"type": "invalid_tool_call", "name": "read", "args": "{", "id": call_id + "b", "error": "broken"}
+    reply = AIMessage([{"type": "call", "id": call_id}], tool_calls=[call], invalid_tool_calls=[broken])
+    results = [ToolMessage("x", tool_call_id=call_id), ToolMessage("y", tool_call_id=call_id + "b")]
+    sent, *answers = conversation_for(spec, [reply, *results])
+    assert isinstance(sent, AIMessage)
+    ids = [str(one["id"]) for one in sent.tool_calls]
+    assert ids == [answer.tool_call_id for answer in answers if isinstance(answer, ToolMessage)]
+    assert len(set(ids)) == 2
+    longest = {"openai-chat": 40, "openai-responses": 64}.get(spec.protocol, 100)
+    assert all(len(one) <= longest for one in ids)
+    if spec.protocol == "anthropic":
+        assert all(re.fullmatch("[a-zA-Z0-9_-]+", one) for one in ids)
+    if re.fullmatch("[a-z:.0]{1,40}", call_id) and spec.protocol != "anthropic":
+        assert ids[0] == call_id  # some servers want their own form back
+
+
+@pytest.mark.parametrize("spec", [CLAUDE, RESPONSES, GEMINI, CHAT])
+def test_a_turn_that_says_nothing_is_not_sent_empty(spec: ModelSpec) -> None:
+    thoughts = [{"type": "thinking", "thinking": "Hm.", "signature": "sig"}]
+    for content in ("", "\n\n", thoughts):
+        reply = AIMessage(content, additional_kwargs={ORIGIN: origin_of(spec)})  # type: ignore[arg-type]
+        (sent,) = conversation_for(spec, [reply])
+        assert sent.content == "(no answer)"

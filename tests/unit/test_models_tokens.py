@@ -34,5 +34,5 @@ def test_a_foreign_vocabulary_is_counted_with_a_margin() -> None:
 
 
 def test_a_reply_without_usage_can_be_counted() -> None:
-    assert reply_tokens("four words are here", [], model="gpt-5") == 4
-    assert reply_tokens("", [{"name": "read", "args": '{"path": "a.py"}'}], model="gpt-5") > 4
+    assert reply_tokens("four words are here", calls=0, model="gpt-5") == 4
+    assert reply_tokens('read{"path": "a.py"}', calls=1, model="gpt-5") > 4

@@ -54,6 +54,29 @@ def test_a_call_without_a_name_is_invalid() -> None:
     assert "no name" in (message_of([chunk(("1", None, "{}"))], seen=()).invalid_tool_calls[0]["error"] or "")
 
 
+def part(name: str | None, text: str, call_id: str | None = None) -> AIMessageChunk:
+    """A piece of a call of a server that gives every call the number zero."""
+    return AIMessageChunk(content="", tool_call_chunks=[tool_call_chunk(id=call_id, name=name, args=text, index=0)])
+
+
+@pytest.mark.parametrize("call_id", [None, ""])
+def test_calls_of_one_number_and_without_ids_are_told_apart(call_id: str | None) -> None:
+    pieces = [part("read", '{"n": ', call_id), part(None, "1}"), part("read", '{"n": 2}', call_id), part("list", "{}")]
+    message = message_of(pieces, seen=())
+    assert [(call["name"], call["args"]) for call in message.tool_calls] == [
+        ("read", {"n": 1}),
+        ("read", {"n": 2}),
+        ("list", {}),
+    ]
+    assert len({call["id"] for call in message.tool_calls}) == 3
+
+
+def test_pieces_of_one_call_stay_together() -> None:
+    pieces = [part("read", "", "a"), part(None, '{"n"'), part("", ": {"), part(None, "}}")]
+    message = message_of(pieces, seen=())
+    assert [(call["name"], call["args"], call["id"]) for call in message.tool_calls] == [("read", {"n": {}}, "a")]
+
+
 def test_ids_that_are_missing_or_used_before_are_replaced() -> None:
     earlier = AIMessage("", tool_calls=[{"name": "read", "args": {}, "id": "call_0"}])
     message = message_of(

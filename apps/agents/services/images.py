@@ -11,6 +11,7 @@ import base64
 import hashlib
 import io
 import os
+import re
 import tempfile
 import uuid
 import warnings
@@ -73,7 +74,9 @@ def image_normalise(content: bytes, *, name: str) -> Image:
     except ImageRefused:
         raise
     except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
-        raise _bomb(name, str(error)) from error
+        # Pillow's own words name its own limit.
+        pixels = re.search(r"\d+ pixels", str(error))
+        raise _bomb(name, pixels.group() if pixels else f"more than {MAX_PIXELS} pixels") from error
     except UnidentifiedImageError as error:
         raise ImageRefused(
             f"{name} is not an image", next_step="Send a PNG, JPEG, GIF, WebP or BMP file, whole and unchanged."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -146,7 +147,7 @@ def check_judge(spec: CheckSpec, result: CommandResult, tests: Mapping[str, Test
     if result.exit_code != 0:
         if result.exit_code in runner_get(spec.runner).no_tests:
             return False, "no tests were found"
-        return False, f"exit code {result.exit_code}"
+        return False, f"exit code {result.exit_code}{_signal(result.exit_code)}"
     if runner_get(spec.runner).name == "command":
         return True, ""
     if failing:
@@ -156,6 +157,15 @@ def check_judge(spec: CheckSpec, result: CommandResult, tests: Mapping[str, Test
     if not executed:
         return False, "exit code 0, but every test was skipped"
     return True, ""
+
+
+def _signal(exit_code: int | None) -> str:
+    """What a shell means by an exit code over 128; the limits that we watch are told apart from these."""
+    if exit_code in (128 + signal.SIGKILL, 128 + signal.SIGTERM):
+        return f" ({signal.Signals(exit_code - 128).name}: something in the check ended its own runner)"
+    if exit_code in (128 + signal.SIGSEGV, 128 + signal.SIGABRT):
+        return f" ({signal.Signals(exit_code - 128).name}: the runner crashed)"
+    return ""
 
 
 def _prepare(project_id: object, commit: str, environment: Environment) -> Path:

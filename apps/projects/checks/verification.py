@@ -52,7 +52,9 @@ async def checks_verify(
     pass by changing them, or by what it installs. Of files that hold code and tests, only the tests are put back. Tests
     that fail are run again, and so are those that were mended, so that flaky ones are known for what they are.
     """
-    changed, in_the_way = await asyncio.to_thread(_changes_find, project_id, base_commit, commit, base_environment)
+    changed, in_the_way = await asyncio.to_thread(
+        _changes_find, project_id, base_commit, commit, base_environment, specs
+    )
     originals = await asyncio.to_thread(
         originals_find,
         project_id=project_id, base=base_commit, commit=commit, changed=changed, in_the_way=in_the_way,
@@ -137,9 +139,10 @@ async def _rerun(
 
 
 def _changes_find(
-    project_id: object, base_commit: str, commit: str, environment: Environment
+    project_id: object, base_commit: str, commit: str, environment: Environment, specs: Sequence[CheckSpec]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The paths that differ from ``base_commit``, and those among them that are in the runner's way."""
     changed = changed_paths(project_id=project_id, base=base_commit, head=commit)
     before = commit_paths(project_id=project_id, commit=base_commit)
-    return changed, paths_in_the_way(changed, before=before, environment=environment.path)
+    folders = tuple(spec.folder for spec in specs)
+    return changed, paths_in_the_way(changed, before=before, environment=environment.path, folders=folders)

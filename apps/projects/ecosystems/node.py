@@ -238,7 +238,9 @@ def _workspace_root(checkout: Path, place: str) -> str:
     return place
 
 
-def _in_the_way(changed: Sequence[str], before: frozenset[str], environment: Path | None) -> tuple[str, ...]:
+def _in_the_way(
+    changed: Sequence[str], before: frozenset[str], environment: Path | None, folders: Sequence[str]
+) -> tuple[str, ...]:
     """What is found before the installed packages."""
     return tuple(path for path in changed if "node_modules" in PurePosixPath(path).parts)
 
@@ -276,7 +278,7 @@ NODE = Ecosystem(
         r"\.pnpmfile\.c?js|\.pnp\..*|\.(node-version|nvmrc)|\.env(\..*)?|(ts|js)config.*\.json|(turbo|nx|lerna)\.json|"
         r"\.(mocharc|nycrc|c8rc|taprc|babelrc|swcrc|jestrc)(\..*)?|"
         r"(jest|vitest|vite|babel|ava|karma|playwright|cypress|nyc|swc|web-test-runner|wallaby)[\w.-]*\.config\..*|"
-        rf"vitest\.workspace\..*|(jest|vitest|vite|mocha|tests?|globals?)[.-]?(setup|environment|resolver|transform)"
+        rf"karma\.conf{_SCRIPT}|vitest\.workspace\..*|(jest|vitest|vite|mocha|tests?|globals?)[.-]?(setup|environment|resolver|transform)"
         rf"[\w.-]*{_SCRIPT}|set-?up-?(tests?|jest|vitest|mocha)[\w.-]*{_SCRIPT}",
         re.IGNORECASE,
     ),

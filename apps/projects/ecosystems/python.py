@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import shlex
 import sys
@@ -31,6 +32,8 @@ _SKIPPED_FOLDERS = {
     "env", "requirements", "site-packages", "tools", "scripts", "build", "dist", "benchmarks", "fixtures", "templates",
 }  # fmt: skip
 _MAX_PLACES = 8
+#: What pytest collects by default.
+_PYTEST_FILE = re.compile(r"test_.*\.py|.*_test\.py")
 _VERSION = re.compile(r"^Version:\s*([\w.!+-]+)\s*$", re.MULTILINE)
 
 #: Projects that turn warnings into errors and don't bound pytest's version would fail over what a newer pytest than
@@ -115,30 +118,49 @@ def _checks(checkout: Path, place: str) -> tuple[CheckCommand, ...]:
     )
 
 
-def _in_the_way(changed: Sequence[str], before: frozenset[str], environment: Path | None) -> tuple[str, ...]:
+def _in_the_way(
+    changed: Sequence[str], before: frozenset[str], environment: Path | None, folders: Sequence[str]
+) -> tuple[str, ...]:
     """New files that Python would import for a module of its own, or for an installed one such as the runner."""
-    folders = environment.glob("lib/python3*/site-packages/*") if environment is not None else ()
-    return modules_in_the_way(changed, before=before, installed={folder.name.partition(".")[0] for folder in folders})
+    installed = environment.glob("lib/python3*/site-packages/*") if environment is not None else ()
+    names = {entry.name.partition(".")[0] for entry in installed}
+    return modules_in_the_way(changed, before=before, installed=names, folders=folders)
 
 
 def modules_in_the_way(
-    changed_files: Iterable[str], *, before: Iterable[str], installed: Iterable[str]
+    changed_files: Iterable[str], *, before: Iterable[str], installed: Iterable[str], folders: Iterable[str] = ()
 ) -> tuple[str, ...]:
     """New files that Python would import for a module of its own, or for an installed one such as the runner.
 
-    ``before``: the files that there were; ``installed``: the names of installed modules.
+    ``before``: the files that there were; ``installed``: the names of installed modules; ``folders``: where checks run.
     """
-    known = {_module_name(path) for path in before}
-    taken = (sys.stdlib_module_names | set(installed)) - known
-    return tuple(sorted(path for path in changed_files if _module_name(path) in taken))
+    there, changes = frozenset(before), tuple(changed_files)
+    taken = sys.stdlib_module_names | set(installed)
+    found: set[str] = set()
+    for root in _import_roots(there, folders):
+        known = {_module_name(path, root) for path in there}
+        found.update(path for path in changes if _module_name(path, root) in taken - known)
+    return tuple(sorted(found))
 
 
-def _module_name(path: str) -> str:
-    """The top-level module that a file belongs to where imports are looked for: the root, or ``src``."""
-    parts = PurePosixPath(path).parts
-    if parts[0] in ("src", "lib") and len(parts) > 1:
-        parts = parts[1:]
-    return parts[0] if len(parts) > 1 else parts[0].partition(".")[0]
+def _import_roots(paths: frozenset[str], folders: Iterable[str]) -> frozenset[str]:
+    """Where imports are looked for: where a check starts, ``src`` and ``lib`` there, and, by pytest's default, the
+    first folder from each test file upwards that is no package."""
+    starts = {"", *folders}
+    roots = starts | {posixpath.join(start, name) for start in starts for name in ("src", "lib")}
+    for folder in {posixpath.dirname(path) for path in paths if _PYTEST_FILE.fullmatch(posixpath.basename(path))}:
+        while folder and posixpath.join(folder, "__init__.py") in paths:
+            folder = posixpath.dirname(folder)
+        roots.add(folder)
+    return frozenset(roots)
+
+
+def _module_name(path: str, root: str) -> str:
+    """The top-level module that a file belongs to below that folder; empty where it is elsewhere."""
+    if root and not path.startswith(f"{root}/"):
+        return ""
+    first, separator, _ = path.removeprefix(f"{root}/" if root else "").partition("/")
+    return first if separator else first.partition(".")[0]
 
 
 # --- The set-up -------------------------------------------------------------------------------------------------------
@@ -282,7 +304,7 @@ PYTHON = Ecosystem(
         {".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".pyx", ".pxd", ".pyf", ".f90", ".rs", ".s"}
     ),
     configuration_names=re.compile(
-        r"conftest\.py|\.?pytest\.(ini|toml)|pyproject\.toml|setup\.(cfg|py)|tox\.ini|noxfile\.py|\.coveragerc|"
+        r"conftest\.py|\.?pytest\.(ini|toml)|pyproject\.toml|setup\.(cfg|py)|tox\.(ini|toml)|noxfile\.py|\.coveragerc|"
         r"(site|user)customize\.py|.*\.pth|.*requirements?.*\.txt"
     ),
     test_names=re.compile(r"test_.*|.*_tests?\.\w+|tests?\.py"),

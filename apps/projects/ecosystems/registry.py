@@ -173,13 +173,15 @@ def inner_tests(path: str, *, old: str, new: str) -> OriginalTests | None:
     return next((original for original in found if original is not None), None)
 
 
-def paths_in_the_way(changed: Sequence[str], *, before: Collection[str], environment: Path | None) -> tuple[str, ...]:
-    """Changed files that some runner would find before its own."""
+def paths_in_the_way(
+    changed: Sequence[str], *, before: Collection[str], environment: Path | None, folders: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Changed files that some runner, started in one of the folders, would find before its own."""
     known = frozenset(before)
     found = {
         path
         for ecosystem in ECOSYSTEMS
         if ecosystem.in_the_way is not None
-        for path in ecosystem.in_the_way(changed, known, environment)
+        for path in ecosystem.in_the_way(changed, known, environment, folders)
     }
     return tuple(sorted(found))

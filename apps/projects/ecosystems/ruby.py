@@ -99,6 +99,23 @@ def _select(call: RunnerCall, tests: Sequence[str]) -> RunnerCall | None:
     return replace(call, command=f"{call.command} {shlex.join(chosen)}")
 
 
+#: What RSpec itself requires: a file of such a name below ``lib`` or ``spec`` is found before the gem's.
+_OF_RSPEC = re.compile(r"(rspec|diff|minitest|test)(/.*|\.rb)|(rspec-[\w-]+|json|set|stringio|time|tsort)(/.*|\.rb)")
+
+
+def _in_the_way(
+    changed: Sequence[str], before: frozenset[str], environment: Path | None, folders: Sequence[str]
+) -> tuple[str, ...]:
+    """New files on RSpec's load path that would be taken for files of its own."""
+    roots = [f"{folder}/{name}/" if folder else f"{name}/" for folder in {"", *folders} for name in ("lib", "spec")]
+    return tuple(
+        path
+        for path in changed
+        if path not in before
+        and any(path.startswith(root) and _OF_RSPEC.fullmatch(path.removeprefix(root)) for root in roots)
+    )
+
+
 def _sources(collector: SourceCollector) -> None:
     """The sources of this host's gem command, and Bundler's mirrors."""
     for line in host_ask("gem", "sources", "--list").splitlines():
@@ -130,4 +147,5 @@ RUBY = Ecosystem(
         r"Gemfile(\.lock)?|gems\.(rb|locked)|\.rspec(-local)?|spec_helper\.rb|rails_helper\.rb|Rakefile"
     ),
     test_names=_SPEC,
+    in_the_way=_in_the_way,
 )

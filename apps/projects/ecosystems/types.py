@@ -143,6 +143,6 @@ class Ecosystem:
     test_folders: frozenset[str] = frozenset()
     #: For files that hold code and tests: gets the path and the text before and after a change. None: no such file.
     inner_tests: Callable[[str, str, str], OriginalTests | None] = _no_inner_tests
-    #: Of changed paths, those that are found before the runner's own files. Gets all paths there were before, and the
-    #: environment's folder.
-    in_the_way: Callable[[Sequence[str], frozenset[str], Path | None], Sequence[str]] | None = None
+    #: Of changed paths, those that are found before the runner's own files. Gets all paths there were before, the
+    #: environment's folder, and the folders in which checks run.
+    in_the_way: Callable[[Sequence[str], frozenset[str], Path | None, Sequence[str]], Sequence[str]] | None = None

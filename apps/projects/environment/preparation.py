@@ -41,10 +41,14 @@ _LOG_BYTES = 20_000
 _ASKS = re.compile(
     r"EOF(Error)?:? ?(when|while) reading|\[[yY]/[nN]\]|\((y|yes)/(n|no)(/\[fingerprint\])?\)|\bOk to proceed\b|"
     r"(password|passphrase|username)( for [^\n]*)?:\s*$|is not a (tty|terminal)|"
-    r"stdin is not|end of file on stdin",
+    r"stdin is not|end of file on stdin|"
+    # What comes before our own note: a prompt, which ends its line with a space; or that bash itself was asked to read.
+    r"[:?] (\([^()\n]*\) ?|\[[^\[\]\n]*\] ?)?\narchon: failed: |^archon: failed: read\b",
     re.IGNORECASE | re.MULTILINE,
 )
 _ASKED_WITHIN = 2_000
+#: Goes before a script: which command failed is often told by nothing that is printed.
+_TELL_FAILED = r"""trap 'printf "\narchon: failed: %.300s\n" "$BASH_COMMAND" >&2' ERR; """
 _GENERATED_BYTES = 512 * 1024 * 1024
 _RECORD = "record.json"
 #: What a set-up leaves in the checkout without anyone needing it later.
@@ -170,7 +174,7 @@ async def _environment_make(
     ]
     async with egress_open(hosts=sources.hosts, upstream_proxy=sources.upstream_proxy) as egress:
         result = await sandbox_run(
-            command=["bash", "-ec", spec.setup_command],
+            command=["bash", "-ec", _TELL_FAILED + spec.setup_command],
             workspace=workspace,
             limits=SandboxLimits(
                 memory_mb=settings.ARCHON_SANDBOX_MEMORY_MB,
@@ -199,7 +203,8 @@ def _failure(exit_code: int | None, killed: str, log: str, refused: list[str]) -
         next_step = "Give the project a set-up command that ends, or have the operator raise ARCHON_SETUP_SECONDS."
     elif killed:
         happened = f"went over the sandbox's limit of {killed}"
-        next_step = "Give the project a smaller set-up command, or have the operator raise the sandbox's limits."
+        smaller = "that prints less" if killed == "output" else "that needs less"
+        next_step = f"Give the project a set-up command {smaller}, or have the operator raise the sandbox's limits."
     elif _ASKS.search(log[-_ASKED_WITHIN:]):
         happened = "asked a question, and there is nobody to answer: its standard input is closed. It failed"
         next_step = "Give the project a set-up command that asks nothing (--yes, --no-input, or `yes | …`)."
@@ -209,7 +214,7 @@ def _failure(exit_code: int | None, killed: str, log: str, refused: list[str]) -
     else:
         happened = f"failed with exit code {exit_code}"
         next_step = "Read the log, then give the project a set-up command of its own (setup_command)."
-    tail = "\n".join(log.strip().splitlines()[-15:])
+    tail = "\n".join(log.strip().splitlines()[-15:]) or "Nothing was printed."
     return EnvironmentSetupFailed(
         f"The set-up of the project's environment {happened}:\n{tail}", next_step=next_step, log=log
     )
