@@ -131,7 +131,7 @@ def test_a_canary_is_in_no_event_observation_request_log_or_answer(
     with caplog.at_level(logging.DEBUG):
         ended = session_run(session.id)
     assert (ended.status, ended.outcome) == ("completed", "verified"), ended.reason
-    observed = [str(message) for _, message in messages_of(session.id)]
+    observed = [str(message) for _, message in messages_of(session.id) if message["type"] == "tool"]
     printed = next(text for text in observed if "the end" in text)
     # It was there, for the command; in each of its forms only the name is left.
     assert printed.count("[secret TOKEN]") >= 7

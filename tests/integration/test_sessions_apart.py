@@ -34,7 +34,9 @@ t = socket.create_server(("127.0.0.1", 8765)); open("ready", "w").close(); time.
 #: What can be found of somebody's with that name.
 LOOK = """
 find / -name "left-$1" -not -path '/proc/*' 2>/dev/null
-cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -x "$2" | sort | uniq -c
+running=$(cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n')
+# Backwards, so that nothing here has it in its own arguments.
+wanted=$(printf %s "$2" | rev); [[ $running == *"$wanted"* ]] && echo "$wanted"
 git config user.name; git branch --list "left-$1"; grep -c "left-$1" /proc/net/unix
 python3 -c 'import socket; print("port taken" if socket.socket().connect_ex(("127.0.0.1", 8765)) == 0 else "")'
 ipcs -a 2>/dev/null | grep -c 0x
@@ -105,4 +107,4 @@ async def _ready(workspace: SandboxWorkspace) -> None:
 
 
 async def _look(workspace: SandboxWorkspace, name: str, mark: str) -> str:
-    return (await workspace.command_run(["bash", "-c", LOOK, "look", name, mark], timeout=60)).output
+    return (await workspace.command_run(["bash", "-c", LOOK, "look", name, mark[::-1]], timeout=60)).output

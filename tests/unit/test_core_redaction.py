@@ -8,7 +8,7 @@ import json
 import urllib.parse
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.core.redaction import NOTHING_SECRET, Redactor
@@ -72,6 +72,7 @@ def test_a_short_value_is_refused() -> None:
         Redactor({"PIN": "1234"})
 
 
+@settings(deadline=None)
 @given(
     form=st.sampled_from(sorted(FORMS)),
     before=st.text(alphabet="canry/b64% \n\\", max_size=30),
@@ -88,6 +89,7 @@ def test_a_stream_in_pieces_is_redacted_as_a_whole_is(form: str, before: str, af
     assert all(piece.encode() not in passed for piece in _pieces_of(FORMS[form]))
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=200), cuts=st.lists(st.integers(0, 200), max_size=8))
 def test_a_stream_loses_nothing(data: bytes, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
