@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 from langgraph.checkpoint.serde.types import INTERRUPT
 
@@ -21,7 +22,9 @@ from apps.agents.services.ledger import Ledger, ToolCallIntent
 from apps.agents.services.sessions import (
     WAKE_AGAIN_SECONDS,
     StaleFence,
+    fence_move,
     lease_claim,
+    session_lock,
     session_stop,
     session_wake,
     sessions_wanted_take,
@@ -165,6 +168,37 @@ def test_a_revoked_lease_is_told_to_its_worker(session: AgentSession) -> None:
             keeper.stop()
 
     run(body)
+
+
+def test_a_moved_fence_is_heard_from_the_database_without_a_look(
+    session: AgentSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper would look again in an hour only, and what becomes of other sessions doesn't wake it."""
+    monkeypatch.setattr("apps.agents.services.leases.LOOK_SECONDS", 3600.0)
+
+    async def body(database: AsyncDatabase) -> None:
+        lease = await claim(database, session.id)
+        assert lease is not None
+        lost = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        keeper = LeaseKeeper(seconds=10)
+        keeper.start()
+        keeper.hold(lease, partial(loop.call_soon_threadsafe, lost.set))
+        try:
+            async with asyncio.timeout(60):
+                while not lost.is_set():
+                    # More than once, since what is told before the keeper listens is not heard.
+                    await database.run_in_thread(fence_tell, session.id)
+                    await asyncio.sleep(0.1)
+        finally:
+            keeper.stop()
+
+    run(body)
+
+
+@transaction.atomic
+def fence_tell(session_id: uuid.UUID) -> None:
+    fence_move(session_lock(session_id), wanted=False)
 
 
 def test_an_expired_lease_is_found_by_the_sweep_and_a_living_one_is_not(session: AgentSession) -> None:

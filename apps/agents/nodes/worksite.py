@@ -18,6 +18,7 @@ from django.conf import settings
 from apps.agents.services.attachments import attachments_place
 from apps.agents.services.ledger import Snapshot
 from apps.core.database import AsyncDatabase
+from apps.core.errors import Conflict
 from apps.core.outbound import host_is_listed
 from apps.projects.checks import (
     CheckComparison,
@@ -168,12 +169,21 @@ class WorkSite:
         self._resources.callback(os.close, descriptor)
 
     async def restore(self, *, tree: str, head: str) -> None:
-        """Put the files back to a state that was kept, and the branch to where it was then."""
-        while not await self._database.run_in_thread(
-            worktree_restore, worktree=await self.worktree(), tree=tree, head=head
-        ):
+        """Put the files back to a state that was kept, and the branch to where it was then.
+
+        In a checkout made anew where the present one is such that they can't be. Raises Conflict when they are gone.
+        """
+        for _ in range(2):
+            worktree = await self.worktree()
+            if await self._database.run_in_thread(worktree_restore, worktree=worktree, tree=tree, head=head):
+                return
             self._worktree = await self._database.run_in_thread(self._worktree_make)
             self._fresh = True
+        raise Conflict(
+            "the files of the step that the session was taken back to are no longer in the server's repository",
+            next_step="take it back to another step, or start a new session",
+            state="no_snapshot",
+        )
 
     def _worktree_make(self) -> Worktree:
         return worktree_create(

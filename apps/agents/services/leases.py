@@ -41,6 +41,8 @@ WHERE session_id IN (
 )
 RETURNING session_id
 """
+#: How often a keeper that waits sees whether it is to stop.
+STOP_SECONDS = 0.5
 
 
 class LeaseKeeper:
@@ -94,7 +96,7 @@ class LeaseKeeper:
         """Until a fence of ours has moved, or it is time to look."""
         until = time.monotonic() + LOOK_SECONDS
         while (left := until - time.monotonic()) > 0 and not self._stopping.is_set():
-            for notice in connection.notifies(timeout=left, stop_after=1):
+            for notice in connection.notifies(timeout=min(left, STOP_SECONDS), stop_after=1):
                 with self._lock:
                     if any(str(session_id) == notice.payload for session_id in self._leases):
                         return

@@ -189,7 +189,10 @@ def _execution_take_back(execution: AgentExecution, point: _Point) -> None:
     calls = ToolCall.objects.filter(execution=execution).annotate(answer=F("position") + 1 + F("ordinal"))
     # A call's row belongs to its result, which may not have come.
     later_calls = calls.filter(answer__gte=kept)
-    if begun and len(standing) == len(results) and execution.messages.count() == kept and not later_calls.exists():
+    # Made before the message at its position was asked for: what was left out after the step is said again.
+    later_cuts = execution.compactions.filter(position__gte=kept)
+    stands = len(standing) == len(results) and execution.messages.count() == kept
+    if begun and stands and not later_calls.exists() and not later_cuts.exists():
         return
     later = AgentExecution.objects.create(
         id=uuid.uuid5(execution.id, f"rewind:{point.rewind}"),
@@ -205,8 +208,7 @@ def _execution_take_back(execution: AgentExecution, point: _Point) -> None:
     )
     AgentExecution.objects.filter(id=later.id).update(created_at=execution.created_at)
     execution.messages.filter(position__gte=kept).update(execution=later)
-    # Made before the message at its position was asked for: what was left out after the step is said again.
-    execution.compactions.filter(position__gte=kept).update(execution=later)
+    later_cuts.update(execution=later)
     ToolCall.objects.filter(id__in=list(later_calls.values_list("id", flat=True))).update(execution=later)
     if not begun:
         execution.delete()

@@ -279,7 +279,7 @@ def session_stop(
 def fence_move(session: AgentSession, *, wanted: bool) -> None:
     """Take a locked session from whoever runs it, and have that worker hear of it when this commits."""
     SessionHead.objects.filter(session_id=session.id).update(
-        wanted=wanted, owner="", lease_expires_at=None, fence=F("fence") + 1
+        wanted=wanted, owner="", lease_expires_at=None, woken_at=None, fence=F("fence") + 1
     )
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, %s)", [FENCE_CHANNEL, str(session.id)])
