@@ -163,7 +163,7 @@ def job_count(fleet: Fleet, job: Job, asked: Counter[Asked]) -> Counts:
     _commits_count(counts, git_dir, session, job)
     _spending_count(counts, fleet, job, asked)
     _plan_count(counts, fleet, session, job)
-    _events_count(counts, fleet, session, job)
+    _events_count(counts, fleet, session, job, replies=len(asked))
     counts.notes = [f"job {job.number} ({job.session_id}): {note}" for note in counts.notes]
     return counts
 
@@ -222,8 +222,8 @@ def _spending_count(counts: Counts, fleet: Fleet, job: Job, asked: Counter[Asked
     counts.effects("reservations that nobody settled", Counter(), left)
     if not counts.are_whole:
         counts.notes += [
-            f"call {row['key'][-12:]} attempt {row['attempt']}: {row['state']} {row['started_at']} to {row['finished_at']}"
-            f" {row['error']}"
+            f"call {row['key'][-12:]} attempt {row['attempt']}: {row['state']}, {row['started_at']}"
+            f" to {row['finished_at']} {row['error']}"
             for row in calls
         ] + [
             f"{row['created_at']}: {row['payload']}"
@@ -244,7 +244,7 @@ def _plan_count(counts: Counts, fleet: Fleet, session: dict[str, Any], job: Job)
     counts.effects("tasks", Counter((task["title"], task["status"]) for task in tasks), expected)
 
 
-def _events_count(counts: Counts, fleet: Fleet, session: dict[str, Any], job: Job) -> None:
+def _events_count(counts: Counts, fleet: Fleet, session: dict[str, Any], job: Job, *, replies: int) -> None:
     events = fleet.rows(
         "SELECT seq, type, payload FROM agents_sessionevent WHERE session_id = %s ORDER BY seq", (job.session_id,)
     )
@@ -269,6 +269,9 @@ def _events_count(counts: Counts, fleet: Fleet, session: dict[str, Any], job: Jo
     expected |= Counter({(kind, ""): 1 for kind in (*once, *(["SessionMerged"] if job.merged else []))})
     expected[("SessionStarted", "")] = head["claims"]
     counts.events("events", told, expected)
+    # By the model server's own count, since a reply that was lost whole would be missed nowhere above.
+    of_replies = Counter({"replies": sum(kind == "ModelReplied" for kind, _ in told)})
+    counts.events("replies told", of_replies, Counter({"replies": replies}))
 
 
 def _event_key(event: dict[str, Any]) -> tuple[str, str] | None:

@@ -107,7 +107,7 @@ def test_redis_is_emptied_and_then_gone(slayer: Slayer) -> None:
         whole_require(slayer, counts, jobs=2)
         with redis.Redis.from_url(slayer.fleet.services.environment()["REDIS_URL"]) as client:
             client.flushall()
-            client.shutdown(nosave=True)  # type: ignore[no-untyped-call]
+            client.shutdown(nosave=True)
 
     counts = slayer.run([None] * 4, at_once=4, meanwhile=vanish)
     whole_require(slayer, counts, jobs=6)
