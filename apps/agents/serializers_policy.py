@@ -8,7 +8,8 @@ from rest_framework import serializers
 
 from apps.agents.services.approvals import MESSAGE_LIMIT
 from apps.agents.services.policy_rules import ALWAYS_MINUTES, MINUTES
-from apps.agents.types import ApprovalDecision, Autonomy, PolicyEffect, Risk
+from apps.agents.types import ApprovalDecision, PolicyEffect, Risk
+from apps.projects.autonomy import Autonomy
 
 _RISKS = [(value, label) for value, label in Risk.choices if value != Risk.TALK]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from django.db import models
 
-from apps.projects.autonomy import Autonomy as Autonomy  # noqa: F401  (the word is used by both apps)
 from apps.usage.choices import Role
 
 

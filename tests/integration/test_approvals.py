@@ -18,9 +18,10 @@ from apps.agents.services.approvals import Approval, session_approve, session_au
 from apps.agents.services.master_orchestrator import SessionRequest, session_cancel, session_start
 from apps.agents.services.policy_rules import RuleFields, policy_rule_create
 from apps.agents.tools.policy import call_digest
-from apps.agents.types import AgentType, ApprovalDecision, Autonomy, PolicyEffect
+from apps.agents.types import AgentType, ApprovalDecision, PolicyEffect
 from apps.authentication.models import User
 from apps.core.errors import Conflict, InvalidInput, NotFound
+from apps.projects.autonomy import Autonomy
 from apps.projects.git import git_run
 from apps.projects.models import Project
 from apps.projects.repository import repository_path

@@ -27,17 +27,10 @@ from apps.agents.tools.base import Tool
 from apps.agents.tools.catalogue import tool_find
 from apps.agents.tools.policy import Allowed, Verdict, call_decide, call_digest, rules_from_call
 from apps.agents.tools.policy_paths import WorktreePaths
-from apps.agents.types import (
-    TERMINAL_STATUSES,
-    ApprovalDecision,
-    Autonomy,
-    Event,
-    PolicyEffect,
-    SessionStatus,
-    ToolCallStatus,
-)
+from apps.agents.types import TERMINAL_STATUSES, ApprovalDecision, Event, PolicyEffect, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.storable import json_storable, text_storable
+from apps.projects.autonomy import Autonomy
 
 if TYPE_CHECKING:
     from apps.authentication.models import User
@@ -96,6 +89,8 @@ def session_approve(*, user: User, session_id: uuid.UUID, approval: Approval) ->
             return session_get_for_user(user=user, session_id=session_id)
         raise Conflict(f"the call was decided already: {asked['decision']}", state=session.status)
     state_require(session, [SessionStatus.WAITING_APPROVAL])
+    if call.status != ToolCallStatus.WAITING:
+        raise Conflict("the call is over: the session went on without it", state=session.status)
     if approval.digest != asked["digest"]:
         raise Conflict(
             "the call that waits is another one than was decided on: its arguments differ",

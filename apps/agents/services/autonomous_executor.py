@@ -22,11 +22,12 @@ from apps.agents.services.leases import LeaseKeeper
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.sessions import GRAPH_VERSION, StaleFence, lease_claim, lease_release
 from apps.agents.services.sources import sources_to_fetch
-from apps.agents.types import TERMINAL_STATUSES, AgentType, Autonomy, Event, Lease, Reason, SessionStatus
+from apps.agents.types import TERMINAL_STATUSES, AgentType, Event, Lease, Reason, SessionStatus
 from apps.core.cancellation import uninterrupted
 from apps.core.database import DATABASE_AWAY, AsyncDatabase
 from apps.core.errors import ApplicationError, DiskFull, LimitReached
 from apps.core.realtime import Hub
+from apps.projects.autonomy import Autonomy
 from apps.usage.choices import SessionModels
 from apps.usage.errors import ModelCallFailed
 from apps.usage.gateway import ModelGateway

@@ -13,9 +13,10 @@ from django.utils import timezone
 
 from apps.agents.models import AgentSession, PolicyRule
 from apps.agents.tools.policy import Policy
-from apps.agents.types import Autonomy, PolicyEffect, PolicyRuleData, Risk
+from apps.agents.types import PolicyEffect, PolicyRuleData, Risk
 from apps.core.errors import InvalidInput, NotFound, PermissionDenied
 from apps.core.storable import text_storable
+from apps.projects.autonomy import Autonomy
 from apps.projects.sandbox.path_pattern import path_matcher
 from apps.projects.selectors import project_get_for_user
 from apps.projects.workspace import WorkspaceError

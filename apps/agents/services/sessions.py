@@ -15,13 +15,14 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.agents.models import AgentSession, SessionHead
-from apps.agents.types import TERMINAL_STATUSES, AgentType, Autonomy, Event, Lease, Reason, SessionStatus
+from apps.agents.types import TERMINAL_STATUSES, AgentType, Event, Lease, Reason, SessionStatus
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.errors import Conflict, NotFound
 from apps.core.queue import enqueue_on_commit
 from apps.core.realtime import publish_on_commit
 from apps.core.storable import json_dump
 from apps.planning.models import Plan
+from apps.projects.autonomy import Autonomy
 from apps.projects.models import Project
 
 P = ParamSpec("P")
