@@ -24,7 +24,9 @@ class RuleSerializer(serializers.Serializer[Any]):
     risk = serializers.ChoiceField(choices=_RISKS, allow_blank=True)
     expires_at = serializers.DateTimeField(allow_null=True)
     note = serializers.CharField(allow_blank=True)
-    source = serializers.CharField(allow_blank=True, help_text="approval:CALL where it comes from an approval.")
+    source = serializers.CharField(  # type: ignore[assignment]  # a field of this name is no attribute
+        allow_blank=True, help_text="approval:CALL where it comes from an approval."
+    )
     created_by = serializers.EmailField(source="created_by.email")
     created_at = serializers.DateTimeField()
 

@@ -83,7 +83,7 @@ def session_approve(*, user: User, session_id: uuid.UUID, approval: Approval) ->
     call = ToolCall.objects.filter(id=approval.call_id, session_id=session_id, approval__isnull=False).first()
     if call is None:
         raise NotFound(f"the session has no call {approval.call_id} that waits for approval")
-    asked: dict[str, Any] = call.approval
+    asked: dict[str, Any] = call.approval or {}
     if asked.get("decision"):
         if _same(asked, approval, call.name):
             return session_get_for_user(user=user, session_id=session_id)

@@ -69,7 +69,8 @@ def policy_rule_get(*, user: User, rule_id: uuid.UUID, write: bool = False) -> P
 def policy_rule_create(*, user: User, project_id: uuid.UUID | None, fields: RuleFields, source: str = "") -> PolicyRule:
     """A rule for a project, or (for administrators) for the whole server."""
     _write_require(user, project_id)
-    if PolicyRule.objects.filter(project_id=project_id).count() >= RULES:
+    own = Q(project__isnull=True) if project_id is None else Q(project_id=project_id)
+    if PolicyRule.objects.filter(own).count() >= RULES:
         raise InvalidInput(f"there are {RULES} rules already", next_step="delete those that are of no use any more")
     values = _checked(fields)
     return PolicyRule.objects.create(project_id=project_id, created_by=user, source=source, **values)
