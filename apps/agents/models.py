@@ -17,7 +17,6 @@ from apps.agents.types import (
     TERMINAL_STATUSES,
     AgentType,
     AttachmentKind,
-    Autonomy,
     PolicyEffect,
     Risk,
     SessionOutcome,
@@ -27,6 +26,7 @@ from apps.agents.types import (
 )
 from apps.core.models import BaseModel
 from apps.planning.models import Plan, Task
+from apps.projects.autonomy import Autonomy
 from apps.projects.models import Project
 
 

@@ -155,7 +155,7 @@ def _approval(session: AgentSession) -> dict[str, Any] | None:
     if session.status != SessionStatus.WAITING_APPROVAL:
         return None
     call = approval_get(session_id=session.id)
-    if call is None:
+    if call is None or call.approval is None:
         return None
     asked = {name: call.approval[name] for name in ("risk", "reasons", "digest", "requested_at", "expires_at")}
     times = {name: parse_datetime(asked[name]) for name in ("requested_at", "expires_at")}

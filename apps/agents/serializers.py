@@ -10,7 +10,8 @@ from rest_framework import serializers
 
 from apps.agents.serializers_conversation import AttachmentSerializer, GoalMaterialSerializer
 from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
-from apps.agents.types import AgentType, Autonomy, Risk, SessionOutcome, SessionStatus
+from apps.agents.types import AgentType, Risk, SessionOutcome, SessionStatus
+from apps.projects.autonomy import Autonomy
 from apps.usage.serializers import ChosenModelSerializer, ModelConfigurationFields, ModelUsageSerializer
 
 _COMMAND_LENGTH = 10_000

@@ -8,7 +8,8 @@ from rest_framework import serializers
 
 from apps.agents.services.approvals import MESSAGE_LIMIT
 from apps.agents.services.policy_rules import ALWAYS_MINUTES, MINUTES
-from apps.agents.types import ApprovalDecision, Autonomy, PolicyEffect, Risk
+from apps.agents.types import ApprovalDecision, PolicyEffect, Risk
+from apps.projects.autonomy import Autonomy
 
 _RISKS = [(value, label) for value, label in Risk.choices if value != Risk.TALK]
 
@@ -23,7 +24,9 @@ class RuleSerializer(serializers.Serializer[Any]):
     risk = serializers.ChoiceField(choices=_RISKS, allow_blank=True)
     expires_at = serializers.DateTimeField(allow_null=True)
     note = serializers.CharField(allow_blank=True)
-    source = serializers.CharField(allow_blank=True, help_text="approval:CALL where it comes from an approval.")
+    source = serializers.CharField(  # type: ignore[assignment]  # a field of this name is no attribute
+        allow_blank=True, help_text="approval:CALL where it comes from an approval."
+    )
     created_by = serializers.EmailField(source="created_by.email")
     created_at = serializers.DateTimeField()
 

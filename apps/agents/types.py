@@ -10,7 +10,6 @@ from typing import Any
 
 from django.db import models
 
-from apps.projects.autonomy import Autonomy as Autonomy
 from apps.usage.choices import Role
 
 

@@ -20,9 +20,10 @@ from apps.agents.services import master_orchestrator
 from apps.agents.services.master_orchestrator import SessionRequest
 from apps.agents.services.rebases import session_rebase
 from apps.agents.services.sources import SourceRequest
-from apps.agents.types import AgentType, Autonomy, SourceKind
+from apps.agents.types import AgentType, SourceKind
 from apps.authentication.bearer import request_user
 from apps.core.pagination import PagedView
+from apps.projects.autonomy import Autonomy
 from apps.usage.serializers import configuration_of
 from apps.usage.types import Limits
 

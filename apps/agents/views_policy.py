@@ -23,9 +23,10 @@ from apps.agents.services.policy_rules import (
     policy_rule_list,
     policy_rule_update,
 )
-from apps.agents.types import ApprovalDecision, Autonomy, PolicyEffect
+from apps.agents.types import ApprovalDecision, PolicyEffect
 from apps.authentication.bearer import request_user
 from apps.core.pagination import PagedView
+from apps.projects.autonomy import Autonomy
 
 
 class RuleListView(PagedView):

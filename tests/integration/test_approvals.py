@@ -18,9 +18,10 @@ from apps.agents.services.approvals import Approval, session_approve, session_au
 from apps.agents.services.master_orchestrator import SessionRequest, session_cancel, session_start
 from apps.agents.services.policy_rules import RuleFields, policy_rule_create
 from apps.agents.tools.policy import call_digest
-from apps.agents.types import AgentType, ApprovalDecision, Autonomy, PolicyEffect
+from apps.agents.types import AgentType, ApprovalDecision, PolicyEffect
 from apps.authentication.models import User
 from apps.core.errors import Conflict, InvalidInput, NotFound
+from apps.projects.autonomy import Autonomy
 from apps.projects.git import git_run
 from apps.projects.models import Project
 from apps.projects.repository import repository_path
@@ -94,9 +95,15 @@ def waiting(session: AgentSession) -> ToolCall:
     return ToolCall.objects.get(session=session, status="waiting")
 
 
+def asked(call: ToolCall) -> dict[str, Any]:
+    assert call.approval is not None
+    found: dict[str, Any] = call.approval
+    return found
+
+
 def decide(user: User, session: AgentSession, decision: str, **more: Any) -> AgentSession:
     call = waiting(session)
-    approval = Approval(call.id, ApprovalDecision(decision), call.approval["digest"], **more)
+    approval = Approval(call.id, ApprovalDecision(decision), asked(call)["digest"], **more)
     return session_approve(user=user, session_id=session.id, approval=approval)
 
 
@@ -179,7 +186,7 @@ def test_only_what_was_seen_can_be_approved(scene: tuple[User, Project]) -> None
         session_approve(
             user=user,
             session_id=session.id,
-            approval=Approval(uuid.uuid4(), ApprovalDecision.APPROVE, call.approval["digest"]),
+            approval=Approval(uuid.uuid4(), ApprovalDecision.APPROVE, asked(call)["digest"]),
         )
     assert waiting(AgentSession.objects.get(id=session.id)).id == call.id
 
@@ -199,7 +206,7 @@ def test_an_approval_runs_out(scene: tuple[User, Project]) -> None:
     session = start(scene, ("run_command", {"command": COMMAND}))
     past = (timezone.now() - datetime.timedelta(seconds=1)).isoformat()
     call = waiting(session)
-    ToolCall.objects.filter(id=call.id).update(approval={**call.approval, "expires_at": past})
+    ToolCall.objects.filter(id=call.id).update(approval={**asked(call), "expires_at": past})
     with pytest.raises(Conflict) as refused:
         decide(user, session, "approve")
     assert refused.value.extra["state"] == "approval_expired"
@@ -207,7 +214,7 @@ def test_an_approval_runs_out(scene: tuple[User, Project]) -> None:
     decide(user, session, "approve")
     # Nobody took it up in time: it is asked for anew.
     decided = ToolCall.objects.get(id=call.id)
-    ToolCall.objects.filter(id=call.id).update(approval={**decided.approval, "expires_at": past})
+    ToolCall.objects.filter(id=call.id).update(approval={**asked(decided), "expires_at": past})
     session = session_run(session.id)
     assert waiting(session).id == call.id
     assert len(events_of(session.id, "ApprovalRequested")) == 2
@@ -238,7 +245,7 @@ def test_always_makes_a_rule_that_lets_exactly_this_through(scene: tuple[User, P
 def test_what_cannot_be_read_gets_no_rule(scene: tuple[User, Project]) -> None:
     user, _ = scene
     session = start(scene, ("run_command", {"command": "$X y"}))
-    assert waiting(session).approval["risk"] == "unknown"
+    assert asked(waiting(session))["risk"] == "unknown"
     with pytest.raises(InvalidInput):
         decide(user, session, "approve", always=True)
     assert not PolicyRule.objects.exists()
@@ -248,7 +255,7 @@ def test_what_cannot_be_read_gets_no_rule(scene: tuple[User, Project]) -> None:
         session_approve(
             user=user,
             session_id=session.id,
-            approval=Approval(call.id, ApprovalDecision.APPROVE, call.approval["digest"]),
+            approval=Approval(call.id, ApprovalDecision.APPROVE, asked(call)["digest"]),
         )
     assert refused.value.extra["state"] == "cancelled"
 

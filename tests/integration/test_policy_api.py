@@ -32,7 +32,7 @@ def test_a_rule_is_made_changed_and_forgotten() -> None:
     assert made.status_code == 201, made.content
     rule = made.json()
     assert (rule["effect"], rule["path"], rule["note"], rule["created_by"]) == ("deny", "secrets/", "keys", user.email)
-    assert [row["id"] for row in client.get(RULES, {"project": project.id}).json()["results"]] == [rule["id"]]
+    assert [row["id"] for row in client.get(RULES, {"project": str(project.id)}).json()["results"]] == [rule["id"]]
     changed = post(client, f"{RULES}{rule['id']}/", {"effect": "ask", "expires_at": None}, "patch").json()
     assert (changed["effect"], changed["expires_at"], changed["path"]) == ("ask", None, "secrets/")
     session = session_build(user=user, project=project)

@@ -24,9 +24,10 @@ from apps.agents.tools.edit_formats import edit_format_for
 from apps.agents.tools.kept_outputs import KeptOutputs
 from apps.agents.tools.policy import Policy
 from apps.agents.tools.web import PAGE_BYTES
-from apps.agents.types import READING_TYPES, AgentType, Autonomy, HandOver
+from apps.agents.types import READING_TYPES, AgentType, HandOver
 from apps.core.errors import LimitReached
 from apps.core.outbound import Fetched, host_is_listed, outbound_fetch
+from apps.projects.autonomy import Autonomy
 from apps.projects.repository_history import RepositoryHistory
 from apps.projects.worktree import session_server_path
 from apps.usage.choices import RoleModel, SessionModels

@@ -27,17 +27,10 @@ from apps.agents.tools.base import Tool
 from apps.agents.tools.catalogue import tool_find
 from apps.agents.tools.policy import Allowed, Verdict, call_decide, call_digest, rules_from_call
 from apps.agents.tools.policy_paths import WorktreePaths
-from apps.agents.types import (
-    TERMINAL_STATUSES,
-    ApprovalDecision,
-    Autonomy,
-    Event,
-    PolicyEffect,
-    SessionStatus,
-    ToolCallStatus,
-)
+from apps.agents.types import TERMINAL_STATUSES, ApprovalDecision, Event, PolicyEffect, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.storable import json_storable, text_storable
+from apps.projects.autonomy import Autonomy
 
 if TYPE_CHECKING:
     from apps.authentication.models import User
@@ -90,12 +83,14 @@ def session_approve(*, user: User, session_id: uuid.UUID, approval: Approval) ->
     call = ToolCall.objects.filter(id=approval.call_id, session_id=session_id, approval__isnull=False).first()
     if call is None:
         raise NotFound(f"the session has no call {approval.call_id} that waits for approval")
-    asked: dict[str, Any] = call.approval
+    asked: dict[str, Any] = call.approval or {}
     if asked.get("decision"):
         if _same(asked, approval, call.name):
             return session_get_for_user(user=user, session_id=session_id)
         raise Conflict(f"the call was decided already: {asked['decision']}", state=session.status)
     state_require(session, [SessionStatus.WAITING_APPROVAL])
+    if call.status != ToolCallStatus.WAITING:
+        raise Conflict("the call is over: the session went on without it", state=session.status)
     if approval.digest != asked["digest"]:
         raise Conflict(
             "the call that waits is another one than was decided on: its arguments differ",

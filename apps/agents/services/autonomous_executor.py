@@ -27,7 +27,6 @@ from apps.agents.types import (
     ROLES_OF,
     TERMINAL_STATUSES,
     AgentType,
-    Autonomy,
     Event,
     HandOver,
     Lease,
@@ -40,6 +39,7 @@ from apps.core.encryption import SecretUnreadable
 from apps.core.errors import ApplicationError, DiskFull, LimitReached
 from apps.core.kill_points import kill_points_of
 from apps.core.realtime import Hub
+from apps.projects.autonomy import Autonomy
 from apps.projects.secrets import SecretMissing, session_secrets_load
 from apps.usage.choices import SessionModels
 from apps.usage.errors import ModelCallFailed, ModelNotAvailable, ModelRefused

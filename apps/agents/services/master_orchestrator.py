@@ -28,10 +28,11 @@ from apps.agents.services.sessions import (
     state_require,
 )
 from apps.agents.services.sources import SourceRequest, goal_of_sources, sources_check, sources_create
-from apps.agents.types import ROLES_OF, AgentType, Autonomy, Event, SessionOutcome, SessionStatus, ToolCallStatus
+from apps.agents.types import ROLES_OF, AgentType, Event, SessionOutcome, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.kill_points import kill_points_of
 from apps.core.storable import text_storable
+from apps.projects.autonomy import Autonomy
 from apps.projects.models import Project, RepositoryState
 from apps.projects.repository import branch_delete, branch_merge, commit_has_folder, commit_resolve
 from apps.projects.secrets import secret_uses_read

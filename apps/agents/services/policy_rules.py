@@ -13,9 +13,10 @@ from django.utils import timezone
 
 from apps.agents.models import AgentSession, PolicyRule
 from apps.agents.tools.policy import Policy
-from apps.agents.types import Autonomy, PolicyEffect, PolicyRuleData, Risk
+from apps.agents.types import PolicyEffect, PolicyRuleData, Risk
 from apps.core.errors import InvalidInput, NotFound, PermissionDenied
 from apps.core.storable import text_storable
+from apps.projects.autonomy import Autonomy
 from apps.projects.sandbox.path_pattern import path_matcher
 from apps.projects.selectors import project_get_for_user
 from apps.projects.workspace import WorkspaceError
@@ -68,7 +69,8 @@ def policy_rule_get(*, user: User, rule_id: uuid.UUID, write: bool = False) -> P
 def policy_rule_create(*, user: User, project_id: uuid.UUID | None, fields: RuleFields, source: str = "") -> PolicyRule:
     """A rule for a project, or (for administrators) for the whole server."""
     _write_require(user, project_id)
-    if PolicyRule.objects.filter(project_id=project_id).count() >= RULES:
+    own = Q(project__isnull=True) if project_id is None else Q(project_id=project_id)
+    if PolicyRule.objects.filter(own).count() >= RULES:
         raise InvalidInput(f"there are {RULES} rules already", next_step="delete those that are of no use any more")
     values = _checked(fields)
     return PolicyRule.objects.create(project_id=project_id, created_by=user, source=source, **values)

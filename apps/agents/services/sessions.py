@@ -21,7 +21,6 @@ from apps.agents.services.places import place_take
 from apps.agents.types import (
     TERMINAL_STATUSES,
     AgentType,
-    Autonomy,
     Event,
     Lease,
     Reason,
@@ -34,6 +33,7 @@ from apps.core.queue import enqueue_on_commit
 from apps.core.realtime import publish_on_commit
 from apps.core.storable import json_dump
 from apps.planning.models import Plan
+from apps.projects.autonomy import Autonomy
 from apps.projects.models import Project
 
 P = ParamSpec("P")

@@ -24,8 +24,9 @@ from apps.agents.tools.policy_parts import Assessment, Part
 from apps.agents.tools.policy_paths import WorktreePaths
 from apps.agents.tools.policy_rules import rules_fitting
 from apps.agents.tools.shell_parse_words import Word
-from apps.agents.types import Autonomy, PolicyEffect, PolicyRuleData, Risk
+from apps.agents.types import PolicyEffect, PolicyRuleData, Risk
 from apps.core.storable import json_storable
+from apps.projects.autonomy import Autonomy
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,10 @@ def call_assess(tool: Tool[Any], arguments: Arguments, *, commands_in: str = "."
         risks = {Risk.READ}
     if tool.name == "delete_file" or _DELETING_PATCH.search(str(given.get("patch", ""))):
         risks.add(Risk.DELETE)
+    if tool.name == "git_show":
+        # A commit shows whatever changed in it, and a revision may name a file.
+        named = str(given.get("revision", "")).partition(":")[2]
+        paths = tuple(path for path in (*paths, named) if path) or (".",)
     shown = paths or ((str(given["url"]),) if "url" in given else ())
     part = Part(
         text=" ".join([tool.name, *shown]),
@@ -142,7 +147,7 @@ def call_assess(tool: Tool[Any], arguments: Arguments, *, commands_in: str = "."
 #: They act on what the agent itself has started.
 _OWN_COMMANDS = frozenset({"command_stop", "command_output"})
 #: They act on, or read, all that is in a folder.
-_INTO_FOLDERS = frozenset({"search", "delete_file", "move_file"})
+_INTO_FOLDERS = frozenset({"search", "delete_file", "move_file", "git_show"})
 _DELETING_PATCH = re.compile(r"^(\*\*\* Delete File|\+\+\+ /dev/null|deleted file mode)", re.MULTILINE)
 
 

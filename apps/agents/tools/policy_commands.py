@@ -50,6 +50,8 @@ _STEERING_VARIABLES = re.compile(
 _CHDIR = re.compile(r"-[A-Za-z]*[CDR]|--(ch|cd|git-d|work)")
 #: Programs that go into folders.
 _RECURSIVE = re.compile(r"rm|cp|mv|tar|find|rg|fd|fdfind|tree|du|zip|rsync|chmod|chown|chgrp|ls|ln")
+#: What git shows of files that nobody has named.
+_GIT_SHOWS = frozenset({"show", "grep", "archive", "diff", "-p"})
 _RECURSIVE_OPTION = re.compile(r"-[A-Za-z]*[rR]|--recursive|--dereference-recursive")
 
 
@@ -225,7 +227,10 @@ def _program_assess(
     if name in ("source", ".") and any(not word.plain for word in words[1:2]):
         risks, reason = {Risk.UNKNOWN}, "what it runs can't be told"
     risks, reason = _written(set(risks), words[1:], reason)
-    recursive = bool(_RECURSIVE.fullmatch(name)) or any(_RECURSIVE_OPTION.match(word.text) for word in words[1:])
+    shows = name == "git" and any(word.text in _GIT_SHOWS for word in words[1:])
+    recursive = (
+        shows or bool(_RECURSIVE.fullmatch(name)) or any(_RECURSIVE_OPTION.match(word.text) for word in words[1:])
+    )
     yield Part(words_text(words), frozenset(risks), reason, variants, words[1:], recursive=recursive)
 
 
