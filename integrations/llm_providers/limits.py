@@ -8,6 +8,8 @@ from .types import DEFAULT_OUTPUT_TOKENS
 
 #: Assumed of a model that the price list does not know.
 DEFAULT_CONTEXT_TOKENS = 128_000
+#: A recorded dialogue reads nothing, however much it is given.
+RECORDED_CONTEXT_TOKENS = 100_000_000
 
 # Models that refuse a limit above their own; all newer ones write at least DEFAULT_OUTPUT_TOKENS.
 _SMALL_OUTPUTS = (
@@ -43,6 +45,8 @@ def output_limit(model: str) -> int:
 @lru_cache(maxsize=256)
 def context_limit(provider: str, model: str) -> int:
     """The model's context window in tokens, or the default for one that is not known."""
+    if provider == "scripted":
+        return RECORDED_CONTEXT_TOKENS
     from .prices import model_known
 
     known = model_known(provider, model)

@@ -32,6 +32,7 @@ def excerpt(messages: Sequence[BaseMessage], first: int, *, former: str, limit: 
     """The messages as text of at most so many characters, for a model to summarise; the former summary in front."""
     head = f"What stood for all before this:\n{former[: limit // 3]}\n\n" if former else ""
     room = limit - len(head)
+    parts: list[str] = []
     for length in _EXCERPTS:
         parts = [_part(message, first + index, length) for index, message in enumerate(messages)]
         if sum(len(part) + 1 for part in parts) <= room:

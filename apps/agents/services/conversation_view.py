@@ -109,7 +109,7 @@ def content_length(message: BaseMessage) -> int:
     if isinstance(message.content, str):
         return len(message.content)
     images = sum(isinstance(block, dict) and block.get("type") == REFERENCE for block in message.content)
-    return len(str(message.text)) + images * 10_000
+    return int(len(str(message.text)) + images * 10_000)
 
 
 def content_text(message: BaseMessage) -> str:

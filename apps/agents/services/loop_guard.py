@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
@@ -64,7 +65,12 @@ class _Step:
 
 def loop_find(transcript: Sequence[BaseMessage], *, limit: int) -> Loop | None:
     """The worst loop that the last steps are in, from the point on at which it deserves a warning."""
-    steps = _steps(transcript, max(ROUNDS[-1], ANY_ERROR) * limit)
+    backwards = _steps_backwards(transcript)
+    recent = list(islice(backwards, ROUNDS[-1] + 1))
+    if not recent or not (recent[0].failed or any(step.results == recent[0].results for step in recent[1:])):
+        return None
+    most = max(ROUNDS[-1], ANY_ERROR) * limit
+    steps = [*recent, *islice(backwards, most - len(recent))][::-1]
     found = [*(_round(steps, length, limit) for length in ROUNDS), _same_error(steps, limit), _any_error(steps, limit)]
     loops = [loop for loop in found if loop is not None and loop.repeats >= loop.limit - WARN_BEFORE]
     return max(loops, key=lambda loop: loop.repeats / loop.limit, default=None)
@@ -75,29 +81,26 @@ def warned_since(transcript: Sequence[BaseMessage], loop: Loop) -> bool:
     return any(server_word(message) == "loop_warning" for message in transcript[loop.position :])
 
 
-def _steps(transcript: Sequence[BaseMessage], most: int) -> list[_Step]:
-    """The last calls and what came of them, since the count last began; what says nothing either way is left out."""
-    begin = 0
-    for index in range(len(transcript) - 1, -1, -1):
-        if isinstance(transcript[index], HumanMessage) and server_word(transcript[index]) in (None, "loop_pause"):
-            begin = index + 1
-            break
-    steps: list[_Step] = []
+def _steps_backwards(transcript: Sequence[BaseMessage]) -> Iterator[_Step]:
+    """What was called and what came of it, the last first, since the count began; what tells nothing is left out."""
     results: list[ToolMessage] = []
-    for index in range(len(transcript) - 1, begin - 1, -1):
+    for index in range(len(transcript) - 1, -1, -1):
         message = transcript[index]
         if isinstance(message, ToolMessage):
             results.insert(0, message)
             continue
+        if isinstance(message, HumanMessage) and server_word(message) in (None, "loop_pause"):
+            return
         if isinstance(message, AIMessage) and _calls(message) and not _waits(message, results):
             names = ", ".join(dict.fromkeys(result.name or "" for result in results))
             failed = bool(results) and all(result.status == "error" for result in results)
-            key = hash(tuple(_result_key(str(result.text)) for result in results))
-            steps.append(_Step(index, message, key, names if failed else ""))
-            if len(steps) == most:
-                break
+            key = hash(tuple(_result_key(_text(result)) for result in results))
+            yield _Step(index, message, key, names if failed else "")
         results = []
-    return steps[::-1]
+
+
+def _text(result: ToolMessage) -> str:
+    return result.content if isinstance(result.content, str) else str(result.text)
 
 
 def _waits(message: AIMessage, results: Sequence[ToolMessage]) -> bool:

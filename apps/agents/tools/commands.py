@@ -112,9 +112,9 @@ def _page_bytes(context: ToolContext) -> int:
 def _unknown(name: str) -> WorkspaceError:
     return WorkspaceError(
         f"nothing is known of a command {name[:100]}: it isn't the id of one, nor of an output that was cut, or it is"
-        " gone. Commands in the background go when the work on a task ends, when the session is paused, and when the process"
-        " that runs the session ends; the oldest of the long outputs go when there are many. Run it again if you still"
-        " need it."
+        " gone. Commands in the background go when the work on a task ends, when the session is paused, and when the"
+        " process that runs the session ends; the oldest of the long outputs go when there are many. Run it again if"
+        " you still need it."
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 
-import regex
+import regex  # type: ignore[import-untyped]
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
 from pydantic import Field
 
@@ -64,7 +65,8 @@ def _read(context: ToolContext, number: int, offset: int) -> Observation:
 def _search(messages: Sequence[BaseMessage], pattern: regex.Pattern[str], skip: int) -> list[str]:
     """Lines that match, newest message first; one more than are shown, if there are more."""
     found = []
-    for count, line in enumerate(_matches(messages, pattern)):
+    deadline = time.monotonic() + SECONDS
+    for count, line in enumerate(_matches(messages, pattern, deadline)):
         if count >= skip:
             found.append(line)
         if len(found) > MATCHES:
@@ -72,13 +74,15 @@ def _search(messages: Sequence[BaseMessage], pattern: regex.Pattern[str], skip: 
     return found
 
 
-def _matches(messages: Sequence[BaseMessage], pattern: regex.Pattern[str]) -> Iterator[str]:
+def _matches(messages: Sequence[BaseMessage], pattern: regex.Pattern[str], deadline: float) -> Iterator[str]:
     for number in range(len(messages) - 1, 0, -1):
         message = messages[number]
         if isinstance(message, ToolMessage) and message.name == NAME:
             continue  # what was found before would be found again each time
         for line in content_text(message).splitlines():
-            match = pattern.search(line, timeout=SECONDS)
+            if (left := deadline - time.monotonic()) <= 0:
+                raise TimeoutError
+            match = pattern.search(line, timeout=left)
             if match is not None and not (isinstance(message, AIMessage) and line.startswith(f"{NAME} ")):
                 start = max(0, match.start() - LINE // 3)
                 cut = line[start : start + LINE]
