@@ -15,7 +15,7 @@ from cli.errors import CliError, errors_reported
 from cli.keys import project_find
 from cli.resources import Secret
 from cli.run import document_print
-from cli.text import text_line
+from cli.text import text_clean
 
 ProjectOption = Annotated[
     str,
@@ -53,7 +53,7 @@ def secret_list(project: ProjectOption, json_output: JsonOption = False, server:
             command_print(console, "The project has no secrets.")
         else:
             for secret in found:
-                command_print(console, text_line(secret.name))
+                command_print(console, text_clean(secret.name))
 
 
 @_app.command("set")
