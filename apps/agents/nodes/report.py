@@ -10,7 +10,7 @@ from langgraph.runtime import Runtime
 
 from apps.agents.nodes.completion import session_complete
 from apps.agents.nodes.context import RunContext, SessionState
-from apps.agents.types import AgentType, Event, Reason, SessionOutcome, SessionStatus
+from apps.agents.types import AgentType, Event, Reason, SessionOutcome
 from apps.core.kill_points import kill_point
 from apps.planning.models import PlanStatus, TaskStatus
 from apps.planning.selectors import plan_progress
