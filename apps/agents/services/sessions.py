@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 EXECUTE_TASK = "apps.agents.tasks.execute_session"
 #: The wiring of today's graphs; a session in flight under another version starts its task again from the rows.
-GRAPH_VERSION = 2
+GRAPH_VERSION = 3
 #: Sessions that one sweep wakes at most, and after how long it wakes one again that no worker has taken up: those that
 #: wait in a worker's line are told of once in a while, not with each sweep.
 WANTED_SESSIONS = 500
