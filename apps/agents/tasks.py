@@ -7,7 +7,12 @@ import uuid
 from celery import shared_task
 
 from apps.agents.services.attachments import attachments_prune
-from apps.agents.services.leftovers import checkpoints_prune, images_prune, session_files_prune
+from apps.agents.services.leftovers import (
+    checkpoints_prune,
+    images_prune,
+    reservations_prune,
+    session_files_prune,
+)
 from apps.agents.services.sessions import sessions_wanted_take
 
 
@@ -29,7 +34,8 @@ def sweep_sessions() -> None:
 
 @shared_task(name="apps.agents.tasks.prune_sessions")
 def prune_sessions() -> None:
-    """Delete what sessions that have ended, or whose project is gone, left behind."""
+    """Delete what sessions that have ended, or whose project is gone, left behind, and count what their calls hold."""
+    reservations_prune()
     checkpoints_prune()
     session_files_prune()
     attachments_prune()

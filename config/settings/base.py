@@ -113,7 +113,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "options": {"expires": 5},
     },
     "worker-heartbeat": {"task": "apps.core.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
-    "prune-sessions": {"task": "apps.agents.tasks.prune_sessions", "schedule": timedelta(hours=1)},
+    "prune-sessions": {"task": "apps.agents.tasks.prune_sessions", "schedule": timedelta(minutes=10)},
     "prune-repositories": {"task": "apps.projects.tasks.prune_repositories", "schedule": timedelta(hours=1)},
     "prune-tokens": {"task": "apps.authentication.tasks.prune_tokens", "schedule": timedelta(hours=6)},
 }

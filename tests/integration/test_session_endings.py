@@ -17,6 +17,7 @@ from apps.agents.models import AgentSession, SessionEvent, ToolCall
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.master_orchestrator import session_cancel
 from apps.agents.services.sessions import StaleFence, lease_claim
+from apps.agents.services.steering import session_steer
 from apps.agents.tasks import prune_sessions
 from apps.agents.types import AgentType, Event, Reason, SessionOutcome, SessionStatus
 from apps.authentication.models import User
@@ -191,3 +192,25 @@ def test_what_a_dead_worker_held_is_counted_when_the_session_is_cancelled(projec
     budget = Budget.objects.get(scope_id=session.id)
     assert (budget.reserved_steps, budget.spent_steps) == (0, 1)
     assert events_of(session.id)[-1].type == "SessionCancelled"
+
+
+def test_what_a_dead_worker_held_is_counted_when_another_call_took_its_place(project: Project) -> None:
+    """Somebody says something before the next worker comes, so that it asks under another key."""
+    user = project.memberships.get().user
+    model = recording_write([entry("coder", DONE)])
+    points = Cut()
+    session_run(make(project, model).id, cut=points)
+    for at in range(points.points // 3, points.points):
+        session = make(project, model)
+        session_run(session.id, cut=Cut(at))
+        if ModelCall.objects.filter(budget_id=session.id, state="reserved").exists():
+            break
+    else:
+        pytest.fail("no call was under way at any point")
+    session_steer(user=user, session_id=session.id, text="Be brief.")
+    lease_let_run_out(session.id)
+    assert session_run(session.id).status == "completed"
+    budget = Budget.objects.get(scope_id=session.id)
+    assert (budget.reserved_steps, budget.reserved_tokens) == (0, 0)
+    assert not ModelCall.objects.filter(budget_id=session.id, state="reserved").exists()
+    assert budget.spent_steps == ModelCall.objects.filter(budget_id=session.id).count()

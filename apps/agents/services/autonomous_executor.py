@@ -214,6 +214,8 @@ class SessionExecutor:
             await self._database.run_in_thread(reservations_expire, scope_id=lease.session_id)
             # The rows say it all now. Should the process die before this, a sweep does it.
             await saver.adelete_thread(str(lease.session_id))
+            # A call of a worker that died, whose place in the conversation somebody's word has taken meanwhile.
+            await self._database.run_in_thread(reservations_expire, scope_id=lease.session_id)
         finally:
             # The lease is given up with the session's last write, and losing it cancels whoever held it.
             await uninterrupted(site.close())

@@ -1,4 +1,4 @@
-"""What sessions leave behind that nobody needs any more: cursors of finished runs, and checkouts."""
+"""What sessions leave behind that nobody needs any more: cursors of finished runs, checkouts, and what calls hold."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from django.db import connection
 from django.utils import timezone
 
 from apps.agents.models import AgentSession
-from apps.agents.types import TERMINAL_STATUSES
+from apps.agents.types import TERMINAL_STATUSES, SessionStatus
 from apps.projects.worktree import session_files_delete, session_files_list, tree_delete
+from apps.usage.models import Budget
+from apps.usage.services import reservations_expire
 
 logger = logging.getLogger(__name__)
 
 #: How long the files of a session that has ended stay, for a worker that is still letting go of them.
 FILES_KEPT = datetime.timedelta(hours=1)
+#: How long a call that was under way when its session stopped may still take to settle.
+RESERVATIONS_KEPT = datetime.timedelta(minutes=1)
 _TABLES = ("checkpoint_writes", "checkpoint_blobs", "checkpoints")
 
 
@@ -41,6 +45,20 @@ def checkpoint_delete(session_id: uuid.UUID) -> None:
     with connection.cursor() as cursor:
         for table in _TABLES:
             cursor.execute(f"DELETE FROM {table} WHERE thread_id = %s", [str(session_id)])
+
+
+def reservations_prune() -> int:
+    """Count what calls still hold as spent where nobody works on the session any more. How many calls that were.
+
+    A worker that died, or that had lost its lease, may leave one under a key that nobody comes back to: after a word of
+    a person's the next call has another.
+    """
+    quiet = timezone.now() - RESERVATIONS_KEPT
+    held = Budget.objects.filter(reserved_steps__gt=0).values("scope_id")
+    still = AgentSession.objects.filter(id__in=held, updated_at__lt=quiet).exclude(
+        status__in=(SessionStatus.PENDING, SessionStatus.RUNNING)
+    )
+    return sum(reservations_expire(scope_id=session_id) for session_id in still.values_list("id", flat=True))
 
 
 def images_prune() -> int:
