@@ -23,9 +23,7 @@ from apps.core.errors import InvalidInput
 from apps.projects.models import Project, ProjectSecret
 from apps.projects.secrets import secret_store
 from apps.usage.choices import ModelConfiguration
-from tests.api import client_for
-from tests.api import project_make as project_of
-from tests.api import user_make
+from tests import api
 from tests.integration.session_scene import (
     LIMITS,
     entry,
@@ -140,7 +138,7 @@ def test_a_canary_is_in_no_event_observation_request_log_or_answer(
     assert "checked by [secret CHECKED], ." in checks
     assert hits(everything(ended)) == []
     assert hits("\n".join(record.getMessage() + str(record.exc_info) for record in caplog.records)) == []
-    client = client_for(user)
+    client = api.client_for(user)
     for address in ("", "events/?limit=1000", "progress/", "diff/", "messages/"):
         answer = client.get(f"/api/agents/sessions/{session.id}/{address}")
         assert answer.status_code == 200 and hits(answer.content.decode()) == []
@@ -190,19 +188,19 @@ def test_a_secret_that_was_deleted_pauses_the_session_until_it_is_back(scene: tu
 
 
 def test_secrets_are_written_listed_by_name_and_never_read() -> None:
-    owner, member, viewer, stranger = (user_make() for _ in range(4))
-    project = project_of(owner=owner, member=member, viewer=viewer)
+    owner, member, viewer, stranger = (api.user_make() for _ in range(4))
+    project = api.project_make(owner=owner, member=member, viewer=viewer)
     path = f"/api/projects/{project.id}/secrets/"
-    client = client_for(member)
+    client = api.client_for(member)
     stored = client.post(path, {"name": "TOKEN", "value": CANARY})
     assert stored.status_code == 201 and CANARY not in stored.content.decode()
     assert client.post(path, {"name": "TOKEN", "value": CANARY + "2"}).status_code == 200
-    listed = client_for(viewer).get(path)
+    listed = api.client_for(viewer).get(path)
     assert [row["name"] for row in listed.json()["results"]] == ["TOKEN"] and "value" not in listed.json()["results"][0]
     assert CANARY not in ProjectSecret.objects.get().value
-    assert client_for(viewer).post(path, {"name": "A", "value": CANARY}).status_code == 403
-    assert client_for(stranger).get(path).status_code == 404
-    assert client_for(viewer).delete(f"{path}TOKEN/").status_code == 403
+    assert api.client_for(viewer).post(path, {"name": "A", "value": CANARY}).status_code == 403
+    assert api.client_for(stranger).get(path).status_code == 404
+    assert api.client_for(viewer).delete(f"{path}TOKEN/").status_code == 403
     assert client.delete(f"{path}TOKEN/").status_code == 204
     assert client.delete(f"{path}TOKEN/").status_code == 204 and not ProjectSecret.objects.exists()
 
@@ -219,9 +217,9 @@ def test_secrets_are_written_listed_by_name_and_never_read() -> None:
     ],
 )
 def test_what_is_no_secret_is_refused_without_repeating_it(name: str, value: str) -> None:
-    owner = user_make()
-    project = project_of(owner=owner)
-    answer = client_for(owner).post(f"/api/projects/{project.id}/secrets/", {"name": name, "value": value})
+    owner = api.user_make()
+    project = api.project_make(owner=owner)
+    answer = api.client_for(owner).post(f"/api/projects/{project.id}/secrets/", {"name": name, "value": value})
     assert answer.status_code == 400 and value not in answer.content.decode() and answer.json()["next_step"]
 
 
