@@ -11,7 +11,7 @@ from apps.agents.services.policy_rules import ALWAYS_MINUTES, MINUTES
 from apps.agents.types import ApprovalDecision, PolicyEffect, Risk
 from apps.projects.autonomy import Autonomy
 
-_RISKS = [(value, label) for value, label in Risk.choices if value != Risk.TALK]
+RULE_RISKS = [(value, label) for value, label in Risk.choices if value != Risk.TALK]
 
 
 class RuleSerializer(serializers.Serializer[Any]):
@@ -21,7 +21,7 @@ class RuleSerializer(serializers.Serializer[Any]):
     tool = serializers.CharField(allow_blank=True)
     path = serializers.CharField(allow_blank=True)
     command = serializers.CharField(allow_blank=True)
-    risk = serializers.ChoiceField(choices=_RISKS, allow_blank=True)
+    risk = serializers.ChoiceField(choices=RULE_RISKS, allow_blank=True)
     expires_at = serializers.DateTimeField(allow_null=True)
     note = serializers.CharField(allow_blank=True)
     source = serializers.CharField(  # type: ignore[assignment]  # a field of this name is no attribute
@@ -44,7 +44,7 @@ class RuleWriteSerializer(serializers.Serializer[Any]):
     command = serializers.CharField(
         max_length=2000, required=False, allow_blank=True, help_text="A pattern of one command: `git push *`."
     )
-    risk = serializers.ChoiceField(choices=_RISKS, required=False, allow_blank=True)
+    risk = serializers.ChoiceField(choices=RULE_RISKS, required=False, allow_blank=True)
     expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="null: never.")
     note = serializers.CharField(max_length=500, required=False, allow_blank=True)
 

@@ -6,7 +6,6 @@ copy of the history nor a bundle has any of it.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import time
@@ -20,6 +19,7 @@ from apps.projects.git import GitError, git_run
 from apps.projects.repository import repository_path
 from apps.projects.workspace import WorkspaceError, Worktree
 from apps.projects.worktree import worktree_delete, worktree_reset, worktree_snapshot
+from integrations.posix import fcntl
 
 logger = logging.getLogger(__name__)
 

@@ -308,6 +308,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "AutonomyEnum": "apps.projects.autonomy.Autonomy",
         "PolicyEffectEnum": "apps.agents.types.PolicyEffect",
         "RiskEnum": "apps.agents.types.Risk",
+        "RuleRiskEnum": "apps.agents.serializers_policy.RULE_RISKS",
         "ApprovalDecisionEnum": "apps.agents.types.ApprovalDecision",
         "SessionOutcomeEnum": "apps.agents.types.SessionOutcome",
         "TaskStatusEnum": "apps.planning.models.TaskStatus",

@@ -43,6 +43,7 @@ def test_create_read_replace_update_delete() -> None:
         "check_commands": ["make test"],
         "network_hosts": [],
         "subfolder": "",
+        "autonomy": "",
         "role": "owner",
         "created_at": "",
         "updated_at": "",

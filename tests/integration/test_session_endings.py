@@ -136,8 +136,10 @@ def test_what_an_ended_session_left_behind_is_cleared_away(project: Project) -> 
     user = project.memberships.get().user
     model = recording_write([entry("coder", DONE)])
     ended, going = make(project, model), make(project, model)
+    points = Cut()
+    session_run(make(project, model).id, cut=points)
     for session in (ended, going):
-        session_run(session.id, cut=Cut(20))
+        session_run(session.id, cut=Cut(points.points // 2))
         assert checkpoints(session) and worktree_path(session_id=session.id).exists()
     session_cancel(user=user, session_id=ended.id)
     gone = worktree_path(session_id=uuid.uuid4())
