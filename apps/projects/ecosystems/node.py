@@ -278,7 +278,8 @@ NODE = Ecosystem(
         r"\.pnpmfile\.c?js|\.pnp\..*|\.(node-version|nvmrc)|\.env(\..*)?|(ts|js)config.*\.json|(turbo|nx|lerna)\.json|"
         r"\.(mocharc|nycrc|c8rc|taprc|babelrc|swcrc|jestrc)(\..*)?|"
         r"(jest|vitest|vite|babel|ava|karma|playwright|cypress|nyc|swc|web-test-runner|wallaby)[\w.-]*\.config\..*|"
-        rf"karma\.conf{_SCRIPT}|vitest\.workspace\..*|(jest|vitest|vite|mocha|tests?|globals?)[.-]?(setup|environment|resolver|transform)"
+        rf"karma\.conf{_SCRIPT}|"
+        rf"vitest\.workspace\..*|(jest|vitest|vite|mocha|tests?|globals?)[.-]?(setup|environment|resolver|transform)"
         rf"[\w.-]*{_SCRIPT}|set-?up-?(tests?|jest|vitest|mocha)[\w.-]*{_SCRIPT}",
         re.IGNORECASE,
     ),

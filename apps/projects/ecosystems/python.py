@@ -138,8 +138,10 @@ def modules_in_the_way(
     taken = sys.stdlib_module_names | set(installed)
     found: set[str] = set()
     for root in _import_roots(there, folders):
-        known = {_module_name(path, root) for path in there}
-        found.update(path for path in changes if _module_name(path, root) in taken - known)
+        named = {path: name for path in changes if (name := _module_name(path, root)) in taken}
+        # There may be as many roots as folders with tests, and all files are looked through for few of them.
+        known = {_module_name(path, root) for path in there} if named else set()
+        found.update(path for path, name in named.items() if name not in known)
     return tuple(sorted(found))
 
 
