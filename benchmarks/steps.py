@@ -267,13 +267,14 @@ async def _bare(database: Any, folder: Path, recording: Path, steps: int) -> tup
     from langgraph.graph.message import add_messages
 
     from apps.agents.tools.catalogue import tools_for
+    from apps.agents.tools.definitions import tool_definition
     from integrations.llm_providers import get_chat_model
     from integrations.llm_providers.types import ModelSpec
 
     # In its functional form, since LangGraph looks the names up in the module, which imports nothing heavy.
     State = TypedDict("State", {"messages": Annotated[list[AnyMessage], add_messages], "step": int})  # noqa: UP013
 
-    tools = [tool.definition for tool in tools_for("researcher").values()]
+    tools = [tool_definition(tool) for tool in tools_for("researcher").values()]
     model = get_chat_model(ModelSpec(provider="scripted", model=str(recording))).bind_tools(tools)
 
     async def call(state: Any) -> dict[str, Any]:

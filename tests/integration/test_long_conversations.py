@@ -86,8 +86,12 @@ def views_of(session: AgentSession) -> list[list[Any]]:
     for position, message in enumerate(said):
         if message.type == "ai":
             row = Compaction.objects.filter(execution=execution, position__lte=position).last()
-            cut = row and conversation_view.Cut(
-                row.dropped_to, tuple(row.kept), row.cleared_to, row.output_limit, row.summary, row.position
+            cut = (
+                conversation_view.Cut(
+                    row.dropped_to, tuple(row.kept), row.cleared_to, row.output_limit, row.summary, row.position
+                )
+                if row
+                else None
             )
             views.append(conversation_view.view_of(said[:position], cut))
     return views
@@ -259,8 +263,8 @@ def test_a_long_output_is_paged_by_another_worker(place: tuple[Any, Project]) ->
         reference = Cut(at=None)
         session_run(start(place, server).id, cut=reference)
         # Dies when the command has run and its page has not been asked for yet.
-        for at in (reference.points - 30, reference.points - 45):
-            session = start(place, server)
+        sessions = [start(place, server) for _ in range(2)]
+        for session, at in zip(sessions, (reference.points - 30, reference.points - 45), strict=True):
             session_run(session.id, cut=Cut(at))
             lease_let_run_out(session.id)
             ended = session_run(session.id)
@@ -268,8 +272,9 @@ def test_a_long_output_is_paged_by_another_worker(place: tuple[Any, Project]) ->
             page = ToolCall.objects.filter(session=session, name="command_output").last()
             assert page is not None and page.ok and "exit code" not in page.observation.partition("\n")[0]
             assert re.search(r"^\d{4}\n", page.observation, re.MULTILINE) and "bytes 40000 to" in page.observation
-        kept = session_server_path(session_id=session.id) / "outputs"
+        last = sessions[-1]
+        kept = session_server_path(session_id=last.id) / "outputs"
         assert [path.name for path in kept.glob("*/*")]
-        AgentSession.objects.filter(id=session.id).update(finished_at="2020-01-01T00:00:00Z")
+        AgentSession.objects.filter(id=last.id).update(finished_at="2020-01-01T00:00:00Z")
         session_files_prune()
         assert not kept.exists()

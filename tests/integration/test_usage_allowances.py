@@ -101,10 +101,8 @@ async def place(limits: Limits | None = None) -> AsyncIterator[Place]:
 def assert_books_agree() -> None:
     """Every sum is that of the calls; nothing that has been counted is lost, and nothing is counted twice."""
     for allowance in Allowance.objects.filter(counted=True):
-        of_project = ModelCall.objects.filter(budget__project_id=allowance.project_id)
-        calls = list(
-            of_project if allowance.project_id else ModelCall.objects.filter(budget__user_id=allowance.user_id)
-        )
+        whose = {"project": allowance.project_id} if allowance.project_id else {"user": allowance.user_id}
+        calls = list(ModelCall.objects.filter(budget__in=Budget.objects.filter(**whose)))
         assert sums_of(calls) == [
             allowance.spent_cost_usd, allowance.spent_tokens, allowance.spent_steps,
             allowance.reserved_cost_usd, allowance.reserved_tokens, allowance.reserved_steps,

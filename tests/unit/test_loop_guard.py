@@ -90,7 +90,7 @@ def test_checks_after_each_edit_are_no_loop() -> None:
 def test_the_same_edit_and_check_over_and_over_is_one() -> None:
     there = ("edit_file", {"path": "a", "old_text": "1", "new_text": "2"}, "edited", True)
     back = ("edit_file", {"path": "a", "old_text": "2", "new_text": "1"}, "edited", True)
-    checks = ("run_checks", {}, "pytest: FAILED in 0.21s", False)
+    checks: Step = ("run_checks", {}, "pytest: FAILED in 0.21s", False)
     loop = find(*[there, checks, back, checks] * 5)
     assert loop is not None and (loop.kind, loop.is_over) == ("ping_pong", True)
 
@@ -124,7 +124,8 @@ def test_the_server_s_own_words_do_not() -> None:
     loop = loop_find(steps, limit=LIMIT)
     assert loop is not None and loop.is_over and warned_since(steps, loop)
     plain = [AIMessage("hm"), server_says("nudge", "go on")]
-    mixed = find(*[step for _ in range(5) for step in (reads("a"), *plain)])
+    again: list[Step | BaseMessage] = [reads("a"), *plain]
+    mixed = find(*again * 5)
     assert mixed is not None and mixed.is_over
 
 
@@ -151,7 +152,7 @@ def test_calls_that_cannot_be_read_repeat_as_well() -> None:
     broken = {"type": "invalid_tool_call", "id": "x", "name": "edit_file", "args": "{", "error": "cut off"}
     said: list[BaseMessage] = [SystemMessage("rules"), HumanMessage("the goal")]
     for _ in range(5):
-        said.append(AIMessage("", invalid_tool_calls=[broken]))  # type: ignore[list-item]
+        said.append(AIMessage("", invalid_tool_calls=[broken]))
         said.append(ToolMessage("cut off", tool_call_id="x", name="edit_file", status="error"))
     loop = loop_find(said, limit=LIMIT)
     assert loop is not None and loop.is_over

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from apps.agents.tools.catalogue import tools_for
+from apps.agents.tools.definitions import tool_definition
 from integrations.llm_providers.capabilities import capabilities_of, takes_effort, takes_temperature, tool_call_style
 from integrations.llm_providers.gemini_schema import gemini_schema, gemini_tool
 from integrations.llm_providers.limits import output_limit
@@ -89,7 +90,7 @@ def test_schemas_of_all_tools_are_translated() -> None:
     refused = ("additionalProperties", "$ref", "$defs", "anyOf", "const", "oneOf", "exclusive")
     for role in ("coder", "planner", "reviewer", "researcher"):
         for tool in tools_for(role).values():
-            shown = str(gemini_tool(tool.definition))
+            shown = str(gemini_tool(tool_definition(tool)))
             assert not [word for word in refused if f"'{word}" in shown], shown
 
 

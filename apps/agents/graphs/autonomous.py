@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cache
 from typing import Any
 
@@ -99,7 +100,7 @@ def _plan(graph: StateGraph[Any, Any, Any, Any]) -> None:
 def _follow_up(graph: StateGraph[Any, Any, Any, Any], *, goal: str) -> None:
     graph.add_node("follow_up_begin", follow_up_begin)
     graph.add_node("rebase_verify", rebase_verify)
-    ways = {"goal": goal, "follow_up": "follow_up_begin", "rebase": "rebase_verify"}
+    ways: dict[Hashable, str] = {"goal": goal, "follow_up": "follow_up_begin", "rebase": "rebase_verify"}
     graph.add_conditional_edges("prepare", route_after_prepare, ways)
     graph.add_edge("rebase_verify", END)
     graph.add_edge("follow_up_begin", "task_next")

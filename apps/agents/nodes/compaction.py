@@ -20,7 +20,8 @@ from apps.agents.nodes.replies import shown, usage_shown
 from apps.agents.prompts import prompt_read
 from apps.agents.services.compaction_plan import Meter, NoRoom, Planned, Room, cut_plan
 from apps.agents.services.conversation_digest import digest, excerpt, notice
-from apps.agents.services.conversation_view import Compaction, content_text
+from apps.agents.services.conversation_text import content_text
+from apps.agents.services.conversation_view import Compaction
 from apps.agents.services.ledger import rewound_key
 from apps.agents.types import Event
 from apps.core.database import Connection

@@ -26,6 +26,7 @@ from apps.agents.services.compaction_plan import Meter
 from apps.agents.services.images import has_references, messages_resolve
 from apps.agents.services.ledger import model_call_key
 from apps.agents.tools.catalogue import Offer, tools_for
+from apps.agents.tools.definitions import tool_definition
 from apps.agents.types import Event
 from apps.core.database import Connection
 from apps.usage.errors import ModelCallFailed
@@ -108,7 +109,7 @@ async def _ask(
             spec=spec,
             fallbacks=fallbacks,
             messages=await _messages_sent(context, role, conversation.view()),
-            tools=[tool.definition for tool in tools_for(role, context.offer(role)).values()],
+            tools=[tool_definition(tool) for tool in tools_for(role, context.offer(role)).values()],
             on_delta=delta,
             on_settle=settle,
         )
@@ -131,7 +132,7 @@ def _meter(context: RunContext, conversation: Conversation, role: str, spec: Mod
 
 @lru_cache(maxsize=64)
 def _tools_bytes(role: str, offer: Offer) -> int:
-    return len(json.dumps([tool.definition for tool in tools_for(role, offer).values()]))
+    return len(json.dumps([tool_definition(tool) for tool in tools_for(role, offer).values()]))
 
 
 async def _messages_sent(context: RunContext, role: str, view: list[BaseMessage]) -> list[BaseMessage]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from apps.agents.services.conversation_view import content_text, speaker
+from apps.agents.services.conversation_text import content_text, speaker
 from apps.agents.services.rules import paths_of
 from apps.agents.services.server_words import server_word
 

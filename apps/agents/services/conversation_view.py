@@ -8,12 +8,11 @@ are left out together or not at all, so that every vendor can read what is left.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from apps.agents.services.images import REFERENCE
 
@@ -110,24 +109,6 @@ def content_length(message: BaseMessage) -> int:
         return len(message.content)
     images = sum(isinstance(block, dict) and block.get("type") == REFERENCE for block in message.content)
     return int(len(str(message.text)) + images * 10_000)
-
-
-def content_text(message: BaseMessage) -> str:
-    """All that a message says, its calls included, as text."""
-    lines = [str(message.text)] if str(message.text) else []
-    if isinstance(message, AIMessage):
-        lines += [f"{call['name']} {json.dumps(call['args'], ensure_ascii=False)}" for call in message.tool_calls]
-        lines += [f"{call.get('name')} {call.get('args')}" for call in message.invalid_tool_calls]
-    return "\n".join(lines)
-
-
-def speaker(message: BaseMessage) -> str:
-    """Who says a message, in a word or two."""
-    if isinstance(message, SystemMessage):
-        return "instructions"
-    if isinstance(message, ToolMessage):
-        return f"result of {message.name or 'a call'}"
-    return "you" if isinstance(message, AIMessage) else "user"
 
 
 def _as_one(told: Sequence[BaseMessage]) -> HumanMessage:

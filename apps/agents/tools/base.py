@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from langchain_core.messages import BaseMessage
-from langchain_core.utils.json_schema import dereference_refs
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from apps.agents.services.images import Image
@@ -22,6 +19,9 @@ from apps.agents.types import Risk as Risk
 from apps.core.outbound import Fetched
 from apps.projects.repository_history import RepositoryHistory
 from apps.projects.workspace import Workspace
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage  # the API process doesn't load LangChain
 
 #: What one observation may say, in characters; of more the middle is left out, and kept in a file. Where the model has
 #: a small context window, it is this share of it (with three characters a token), and no less than the second number.
@@ -147,34 +147,6 @@ class Tool(Generic[A]):
         if self.repeatable is not None:
             return self.repeatable
         return self.risk in (Risk.READ, Risk.TALK, Risk.NETWORK)
-
-    @cached_property
-    def definition(self) -> dict[str, Any]:
-        """The tool in OpenAI's function format, references resolved, since not every server can follow them."""
-        schema = dereference_refs(self.arguments.model_json_schema())
-        schema.pop("$defs", None)
-        schema.pop("description", None)
-        return {
-            "type": "function",
-            "function": {
-                "name": self.name,
-                "description": self.description,
-                "parameters": _without_titles(schema),
-            },
-        }
-
-
-def _without_titles(schema: Any) -> Any:
-    """Pydantic's titles repeat the names and cost tokens at every call."""
-    if isinstance(schema, dict):
-        return {
-            key: _without_titles(value)
-            for key, value in schema.items()
-            if not (key == "title" and isinstance(value, str))
-        }
-    if isinstance(schema, list):
-        return [_without_titles(item) for item in schema]
-    return schema
 
 
 def observation_limit(context_tokens: int) -> int:

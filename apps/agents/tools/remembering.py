@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import regex  # type: ignore[import-untyped]
-from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
 from pydantic import Field
 
-from apps.agents.services.conversation_view import content_text, speaker
+from apps.agents.services.conversation_text import content_text, speaker
 from apps.agents.tools.base import Arguments, Observation, Risk, Tool, ToolContext
 from apps.projects.workspace import WorkspaceError
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
 
 NAME = "search_conversation"
 #: Matches that are shown, and characters of the lines of each.
@@ -51,7 +54,7 @@ async def search_conversation(context: ToolContext, arguments: SearchConversatio
 
 def _read(context: ToolContext, number: int, offset: int) -> Observation:
     messages = context.conversation
-    if number >= len(messages) or isinstance(messages[number], SystemMessage):
+    if number >= len(messages) or messages[number].type == "system":
         raise WorkspaceError(f"there is no message {number}: they go from 1 to {len(messages) - 1}")
     text = content_text(messages[number])
     if offset and offset >= len(text):
@@ -77,13 +80,13 @@ def _search(messages: Sequence[BaseMessage], pattern: regex.Pattern[str], skip: 
 def _matches(messages: Sequence[BaseMessage], pattern: regex.Pattern[str], deadline: float) -> Iterator[str]:
     for number in range(len(messages) - 1, 0, -1):
         message = messages[number]
-        if isinstance(message, ToolMessage) and message.name == NAME:
+        if message.type == "tool" and message.name == NAME:
             continue  # what was found before would be found again each time
         for line in content_text(message).splitlines():
             if (left := deadline - time.monotonic()) <= 0:
                 raise TimeoutError
             match = pattern.search(line, timeout=left)
-            if match is not None and not (isinstance(message, AIMessage) and line.startswith(f"{NAME} ")):
+            if match is not None and not (message.type == "ai" and line.startswith(f"{NAME} ")):
                 start = max(0, match.start() - LINE // 3)
                 cut = line[start : start + LINE]
                 yield f"{number} ({speaker(message)}): {'...' if start else ''}{cut}"
