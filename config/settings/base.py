@@ -48,6 +48,7 @@ INSTALLED_APPS = [
     "apps.authentication",
     "apps.projects",
     "apps.usage",
+    "apps.vector_store",
     "apps.planning",
     "apps.agents",
     "apps.chat",
