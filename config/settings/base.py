@@ -49,6 +49,7 @@ INSTALLED_APPS = [
     "apps.projects",
     "apps.usage",
     "apps.vector_store",
+    "apps.context",
     "apps.planning",
     "apps.agents",
     "apps.chat",
