@@ -1,0 +1,49 @@
+"""What differs between languages: where their grammar is, and a query that names what matters in it.
+
+The captures of a query:
+
+- a kind of symbol (``function``, ``class``, ``constant`` …): the whole definition;
+- ``call``, ``type``, ``inherit``, ``name.import``: names that are used;
+- ``import``: a whole statement, which ``imports_of`` reads;
+- ``comment``, ``string``, ``doc`` (a docstring within what it describes), ``branch`` (one more way through the code);
+- ``lead``: what stands in the lines before a definition and belongs to it (decorators, attributes);
+- ``error``: what the grammar did not understand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tree_sitter import Node
+
+#: What an import says: the module, and the names taken from it.
+Imported = tuple[str, tuple[str, ...]]
+
+
+def name_field(node: Node) -> Node | None:
+    """The usual place of a definition's name."""
+    return node.child_by_field_name("name")
+
+
+def no_imports(_: Node, __: str) -> Iterator[Imported]:
+    return iter(())
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    language: str
+    #: The module that carries the grammar, and the function in it.
+    package: str
+    query: str
+    factory: str = "language"
+    #: The node that holds a definition's name, or the name itself.
+    name_of: Callable[[Node], Node | str | None] = name_field
+    #: What an ``import`` says, given its node and text.
+    imports_of: Callable[[Node, str], Iterator[Imported]] = no_imports
+    #: What a definition stands in although the file doesn't nest it there (a Go method's receiver); empty: nothing.
+    owner_of: Callable[[Node], str] | None = None
+    #: The field in which a definition's body stands.
+    body: str = "body"
+    #: Documents have sections rather than definitions, and no references.
+    is_document: bool = False

@@ -1,0 +1,77 @@
+"""Grammars, each loaded when the first file of its language is read. They come with their packages, nothing is downloaded."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from dataclasses import dataclass
+
+from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
+
+from apps.context.parsing.dialects.base import Dialect
+from apps.context.parsing.dialects.registry import DIALECTS
+
+#: From this size on a file is parsed under the clock, which costs some time itself.
+_WATCHED_BYTES = 48 * 1024
+#: What hostile files are stopped at; a megabyte of honest code takes half a second.
+PARSE_SECONDS = 3.0
+#: How many half-finished matches of a query are kept.
+_MATCH_LIMIT = 16_384
+
+
+class ParseStopped(Exception):
+    """The grammar took too long over the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    dialect: Dialect
+    language: Language
+    query: Query
+
+    def parse(self, content: bytes) -> Tree:
+        """The syntax tree; ParseStopped where it takes too long."""
+        parser = Parser(self.language)
+        if len(content) < _WATCHED_BYTES:
+            return parser.parse(content)
+        end = time.monotonic() + PARSE_SECONDS
+
+        def read(offset: int, _: object) -> bytes:
+            return content[offset:] if offset else content
+
+        def is_late(*_: object) -> bool:
+            return time.monotonic() > end
+
+        try:
+            tree = parser.parse(read, progress_callback=is_late)
+        except ValueError as error:
+            raise ParseStopped from error
+        if tree is None:
+            raise ParseStopped
+        return tree
+
+    def captures(self, root: Node) -> dict[str, list[Node]]:
+        """What the dialect's query finds."""
+        # Without a progress callback: in tree-sitter 0.26.1 a query with one crashes the process.
+        return QueryCursor(self.query, match_limit=_MATCH_LIMIT).captures(root)
+
+
+_grammars: dict[str, Grammar] = {}
+_loading = threading.Lock()
+
+
+def grammar_of(language: str) -> Grammar | None:
+    """The grammar of a language; None: it has none."""
+    grammar = _grammars.get(language)
+    if grammar is None and language in DIALECTS:
+        with _loading:
+            grammar = _grammars.get(language) or _load(DIALECTS[language])
+            _grammars[language] = grammar
+    return grammar
+
+
+def _load(dialect: Dialect) -> Grammar:
+    package = importlib.import_module(dialect.package)
+    language = Language(getattr(package, dialect.factory)())
+    return Grammar(dialect, language, Query(language, dialect.query))
