@@ -57,7 +57,10 @@ class CodeIndex(models.Model):
     generation = models.PositiveBigIntegerField(default=0)
     #: The commit that it holds; empty while the first one is being read.
     commit = models.CharField(max_length=64, blank=True, default="")
-    #: What decided which files are in: ignore files, limits, the parser's version.
+    #: Whether the tree is whole; while the first one is being read it grows file by file.
+    complete = models.BooleanField(default=False)
+    #: What decided which files are in: limits and the parser's version; and these with all ignore files.
+    configuration_key = models.CharField(max_length=64, blank=True, default="")
     rules_key = models.CharField(max_length=64, blank=True, default="")
     #: Of all chunks ever counted into the postings that are there: what BM25 weighs by.
     documents = models.BigIntegerField(default=0)

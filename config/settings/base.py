@@ -114,6 +114,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
+    "sweep-indexes": {"task": "apps.context.tasks.sweep_indexes", "schedule": 3.0, "options": {"expires": 3}},
+    "prune-indexes": {"task": "apps.context.tasks.prune_indexes", "schedule": timedelta(hours=1)},
     "worker-heartbeat": {"task": "apps.core.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
     "prune-sessions": {"task": "apps.agents.tasks.prune_sessions", "schedule": timedelta(minutes=10)},
     "prune-repositories": {"task": "apps.projects.tasks.prune_repositories", "schedule": timedelta(hours=1)},
@@ -246,6 +248,12 @@ ARCHON_CHECK_SECONDS: int = env.int("ARCHON_CHECK_SECONDS", default=900)
 #: How often a test is run again to tell whether it is flaky; 0: never.
 ARCHON_CHECK_RERUNS: int = env.int("ARCHON_CHECK_RERUNS", default=2)
 ARCHON_SETUP_SECONDS: int = env.int("ARCHON_SETUP_SECONDS", default=1200)
+#: Whether the workers index every project's repository, and follow it, without being asked to.
+ARCHON_INDEX_AUTO: bool = env.bool("ARCHON_INDEX_AUTO", default=True)
+#: Processes that parse at a time, of one worker; the largest file that is read, in KiB; and the most files.
+ARCHON_INDEX_PROCESSES: int = env.int("ARCHON_INDEX_PROCESSES", default=min(os.cpu_count() or 2, 4))
+ARCHON_INDEX_FILE_KB: int = env.int("ARCHON_INDEX_FILE_KB", default=1024)
+ARCHON_INDEX_FILES: int = env.int("ARCHON_INDEX_FILES", default=200_000)
 
 # --- Providers and services of later use ------------------------------------------------------------------------------
 OPENAI_API_KEY = env("OPENAI_API_KEY", default="")
