@@ -53,15 +53,17 @@ class TermPostings:
     #: How often the query has it.
     weight: float
     records: bytes
+    #: Chunks of the project that have it, where the records are a choice of them.
+    known: int = 0
 
     @property
     def documents(self) -> int:
-        return len(self.records) // RECORD_BYTES
+        return self.known or len(self.records) // RECORD_BYTES
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Chunks and their scores, best first; ``parts`` are the shares of each term, by chunk, when asked for."""
+    """Chunks and their scores, best first."""
 
     ids: Ids
     scores: Scores
@@ -101,7 +103,8 @@ def bm25_rank(*, postings: Sequence[TermPostings], documents: int, mean_length: 
 def term_scores(*, postings: TermPostings, documents: int, mean_length: float) -> tuple[Ids, Scores]:
     """What one term gives to each chunk that has it."""
     ids, counts, lengths = records_unpack(postings.records)
-    rarity = math.log(1 + (documents - len(ids) + 0.5) / (len(ids) + 0.5)) if documents >= len(ids) else 0.01
+    having = min(postings.documents, documents)
+    rarity = math.log(1 + (documents - having + 0.5) / (having + 0.5))
     norms = K1 * (1 - B + B * _LENGTHS / max(mean_length, 1.0))
     frequency = counts.astype(np.float32)
     share = frequency * np.float32(K1 + 1) / (frequency + norms[lengths])

@@ -166,11 +166,11 @@ def entries_end(cursor: Any, *, entry_ids: Collection[int], until: int) -> None:
 
 
 def entries_prune(cursor: Any, *, lease: Lease) -> None:
-    """Forget the generations that nobody reads any more."""
+    """Forget the generations that nobody reads any more; the last one may be read by a search that has begun."""
     cursor.execute(
         """
         DELETE FROM context_treeentry WHERE index_id = %(index)s AND until <= LEAST(
-            (SELECT generation FROM context_codeindex WHERE id = %(index)s),
+            (SELECT generation - 1 FROM context_codeindex WHERE id = %(index)s),
             (SELECT min(generation) FROM context_overlay WHERE index_id = %(index)s)
         )
         """,
