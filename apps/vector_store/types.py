@@ -5,16 +5,21 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-#: One row a text, each of length one, so that a product of two is their cosine.
-Vectors = NDArray[np.float32]
-Vector = NDArray[np.float32]
+    #: One row a text, each of length one, so that a product of two is their cosine.
+    Vectors = NDArray[np.float32]
+    Vector = NDArray[np.float32]
+else:
+    # An API process that embeds nothing loads no numpy.
+    Vectors = Vector = Any
 #: Some models read a question otherwise than what answers it.
 EmbedKind = Literal["document", "query"]
+EMBED_KINDS: tuple[EmbedKind, ...] = get_args(EmbedKind)
 #: A project may have two vectors a chunk: the one that search relies on, and one more that fills in later.
 Slot = Literal["primary", "second"]
 SLOTS: tuple[Slot, ...] = ("primary", "second")
@@ -74,6 +79,7 @@ class VectorIndex(Protocol):
 #: ``refilling``: the model was changed, the old vectors serve until the new ones are complete.
 #: ``stopped``: embedding cannot go on (``detail`` says why); what is there serves. ``off``: no vectors here at all.
 SpaceState = Literal["empty", "filling", "ready", "refilling", "stopped", "off"]
+SPACE_STATES: tuple[SpaceState, ...] = get_args(SpaceState)
 
 
 @dataclass(frozen=True)
