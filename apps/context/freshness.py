@@ -29,7 +29,7 @@ def heads_follow() -> None:
         Q(code_index__isnull=True)
         | Q(code_index__complete=False)
         | ~Q(code_index__commit=F("head_commit"))
-        | ~Q(code_index__configuration_key=configuration_key())
+        | ~Q(code_index__configuration_key__startswith=configuration_key())
     )
     wanting = (
         Project.objects.filter(behind, repository_state=RepositoryState.READY)

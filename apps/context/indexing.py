@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -31,10 +32,11 @@ from apps.context.jobs import (
     job_take,
     lease_renew,
 )
-from apps.context.models import CodeIndex, IndexJob, JobState, JobTarget
+from apps.context.models import AddedFile, CodeIndex, IndexJob, JobState, JobTarget
 from apps.context.parser_pool import ParsedBatch, ParseFile, chunk_ids_needed, parser_pool
 from apps.context.parser_version import PARSER_VERSION
 from apps.context.types import IndexGivenUp, Lease, LeaseLost
+from apps.context.vectors import vectors_fill, vectors_want
 from apps.context.walking import (
     Change,
     TreeFile,
@@ -47,6 +49,7 @@ from apps.context.walking import (
 from apps.context.writing import PostingsBuffer, index_locked
 from apps.core.database import DATABASE_AWAY
 from apps.core.errors import ApplicationError, NotFound
+from apps.core.queue import enqueue
 from apps.projects.git import GitError
 from apps.projects.repository import commit_resolve, repository_path
 
@@ -63,7 +66,11 @@ _FLUSH_CHUNKS = 40_000
 _RENEW_SECONDS = 2.0
 _PROGRESS_SECONDS = 1.0
 
+FILL_TASK = "apps.context.tasks.fill_vectors"
+
 _stopping = threading.Event()
+#: Embedding has processes of its own, which one project keeps busy.
+_filling = threading.BoundedSemaphore(1)
 
 
 class _Cancelled(Exception):
@@ -101,6 +108,19 @@ def index_run(*, index_id: int) -> None:
         close_old_connections()
 
 
+def vectors_run(*, project_id: uuid.UUID) -> None:
+    """Fill a project's vectors, one project at a time in this process."""
+    if _stopping.is_set() or not _filling.acquire(blocking=False):
+        return
+    try:
+        vectors_fill(project_id=project_id, stop=_stopping.is_set)
+    except DATABASE_AWAY as error:
+        logger.warning("the database is away, the vectors of %s are left to the next sweep: %s", project_id, error)
+    finally:
+        _filling.release()
+        close_old_connections()
+
+
 def job_run(lease: Lease, job: IndexJob) -> None:
     """See a job through, to a state that says how it ended. Raises LeaseLost, and what says that the database is away."""
     run = _Run(lease, job)
@@ -126,6 +146,9 @@ def job_run(lease: Lease, job: IndexJob) -> None:
         job_end(lease, job, state=JobState.FAILED, error=told)
     else:
         job_end(lease, job, state=JobState.COMPLETED, commit=commit, notes=run.notes)
+        if run.has_read:
+            vectors_want(run.project_id)
+            enqueue(FILL_TASK, project_id=str(run.project_id))
 
 
 @dataclass(frozen=True)
@@ -172,7 +195,11 @@ class _Run:
         self._buffer = PostingsBuffer()
         self._renewed = time.monotonic()
         self._told = 0.0
+        self._configuration = ""
         self.notes: list[dict[str, str]] = []
+        self.project_id = self._index.project_id
+        #: Whether there is anything that may have no vector yet.
+        self.has_read = False
 
     # --- The default branch -------------------------------------------------------------------------------------------
 
@@ -185,18 +212,18 @@ class _Run:
             writing.index_clear(lease=self._lease)
             self._index.refresh_from_db()
         index = self._index
-        same_rules = index.configuration_key == configuration_key()
+        self._configuration = f"{configuration_key()}{index.added_version}"
+        added = {file.path: (file.blob, file.size) for file in AddedFile.objects.filter(index=index)}
+        same_rules = index.configuration_key == self._configuration
         if index.complete and index.commit == commit and same_rules:
             self._tell("ready", always=True)
             return commit
         changes = None
         if index.complete and same_rules and index.commit:
-            changes = tree_changes(git_dir=self._git_dir, old=index.commit, new=commit)
-        rules_key = index.rules_key
+            changes = tree_changes(git_dir=self._git_dir, old=index.commit, new=commit, added=added)
         if changes is None:
             self._tell("listing", always=True)
-            walk = tree_walk(git_dir=self._git_dir, revision=commit)
-            rules_key = walk.rules_key
+            walk = tree_walk(git_dir=self._git_dir, revision=commit, added=added)
             if walk.cut:
                 self.notes.append(
                     {
@@ -214,10 +241,10 @@ class _Run:
             )
         else:
             known = self._known([change.path for change in changes])
-        self._head_apply(commit, rules_key, changes, known)
+        self._head_apply(commit, changes, known)
         return commit
 
-    def _head_apply(self, commit: str, rules_key: str, changes: Sequence[Change], known: dict[str, _Known]) -> None:
+    def _head_apply(self, commit: str, changes: Sequence[Change], known: dict[str, _Known]) -> None:
         index = self._index
         growing = not index.complete
         if growing:
@@ -258,9 +285,9 @@ class _Run:
                 writing.entries_end(cursor, entry_ids=ended, until=generation)
                 writing.entries_add(cursor, lease=self._lease, file_ids=file_ids, since=generation)
             cursor.execute(
-                "UPDATE context_codeindex SET generation = %s, commit = %s, complete = true, rules_key = %s,"
+                "UPDATE context_codeindex SET generation = %s, commit = %s, complete = true,"
                 " configuration_key = %s, indexed_at = clock_timestamp() WHERE id = %s",
-                [generation, commit, rules_key, configuration_key(), index.id],
+                [generation, commit, self._configuration, index.id],
             )
             writing.entries_prune(cursor, lease=self._lease)
             cursor.execute(
@@ -290,10 +317,11 @@ class _Run:
             self.head()
             index.refresh_from_db()
         revision = self._job.revision
-        changes = tree_changes(git_dir=self._git_dir, old=index.commit, new=revision)
+        added = {file.path: (file.blob, file.size) for file in AddedFile.objects.filter(index=index)}
+        changes = tree_changes(git_dir=self._git_dir, old=index.commit, new=revision, added=added)
         if changes is None:
             # It changed what is ignored: then all of it is compared.
-            walk = tree_walk(git_dir=self._git_dir, revision=revision)
+            walk = tree_walk(git_dir=self._git_dir, revision=revision, added=added)
             known = self._known(None)
             present = {file.path for file in walk.files}
             changes = (
@@ -305,14 +333,14 @@ class _Run:
                 ),
                 *(Change(path, None) for path in known if path not in present),
             )
-        added = [change.file for change in changes if change.file is not None]
+        wanted = [change.file for change in changes if change.file is not None]
         files: dict[str, int | None] = {change.path: None for change in changes}
-        self._tally.files_total = len(added)
+        self._tally.files_total = len(wanted)
 
         def read(cursor: Any, found: Sequence[tuple[int, TreeFile]]) -> None:
             files.update({file.path: file_id for file_id, file in found})
 
-        self._files_read(added, read)
+        self._files_read(wanted, read)
         with index_locked(self._lease) as cursor:
             writing.postings_flush(cursor, lease=self._lease, buffer=self._buffer)
             writing.overlay_write(
@@ -333,6 +361,7 @@ class _Run:
         self, files: Sequence[TreeFile], done: Callable[[Any, Sequence[tuple[int, TreeFile]]], None]
     ) -> None:
         """Have a row for each file; ``done`` is told of them in the transactions that write them."""
+        self.has_read = self.has_read or bool(files)
         known = self._rows_known(files)
         self._tally.files_done = len(known)
         if known:

@@ -59,9 +59,10 @@ class CodeIndex(models.Model):
     commit = models.CharField(max_length=64, blank=True, default="")
     #: Whether the tree is whole; while the first one is being read it grows file by file.
     complete = models.BooleanField(default=False)
-    #: What decided which files are in: limits and the parser's version; and these with all ignore files.
+    #: What decided which files are in, besides ignore files: limits, the parser's version, what was added.
     configuration_key = models.CharField(max_length=64, blank=True, default="")
-    rules_key = models.CharField(max_length=64, blank=True, default="")
+    #: Counts the files that were added and taken away by hand.
+    added_version = models.PositiveBigIntegerField(default=0)
     #: Of all chunks ever counted into the postings that are there: what BM25 weighs by.
     documents = models.BigIntegerField(default=0)
     terms = models.BigIntegerField(default=0)
@@ -71,6 +72,11 @@ class CodeIndex(models.Model):
     fence = models.PositiveBigIntegerField(default=0)
     lease_until = models.DateTimeField(null=True, blank=True)
     indexed_at = models.DateTimeField(null=True, blank=True)
+    #: Vectors are filled under a lease of their own: how often that was wanted, and up to which of these it was done.
+    vectors_wanted = models.PositiveBigIntegerField(default=0)
+    vectors_filled = models.PositiveBigIntegerField(default=0)
+    vectors_fence = models.PositiveBigIntegerField(default=0)
+    vectors_lease_until = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -191,6 +197,20 @@ class TreeEntry(models.Model):
 
     class Meta:
         indexes = [models.Index(fields=["index", "until"], name="tree_entry_until")]
+
+
+class AddedFile(BaseModel):
+    """A file that somebody put into the context: one that the rules leave out, or one that the repository doesn't have."""
+
+    index = models.ForeignKey(CodeIndex, on_delete=models.CASCADE, related_name="added")
+    path = models.TextField()
+    #: A content in the project's repository; empty: as the commit has it.
+    blob = models.CharField(max_length=64, blank=True, default="")
+    size = models.BigIntegerField(default=0)
+
+    class Meta:
+        ordering = ["path"]
+        constraints = [models.UniqueConstraint(fields=["index", "path"], name="added_file_path_unique")]
 
 
 class Overlay(models.Model):

@@ -37,6 +37,8 @@ _SIZE = struct.Struct(">Q")
 _MAX_REFERENCES = 20_000
 _MAX_DOCSTRING = 2_000
 _MAX_SIGNATURE = 1_000
+#: So often a chunk's name counts besides once in its header.
+NAME_WEIGHT = 4
 
 
 def frame_write(stream: IO[bytes], parts: Sequence[bytes]) -> None:
@@ -107,7 +109,7 @@ class _Batch:
                     rows.text_field(chunk.text),
                 )
             )
-            self._terms(chunk_id, f"{chunk.header}\n{chunk.text}")
+            self._terms(chunk_id, f"{chunk.header}\n{chunk.text}", chunk.qualified_name)
         for symbol in parsed.symbols:
             self.symbols.append(
                 rows.row(
@@ -126,8 +128,12 @@ class _Batch:
             )
         self._file(file_id, path, blob, size, parsed, state=state, reason=parsed.broken)
 
-    def _terms(self, chunk_id: int, text: str) -> None:
+    def _terms(self, chunk_id: int, text: str, name: str) -> None:
         counted = text_terms(text)
+        if name:
+            # What it is called says more of it than what is said in it (docs/decisions/0019).
+            for term, times in text_terms(name).items():
+                counted[term] += NAME_WEIGHT * times
         length = sum(counted.values())
         self.total_length += length
         self.chunk_count += 1

@@ -13,6 +13,8 @@ from apps.context.jobs import index_claim, index_release
 from apps.context.models import ACTIVE_JOB_STATES, CodeIndex, IndexJob, Overlay, OverlayEntry
 from apps.context.types import Lease, LeaseLost
 from apps.context.writing import index_locked
+from apps.vector_store.errors import VectorIndexUnavailable
+from apps.vector_store.spaces import vectors_delete
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +52,13 @@ def index_prune(lease: Lease, *, kept: timedelta = _FILES_KEPT) -> None:
         OverlayEntry.objects.filter(overlay_id__in=old).delete()
         Overlay.objects.filter(id__in=old).delete()
         writing.entries_prune(cursor, lease=lease)
-    while writing.files_unused_delete(lease=lease, before=timezone.now() - kept):
-        continue
+    project_id = CodeIndex.objects.values_list("project_id", flat=True).get(id=lease.index_id)
+    while chunk_ids := writing.files_unused_delete(lease=lease, before=timezone.now() - kept):
+        try:
+            vectors_delete(project_id=project_id, ids=[str(chunk_id) for chunk_id in chunk_ids])
+        except VectorIndexUnavailable as error:
+            # Vectors without a chunk are found by nobody: they cost room alone.
+            logger.warning("vectors of deleted files stay behind: %s", error.message)
     if CodeIndex.objects.filter(
         id=lease.index_id, dead_documents__gt=0, dead_documents__gte=F("documents") * _DEAD_SHARE
     ).exists():

@@ -47,6 +47,8 @@ class View:
 
 
 SearchMode = Literal["hybrid", "text", "vector", "symbol", "regex"]
+#: ``incomplete``: stopped while the first commit was being read.
+INDEX_STATES = ("none", "indexing", "incomplete", "ready", "updating", "failed")
 SEARCH_MODES: tuple[SearchMode, ...] = ("hybrid", "text", "vector", "symbol", "regex")
 
 
@@ -108,7 +110,7 @@ class Hit:
 class IndexState:
     """How an index stands, for whoever searches it."""
 
-    #: `none`, `indexing` (the first time: what was read so far is found), `ready`, `updating`, `failed`.
+    #: One of ``INDEX_STATES``; ``indexing``: for the first time, and what was read so far is found.
     state: str
     commit: str = ""
     head_commit: str = ""

@@ -6,7 +6,6 @@ it, and no loops.
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,8 +60,6 @@ class Change:
 @dataclass(frozen=True)
 class Walk:
     files: tuple[TreeFile, ...]
-    #: What decided which files are in; another one means that all have to be looked at.
-    rules_key: str
     #: The listing was cut: there are more files than an index takes.
     cut: bool = False
 
@@ -75,8 +72,11 @@ class _Entry:
     path: str
 
 
-def tree_walk(*, git_dir: Path, revision: str) -> Walk:
-    """Every file of the tree, at most ``ARCHON_INDEX_FILES``."""
+def tree_walk(*, git_dir: Path, revision: str, added: Mapping[str, tuple[str, int]] | None = None) -> Walk:
+    """Every file of the tree, at most ``ARCHON_INDEX_FILES``, and besides those that were ``added`` by hand.
+
+    ``added`` are contents and sizes by path; an empty content stands for the tree's own, whatever the rules say.
+    """
     listing = git_run(
         "ls-tree", "-r", "-l", "-z", "--full-tree", revision,
         git_dir=git_dir, max_output=_LISTING_BYTES, cut_output=True, timeout=_SECONDS,
@@ -94,12 +94,16 @@ def tree_walk(*, git_dir: Path, revision: str) -> Walk:
         # Two names that no text can tell apart are one.
         if entry.path not in seen:
             seen.add(entry.path)
-            files.append(_tree_file(entry, rules))
-    return Walk(tuple(files), rules_key=_rules_key(entries), cut=cut)
+            files.append(_tree_file(entry, rules, added or {}))
+    files += [TreeFile(path, blob, size) for path, (blob, size) in (added or {}).items() if blob and path not in seen]
+    return Walk(tuple(files), cut=cut)
 
 
-def tree_changes(*, git_dir: Path, old: str, new: str) -> tuple[Change, ...] | None:
-    """What is otherwise in ``new`` than in ``old``; None when an ignore file is among it: then walk the whole tree."""
+def tree_changes(
+    *, git_dir: Path, old: str, new: str, added: Mapping[str, tuple[str, int]] | None = None
+) -> tuple[Change, ...] | None:
+    """What is otherwise in ``new`` than in ``old``; None when an ignore file, or one
+    that was added, is among it: then walk the whole tree."""
     listing = git_run(
         "diff-tree", "-r", "-z", "--no-renames", "--raw", "--no-abbrev", old, new,
         git_dir=git_dir, max_output=_LISTING_BYTES, timeout=_SECONDS,
@@ -113,6 +117,8 @@ def tree_changes(*, git_dir: Path, old: str, new: str) -> tuple[Change, ...] | N
         if posixpath.basename(path) in IGNORE_FILES:
             return None
         changed[path] = (mode, blob)
+    if added and any(path in added for path in changed):
+        return None
     present = {path: (mode, blob) for path, (mode, blob) in changed.items() if mode != "000000"}
     if not present:
         return tuple(Change(path, None) for path in changed)
@@ -124,7 +130,7 @@ def tree_changes(*, git_dir: Path, old: str, new: str) -> tuple[Change, ...] | N
             changes.append(Change(path, None))
             continue
         entry = _Entry(mode, blob, sizes.get(blob, 0), path)
-        changes.append(Change(path, _tree_file(entry, rules)))
+        changes.append(Change(path, _tree_file(entry, rules, {})))
     return tuple(changes)
 
 
@@ -152,8 +158,8 @@ def is_binary(content: bytes) -> bool:
 
 
 def configuration_key() -> str:
-    """What decides over files besides ignore files."""
-    return f"{PARSER_VERSION}-{settings.ARCHON_INDEX_FILE_KB}-{settings.ARCHON_INDEX_FILES}"
+    """What decides over files besides ignore files and what was added; ends in a ``+``, so that none begins another."""
+    return f"{PARSER_VERSION}-{settings.ARCHON_INDEX_FILE_KB}-{settings.ARCHON_INDEX_FILES}+"
 
 
 class IgnoredPaths:
@@ -205,7 +211,10 @@ def _entries(listing: bytes) -> Iterator[_Entry]:
             )
 
 
-def _tree_file(entry: _Entry, rules: IgnoredPaths) -> TreeFile:
+def _tree_file(entry: _Entry, rules: IgnoredPaths, added: Mapping[str, tuple[str, int]]) -> TreeFile:
+    if entry.path in added and entry.mode not in (_LINK, _MODULE):
+        blob, size = added[entry.path]
+        return TreeFile(entry.path, blob or entry.blob, size if blob else entry.size)
     return TreeFile(entry.path, entry.blob, entry.size, _skip_reason(entry, rules))
 
 
@@ -276,9 +285,3 @@ def _sizes(git_dir: Path, blobs: Collection[str]) -> dict[str, int]:
     pairs = (line.split(" ") for line in output.splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
 
-
-def _rules_key(entries: Iterable[_Entry]) -> str:
-    named = sorted(
-        f"{entry.path}\0{entry.blob}" for entry in entries if posixpath.basename(entry.path) in IGNORE_FILES
-    )
-    return hashlib.sha256("\n".join([configuration_key(), *named]).encode()).hexdigest()[:40]

@@ -286,7 +286,7 @@ def index_clear(*, lease: Lease) -> None:
         )
         cursor.execute("DELETE FROM context_overlay WHERE index_id = %s", [lease.index_id])
         cursor.execute(
-            "UPDATE context_codeindex SET generation = 0, commit = '', complete = false, rules_key = '',"
+            "UPDATE context_codeindex SET generation = 0, commit = '', complete = false,"
             " configuration_key = '', documents = 0, terms = 0, dead_documents = 0 WHERE id = %s",
             [lease.index_id],
         )

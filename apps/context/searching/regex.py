@@ -15,6 +15,7 @@ from typing import Any
 
 from django.db import connection
 
+from apps.context.binary_reads import rows_binary
 from apps.context.postings import records_unpack
 from apps.context.searching.candidates import Candidate, Scope, chunks_load, visible_condition
 from apps.context.terms import LONG_WORD
@@ -173,18 +174,14 @@ def _having_words(index_id: int, words: Sequence[str]) -> list[int] | None:
 def _ids_of(index_id: int, terms: Sequence[str]) -> set[int] | None:
     found: set[int] = set()
     read = 0
-    connection.ensure_connection()
-    assert connection.connection is not None
-    with connection.connection.cursor(binary=True) as cursor:
-        cursor.execute(
-            "SELECT records FROM context_posting WHERE index_id = %s AND term = ANY(%s)", [index_id, list(terms)]
-        )
-        for (records,) in cursor:
-            ids, _, _ = records_unpack(bytes(records))
-            read += len(ids)
-            if read > _RECORDS:
-                return None
-            found.update(ids.tolist())
+    for (records,) in rows_binary(
+        "SELECT records FROM context_posting WHERE index_id = %s AND term = ANY(%s)", [index_id, list(terms)]
+    ):
+        ids, _, _ = records_unpack(records)
+        read += len(ids)
+        if read > _RECORDS:
+            return None
+        found.update(ids.tolist())
     return found
 
 

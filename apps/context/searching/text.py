@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from django.db import connection
 
+from apps.context.binary_reads import rows_binary
 from apps.context.models import CodeIndex
 from apps.context.postings import RECORD_BYTES, TermPostings, bm25_rank, records_unpack, term_scores
 from apps.context.searching.candidates import Candidate, Scope, chunks_pass, scope_chunk_ids
@@ -91,14 +92,10 @@ def _postings_read(index_id: int, weights: dict[str, float]) -> list[TermPosting
         chosen.append(term)
         read += size
     pieces: dict[str, list[bytes]] = {}
-    connection.ensure_connection()
-    assert connection.connection is not None
-    with connection.connection.cursor(binary=True) as cursor:
-        cursor.execute(
-            "SELECT term, records FROM context_posting WHERE index_id = %s AND term = ANY(%s)", [index_id, chosen]
-        )
-        for term, records in cursor:
-            pieces.setdefault(term, []).append(bytes(records))
+    for term, records in rows_binary(
+        "SELECT term, records FROM context_posting WHERE index_id = %s AND term = ANY(%s)", [index_id, chosen]
+    ):
+        pieces.setdefault(term, []).append(records)
     return [TermPostings(term, weights[term], b"".join(pieces[term])) for term in chosen if term in pieces]
 
 
