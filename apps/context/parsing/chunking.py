@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,9 @@ from apps.context.parsing.types import Chunk, ChunkKind, chunk_header
 CHUNK_LIMIT = 6_000
 #: How many lines stand together where there is no structure to go by.
 LINES = 60
-#: What is left over is a chunk of its own if it says this much.
-_LEAST = 3
+#: What closes a block, and says nothing.
+_CLOSING = re.compile(rb"[\s{}()\[\];,]*(?:end|fi|done|esac)?[\s{}()\[\];,]*")
+_CLOSING_LINES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Range:
 def chunks_of_outline(*, path: str, source: Source, definitions: Sequence[Definition]) -> tuple[Chunk, ...]:
     """Every function whole, with the comments before it; then what lies between, by the class it stands in."""
     ranges: list[Range] = []
-    _cover(ranges, _tops(definitions), "module", "", 1, source.lines)
+    _cover(ranges, source, _tops(definitions), "module", "", 1, source.lines)
     return chunks_of_ranges(path=path, source=source, ranges=ranges)
 
 
@@ -55,27 +57,49 @@ def _tops(definitions: Sequence[Definition]) -> list[Definition]:
 
 
 def _cover(
-    ranges: list[Range], children: Sequence[Definition], kind: ChunkKind, name: str, first: int, last: int
+    ranges: list[Range],
+    source: Source,
+    children: Sequence[Definition],
+    kind: ChunkKind,
+    name: str,
+    first: int,
+    last: int,
 ) -> None:
     """Cover the lines with the ranges of what is defined there, and of what is left between."""
     at = first
     for child in children:
-        if not child.is_function and child.kind not in CONTAINERS:
+        if not child.is_chunk:
             continue
         start, end = max(child.lead_line, at), min(child.end_line, last)
         if end < start:
             continue  # on a line that another chunk holds
         if start > at:
-            ranges.append(Range(kind, name, at, start - 1))
-        if child.is_function:
-            inner: ChunkKind = "method" if child.kind == "method" else "function"
+            _leave(ranges, source, Range(kind, name, at, start - 1))
+        if child.kind not in CONTAINERS:
+            inner: ChunkKind = (
+                "method" if child.kind == "method" else "function" if child.kind == "function" else "section"
+            )
             ranges.append(Range(inner, child.qualified_name, start, end))
+        elif child.start_line == child.end_line:
+            ranges.append(Range("class", child.qualified_name, start, end))
         else:
             inner = "module" if child.kind in ("module", "namespace") else "class"
-            _cover(ranges, child.children, inner, child.qualified_name, start, end)
+            _cover(ranges, source, child.children, inner, child.qualified_name, start, end)
         at = end + 1
     if at <= last:
-        ranges.append(Range(kind, name, at, last))
+        _leave(ranges, source, Range(kind, name, at, last))
+
+
+def _leave(ranges: list[Range], source: Source, left: Range) -> None:
+    """What lies between definitions is a range of its own; closing braces belong to what they close."""
+    if ranges and left.last - left.first < _CLOSING_LINES and _CLOSING.fullmatch(
+        source.content, source.offset_of(left.first), source.offset_of(left.last + 1)
+    ):
+        before = ranges[-1]
+        if before.last == left.first - 1:
+            ranges[-1] = Range(before.kind, before.qualified_name, before.first, left.last)
+            return
+    ranges.append(left)
 
 
 def _pieces(source: Source, first: int, last: int) -> Iterator[tuple[int, int, str]]:

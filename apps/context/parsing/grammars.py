@@ -18,6 +18,8 @@ _WATCHED_BYTES = 48 * 1024
 PARSE_SECONDS = 3.0
 #: How many half-finished matches of a query are kept.
 _MATCH_LIMIT = 16_384
+#: How deep in the tree matches begin. People's code stays far below; the time of a query grows with the square of it.
+_DEPTH = 400
 
 
 class ParseStopped(Exception):
@@ -32,16 +34,23 @@ class Grammar:
 
     def parse(self, content: bytes) -> Tree:
         """The syntax tree; ParseStopped where it takes too long."""
+        tree = self._parse(content)
+        if self.dialect.respelt is not None and tree.root_node.has_error:
+            respelt = self._parse(self.dialect.respelt(content))
+            return tree if respelt.root_node.has_error else respelt
+        return tree
+
+    def _parse(self, content: bytes) -> Tree:
         parser = Parser(self.language)
         if len(content) < _WATCHED_BYTES:
             return parser.parse(content)
-        end = time.monotonic() + PARSE_SECONDS
+        end = time.thread_time() + PARSE_SECONDS
 
         def read(offset: int, _: object) -> bytes:
             return content[offset:] if offset else content
 
         def is_late(*_: object) -> bool:
-            return time.monotonic() > end
+            return time.thread_time() > end
 
         try:
             tree = parser.parse(read, progress_callback=is_late)
@@ -54,7 +63,9 @@ class Grammar:
     def captures(self, root: Node) -> dict[str, list[Node]]:
         """What the dialect's query finds."""
         # Without a progress callback: in tree-sitter 0.26.1 a query with one crashes the process.
-        return QueryCursor(self.query, match_limit=_MATCH_LIMIT).captures(root)
+        cursor = QueryCursor(self.query, match_limit=_MATCH_LIMIT)
+        cursor.set_max_start_depth(_DEPTH)
+        return cursor.captures(root)
 
 
 _grammars: dict[str, Grammar] = {}

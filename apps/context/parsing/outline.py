@@ -6,6 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from tree_sitter import Node
 
@@ -22,8 +23,9 @@ SYMBOL_LIMIT = 20_000
 
 FUNCTIONS = frozenset({"function", "method"})
 CONTAINERS = frozenset({"class", "interface", "struct", "enum", "trait", "module", "namespace", "impl"})
-_LEAVES = ("type", "variable", "constant", "macro", "table", "rule")
-KINDS = (*sorted(FUNCTIONS), *sorted(CONTAINERS), *_LEAVES)
+_LEAVES = ("type_alias", "variable", "constant", "macro", "table", "rule")
+#: The first that names a definition wins, so the general ones come last.
+KINDS = (*sorted(FUNCTIONS), *sorted(CONTAINERS - {"class"}), "class", *_LEAVES)
 _SPACE = re.compile(r"\s+")
 _COMMENT_MARKS = re.compile(r"^\s*(?:/\*[*!]*|\*+/|\*|///?!?|#+|--+|<!--|;+)\s?|\s*(?:\*+/|-->)\s*$")
 _QUOTES = re.compile(r"^[A-Za-z]{0,2}(?:\"\"\"|'''|\"|')|(?:\"\"\"|'''|\"|')$")
@@ -50,12 +52,15 @@ class Definition:
     branches: int = 0
     children: list[Definition] = field(default_factory=list)
 
+    #: It is a chunk of its own.
+    is_chunk: bool = False
+
     @property
     def is_function(self) -> bool:
         return self.kind in FUNCTIONS
 
     def symbol(self, source: Source) -> Symbol:
-        kind: SymbolKind = "class" if self.kind == "impl" else self.kind  # type: ignore[assignment]
+        kind = cast(SymbolKind, {"impl": "class", "type_alias": "type"}.get(self.kind, self.kind))
         return Symbol(
             self.name,
             self.qualified_name,
@@ -183,7 +188,7 @@ class Outline:
         start, end = node.start_byte, node.end_byte
         line = source.line_of(start)
         decorated, first, comment = leads.before(line)
-        body = node.child_by_field_name(dialect.body)
+        body = dialect.body_of(node)
         made = Definition(
             kind,
             name,
@@ -195,6 +200,7 @@ class Outline:
             first,
             name_start,
             docstring=comment,
+            is_chunk=kind in dialect.chunked or (body is not None and (kind in FUNCTIONS or kind in CONTAINERS)),
         )
         if dialect.owner_of is not None and (owner := dialect.owner_of(node)):
             made.qualified_name = owner

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from tree_sitter import Node
 
-from apps.context.parsing.chunking import chunks_of_lines, chunks_of_outline
+from apps.context.parsing.chunking import chunks_of_lines, chunks_of_outline, chunks_of_ranges
 from apps.context.parsing.grammars import Grammar, ParseStopped, grammar_of
 from apps.context.parsing.languages import language_of
-from apps.context.parsing.outline import NAME_LIMIT, Outline
+from apps.context.parsing.outline import Definition, Outline
+from apps.context.parsing.references import references_of
+from apps.context.parsing.sections import sections_of
 from apps.context.parsing.source import Source, utf8_of
-from apps.context.parsing.types import Import, ParsedFile, Reference, ReferenceKind, Todo, Zone
+from apps.context.parsing.types import Import, ParsedFile, Todo, Zone
 
 #: Larger files are read by lines, and of those larger still nothing is read.
 PARSED_BYTES, READ_BYTES = 1024 * 1024, 8 * 1024 * 1024
-REFERENCE_LIMIT, IMPORT_LIMIT, TODO_LIMIT, ZONE_LIMIT = 20_000, 2_000, 500, 60_000
+IMPORT_LIMIT, TODO_LIMIT, ZONE_LIMIT = 2_000, 500, 60_000
 #: Where git looks for a NUL byte to tell binary files.
 _BINARY_HEAD = 8_000
 _TODO = re.compile(r"\b(TODO|FIXME|XXX|HACK|BUG)\b[\s:(\-]?[^\n]{0,300}")
@@ -30,13 +32,8 @@ _GENERATED_NAMES = re.compile(
     r"|\.designer\.cs|/?(?:package-lock|npm-shrinkwrap|composer\.lock|pnpm-lock)[^/]*|/?(?:yarn|poetry|uv|Cargo|Gemfile|Pipfile)\.lock)$",
     re.IGNORECASE,
 )
-_REFERENCES: tuple[tuple[str, ReferenceKind], ...] = (
-    ("inherit", "inherit"),
-    ("call", "call"),
-    ("type", "type"),
-    ("name.import", "import"),
-)
-_IDENTIFIER = re.compile(r"[^\W\d]\w*\Z")
+_TODO_WORDS = (b"TODO", b"FIXME", b"XXX", b"HACK", b"BUG")
+_IMPORT_BYTES, _IMPORTED_NAMES = 10_000, 300
 
 
 def file_parse(*, path: str, content: bytes) -> ParsedFile:
@@ -77,95 +74,90 @@ def is_generated(*, path: str, content: bytes) -> bool:
 def _parsed(path: str, source: Source, grammar: Grammar, generated: bool) -> ParsedFile:
     tree = grammar.parse(source.content)
     found = grammar.captures(tree.root_node)
-    dialect = grammar.dialect
-    outline = Outline(source, dialect, found)
-    outside = outline.count_branches(found.get("branch", ()))
-    outline.describe(found.get("doc", ()))
-    imports = tuple(sorted(_imports(source, grammar, found.get("import", ())), key=_line))
     broken = ""
     if tree.root_node.has_error:
-        errors = found.get("error", ())
-        line = source.line_of(errors[0].start_byte) if errors else 0
-        broken = f"a syntax error near line {line}" if line else "a syntax error"
+        errors = [node.start_byte for node in found.get("error", ())]
+        broken = f"a syntax error near line {source.line_of(min(errors))}" if errors else "a syntax error"
+    imports = _imports(source, grammar, found.get("import", ()))
+    comments = found.get("comment", ())
+    if grammar.dialect.marks_of is not None:
+        symbols, ranges = sections_of(source, grammar.dialect.marks_of(source, found))
+        return ParsedFile(
+            grammar.dialect.language,
+            source.lines,
+            chunks=chunks_of_ranges(path=path, source=source, ranges=ranges),
+            symbols=tuple(symbols),
+            references=references_of(source=source, owner_of=None, found=found, imports=imports, known=(), zones=()),
+            imports=imports,
+            todos=_todos(source, comments),
+            is_generated=generated,
+            broken=broken,
+            zones=_zones(found, ()),
+        )
+    outline = Outline(source, grammar.dialect, found)
+    outside = outline.count_branches(found.get("branch", ()))
+    outline.describe(found.get("doc", ()))
+    zones = _zones(found, outline.definitions)
+    known = [each.name for each in outline.definitions if each.parent is None]
     return ParsedFile(
-        dialect.language,
+        grammar.dialect.language,
         source.lines,
         chunks=chunks_of_outline(path=path, source=source, definitions=outline.definitions),
         symbols=tuple(definition.symbol(source) for definition in outline.definitions),
-        references=tuple(sorted(_references(source, outline, found, imports), key=_line)),
+        references=references_of(
+            source=source, owner_of=outline.owner, found=found, imports=imports, known=known, zones=zones
+        ),
         imports=imports,
-        todos=tuple(sorted(_todos(source, found.get("comment", ())), key=_line)),
+        todos=_todos(source, comments),
         is_generated=generated,
         broken=broken,
-        zones=_zones(outline, found),
+        zones=zones,
         module_complexity=outside + 1,
     )
 
 
-def _line(found: Import | Reference | Todo) -> int:
-    return found.line
-
-
-def _references(
-    source: Source, outline: Outline, found: dict[str, list[Node]], imports: tuple[Import, ...]
-) -> Iterator[Reference]:
-    seen: set[int] = set()
-    content, left = source.content, REFERENCE_LIMIT
-    line_of, owner_of = source.line_of, outline.owner
-    for capture, kind in _REFERENCES:
-        for node in found.get(capture, ()):
-            start = node.start_byte
-            if start in seen or left <= 0:
-                continue
-            seen.add(start)
-            name = content[start : node.end_byte].decode("utf-8", "replace")
-            if len(name) > NAME_LIMIT:
-                continue
-            owner = owner_of(start)
-            if kind == "inherit" and owner is not None and owner.body <= start:
-                owner = owner.parent
-            left -= 1
-            yield Reference(name, line_of(start), kind, owner.qualified_name if owner is not None else "")
-    for each in imports:
-        for name in each.names or (each.module,):
-            if left > 0:
-                left -= 1
-                yield Reference(name, each.line, "import", "")
-
-
-def _imports(source: Source, grammar: Grammar, nodes: list[Node] | tuple[Node, ...]) -> Iterator[Import]:
-    left = IMPORT_LIMIT
+def _imports(source: Source, grammar: Grammar, nodes: Sequence[Node]) -> tuple[Import, ...]:
+    made: list[tuple[int, Import]] = []
     for node in nodes:
         start = node.start_byte
         line = source.line_of(start)
-        text = source.text(start, min(node.end_byte, start + 10_000))
+        text = source.text(start, min(node.end_byte, start + _IMPORT_BYTES))
         for module, names in grammar.dialect.imports_of(node, text):
-            if module and left > 0 and len(module) <= 500:
-                left -= 1
-                yield Import(module, names, line)
+            if module and len(module) <= 500:
+                made.append((start, Import(module, names[:_IMPORTED_NAMES], line)))
+        if len(made) >= IMPORT_LIMIT:
+            break
+    made.sort(key=_first)
+    return tuple(each for _, each in made[:IMPORT_LIMIT])
 
 
-def _todos(source: Source, comments: list[Node] | tuple[Node, ...]) -> Iterator[Todo]:
-    left = TODO_LIMIT
+def _first(pair: tuple[int, Import | Todo]) -> int:
+    return pair[0]
+
+
+def _todos(source: Source, comments: Sequence[Node]) -> tuple[Todo, ...]:
+    made: list[tuple[int, Todo]] = []
     for node in comments:
         start = node.start_byte
         raw = source.content[start : node.end_byte]
-        if b"TODO" in raw or b"FIXME" in raw or b"XXX" in raw or b"HACK" in raw or b"BUG" in raw:
+        if any(word in raw for word in _TODO_WORDS):
             text = raw.decode("utf-8", "replace").replace("\x00", "\ufffd")
             for match in _TODO.finditer(text):
-                if left > 0:
-                    left -= 1
-                    offset = start + len(text[: match.start()].encode())
-                    yield Todo(source.line_of(offset), match[0].rstrip(" */->").strip())
+                line = source.line_of(start) + text.count("\n", 0, match.start())
+                made.append((line, Todo(line, match[0].rstrip(" */->").strip())))
+                if len(made) >= TODO_LIMIT:
+                    break
+    made.sort(key=_first)
+    return tuple(todo for _, todo in made[:TODO_LIMIT])
 
 
-def _zones(outline: Outline, found: dict[str, list[Node]]) -> tuple[Zone, ...]:
+def _zones(found: dict[str, list[Node]], definitions: Sequence[Definition]) -> tuple[Zone, ...]:
     docs = {node.start_byte for node in found.get("doc", ())}
     made = [Zone("comment", node.start_byte, node.end_byte) for node in found.get("comment", ())]
     for node in found.get("string", ()):
         start = node.start_byte
         made.append(Zone("docstring" if start in docs else "string", start, node.end_byte))
-    for definition in outline.definitions:
+    for definition in definitions:
         if definition.name_start >= 0:
             start = definition.name_start
             made.append(Zone("name", start, start + len(definition.name.encode())))

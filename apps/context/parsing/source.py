@@ -29,7 +29,7 @@ class Source:
 
     def line_of(self, offset: int) -> int:
         """The line that holds this byte, from 1."""
-        return max(1, min(bisect_right(self.starts, offset), len(self.starts)))
+        return bisect_right(self.starts, offset)
 
     def last_line_of(self, start: int, end: int) -> int:
         """The line that holds the last byte of a range."""

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
+from apps.context.parsing.source import Source
+from apps.context.parsing.types import SymbolKind
+
 #: What an import says: the module, and the names taken from it.
 Imported = tuple[str, tuple[str, ...]]
 
@@ -26,8 +29,26 @@ def name_field(node: Node) -> Node | None:
     return node.child_by_field_name("name")
 
 
+def body_field(node: Node) -> Node | None:
+    return node.child_by_field_name("body")
+
+
 def no_imports(_: Node, __: str) -> Iterator[Imported]:
     return iter(())
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a part of a document begins: a heading, a table, a key. It reaches to the next one of its level or above."""
+
+    #: Its first byte.
+    start: int
+    level: int
+    name: str
+    kind: SymbolKind
+    start_line: int
+    #: Where it ends, if the grammar says so; 0: with the next one.
+    end_line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +64,11 @@ class Dialect:
     imports_of: Callable[[Node, str], Iterator[Imported]] = no_imports
     #: What a definition stands in although the file doesn't nest it there (a Go method's receiver); empty: nothing.
     owner_of: Callable[[Node], str] | None = None
-    #: The field in which a definition's body stands.
-    body: str = "body"
-    #: Documents have sections rather than definitions, and no references.
-    is_document: bool = False
+    #: Where a definition's body stands; what has none (a declaration) is no chunk of its own.
+    body_of: Callable[[Node], Node | None] = body_field
+    #: Definitions that are chunks although they have no body.
+    chunked: frozenset[str] = frozenset()
+    #: The same number of bytes, written so that the grammar understands more; tried after a syntax error.
+    respelt: Callable[[bytes], bytes] | None = None
+    #: For documents, which have sections rather than definitions.
+    marks_of: Callable[[Source, dict[str, list[Node]]], list[Mark]] | None = None
