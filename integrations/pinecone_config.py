@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -82,6 +83,8 @@ def pinecone_open(config: PineconeConfig) -> Pinecone:
     """A client of Pinecone's control plane; nothing is sent yet."""
     from pinecone import Pinecone, RetryConfig
 
+    # It tells of each request.
+    logging.getLogger("pinecone").setLevel(logging.WARNING)
     return Pinecone(
         api_key=config.api_key,
         # The library would look into the environment itself, and it is the settings that read it.

@@ -10,7 +10,7 @@ from .embedders import MAX_DIMENSION
 from .services import MAX_CHARACTERS, MAX_TEXTS, MAX_TOTAL
 from .types import EMBED_KINDS, SLOTS, SPACE_STATES
 
-_NAME = {"max_length": 700, "allow_blank": True, "default": ""}
+_NAME: dict[str, Any] = {"max_length": 700, "allow_blank": True, "default": ""}
 
 
 class EmbedSerializer(serializers.Serializer[Any]):
@@ -31,7 +31,7 @@ class EmbedSerializer(serializers.Serializer[Any]):
         min_value=0,
         max_value=MAX_DIMENSION,
         default=0,
-        help_text="Of a named model's vectors; 0: what it has by itself.",
+        help_text="Of a named model's vectors; 0: as it has by itself.",
     )
     project = serializers.UUIDField(
         required=False, allow_null=True, help_text="Whose keys and limits are used; providers' embedders need one."
@@ -44,13 +44,10 @@ class EmbedSerializer(serializers.Serializer[Any]):
 
 
 class EmbeddingsSerializer(serializers.Serializer[Any]):
-    model = serializers.CharField(
-        source="key", help_text="VENDOR:MODEL:VERSION:DIMENSION; only vectors of one compare."
-    )
+    model = serializers.CharField(help_text="VENDOR:MODEL:VERSION:DIMENSION; only vectors of one compare.")
     dimension = serializers.IntegerField()
     embeddings = serializers.ListField(
         child=serializers.ListField(child=serializers.FloatField()),
-        source="vectors",
         help_text="One a text, in order; each of length one.",
     )
 

@@ -1,7 +1,8 @@
 """A project's vectors: which there are, how they are filled, and which of them a search uses.
 
 A space is the vectors of one embedder. Each slot of a project has one that serves, and while its embedder is being
-changed another one that fills up behind it and takes its place when it is complete: a search never has less than before.
+changed another one that fills up behind it and takes its place when it is complete: a search never has less than
+before.
 Whoever knows the texts fills a space (``space_fill``) and keeps it up to date (``vectors_write``, ``vectors_delete``).
 """
 
@@ -224,7 +225,7 @@ def spaces_drop(*, project_id: uuid.UUID) -> None:
 
 
 def namespaces_sweep() -> int:
-    """Empty and forget namespaces that no space has any more: of projects that are gone, of spaces that were replaced."""
+    """Empty and forget namespaces that no space has: of projects that are gone, of spaces that were replaced."""
     orphans = VectorNamespace.objects.filter(space=None, created_at__lt=timezone.now() - _ORPHANED_AFTER)
     return sum(_namespace_drop(namespace) for namespace in orphans)
 

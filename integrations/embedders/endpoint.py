@@ -156,7 +156,8 @@ class EmbedEndpoint:
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not (norms > 0).all():
             raise ValueError("a vector of nothing but zeros")
-        return vectors / norms
+        directions: NDArray[np.float32] = vectors / norms
+        return directions
 
     def _refused(self, status: int, content: bytes, headers: Mapping[str, str]) -> EmbedError:
         try:

@@ -188,7 +188,7 @@ class _Process:
     def __init__(self, command: Sequence[str]) -> None:
         self.free_since = time.monotonic()
         # A file and not a pipe: nobody has to read it for the process to go on.
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

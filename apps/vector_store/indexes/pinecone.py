@@ -37,8 +37,6 @@ from .namespaces import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from pinecone import Index, Pinecone
 
     from apps.vector_store.types import Vector
@@ -384,7 +382,7 @@ def _scores(vector: Vector, contents: dict[str, bytes]) -> dict[str, float]:
 
     if not contents:
         return {}
-    rows: NDArray[np.float32] = np.frombuffer(b"".join(contents.values()), "<f2").astype(np.float32)
+    rows = np.frombuffer(b"".join(contents.values()), "<f2").astype(np.float32)
     rows = rows.reshape(len(contents), len(vector))
     norms = np.linalg.norm(rows, axis=1) * float(np.linalg.norm(vector))
     scores = rows @ np.asarray(vector, np.float32) / np.where(norms > 0, norms, 1.0)

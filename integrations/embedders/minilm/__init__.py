@@ -6,8 +6,8 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
-from ..errors import EmbedderMissing
-from ..processes import ProcessPool
+from integrations.embedders.errors import EmbedderMissing
+from integrations.embedders.processes import ProcessPool
 
 MODEL = "minilm-l6-v2-int8"
 #: Changes when the same text would get another vector.
