@@ -1,8 +1,8 @@
 """``archon bench search``: how well and how fast code is found, for queries whose answers are known.
 
 Each line of the queries is ``{"query", "relevant": [PATH, …]}`` or ``{"query", "relevant_symbols": [NAME, …]}``: a
-qualified name, or one with its file in front (``PATH::NAME``). All of the way is measured, from the query's text to hits
-that were held against their files.
+qualified name, or one with its file in front (``PATH::NAME``). All of the way is measured, from the query's text to
+hits that were held against their files.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def _is_right(name: str, question: Question) -> bool:
     path, _, symbol = name.partition("::")
     module = path.rsplit(".", 1)[0].replace("/", ".").removesuffix(".__init__")
     spellings = {name, symbol, f"{path}:{symbol}", f"{path}#{symbol}", f"{module}.{symbol}"}
-    return any(each in spellings or ("." not in each and each == symbol.rpartition(".")[2]) for each in question.relevant)
+    return any(
+        each in spellings or ("." not in each and each == symbol.rpartition(".")[2]) for each in question.relevant
+    )
 
 
 def _measure(folder: Path, repository: Path, questions: Sequence[Question], mode: str) -> dict[str, Any]:

@@ -87,5 +87,7 @@ def _path_clean(path: str) -> str:
     parts = [part for part in path.strip().split("/") if part not in ("", ".")]
     unusable = not parts or ".." in parts or path.strip().startswith("/") or len(path) > _PATH_CHARACTERS
     if unusable or any(ord(character) < 32 for character in path):
-        raise InvalidInput(f"{path[:100]!r} is no path relative to the repository's root", next_step="write it as a/b.py")
+        raise InvalidInput(
+            f"{path[:100]!r} is no path relative to the repository's root", next_step="write it as a/b.py"
+        )
     return "/".join(parts)

@@ -1,4 +1,4 @@
-"""Reading packed values from PostgreSQL as they are: as text they would be twice as long, and Django's cursor reads text."""
+"""Reading packed values from PostgreSQL as they are: Django's cursor reads text, which is twice as long."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which files of a project import which: what imports say, matched with the paths that there are. No Django in here.
 
-Languages write imports in few ways: a dotted or slashed name that ends like a path, or a path relative to the file. What
-several files could be is the one that is nearest to who imports it; what none could be is from elsewhere.
+Languages write imports in few ways: a dotted or slashed name that ends like a path, or a path relative to the file.
+What several files could be is the one that is nearest to who imports it; what none could be is from elsewhere.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class ImportResolver:
 
     def _relative(self, importer: str, written: str) -> str | None:
         folder = posixpath.dirname(importer)
-        if written.startswith(("./", "../")) or written in (".", "..") and "/" in importer and not importer.endswith(".py"):
+        if written.startswith(("./", "../")) or (
+            written in (".", "..") and "/" in importer and not importer.endswith(".py")
+        ):
             joined = posixpath.normpath(posixpath.join(folder, written))
         else:
             dots = len(written) - len(written.lstrip("."))
@@ -87,9 +89,11 @@ class ImportResolver:
         if not parts:
             return None
         candidates = [
-            path for path, known in self._by_last.get(parts[-1], ()) if known[-len(parts) :] == parts and path != importer
+            path
+            for path, known in self._by_last.get(parts[-1], ())
+            if known[-len(parts) :] == parts and path != importer
         ]
-        # One word is a name that many packages elsewhere have: only a file beside the importer, or at the top, is meant.
+        # One word is a name that many packages have: only a file beside the importer, or at the top, is meant.
         if len(parts) == 1:
             near = {posixpath.dirname(importer), "", "src"}
             candidates = [

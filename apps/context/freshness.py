@@ -9,10 +9,20 @@ from __future__ import annotations
 import uuid
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
+from django.utils import timezone
 
 from apps.context.jobs import job_want
-from apps.context.models import ACTIVE_JOB_STATES, CodeIndex, IndexJob, JobState, JobTarget
+from apps.context.models import (
+    ACTIVE_JOB_STATES,
+    CodeIndex,
+    IndexJob,
+    JobState,
+    JobTarget,
+    Overlay,
+    OverlayEntry,
+)
 from apps.context.walking import configuration_key
 from apps.core.errors import Conflict
 from apps.projects.models import Project, RepositoryState
@@ -54,7 +64,16 @@ def head_changed(*, project: Project) -> None:
 def session_files_changed(*, project_id: uuid.UUID, session_id: uuid.UUID, tree: str) -> None:
     """A session's files are now those of this tree of the project's repository."""
     project = Project.objects.filter(id=project_id, repository_state=RepositoryState.READY).first()
-    if project is not None and (
-        settings.ARCHON_INDEX_AUTO or CodeIndex.objects.filter(project_id=project_id).exists()
-    ):
+    if project is not None and (settings.ARCHON_INDEX_AUTO or CodeIndex.objects.filter(project_id=project_id).exists()):
         job_want(project=project, target=JobTarget.SESSION, session_id=session_id, revision=tree)
+
+
+def session_files_forget(*, session_id: uuid.UUID) -> None:
+    """A session's files are gone: so is what the index has of them."""
+    with transaction.atomic():
+        overlays = Overlay.objects.filter(session_id=session_id)
+        OverlayEntry.objects.filter(overlay_id__in=list(overlays.values_list("id", flat=True))).delete()
+        overlays.delete()
+        IndexJob.objects.filter(session_id=session_id, state=JobState.WAITING).update(
+            state=JobState.CANCELLED, finished_at=timezone.now()
+        )

@@ -122,7 +122,7 @@ def vectors_run(*, project_id: uuid.UUID) -> None:
 
 
 def job_run(lease: Lease, job: IndexJob) -> None:
-    """See a job through, to a state that says how it ended. Raises LeaseLost, and what says that the database is away."""
+    """See a job through, to a state that says how it ended. Raises LeaseLost, and what tells of a database away."""
     run = _Run(lease, job)
     try:
         if job.attempts > ATTEMPTS:
@@ -457,9 +457,7 @@ class _Run:
         first = writing.ids_take(len(files))
         numbered = [(first + number, file) for number, file in enumerate(files)]
         with index_locked(self._lease) as cursor:
-            writing.files_skipped_write(
-                cursor, lease=self._lease, files=numbered, now=timezone.now(), parser=parser
-            )
+            writing.files_skipped_write(cursor, lease=self._lease, files=numbered, now=timezone.now(), parser=parser)
             done(cursor, numbered)
         self._tally.skipped += len(files)
         self._tally.files_done += len(files)
@@ -516,4 +514,3 @@ def _batches(files: Sequence[TreeFile]) -> Iterator[list[TreeFile]]:
         size += file.size
     if batch:
         yield batch
-

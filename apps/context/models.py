@@ -175,7 +175,7 @@ class CodeFile(models.Model):
     symbol_count = models.IntegerField(default=0)
     chunk_count = models.IntegerField(default=0)
     complexity = models.IntegerField(default=0)
-    #: JSON text: `{references: [[name, line, kind, within]], imports: [[module, [names], line]], todos: [[line, text]]}`.
+    #: JSON: `{references: [[name, line, kind, within]], imports: [[module, [names], line]], todos: [[line, text]]}`.
     analysis = models.TextField(blank=True, default="")
     indexed_at = models.DateTimeField()
 
@@ -200,7 +200,7 @@ class TreeEntry(models.Model):
 
 
 class AddedFile(BaseModel):
-    """A file that somebody put into the context: one that the rules leave out, or one that the repository doesn't have."""
+    """A file that was put into the context by hand: the rules leave it out, or the repository doesn't have it."""
 
     index = models.ForeignKey(CodeIndex, on_delete=models.CASCADE, related_name="added")
     path = models.TextField()
@@ -271,7 +271,9 @@ class CodeSymbol(models.Model):
     complexity = models.IntegerField(default=0)
 
     class Meta:
-        indexes = [models.Index(fields=["index", "folded"], name="code_symbol_folded", opclasses=["", "text_pattern_ops"])]
+        indexes = [
+            models.Index(fields=["index", "folded"], name="code_symbol_folded", opclasses=["", "text_pattern_ops"])
+        ]
 
 
 class Segment(models.Model):

@@ -30,6 +30,10 @@ _NODES = 30
 _EDGES = 120
 _MANIFEST_BYTES = 512_000
 _SECONDS = 30
+_ARROW = (
+    '<defs><marker id="to" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="6" markerHeight="6" orient="auto">'
+    '<path d="M0 0L8 4L0 8z" fill="#667"/></marker></defs>'
+)
 _ENTRY_NAMES = {
     "manage.py": "Django's commands",
     "__main__.py": "python -m",
@@ -125,7 +129,8 @@ def overview_make(*, project: Project, view: View, state: IndexState) -> Overvie
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT file.path, file.blob, file.state, file.reason, file.language, file.lines, file.symbol_count,"
-            f" file.complexity, file.size FROM context_codefile AS file WHERE {visible_condition(view)} ORDER BY file.path",
+            " file.complexity, file.size FROM context_codefile AS file"
+            f" WHERE {visible_condition(view)} ORDER BY file.path",
             view.parameters,
         )
         files = [_File(*row) for row in cursor.fetchall()]
@@ -231,7 +236,9 @@ def imports_resolved(view: View) -> dict[str, dict[str, int]]:
             f" WHERE {visible_condition(view)} AND file.state <> 'skipped' AND file.analysis <> ''",
             view.parameters,
         )
-        rows = [(path, json.loads(found) if isinstance(found, str) else found or []) for path, found in cursor.fetchall()]
+        rows = [
+            (path, json.loads(found) if isinstance(found, str) else found or []) for path, found in cursor.fetchall()
+        ]
     resolver = ImportResolver(path for path, _ in rows)
     graph: dict[str, dict[str, int]] = {}
     for path, imports in rows:
@@ -287,8 +294,7 @@ def graph_svg(graph: Graph) -> str:
     largest = max((node.lines for node in graph.nodes), default=1)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size} {size}" font-family="sans-serif" font-size="12">',
-        '<defs><marker id="to" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="6" markerHeight="6" orient="auto">'
-        '<path d="M0 0L8 4L0 8z" fill="#667"/></marker></defs>',
+        _ARROW,
     ]
     for edge in graph.edges:
         (x1, y1, _), (x2, y2, _) = places[edge.source], places[edge.target]

@@ -1,7 +1,7 @@
 """The processes that parse (``parsing_process``), shared by all jobs of this process.
 
-So many at a time, however many projects are being read; idle ones end after a while. One that dies, or is silent for too
-long, is replaced; its files are tried one at a time then, so that only the one that it died of has failed.
+So many at a time, however many projects are being read; idle ones end after a while. One that dies, or is silent for
+too long, is replaced; its files are tried one at a time then, so that only the one that it died of has failed.
 """
 
 from __future__ import annotations

@@ -261,9 +261,7 @@ def request_answer(parts: Sequence[bytes]) -> list[bytes]:
     batch = _Batch(index_id=asked["index"], next_chunk=asked["first_chunk"], now=datetime.now(UTC))
     for wanted, content in zip(asked["files"], parts[1:], strict=True):
         parsed = file_parse(path=wanted["path"], content=content)
-        batch.add(
-            file_id=wanted["id"], path=wanted["path"], blob=wanted["blob"], size=len(content), parsed=parsed
-        )
+        batch.add(file_id=wanted["id"], path=wanted["path"], blob=wanted["blob"], size=len(content), parsed=parsed)
     return batch.parts()
 
 

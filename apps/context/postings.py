@@ -1,7 +1,7 @@
 """How postings are packed, and what BM25 makes of them. No Django in here.
 
-A record is seven bytes: the chunk's id (five, little-endian), how often it has the term, and how long it is, both in one
-byte. A term's records in one segment are one value, so segments are merged by putting values one after the other.
+A record is seven bytes: the chunk's id (five, little-endian), how often it has the term, and how long it is, both in
+one byte. A term's records in one segment are one value, so segments are merged by putting values one after the other.
 """
 
 from __future__ import annotations

@@ -75,7 +75,8 @@ def file_present(file: CodeFile) -> dict[str, Any]:
 def _paths(view: View) -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT file.path FROM context_codefile AS file WHERE {visible_condition(view)} AND file.state <> 'skipped'",
+            "SELECT file.path FROM context_codefile AS file"
+            f" WHERE {visible_condition(view)} AND file.state <> 'skipped'",
             view.parameters,
         )
         return [row[0] for row in cursor.fetchall()]

@@ -45,9 +45,9 @@ def index_prune(lease: Lease, *, kept: timedelta = _FILES_KEPT) -> None:
     """Delete old overlays, files that nobody has, and postings of theirs."""
     with index_locked(lease) as cursor:
         old = list(
-            Overlay.objects.filter(
-                index_id=lease.index_id, updated_at__lt=timezone.now() - _OVERLAYS_KEPT
-            ).values_list("id", flat=True)
+            Overlay.objects.filter(index_id=lease.index_id, updated_at__lt=timezone.now() - _OVERLAYS_KEPT).values_list(
+                "id", flat=True
+            )
         )
         OverlayEntry.objects.filter(overlay_id__in=old).delete()
         Overlay.objects.filter(id__in=old).delete()

@@ -236,7 +236,9 @@ class OverviewSerializer(serializers.Serializer[Any]):
     files = serializers.IntegerField()
     lines = serializers.IntegerField()
     symbols = serializers.IntegerField()
-    skipped = serializers.DictField(child=serializers.IntegerField(), help_text="Files that are not read, by the reason.")
+    skipped = serializers.DictField(
+        child=serializers.IntegerField(), help_text="Files that are not read, by the reason."
+    )
     languages = LanguageSerializer(many=True)
     entry_points = EntryPointSerializer(many=True)
     hot_spots = HotSpotSerializer(many=True)
@@ -276,7 +278,9 @@ class HitSerializer(serializers.Serializer[Any]):
     signature = serializers.CharField()
     score = serializers.FloatField()
     commit = serializers.CharField()
-    moved = serializers.BooleanField(help_text="The file is otherwise than in the index; the code was found in it again.")
+    moved = serializers.BooleanField(
+        help_text="The file is otherwise than in the index; the code was found in it again."
+    )
     snippet = SnippetSerializer()
     scores = serializers.DictField(help_text="How the score came about, with `explain`.")
 

@@ -104,6 +104,8 @@ class Hit:
     moved: bool = False
     #: How the score came about; empty unless asked for.
     scores: Mapping[str, Any] = field(default_factory=dict)
+    #: Of a fused score: what text and vectors gave, before either was scaled.
+    fused_of: tuple[float | None, float | None] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
-from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -134,9 +134,7 @@ class FileDetailView(APIView):
         file = selectors.file_get_for_user(user=request_user(request), file_id=file_id)
         return Response(serializers.FileDetailSerializer(presenters.file_present(file)).data)
 
-    @extend_schema(
-        operation_id="context_files_remove", tags=["context"], responses={202: serializers.JobSerializer}
-    )
+    @extend_schema(operation_id="context_files_remove", tags=["context"], responses={202: serializers.JobSerializer})
     def delete(self, request: Request, file_id: int) -> Response:
         """Take a file out of the context that was put there by hand."""
         user = request_user(request)

@@ -1,7 +1,7 @@
 """From candidates to hits: each is looked up in the file as it is now before it is said.
 
 What is searched may lag behind: the branch has moved, or a session's agent is writing. A file that is as it was read
-confirms its candidates; in one that is otherwise a candidate is looked for by its text, and dropped where it isn't there.
+confirms its candidates; in one that is otherwise a candidate is looked for by its text, and dropped where it isn't.
 """
 
 from __future__ import annotations
@@ -143,9 +143,7 @@ def _contents(
     return contents
 
 
-def _worktree_contents(
-    session_id: object, wanted: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], list[str]]:
+def _worktree_contents(session_id: object, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
     if not wanted:
         return {}
     found = {}
@@ -229,9 +227,11 @@ def _hit(
         shown = (first, last)
     begin = max(1, shown[0] - request.context_lines)
     end = min(len(lines), shown[1] + request.context_lines)
-    text = "\n".join(
-        each if len(each) <= _MAX_LINE else f"{each[:_MAX_LINE]}…" for each in lines[begin - 1 : end]
-    ).replace("\r", "").replace("\0", "\ufffd")
+    text = (
+        "\n".join(each if len(each) <= _MAX_LINE else f"{each[:_MAX_LINE]}…" for each in lines[begin - 1 : end])
+        .replace("\r", "")
+        .replace("\0", "\ufffd")
+    )
     return Hit(
         path=candidate.path,
         start_line=first,
@@ -264,7 +264,9 @@ def _best_line(lines: list[str], first: int, last: int, weights: Mapping[str, fl
 
 def _symbols_named(hits: Sequence[Hit], candidates: Sequence[Candidate]) -> tuple[Hit, ...]:
     """Give hits in what is no function of its own the innermost definition around their best line."""
-    files = {hit.scores["file"] for hit in hits if hit.kind not in _WHOLE_KINDS and hit.kind != "lines" and not hit.moved}
+    files = {
+        hit.scores["file"] for hit in hits if hit.kind not in _WHOLE_KINDS and hit.kind != "lines" and not hit.moved
+    }
     inner: dict[int, list[tuple[int, int, str, str]]] = {}
     if files:
         with connection.cursor() as cursor:

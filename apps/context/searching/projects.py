@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from apps.authentication.models import User
 from apps.context.models import Overlay
+from apps.context.searching.fusion import TEXT_WEIGHT
 from apps.context.searching.search import code_search
 from apps.context.types import Hit, IndexMissing, IndexState, SearchRequest
 from apps.core.errors import InvalidInput, NotFound
@@ -88,8 +89,7 @@ def _one(user: User, project: Project, request: SearchRequest, session_id: uuid.
 def _merged(found: list[ProjectsFound], request: SearchRequest) -> ProjectsFound:
     if len(found) == 1:
         return found[0]
-    every = [hit for result in found for hit in result.hits]
-    # BM25 of two projects is on one scale, more or less, and so is a cosine; fused scores are scaled in each project.
+    every = _rescaled([hit for result in found for hit in result.hits])
     every.sort(key=lambda each: (-each.hit.score, str(each.project_id), each.hit.path, each.hit.start_line))
     return ProjectsFound(
         hits=tuple(every[: request.limit]),
@@ -98,3 +98,23 @@ def _merged(found: list[ProjectsFound], request: SearchRequest) -> ProjectsFound
         stale=sum(result.stale for result in found),
         truncated=any(result.truncated for result in found),
     )
+
+
+def _rescaled(hits: list[ProjectHit]) -> list[ProjectHit]:
+    """Fused scores on one scale: what they are made of is on one, more or less, before fusing scales it."""
+    texts = [each.hit.fused_of[0] for each in hits if each.hit.fused_of and each.hit.fused_of[0] is not None]
+    vectors = [each.hit.fused_of[1] for each in hits if each.hit.fused_of and each.hit.fused_of[1] is not None]
+    if not texts and not vectors:
+        return hits
+
+    def share(value: float | None, known: list[float]) -> float:
+        if value is None or not known:
+            return 0.0
+        return (value - min(known)) / (max(known) - min(known)) if max(known) > min(known) else 1.0
+
+    rescaled = []
+    for each in hits:
+        text, vector = each.hit.fused_of or (None, None)
+        score = TEXT_WEIGHT * share(text, texts) + (1 - TEXT_WEIGHT) * share(vector, vectors)
+        rescaled.append(replace(each, hit=replace(each.hit, score=round(score, 6))))
+    return rescaled

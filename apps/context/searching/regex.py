@@ -158,7 +158,8 @@ def _having_words(index_id: int, words: Sequence[str]) -> list[int] | None:
         escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT DISTINCT term FROM context_posting WHERE index_id = %s AND (term LIKE %s OR term = %s) LIMIT %s",
+                "SELECT DISTINCT term FROM context_posting"
+                " WHERE index_id = %s AND (term LIKE %s OR term = %s) LIMIT %s",
                 [index_id, f"%{escaped}%", LONG_WORD, _TERMS + 1],
             )
             terms = [row[0] for row in cursor.fetchall()]

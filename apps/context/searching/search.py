@@ -40,8 +40,8 @@ def code_search(
 ) -> SearchResult:
     """What answers the request in a project's code (with a session: in its files), held against the files.
 
-    Who may read the project is for the caller to see to. Raises IndexMissing where nothing was indexed yet, InvalidInput
-    for a query that can't be understood.
+    Who may read the project is for the caller to see to. Raises IndexMissing where nothing was indexed yet,
+    InvalidInput for a query that can't be understood.
     """
     _request_check(request)
     view, state = index_view(project=project, session_id=session_id)
@@ -73,12 +73,16 @@ def index_view(*, project: Project, session_id: uuid.UUID | None = None) -> tupl
     index = CodeIndex.objects.filter(project=project).first()
     if index is None or not index.generation:
         raise IndexMissing(
-            "The project's code has not been indexed yet."
-            if state.state in ("none", "failed")
-            else "The project's code is about to be indexed.",
-            next_step="wait a moment and search again"
-            if state.state == "indexing"
-            else "POST /api/context/index/ (archon index) has it indexed",
+            (
+                "The project's code has not been indexed yet."
+                if state.state in ("none", "failed")
+                else "The project's code is about to be indexed."
+            ),
+            next_step=(
+                "wait a moment and search again"
+                if state.state == "indexing"
+                else "POST /api/context/index/ (archon index) has it indexed"
+            ),
             state=state.state,
         )
     if session_id is not None:
@@ -196,4 +200,6 @@ def _vector_notes(state: str, detail: str, *, mode: str) -> list[str]:
 
 
 def _scores_told(hit: Hit, found: _Found, request: SearchRequest) -> Hit:
-    return replace(hit, scores=dict(found.scores.get(hit.scores["chunk"], {})) if request.explain else {})
+    told = found.scores.get(hit.scores["chunk"], {})
+    fused_of = (told.get("text"), told.get("vector")) if "text_scaled" in told else None
+    return replace(hit, scores=dict(told) if request.explain else {}, fused_of=fused_of)

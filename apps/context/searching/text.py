@@ -20,11 +20,12 @@ _RECORDS = 600_000
 #: Of a ranking.
 _RANKED = 50_000
 #: Said in nearly every question, and nothing about what is looked for.
-_STOP_WORDS = frozenset(
-    "a an and are as at be been being but by can could do does for from had has have how i if in into is it its me my not"
-    " of on or our please shall should so that the their them then there these they this those to was we were what when"
-    " where which who why will with would you your".split()
-)
+_STOP_WORDS = frozenset("""
+    [a, an, and, are, as, at, be, been, being, but, by, can, could, do, does, for, from, had, has, have, how, i,
+    if, in, into, is, it, its, me, my, not, of, on, or, our, please, shall, should, so, that, the, their, them,
+    then, there, these, they, this, those, to, was, we, were, what, when, where, which, who, why, will, with,
+    would, you, your]
+    """.split())
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,14 @@ def text_search(*, scope: Scope, query: str, limit: int) -> TextFound:
     postings = _postings_read(scope.view.index_id, weights)
     if scope.is_narrow:
         postings = _postings_within(postings, scope_chunk_ids(scope))
-    ranking = bm25_rank(
-        postings=postings, documents=documents, mean_length=total / max(documents, 1), limit=_RANKED
-    )
+    ranking = bm25_rank(postings=postings, documents=documents, mean_length=total / max(documents, 1), limit=_RANKED)
     ranked = list(zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True))
     return TextFound(tuple(chunks_pass(scope=scope, ranked=ranked, limit=limit)), tuple(postings), notes)
 
 
-def terms_explain(*, index_id: int, postings: Sequence[TermPostings], chunk_ids: Sequence[int]) -> dict[int, dict[str, float]]:
+def terms_explain(
+    *, index_id: int, postings: Sequence[TermPostings], chunk_ids: Sequence[int]
+) -> dict[int, dict[str, float]]:
     """What each term gave to each of the chunks."""
     documents, total = CodeIndex.objects.values_list("documents", "terms").get(id=index_id)
     wanted = np.array(sorted(chunk_ids), np.int64)
