@@ -52,7 +52,7 @@ def job_want(
     revision: str = "",
     rebuild: bool = False,
 ) -> IndexJob:
-    """Have the index brought up to date; a job that waits for that already is the one. Conflict without a repository."""
+    """Have the index brought up to date; a job that waits for that is the one. Conflict without a repository."""
     if project.repository_state != RepositoryState.READY:
         raise Conflict(
             "The project has no repository to index yet.",

@@ -27,12 +27,13 @@ _LINK, _MODULE = "120000", "160000"
 #: Where git looks for a NUL to tell what is binary.
 _HEAD_BYTES = 8000
 #: What no line of text is in, told by its name so that it needn't be read.
-_BINARY_ENDINGS = frozenset("""
+_BINARY_TEXT = """
     [.7z, .a, .avi, .bin, .bmp, .bz2, .class, .db, .dll, .dylib, .eot, .exe, .flac, .gif, .gz, .ico, .jar,
     .jpeg, .jpg, .lib, .mkv, .mo, .mov, .mp3, .mp4, .npy, .npz, .o, .obj, .ogg, .otf, .parquet, .pdf, .pickle,
     .pkl, .png, .psd, .pyc, .pyd, .rar, .so, .sqlite, .sqlite3, .tar, .tgz, .tif, .tiff, .ttf, .wasm, .wav,
     .webm, .webp, .whl, .woff, .woff2, .xls, .xlsx, .xz, .zip, .zst]
-    """.split())
+    """
+_BINARY_ENDINGS = frozenset(_BINARY_TEXT.split())
 
 
 @dataclass(frozen=True, slots=True)

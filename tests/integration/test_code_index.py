@@ -66,7 +66,8 @@ def test_every_file_is_read_or_has_a_reason(tmp_path: Path) -> None:
     states = _states(code.project)
     skipped = {path: reason for path, (state, reason) in states.items() if state == "skipped"}
     assert skipped.keys() == {
-        "server.log", "build/out.py", "vendor/lib.py", "picture.png", "data.txt", "huge.py", "min.js", "link.md", "loop",
+        "server.log", "build/out.py", "vendor/lib.py", "picture.png", "data.txt", "huge.py", "min.js", "link.md",
+        "loop",
     }  # fmt: skip
     assert skipped["server.log"] == "an ignore file names it"
     assert "binary" in skipped["data.txt"]

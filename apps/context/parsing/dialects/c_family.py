@@ -71,7 +71,9 @@ def _name_of(node: Node) -> Node | str | None:
             inner = named.named_children[0] if named.named_children else None
         if inner is not None:
             named = inner
-        elif named.type == "qualified_identifier" or named.type in ("template_function", "template_type", "template_method"):
+        elif named.type == "qualified_identifier":
+            named = named.child_by_field_name("name")
+        elif named.type in ("template_function", "template_type", "template_method"):
             named = named.child_by_field_name("name")
         else:
             return named

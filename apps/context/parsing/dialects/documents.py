@@ -99,9 +99,7 @@ def _html(source: Source, found: Found) -> list[Mark]:
     for node in found.get("id", ()):
         # An element that is named is found by its name; it opens no section.
         line = source.line_of(node.start_byte)
-        marks.append(
-            Mark(node.start_byte, 9, f"#{_clean(source.text(node.start_byte, node.end_byte))}", "key", line, line)
-        )
+        marks.append(Mark(node.start_byte, 9, f"#{_clean(source.text(node.start_byte, node.end_byte))}", "key", line, line))
     for node in found.get("part", ()):
         first, last = _lines(source, node)
         if last > first:
