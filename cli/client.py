@@ -19,6 +19,7 @@ from cli.resources import (
     Catalogue,
     Diff,
     EventPage,
+    IndexJob,
     Person,
     Progress,
     Project,
@@ -117,6 +118,28 @@ class Api:
     def repository_upload(self, *, project_id: str, bundle: Path, branch: str) -> None:
         """Stream a git bundle to the project; ``branch`` is the one that sessions start from."""
         self._upload("PUT", f"/api/projects/{project_id}/repository/", bundle, params={"branch": branch})
+
+    # --- code ---------------------------------------------------------------------------------------------------------
+    def index_start(self, project_id: str, *, rebuild: bool = False) -> IndexJob:
+        """Have the project's code indexed; ask :meth:`index_job` how that stands."""
+        return self._json(IndexJob, "POST", "/api/context/index/", body={"project": project_id, "rebuild": rebuild})
+
+    def index_job(self, job_id: str) -> IndexJob:
+        return self._json(IndexJob, "GET", f"/api/context/index/{job_id}/")
+
+    def context_file_add(self, project_id: str, *, path: str, content: str) -> None:
+        self._request("POST", "/api/context/files/", json={"project": project_id, "path": path, "content": content})
+
+    def context_file_remove(self, project_id: str, path: str) -> None:
+        """Take a file out of the context that was put there; one that isn't there is fine."""
+        rows = self._rows(dict[str, Any], "/api/context/files/", project=project_id, path=path)
+        for row in rows:
+            if row.get("path") == path:
+                self._request("DELETE", f"/api/context/files/{row['id']}/")
+
+    def code_search(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The server's answer as it is: hits, how the index stands, notes."""
+        return self._json(dict[str, Any], "POST", "/api/vector-store/search/", body=body)
 
     # --- models -------------------------------------------------------------------------------------------------------
     def models_get(self, *, project_id: str = "", vendor: str = "") -> Catalogue:

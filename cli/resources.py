@@ -380,3 +380,49 @@ class Project(Resource):
     source: Source | None = None
     default_branch: str = ""
     head_commit: str | None = None
+
+
+class IndexJob(Resource):
+    """A job of indexing."""
+
+    id: str
+    project: str
+    state: str
+    commit: str = ""
+    progress: dict[str, Any] = {}
+    reason: Reason | None = None
+    notes: list[dict[str, Any]] = []
+
+    def told(self) -> str:
+        """How it stands, in words."""
+        done, total = self.progress.get("files_done", 0), self.progress.get("files_total", 0)
+        if self.state == "completed":
+            if not total:
+                return f"Indexed: nothing has changed at {self.commit[:12]}"
+            found = f"{self.progress.get('chunks', 0)} chunks, {self.progress.get('symbols', 0)} symbols"
+            return f"Indexed: {done} files read ({found}) at {self.commit[:12]}"
+        if self.state == "failed" and self.reason is not None:
+            return f"Not indexed: {self.reason.message}. {self.reason.next_step}".strip()
+        if self.state == "running":
+            return f"Indexing: {self.progress.get('phase', 'starting')}, {done} of {total} files"
+        return {"waiting": "Waiting for a worker", "cancelled": "Cancelled"}.get(self.state, self.state)
+
+
+class CodeSnippet(Resource):
+    start_line: int
+    text: str = ""
+
+
+class CodeHit(Resource):
+    """Code that was found."""
+
+    path: str
+    start_line: int
+    end_line: int
+    line: int = 0
+    symbol: str = ""
+    kind: str = ""
+    score: float = 0.0
+    commit: str = ""
+    snippet: CodeSnippet
+    scores: dict[str, Any] = {}

@@ -92,7 +92,8 @@ def reply_fitting(
         left = room.left("cost_usd")
         whole, reading = price(input_tokens, output), price(input_tokens, 0)
         if left is not None and whole is not None and reading is not None and money(whole) > left:
-            writing = (whole - reading) / output
+            # An embedder writes nothing.
+            writing = (whole - reading) / output if output else Decimal(0)
             output = int((left - reading) / writing) if writing > 0 else 0
             if output < least or money(price(input_tokens, output) or Decimal(0)) > left:
                 return 0, room.exceeded("cost_usd", price(input_tokens, least))

@@ -65,15 +65,20 @@ def budget_raise(
     return budget_state(budget)
 
 
-@transaction.atomic
 def reservations_expire(*, scope_id: uuid.UUID) -> int:
     """Count what is still reserved as spent, in every scope, and say how many calls that were.
 
     For a session that nobody works on any more (its process died, or it has ended): the vendor may have charged for the
     calls that were under way. One that settles after all corrects itself.
     """
+    return calls_expire(scope_id=scope_id, key=None)
+
+
+@transaction.atomic
+def calls_expire(*, scope_id: uuid.UUID, key: str | None) -> int:
+    """The same for the calls of one key (None: of all)."""
     with connection.cursor() as cursor:
-        cursor.execute(sql.LOSE, {"scope": scope_id, "key": None})
+        cursor.execute(sql.LOSE, {"scope": scope_id, "key": key})
         lost = _rows(cursor)
         if not lost:
             return 0

@@ -48,6 +48,8 @@ INSTALLED_APPS = [
     "apps.authentication",
     "apps.projects",
     "apps.usage",
+    "apps.vector_store",
+    "apps.context",
     "apps.planning",
     "apps.agents",
     "apps.chat",
@@ -112,9 +114,13 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
+    "sweep-indexes": {"task": "apps.context.tasks.sweep_indexes", "schedule": 3.0, "options": {"expires": 3}},
+    "prune-indexes": {"task": "apps.context.tasks.prune_indexes", "schedule": timedelta(hours=1)},
     "worker-heartbeat": {"task": "apps.core.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
     "prune-sessions": {"task": "apps.agents.tasks.prune_sessions", "schedule": timedelta(minutes=10)},
     "prune-repositories": {"task": "apps.projects.tasks.prune_repositories", "schedule": timedelta(hours=1)},
+    "flush-vectors": {"task": "apps.vector_store.tasks.flush_vectors", "schedule": 10.0, "options": {"expires": 10}},
+    "tend-vectors": {"task": "apps.vector_store.tasks.tend_vectors", "schedule": timedelta(minutes=10)},
     "prune-tokens": {"task": "apps.authentication.tasks.prune_tokens", "schedule": timedelta(hours=6)},
 }
 
@@ -244,6 +250,12 @@ ARCHON_CHECK_SECONDS: int = env.int("ARCHON_CHECK_SECONDS", default=900)
 #: How often a test is run again to tell whether it is flaky; 0: never.
 ARCHON_CHECK_RERUNS: int = env.int("ARCHON_CHECK_RERUNS", default=2)
 ARCHON_SETUP_SECONDS: int = env.int("ARCHON_SETUP_SECONDS", default=1200)
+#: Whether the workers index every project's repository, and follow it, without being asked to.
+ARCHON_INDEX_AUTO: bool = env.bool("ARCHON_INDEX_AUTO", default=True)
+#: Processes that parse at a time, of one worker; the largest file that is read, in KiB; and the most files.
+ARCHON_INDEX_PROCESSES: int = env.int("ARCHON_INDEX_PROCESSES", default=min(os.cpu_count() or 2, 4))
+ARCHON_INDEX_FILE_KB: int = env.int("ARCHON_INDEX_FILE_KB", default=1024)
+ARCHON_INDEX_FILES: int = env.int("ARCHON_INDEX_FILES", default=200_000)
 
 # --- Providers and services of later use ------------------------------------------------------------------------------
 OPENAI_API_KEY = env("OPENAI_API_KEY", default="")
@@ -258,10 +270,30 @@ OPENROUTER_API_KEY = env("OPENROUTER_API_KEY", default="")
 OLLAMA_BASE_URL = env("OLLAMA_BASE_URL", default="")
 VLLM_BASE_URL = env("VLLM_BASE_URL", default="")
 LMSTUDIO_BASE_URL = env("LMSTUDIO_BASE_URL", default="")
+#: Who makes vectors of texts: `minilm` (here, offline), `provider:model` (with an address as `provider:model@url`) or
+#: `off`; a second one beside it; and how many numbers a vector has, 0: as many as the model has by itself.
+ARCHON_EMBEDDER: str = env("ARCHON_EMBEDDER", default="") or "minilm"
+ARCHON_EMBEDDER_SECOND: str = env("ARCHON_EMBEDDER_SECOND", default="")
+ARCHON_EMBEDDER_DIMENSION: int = env.int("ARCHON_EMBEDDER_DIMENSION", default=0)
+#: Processes with which one worker embeds offline, and for how many seconds they wait for more.
+ARCHON_EMBED_PROCESSES: int = env.int("ARCHON_EMBED_PROCESSES", default=min(2, os.cpu_count() or 1))
+ARCHON_EMBED_IDLE_SECONDS: float = env.float("ARCHON_EMBED_IDLE_SECONDS", default=120.0)
+if ARCHON_EMBED_PROCESSES < 1 or ARCHON_EMBED_IDLE_SECONDS <= 0:
+    raise ImproperlyConfigured("ARCHON_EMBED_PROCESSES is 1 at least, and ARCHON_EMBED_IDLE_SECONDS more than 0")
+#: What is kept of embedded texts' vectors, in MiB.
+ARCHON_EMBEDDING_CACHE_MB: int = env.int("ARCHON_EMBEDDING_CACHE_MB", default=2048)
+#: Where vectors are: `pgvector` or `pinecone`; empty: Pinecone where there is a key of it.
+ARCHON_VECTOR_INDEX: str = env("ARCHON_VECTOR_INDEX", default="")
+if ARCHON_VECTOR_INDEX not in ("", "pgvector", "pinecone"):
+    raise ImproperlyConfigured(f"ARCHON_VECTOR_INDEX: there is no {ARCHON_VECTOR_INDEX!r}; write pgvector or pinecone")
+#: Vectors that pgvector searches exactly; more get an approximate index, where it is measured to be good. 0: never.
+ARCHON_VECTOR_EXACT_LIMIT: int = env.int("ARCHON_VECTOR_EXACT_LIMIT", default=100_000)
 PINECONE_API_KEY = env("PINECONE_API_KEY", default="")
 #: Cloud and region of an index that is made, as `aws-us-east-1`.
 PINECONE_ENVIRONMENT = env("PINECONE_ENVIRONMENT", default="")
 PINECONE_INDEX_NAME = env("PINECONE_INDEX_NAME", default="archon-index")
+#: Where Pinecone's control plane is, when not at Pinecone: a proxy, or its local emulator.
+PINECONE_CONTROLLER_HOST = env("PINECONE_CONTROLLER_HOST", default="")
 SUPABASE_URL = env("SUPABASE_URL", default="")
 SUPABASE_KEY = env("SUPABASE_KEY", default="")
 SUPABASE_SERVICE_KEY = env("SUPABASE_SERVICE_KEY", default="")
@@ -318,6 +350,9 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "ToolCallsEnum": "apps.usage.choices.TOOL_CALL_STYLES",
         "EditFormatEnum": "apps.usage.choices.EDIT_FORMATS",
         "CheckStateEnum": "apps.agents.serializers.CHECK_STATES",
+        "SpaceStateEnum": "apps.vector_store.types.SPACE_STATES",
+        "EmbedKindEnum": "apps.vector_store.types.EMBED_KINDS",
+        "VectorSlotEnum": "apps.vector_store.types.SLOTS",
     },
 }
 

@@ -29,6 +29,7 @@ from apps.agents.tools.base import (
 from apps.agents.tools.edit_formats import edit_format_used
 from apps.agents.tools.policy import Allowed, Refused, call_judge
 from apps.agents.types import Event, SessionStatus, ToolCallStatus
+from apps.context.freshness import session_files_changed
 from apps.core.kill_points import kill_point
 from apps.core.storable import json_storable, text_storable
 from apps.projects.workspace import WorkspaceError
@@ -126,6 +127,14 @@ async def call_carry_out(
         if isinstance(result, Finish) and not unheard:
             await context.ledger.result_set(connection, execution_id, json_storable(result.result))
     kill_point("tool.recorded")
+    if snapshot is not None and snapshot.tree:
+        # A wake-up that gets lost is made up for by the next one.
+        await context.ledger.database.run_in_thread(
+            session_files_changed,
+            project_id=context.facts.project_id,
+            session_id=context.facts.session_id,
+            tree=snapshot.tree,
+        )
     transcript.append(message)
     return isinstance(result, Finish) and not unheard
 

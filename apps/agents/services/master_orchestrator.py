@@ -29,6 +29,7 @@ from apps.agents.services.sessions import (
 )
 from apps.agents.services.sources import SourceRequest, goal_of_sources, sources_check, sources_create
 from apps.agents.types import ROLES_OF, AgentType, Event, SessionOutcome, SessionStatus, ToolCallStatus
+from apps.context.freshness import head_changed, session_files_forget
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.kill_points import kill_points_of
 from apps.core.storable import text_storable
@@ -252,6 +253,7 @@ def session_merge(*, user: User, session_id: uuid.UUID, allow_failing: bool = Fa
             project_head_record(project_id=session.project_id, branch=session.base_branch, commit=merged)
             done = Event("SessionMerged", {"into": session.base_branch, "commit": merged})
             event_append(session_id=session_id, events=[done])
+    head_changed(project=session.project)
     # Nothing leads back to before a merge.
     snapshots_delete(project_id=session.project_id, session_id=session_id)
     return session_get_for_user(user=user, session_id=session_id)
@@ -266,6 +268,7 @@ def session_discard(*, user: User, session_id: uuid.UUID) -> AgentSession:
     branch_delete(project_id=session.project_id, branch=session.branch)
     session_files_delete(session_id=session_id)
     snapshots_delete(project_id=session.project_id, session_id=session_id)
+    session_files_forget(session_id=session_id)
     with transaction.atomic():
         locked = session_lock(session_id)
         if locked.discarded_at is None:

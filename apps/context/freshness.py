@@ -1,0 +1,79 @@
+"""How the index hears of changes.
+
+A merge, an import, an upload and a fetch all end in the project's ``head_commit``: the sweep compares, and whoever has
+just changed it may say so at once. A session's edits come as trees that its worker has kept in the repository.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Q
+from django.utils import timezone
+
+from apps.context.jobs import job_want
+from apps.context.models import (
+    ACTIVE_JOB_STATES,
+    CodeIndex,
+    IndexJob,
+    JobState,
+    JobTarget,
+    Overlay,
+    OverlayEntry,
+)
+from apps.context.walking import configuration_key
+from apps.core.errors import Conflict
+from apps.projects.models import Project, RepositoryState
+
+_PROJECTS_A_SWEEP = 50
+
+
+def heads_follow() -> None:
+    """Want the index of every project whose default branch it doesn't have, unless that was tried and failed."""
+    if not settings.ARCHON_INDEX_AUTO:
+        return
+    jobs = IndexJob.objects.filter(index__project_id=OuterRef("id"), target=JobTarget.HEAD)
+    behind = (
+        Q(code_index__isnull=True)
+        | Q(code_index__complete=False)
+        | ~Q(code_index__commit=F("head_commit"))
+        | ~Q(code_index__configuration_key__startswith=configuration_key())
+    )
+    wanting = (
+        Project.objects.filter(behind, repository_state=RepositoryState.READY)
+        .exclude(head_commit="")
+        .exclude(Exists(jobs.filter(state__in=ACTIVE_JOB_STATES)))
+        .exclude(Exists(jobs.filter(state__in=[JobState.FAILED, JobState.CANCELLED], commit=OuterRef("head_commit"))))
+    )
+    for project in wanting[:_PROJECTS_A_SWEEP]:
+        head_changed(project=project)
+
+
+def head_changed(*, project: Project) -> None:
+    """The default branch has moved: have the index follow, if it follows by itself or was made before."""
+    if settings.ARCHON_INDEX_AUTO or CodeIndex.objects.filter(project=project).exists():
+        try:
+            job_want(project=project)
+        except Conflict:
+            # Its repository is gone or not there yet; what brings one says so again.
+            return
+
+
+def session_files_changed(*, project_id: uuid.UUID, session_id: uuid.UUID, tree: str) -> None:
+    """A session's files are now those of this tree of the project's repository."""
+    project = Project.objects.filter(id=project_id, repository_state=RepositoryState.READY).first()
+    if project is not None and (settings.ARCHON_INDEX_AUTO or CodeIndex.objects.filter(project_id=project_id).exists()):
+        job_want(project=project, target=JobTarget.SESSION, session_id=session_id, revision=tree)
+
+
+def session_files_forget(*, session_id: uuid.UUID) -> None:
+    """A session's files are gone: so is what the index has of them."""
+    with transaction.atomic():
+        overlays = Overlay.objects.filter(session_id=session_id)
+        OverlayEntry.objects.filter(overlay_id__in=list(overlays.values_list("id", flat=True))).delete()
+        overlays.delete()
+        IndexJob.objects.filter(session_id=session_id, state=JobState.WAITING).update(
+            state=JobState.CANCELLED, finished_at=timezone.now()
+        )

@@ -1,0 +1,516 @@
+"""Bringing an index up to date: what a worker does that holds its lease.
+
+The first tree of a project grows as files are read, and can be searched meanwhile. Later ones are read behind the one
+that serves, and take its place whole. What was read once (the same path with the same content) is never read again, so
+a job that is taken up again goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from django.db import close_old_connections, connection
+from django.utils import timezone
+
+from apps.context import writing
+from apps.context.jobs import (
+    ATTEMPTS,
+    index_claim,
+    index_release,
+    job_end,
+    job_give_back,
+    job_progress,
+    job_take,
+    lease_renew,
+)
+from apps.context.models import AddedFile, CodeIndex, IndexJob, JobState, JobTarget
+from apps.context.parser_pool import ParsedBatch, ParseFile, chunk_ids_needed, parser_pool
+from apps.context.parser_version import PARSER_VERSION
+from apps.context.types import IndexGivenUp, Lease, LeaseLost
+from apps.context.vectors import vectors_fill, vectors_want
+from apps.context.walking import (
+    Change,
+    TreeFile,
+    configuration_key,
+    contents_read,
+    is_binary,
+    tree_changes,
+    tree_walk,
+)
+from apps.context.writing import PostingsBuffer, index_locked
+from apps.core.database import DATABASE_AWAY
+from apps.core.errors import ApplicationError, NotFound
+from apps.core.queue import enqueue
+from apps.projects.git import GitError
+from apps.projects.repository import commit_resolve, repository_path
+
+logger = logging.getLogger(__name__)
+
+#: Of one request to a parser.
+_BATCH_FILES = 120
+_BATCH_BYTES = 2 << 20
+_FIRST_BATCH_FILES = 20
+#: After how long the first postings are written; each later time takes twice as long as the one before, up to the most.
+_FLUSH_SECONDS = 1.0
+_FLUSH_MOST_SECONDS = 30.0
+_FLUSH_CHUNKS = 40_000
+_RENEW_SECONDS = 2.0
+_PROGRESS_SECONDS = 1.0
+
+FILL_TASK = "apps.context.tasks.fill_vectors"
+
+_stopping = threading.Event()
+#: Embedding has processes of its own, which one project keeps busy.
+_filling = threading.BoundedSemaphore(1)
+
+
+class _Cancelled(Exception):
+    """Somebody wants the job to stop."""
+
+
+class _Stopped(Exception):
+    """The process ends; another one goes on."""
+
+
+def indexes_stop() -> None:
+    """Let go of what this process is indexing, for another to take up: the process ends."""
+    _stopping.set()
+
+
+def index_run(*, index_id: int) -> None:
+    """Do the jobs of an index, if nobody else is at it."""
+    if _stopping.is_set():
+        return
+    lease = index_claim(index_id)
+    if lease is None:
+        return
+    try:
+        try:
+            while not _stopping.is_set() and (job := job_take(lease)) is not None:
+                job_run(lease, job)
+        finally:
+            # Whatever ended it: a job that is not done is taken up again by the next sweep.
+            index_release(lease)
+    except LeaseLost:
+        logger.info("the index %s is somebody else's now", index_id)
+    except DATABASE_AWAY as error:
+        logger.warning("the database is away, the index %s is left to the next sweep: %s", index_id, error)
+    finally:
+        close_old_connections()
+
+
+def vectors_run(*, project_id: uuid.UUID) -> None:
+    """Fill a project's vectors, one project at a time in this process."""
+    if _stopping.is_set() or not _filling.acquire(blocking=False):
+        return
+    try:
+        vectors_fill(project_id=project_id, stop=_stopping.is_set)
+    except DATABASE_AWAY as error:
+        logger.warning("the database is away, the vectors of %s are left to the next sweep: %s", project_id, error)
+    finally:
+        _filling.release()
+        close_old_connections()
+
+
+def job_run(lease: Lease, job: IndexJob) -> None:
+    """See a job through, to a state that says how it ended. Raises LeaseLost, and what tells of a database away."""
+    run = _Run(lease, job)
+    try:
+        if job.attempts > ATTEMPTS:
+            raise IndexGivenUp(
+                f"The job was begun {ATTEMPTS} times and never came to an end",
+                next_step="Look into the workers' log for why they ended, then index again.",
+            )
+        commit = run.head() if job.target == JobTarget.HEAD else run.session()
+    except _Stopped:
+        job_give_back(job)
+    except _Cancelled:
+        job_end(lease, job, state=JobState.CANCELLED)
+    except ApplicationError as error:
+        logger.info("not indexed: index=%s code=%s", lease.index_id, error.code)
+        job_end(lease, job, state=JobState.FAILED, error=error)
+    except (GitError, LookupError) as error:
+        logger.warning("not indexed: index=%s: %s", lease.index_id, error)
+        told = NotFound(
+            f"The repository could not be read: {str(error)[:500]}", next_step="Fetch or import it again, then index."
+        )
+        job_end(lease, job, state=JobState.FAILED, error=told)
+    else:
+        job_end(lease, job, state=JobState.COMPLETED, commit=commit, notes=run.notes)
+        if run.has_read:
+            vectors_want(run.project_id)
+            enqueue(FILL_TASK, project_id=str(run.project_id))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A path as the tree has it now."""
+
+    entry_id: int
+    file_id: int
+    blob: str
+    parser: int
+
+
+@dataclass
+class _Tally:
+    files_done: int = 0
+    files_total: int = 0
+    chunks: int = 0
+    symbols: int = 0
+    skipped: int = 0
+    failed: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def told(self, phase: str) -> dict[str, Any]:
+        return {
+            "phase": phase,
+            "files_done": self.files_done,
+            "files_total": self.files_total,
+            "chunks": self.chunks,
+            "symbols": self.symbols,
+            "skipped": self.skipped,
+            "failed": self.failed,
+        }
+
+
+class _Run:
+    """One job at work."""
+
+    def __init__(self, lease: Lease, job: IndexJob) -> None:
+        self._lease = lease
+        self._job = job
+        self._index = CodeIndex.objects.select_related("project").get(id=lease.index_id)
+        self._git_dir: Path = repository_path(project_id=self._index.project_id)
+        self._tally = _Tally()
+        self._buffer = PostingsBuffer()
+        self._renewed = time.monotonic()
+        self._told = 0.0
+        self._configuration = ""
+        self.notes: list[dict[str, str]] = []
+        self.project_id = self._index.project_id
+        #: Whether there is anything that may have no vector yet.
+        self.has_read = False
+
+    # --- The default branch -------------------------------------------------------------------------------------------
+
+    def head(self) -> str:
+        """Have the tree be that of the default branch; the commit."""
+        commit = commit_resolve(
+            project_id=self._index.project_id, revision=self._job.revision or self._index.project.head_commit or "HEAD"
+        )
+        if self._job.rebuild and self._job.attempts == 1:
+            writing.index_clear(lease=self._lease)
+            self._index.refresh_from_db()
+        index = self._index
+        self._configuration = f"{configuration_key()}{index.added_version}"
+        added = {file.path: (file.blob, file.size) for file in AddedFile.objects.filter(index=index)}
+        same_rules = index.configuration_key == self._configuration
+        if index.complete and index.commit == commit and same_rules:
+            self._tell("ready", always=True)
+            return commit
+        changes = None
+        if index.complete and same_rules and index.commit:
+            changes = tree_changes(git_dir=self._git_dir, old=index.commit, new=commit, added=added)
+        if changes is None:
+            self._tell("listing", always=True)
+            walk = tree_walk(git_dir=self._git_dir, revision=commit, added=added)
+            if walk.cut:
+                self.notes.append(
+                    {
+                        "code": "too_many_files",
+                        "message": f"The repository has more files than an index takes; the {len(walk.files)} that lie "
+                        "nearest to its top are in. Name what is not code in .archonignore, or have the operator raise "
+                        "ARCHON_INDEX_FILES.",
+                    }
+                )
+            present = {file.path for file in walk.files}
+            known = self._known(None)
+            changes = (
+                *(Change(file.path, file) for file in walk.files),
+                *(Change(path, None) for path in known if path not in present),
+            )
+        else:
+            known = self._known([change.path for change in changes])
+        self._head_apply(commit, changes, known)
+        return commit
+
+    def _head_apply(self, commit: str, changes: Sequence[Change], known: dict[str, _Known]) -> None:
+        index = self._index
+        growing = not index.complete
+        if growing:
+            with index_locked(self._lease) as cursor:
+                cursor.execute(
+                    "UPDATE context_codeindex SET generation = 1, commit = %s WHERE id = %s", [commit, index.id]
+                )
+            index.generation = 1
+        ended: list[int] = []
+        added: list[TreeFile] = []
+        for change in changes:
+            before = known.get(change.path)
+            file = change.file
+            if before is not None and file is not None and (before.blob, before.parser) == (file.blob, file.parser):
+                continue
+            if before is not None:
+                ended.append(before.entry_id)
+            if file is not None:
+                added.append(file)
+        self._tally.files_total = len(added)
+        if growing and ended:
+            with index_locked(self._lease) as cursor:
+                cursor.execute("DELETE FROM context_treeentry WHERE id = ANY(%s)", [ended])
+        file_ids: list[int] = []
+
+        def read(cursor: Any, found: Sequence[tuple[int, TreeFile]]) -> None:
+            ids = [file_id for file_id, _ in found]
+            if growing:
+                writing.entries_add(cursor, lease=self._lease, file_ids=ids, since=1)
+            else:
+                file_ids.extend(ids)
+
+        self._files_read(added, read)
+        with index_locked(self._lease) as cursor:
+            writing.postings_flush(cursor, lease=self._lease, buffer=self._buffer)
+            generation = index.generation if growing else index.generation + 1
+            if not growing:
+                writing.entries_end(cursor, entry_ids=ended, until=generation)
+                writing.entries_add(cursor, lease=self._lease, file_ids=file_ids, since=generation)
+            cursor.execute(
+                "UPDATE context_codeindex SET generation = %s, commit = %s, complete = true,"
+                " configuration_key = %s, indexed_at = clock_timestamp() WHERE id = %s",
+                [generation, commit, self._configuration, index.id],
+            )
+            writing.entries_prune(cursor, lease=self._lease)
+            cursor.execute(
+                "UPDATE context_indexjob SET text_ready_at = clock_timestamp() WHERE id = %s", [self._job.id]
+            )
+        self._tell("ready", always=True)
+        writing.segments_merge(lease=self._lease)
+
+    def _known(self, paths: Sequence[str] | None) -> dict[str, _Known]:
+        """The paths (all of them, or these) as the tree has them."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT file.path, entry.id, file.id, file.blob, file.parser FROM context_treeentry AS entry"
+                " JOIN context_codefile AS file ON file.id = entry.file_id"
+                " WHERE entry.index_id = %s AND entry.until IS NULL AND file.index_id = %s"
+                + ("" if paths is None else " AND file.path = ANY(%s)"),
+                [self._index.id, self._index.id, *([] if paths is None else [list(paths)])],
+            )
+            return {row[0]: _Known(*row[1:]) for row in cursor.fetchall()}
+
+    # --- A session's files --------------------------------------------------------------------------------------------
+
+    def session(self) -> str:
+        """Have a session's overlay be what its files are; the commit that it lies on."""
+        index = self._index
+        if not index.complete:
+            self.head()
+            index.refresh_from_db()
+        revision = self._job.revision
+        added = {file.path: (file.blob, file.size) for file in AddedFile.objects.filter(index=index)}
+        changes = tree_changes(git_dir=self._git_dir, old=index.commit, new=revision, added=added)
+        if changes is None:
+            # It changed what is ignored: then all of it is compared.
+            walk = tree_walk(git_dir=self._git_dir, revision=revision, added=added)
+            known = self._known(None)
+            present = {file.path for file in walk.files}
+            changes = (
+                *(
+                    Change(file.path, file)
+                    for file in walk.files
+                    if (before := known.get(file.path)) is None
+                    or (before.blob, before.parser) != (file.blob, file.parser)
+                ),
+                *(Change(path, None) for path in known if path not in present),
+            )
+        wanted = [change.file for change in changes if change.file is not None]
+        files: dict[str, int | None] = {change.path: None for change in changes}
+        self._tally.files_total = len(wanted)
+
+        def read(cursor: Any, found: Sequence[tuple[int, TreeFile]]) -> None:
+            files.update({file.path: file_id for file_id, file in found})
+
+        self._files_read(wanted, read)
+        with index_locked(self._lease) as cursor:
+            writing.postings_flush(cursor, lease=self._lease, buffer=self._buffer)
+            writing.overlay_write(
+                cursor,
+                lease=self._lease,
+                session_id=self._job.session_id,
+                generation=index.generation,
+                revision=revision,
+                files=files,
+            )
+        self._tell("ready", always=True)
+        writing.segments_merge(lease=self._lease)
+        return index.commit
+
+    # --- Reading files ------------------------------------------------------------------------------------------------
+
+    def _files_read(
+        self, files: Sequence[TreeFile], done: Callable[[Any, Sequence[tuple[int, TreeFile]]], None]
+    ) -> None:
+        """Have a row for each file; ``done`` is told of them in the transactions that write them."""
+        self.has_read = self.has_read or bool(files)
+        known = self._rows_known(files)
+        self._tally.files_done = len(known)
+        if known:
+            with index_locked(self._lease) as cursor:
+                done(cursor, known)
+        there = {file.path for _, file in known}
+        missing = [file for file in files if file.path not in there]
+        skipped = [file for file in missing if file.skip]
+        wanted = [file for file in missing if not file.skip]
+        for start in range(0, len(skipped), 5_000):
+            self._skipped_write(skipped[start : start + 5_000], done)
+        waiting: deque[_Asked] = deque()
+        pool = parser_pool()
+        batches = _batches(wanted)
+        flush_after = _FLUSH_SECONDS
+        flushed = time.monotonic()
+        more = True
+        try:
+            while more or waiting:
+                while more and len(waiting) < pool.processes + 1:
+                    batch = next(batches, None)
+                    if batch is None:
+                        more = False
+                    elif (asked := self._ask(batch, done)) is not None:
+                        waiting.append(asked)
+                if not waiting:
+                    continue
+                wait([asked.answer for asked in waiting], timeout=_RENEW_SECONDS, return_when=FIRST_COMPLETED)
+                self._pause_point()
+                ready = [asked for asked in waiting if asked.answer.done()]
+                if not ready:
+                    continue
+                waiting = deque(asked for asked in waiting if asked not in ready)
+                with index_locked(self._lease) as cursor:
+                    for asked in ready:
+                        self._batch_write(cursor, asked, done)
+                    if time.monotonic() - flushed > flush_after or self._buffer.chunks > _FLUSH_CHUNKS:
+                        writing.postings_flush(cursor, lease=self._lease, buffer=self._buffer)
+                        flushed = time.monotonic()
+                        flush_after = min(flush_after * 2, _FLUSH_MOST_SECONDS)
+                self._tell("parsing")
+        finally:
+            for asked in waiting:
+                asked.answer.cancel()
+
+    def _rows_known(self, files: Sequence[TreeFile]) -> list[tuple[int, TreeFile]]:
+        """Those of the files that have a row already, from another tree or an earlier attempt."""
+        found: list[tuple[int, TreeFile]] = []
+        for start in range(0, len(files), 20_000):
+            part = {(file.path, file.blob, file.parser): file for file in files[start : start + 20_000]}
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT id, path, blob, parser FROM context_codefile WHERE index_id = %s AND path = ANY(%s)",
+                    [self._index.id, [path for path, _, _ in part]],
+                )
+                found += [(row[0], part[key]) for row in cursor.fetchall() if (key := (row[1], row[2], row[3])) in part]
+        return found
+
+    def _ask(
+        self, files: Sequence[TreeFile], done: Callable[[Any, Sequence[tuple[int, TreeFile]]], None]
+    ) -> _Asked | None:
+        """Hand a batch to a parser; what is binary is written at once."""
+        contents = list(contents_read(git_dir=self._git_dir, blobs=[file.blob for file in files]))
+        texts = [(file, content) for file, content in zip(files, contents, strict=True) if not is_binary(content)]
+        binary = [
+            replace(file, skip="it is binary")
+            for file, content in zip(files, contents, strict=True)
+            if is_binary(content)
+        ]
+        if binary:
+            # Keyed as one that was read: what is in it has said so.
+            self._skipped_write(binary, done, parser=PARSER_VERSION)
+        if not texts:
+            return None
+        first_file = writing.ids_take(len(texts))
+        parse = [
+            ParseFile(first_file + number, file.path, file.blob, content)
+            for number, (file, content) in enumerate(texts)
+        ]
+        first_chunk = writing.ids_take(chunk_ids_needed(parse))
+        answer = parser_pool().submit(index_id=self._index.id, files=parse, first_chunk=first_chunk)
+        return _Asked(tuple((file.id, tree) for file, (tree, _) in zip(parse, texts, strict=True)), answer)
+
+    def _skipped_write(
+        self,
+        files: Sequence[TreeFile],
+        done: Callable[[Any, Sequence[tuple[int, TreeFile]]], None],
+        *,
+        parser: int | None = None,
+    ) -> None:
+        if not files:
+            return
+        first = writing.ids_take(len(files))
+        numbered = [(first + number, file) for number, file in enumerate(files)]
+        with index_locked(self._lease) as cursor:
+            writing.files_skipped_write(cursor, lease=self._lease, files=numbered, now=timezone.now(), parser=parser)
+            done(cursor, numbered)
+        self._tally.skipped += len(files)
+        self._tally.files_done += len(files)
+        self._pause_point()
+
+    def _batch_write(
+        self, cursor: Any, asked: _Asked, done: Callable[[Any, Sequence[tuple[int, TreeFile]]], None]
+    ) -> None:
+        batches = asked.answer.result()
+        writing.batch_write(cursor, lease=self._lease, batches=batches, buffer=self._buffer)
+        done(cursor, asked.files)
+        tally = self._tally
+        tally.files_done += len(asked.files)
+        for batch in batches:
+            for facts in batch.facts:
+                tally.chunks += facts["chunks"]
+                tally.symbols += facts["symbols"]
+                tally.skipped += facts["state"] == "skipped"
+                tally.failed += facts["state"] == "failed"
+
+    def _pause_point(self) -> None:
+        """Between two pieces of work: hold the lease, and hear whether to stop."""
+        if _stopping.is_set():
+            raise _Stopped
+        if time.monotonic() - self._renewed > _RENEW_SECONDS:
+            self._renewed = time.monotonic()
+            if lease_renew(self._lease, self._job.id):
+                raise _Cancelled
+
+    def _tell(self, phase: str, *, always: bool = False) -> None:
+        if always or time.monotonic() - self._told > _PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            job_progress(self._lease, self._job, self._tally.told(phase))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A batch that a parser has."""
+
+    files: tuple[tuple[int, TreeFile], ...]
+    answer: Future[list[ParsedBatch]]
+
+
+def _batches(files: Sequence[TreeFile]) -> Iterator[list[TreeFile]]:
+    """Neighbours together; a small one first, so that something is found soon."""
+    batch: list[TreeFile] = []
+    size = 0
+    most = _FIRST_BATCH_FILES
+    for file in files:
+        if batch and (len(batch) >= most or size + file.size > _BATCH_BYTES):
+            yield batch
+            batch, size, most = [], 0, _BATCH_FILES
+        batch.append(file)
+        size += file.size
+    if batch:
+        yield batch

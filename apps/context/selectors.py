@@ -1,0 +1,108 @@
+"""Reads of the app: how indexes and jobs stand, and which files there are."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from apps.authentication.models import User
+from apps.context.models import (
+    AddedFile,
+    CodeFile,
+    CodeIndex,
+    CodeSymbol,
+    IndexEvent,
+    IndexJob,
+    Overlay,
+    OverlayEntry,
+    TreeEntry,
+)
+from apps.context.types import View
+from apps.core.errors import NotFound
+from apps.projects.models import Project
+from apps.projects.selectors import project_get_for_user, project_list
+
+
+def job_get_for_user(*, user: User, job_id: uuid.UUID, write: bool = False) -> IndexJob:
+    """A job in a project that the user may read (or change)."""
+    job = IndexJob.objects.select_related("index").filter(id=job_id).first()
+    if job is None or not project_list(user=user).filter(id=job.index.project_id).exists():
+        raise NotFound("There is no such job.", next_step="GET /api/context/index/?project= lists a project's")
+    project_get_for_user(user=user, project_id=job.index.project_id, write=write)
+    return job
+
+
+def job_list(*, project: Project) -> QuerySet[IndexJob]:
+    """The project's jobs, newest first."""
+    return IndexJob.objects.select_related("index").filter(index__project=project)
+
+
+def job_events(*, job: IndexJob, after: int = 0, limit: int = 500) -> list[IndexEvent]:
+    return list(IndexEvent.objects.filter(job=job, seq__gt=after)[:limit])
+
+
+def files_visible(view: View) -> QuerySet[CodeFile]:
+    """The files that a view has, by path."""
+    entries = TreeEntry.objects.filter(file=OuterRef("pk"), since__lte=view.generation).filter(
+        Q(until__isnull=True) | Q(until__gt=view.generation)
+    )
+    files = CodeFile.objects.filter(index_id=view.index_id)
+    if view.overlay_id is None:
+        return files.filter(Exists(entries)).order_by("path")
+    hidden = OverlayEntry.objects.filter(overlay_id=view.overlay_id, path=OuterRef("path"))
+    own = OverlayEntry.objects.filter(overlay_id=view.overlay_id, file=OuterRef("pk"))
+    return files.filter((Q(Exists(entries)) & ~Q(Exists(hidden))) | Q(Exists(own))).order_by("path")
+
+
+def file_get_for_user(*, user: User, file_id: int) -> CodeFile:
+    """A file of a project that the user may read."""
+    file = CodeFile.objects.filter(id=file_id).first()
+    index = CodeIndex.objects.filter(id=file.index_id).first() if file is not None else None
+    if file is None or index is None or not project_list(user=user).filter(id=index.project_id).exists():
+        raise NotFound("There is no such file.", next_step="GET /api/context/files/?project= lists a project's")
+    return file
+
+
+def file_view(file: CodeFile) -> View:
+    """A view that has the file, the tree of today before a session's."""
+    index = CodeIndex.objects.get(id=file.index_id)
+    head = View(index.id, index.generation)
+    if files_visible(head).filter(pk=file.pk).exists():
+        return head
+    overlay = Overlay.objects.filter(id__in=OverlayEntry.objects.filter(file=file).values("overlay_id")).first()
+    return View(index.id, overlay.generation, overlay.id) if overlay is not None else head
+
+
+def file_symbols(file: CodeFile) -> list[CodeSymbol]:
+    return list(CodeSymbol.objects.filter(file=file).order_by("start_line", "id"))
+
+
+def added_get(file: CodeFile) -> AddedFile | None:
+    """How the file was put into the context by hand, if it was."""
+    return AddedFile.objects.filter(index_id=file.index_id, path=file.path).first()
+
+
+@dataclass(frozen=True)
+class FileAnalysis:
+    """What the parser noted of a file beside its symbols."""
+
+    #: ``(name, line, kind, within)``
+    references: tuple[tuple[str, int, str, str], ...]
+    #: ``(module, names, line)``
+    imports: tuple[tuple[str, tuple[str, ...], int], ...]
+    #: ``(line, text)``
+    todos: tuple[tuple[int, str], ...]
+
+
+def analysis_read(text: str) -> FileAnalysis:
+    """The column ``analysis`` of a file."""
+    told: dict[str, Any] = json.loads(text) if text else {}
+    return FileAnalysis(
+        references=tuple((name, line, kind, within) for name, line, kind, within in told.get("references", ())),
+        imports=tuple((module, tuple(names), line) for module, names, line in told.get("imports", ())),
+        todos=tuple((line, found) for line, found in told.get("todos", ())),
+    )

@@ -1,0 +1,41 @@
+"""What the queue wakes: indexes with work to do, and the sweep that finds those nobody is at."""
+
+from __future__ import annotations
+
+import uuid
+
+from celery import shared_task
+
+from apps.context.freshness import heads_follow
+from apps.context.indexing import index_run, vectors_run
+from apps.context.jobs import jobs_wanted
+from apps.context.pruning import indexes_prune
+from apps.context.vectors import vectors_due
+
+
+@shared_task(name="apps.context.tasks.run_index")
+def run_index(index_id: str) -> None:
+    """Do its jobs; the lease decides who really does."""
+    index_run(index_id=int(index_id))
+
+
+@shared_task(name="apps.context.tasks.fill_vectors")
+def fill_vectors(project_id: str) -> None:
+    """Embed what has no vector yet."""
+    vectors_run(project_id=uuid.UUID(project_id))
+
+
+@shared_task(name="apps.context.tasks.sweep_indexes")
+def sweep_indexes() -> None:
+    """Want what has fallen behind, and wake what is wanted and nobody holds."""
+    heads_follow()
+    for index_id in jobs_wanted():
+        run_index.delay(str(index_id))
+    for project_id in vectors_due():
+        fill_vectors.delay(str(project_id))
+
+
+@shared_task(name="apps.context.tasks.prune_indexes")
+def prune_indexes() -> None:
+    """Forget files that no tree has any more."""
+    indexes_prune()

@@ -1,0 +1,120 @@
+"""Filling a project's vectors behind its text index: which chunks have one, and what is embedded of them.
+
+It has a lease of its own, apart from that of the index: embedding takes long, and reading files must not wait for it.
+What was broken off goes on where it was, since nothing that has a vector is embedded again.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+
+from django.db import connection, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from apps.context.models import CodeIndex
+from apps.context.parsing.types import chunk_header
+from apps.vector_store.spaces import projects_due, space_fill, spaces_plan, status_get
+from apps.vector_store.types import Payer
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 512
+_LEASE = timedelta(seconds=120)
+#: Whether to break off.
+StopCheck = Callable[[], bool]
+
+
+class ChunkTexts:
+    """The texts of every chunk that a tree or an overlay of the index has."""
+
+    def __init__(self, index_id: int) -> None:
+        self._index_id = index_id
+
+    def ids(self) -> Iterator[Sequence[str]]:
+        last = 0
+        while True:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    """
+                    SELECT chunk.id FROM context_codechunk AS chunk
+                    JOIN context_codefile AS file ON file.id = chunk.file_id
+                    WHERE file.index_id = %s AND chunk.id > %s AND (
+                        EXISTS (SELECT 1 FROM context_treeentry AS entry WHERE entry.file_id = file.id
+                            AND entry.until IS NULL)
+                        OR EXISTS (SELECT 1 FROM context_overlayentry AS own WHERE own.file_id = file.id)
+                    ) ORDER BY chunk.id LIMIT %s
+                    """,
+                    [self._index_id, last, _BATCH],
+                )
+                found = [row[0] for row in cursor.fetchall()]
+            if not found:
+                return
+            last = found[-1]
+            yield [str(chunk_id) for chunk_id in found]
+
+    def texts(self, ids: Sequence[str]) -> dict[str, str]:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT chunk.id, file.path, chunk.qualified_name, chunk.text FROM context_codechunk AS chunk"
+                " JOIN context_codefile AS file ON file.id = chunk.file_id WHERE chunk.id = ANY(%s)",
+                [[int(chunk_id) for chunk_id in ids]],
+            )
+            return {
+                str(chunk_id): f"{chunk_header(path=path, qualified_name=name)}\n{text}"
+                for chunk_id, path, name, text in cursor.fetchall()
+            }
+
+
+def vectors_want(project_id: uuid.UUID) -> None:
+    """Have the project's vectors filled, by whoever is free."""
+    CodeIndex.objects.filter(project_id=project_id).update(vectors_wanted=F("vectors_wanted") + 1)
+
+
+def vectors_due() -> list[uuid.UUID]:
+    """Projects whose vectors are to be filled, and that nobody fills."""
+    CodeIndex.objects.filter(project_id__in=projects_due(), vectors_wanted=F("vectors_filled")).update(
+        vectors_wanted=F("vectors_wanted") + 1
+    )
+    free = Q(vectors_lease_until__isnull=True) | Q(vectors_lease_until__lt=timezone.now())
+    wanted = CodeIndex.objects.filter(free, generation__gt=0, vectors_wanted__gt=F("vectors_filled"))
+    return list(wanted.values_list("project_id", flat=True)[:100])
+
+
+def vectors_fill(*, project_id: uuid.UUID, stop: StopCheck | None = None) -> str:
+    """Fill them, if nobody else does; the state that they are in afterwards."""
+    now = timezone.now()
+    free = Q(vectors_lease_until__isnull=True) | Q(vectors_lease_until__lt=now)
+    with transaction.atomic():
+        index = CodeIndex.objects.select_for_update().filter(free, project_id=project_id).first()
+        if index is None:
+            return status_get(project_id, "primary").state
+        index.vectors_lease_until = now + _LEASE
+        index.vectors_fence += 1
+        index.save(update_fields=["vectors_lease_until", "vectors_fence"])
+    mine = CodeIndex.objects.filter(id=index.id, vectors_fence=index.vectors_fence)
+    renewed = now
+
+    def progress(done: int, wanted: int) -> bool:
+        nonlocal renewed
+        if timezone.now() - renewed > _LEASE / 8:
+            renewed = timezone.now()
+            if not mine.update(vectors_lease_until=renewed + _LEASE):
+                return False
+        return stop is None or not stop()
+
+    payer = Payer(project_id=project_id)
+    whole = True
+    try:
+        for space in spaces_plan(payer):
+            filled = space_fill(space=space, source=ChunkTexts(index.id), payer=payer, progress=progress)
+            # What failed has a time at which it is tried again; what was broken off goes on with the next sweep.
+            whole = whole and (filled.complete or filled.status.state == "stopped")
+    finally:
+        mine.update(vectors_lease_until=None)
+    if whole:
+        mine.update(vectors_filled=index.vectors_wanted)
+    return status_get(project_id, "primary").state
