@@ -84,7 +84,9 @@ class Repository:
                 content = process.stdout.read(int(head[2]) + 1)[:-1]
                 parsed = file_parse(path=path, content=content)
                 if language_of(path, content[:HEAD_BYTES]) and not parsed.is_generated:
-                    self.terms[sha, language] = file_terms(parsed=parsed, content=content)
+                    self.terms[sha, language] = file_terms(
+                        language=parsed.language, chunks=parsed.chunks, symbols=parsed.symbols
+                    )
             process.stdin.close()
 
 

@@ -44,13 +44,13 @@ class CommitMemory:
     def empty(cls) -> CommitMemory:
         return cls([], set())
 
-    def grow(self, *, git: Git, heads: Sequence[str]) -> int:
-        """Read what is new on the way to these commits; returns how many commits that was."""
+    def grow(self, *, git: Git, heads: Sequence[str], limit: int = 0) -> int:
+        """Read what is new on the way to these commits (of very many the newest); returns how many commits that was."""
         known = {commit.sha for commit in self.commits}
         wanted = [head for head in dict.fromkeys(heads) if head not in known]
         if not wanted:
             return 0
-        read = history_read(git=git, heads=wanted, known=sorted(self.heads))
+        read = history_read(git=git, heads=wanted, known=sorted(self.heads), limit=limit)
         new = [commit for commit in reversed(read) if commit.sha not in known]
         self.commits.extend(new)
         parents = {parent for commit in new for parent in commit.parents}
