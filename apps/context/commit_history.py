@@ -33,6 +33,11 @@ def history_load(*, index_id: int) -> CommitMemory:
         return CommitMemory.empty()
 
 
+def history_count(*, index_id: int) -> int:
+    """How many commits are kept."""
+    return CommitHistory.objects.filter(index_id=index_id).values_list("commits", flat=True).first() or 0
+
+
 def history_grow(*, memory: CommitMemory, index_id: int, project_id: uuid.UUID, head: str, seconds: float) -> bool:
     """Read what is new on the way to a commit, and keep it. False where that takes too long or git can't."""
     git_dir = repository_path(project_id=project_id)

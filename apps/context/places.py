@@ -7,24 +7,34 @@ last, and follows the index.
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from apps.context.commit_history import SECONDS_ASKED, SECONDS_BEHIND, history_grow, history_load
+from apps.context.commit_history import (
+    SECONDS_ASKED,
+    SECONDS_BEHIND,
+    history_count,
+    history_grow,
+    history_load,
+)
 from apps.context.locating.document import FileTerms
 from apps.context.locating.files_index import FilesIndex
 from apps.context.locating.locate import Located, locate
 from apps.context.locating.memory import CommitMemory, MemoryTerms, MemoryView
-from apps.context.models import Overlay
 from apps.context.searching.search import index_view
-from apps.context.tree_terms import Key, terms_load
+from apps.context.tree_terms import Key, terms_load, tree_fingerprint
 from apps.context.types import IndexState, View
 from apps.core.errors import InvalidInput
 from apps.projects.models import Project
 
 TEXT_CHARACTERS = 200_000
 _HELD = 4
+#: How many files are worked out while somebody waits; a worker works out all.
+_FILES_ASKED, _FILES_BEHIND = 2_000, 10_000_000
+#: After so many seconds a history that took too long is tried again.
+_RETRY_SECONDS = 30.0
 _HISTORY_NOTE = "The repository's history is still being read: what its commits remember is not in yet."
 
 
@@ -44,8 +54,9 @@ class _Held:
     files: FilesIndex
     memory: MemoryView | None
     keys: dict[Key, FileTerms]
-    commit: str
     history_known: bool
+    #: Files that there was no time for.
+    missing: int
 
 
 @dataclass
@@ -55,9 +66,10 @@ class _Words:
     memory: CommitMemory
     terms: MemoryTerms
     lock: threading.Lock = field(default_factory=threading.Lock)
+    tried_at: float = float("-inf")
 
 
-_held: OrderedDict[tuple[int, int, int | None, str], _Held] = OrderedDict()
+_held: OrderedDict[tuple[int, str, str], _Held] = OrderedDict()
 _words: OrderedDict[int, _Words] = OrderedDict()
 _lock = threading.Lock()
 #: One view is put together at a time: that takes memory.
@@ -78,8 +90,10 @@ def files_locate(
             f"The text has {len(text)} characters; at most {TEXT_CHARACTERS} are read.", next_step="leave some of it out"
         )
     view, state = index_view(project=project, session_id=session_id)
-    held = _hold(project, view, state, seconds=SECONDS_ASKED)
+    held = _hold(project, view, state, is_asked=True)
     notes = []
+    if held.missing:
+        notes.append(f"{held.missing} files are still being worked out.")
     if not held.history_known:
         notes.append(_HISTORY_NOTE)
     if state.lagging:
@@ -91,7 +105,7 @@ def files_locate(
 def locating_prepare(*, project: Project) -> None:
     """Work out ahead of time what locating needs of the project's default branch."""
     view, state = index_view(project=project)
-    _hold(project, view, state, seconds=SECONDS_BEHIND)
+    _hold(project, view, state, is_asked=False)
 
 
 def locating_forget() -> None:
@@ -101,27 +115,31 @@ def locating_forget() -> None:
         _words.clear()
 
 
-def _hold(project: Project, view: View, state: IndexState, *, seconds: float) -> _Held:
-    key = (view.index_id, view.generation, view.overlay_id, _revision(view))
+def _hold(project: Project, view: View, state: IndexState, *, is_asked: bool) -> _Held:
+    key = (view.index_id, tree_fingerprint(view), state.commit)
     with _lock:
         held = _held.get(key)
         if held is not None:
             _held.move_to_end(key)
-    if held is not None and (held.history_known or not state.commit):
+    if held is not None and held.missing == 0 and (held.history_known or not state.commit):
         return held
     with _building:
         with _lock:
             before = held or next(
                 (other for known, other in reversed(_held.items()) if known[0] == view.index_id), None
             )
-        if held is None:
-            loaded = terms_load(view=view, known=before.keys if before is not None else {})
-            files = FilesIndex({path: terms for path, (_, terms) in loaded.items()})
-            keys = {file_key: terms for file_key, terms in loaded.values()}
+        if held is None or held.missing:
+            loaded = terms_load(
+                view=view,
+                known=before.keys if before is not None else {},
+                most=_FILES_ASKED if is_asked else _FILES_BEHIND,
+            )
+            files = FilesIndex({path: terms for path, (_, terms) in loaded.files.items()})
+            keys, missing = dict(loaded.files.values()), loaded.missing
         else:
-            files, keys = held.files, held.keys
-        memory, known = _memory(project, view, state, files, seconds=seconds)
-        made = _Held(files, memory, keys, state.commit, known)
+            files, keys, missing = held.files, held.keys, 0
+        memory, known = _memory(project, view, state, files, is_asked=is_asked)
+        made = _Held(files, memory, keys, known, missing)
         with _lock:
             _held[key] = made
             _held.move_to_end(key)
@@ -131,31 +149,31 @@ def _hold(project: Project, view: View, state: IndexState, *, seconds: float) ->
 
 
 def _memory(
-    project: Project, view: View, state: IndexState, files: FilesIndex, *, seconds: float
+    project: Project, view: View, state: IndexState, files: FilesIndex, *, is_asked: bool
 ) -> tuple[MemoryView | None, bool]:
     if not state.commit:
         return None, False
     with _lock:
         words = _words.get(view.index_id)
-    if words is None:
+    if words is None or (words.tried_at > float("-inf") and history_count(index_id=view.index_id) > len(words.memory.commits)):
+        # Another process may have read it.
         memory = history_load(index_id=view.index_id)
         words = _Words(memory, MemoryTerms(memory))
     with words.lock:
-        known = history_grow(
-            memory=words.memory, index_id=view.index_id, project_id=project.id, head=state.commit, seconds=seconds
-        )
-        words.terms.follow(words.memory)
+        known = words.terms.has(state.commit)
+        if not known and time.monotonic() - words.tried_at > _RETRY_SECONDS:
+            known = history_grow(
+                memory=words.memory,
+                index_id=view.index_id,
+                project_id=project.id,
+                head=state.commit,
+                seconds=SECONDS_ASKED if is_asked else SECONDS_BEHIND,
+            )
+            words.terms.follow(words.memory)
+            words.tried_at = float("-inf") if known else time.monotonic()
     with _lock:
         _words[view.index_id] = words
         _words.move_to_end(view.index_id)
         while len(_words) > _HELD:
             _words.popitem(last=False)
     return (MemoryView(words.terms, head=state.commit, files=files) if known else None), known
-
-
-def _revision(view: View) -> str:
-    """Which files the view has, beside the generation: a session's overlay changes in place."""
-    if view.overlay_id is None:
-        return ""
-    overlay = Overlay.objects.filter(id=view.overlay_id).only("revision", "updated_at").first()
-    return f"{overlay.revision} {overlay.updated_at.isoformat()}" if overlay is not None else ""

@@ -41,8 +41,27 @@ def tree_files(view: View) -> list[TreeFile]:
         return [TreeFile(*row) for row in cursor.fetchall()]
 
 
-def terms_load(*, view: View, known: Mapping[Key, FileTerms]) -> dict[str, tuple[Key, FileTerms]]:
-    """The terms of each file of the view by its path. ``known`` are not looked up again."""
+def tree_fingerprint(view: View) -> str:
+    """Which files a view has: a session's overlay, and a tree that is being read for the first time, change in place."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*), coalesce(sum(file.id), 0), coalesce(max(file.id), 0) FROM context_codefile AS file"
+            f" WHERE {visible_condition(view)}",
+            view.parameters,
+        )
+        return ".".join(str(number) for number in cursor.fetchone())
+
+
+@dataclass(frozen=True, slots=True)
+class TreeTerms:
+    """The terms of the files of a view by their paths; ``missing`` files there was no time for."""
+
+    files: dict[str, tuple[Key, FileTerms]]
+    missing: int
+
+
+def terms_load(*, view: View, known: Mapping[Key, FileTerms], most: int) -> TreeTerms:
+    """The terms of each file of the view. ``known`` are not looked up again; no more than ``most`` are worked out."""
     files = tree_files(view)
     found: dict[Key, FileTerms] = {file.key: known[file.key] for file in files if file.key in known}
     missing = {file.key: file for file in files if file.key not in found}
@@ -50,9 +69,10 @@ def terms_load(*, view: View, known: Mapping[Key, FileTerms]) -> dict[str, tuple
         for key, terms in _stored(view.index_id, missing):
             found[key] = terms
             del missing[key]
-    for key, terms in _made(view.index_id, list(missing.values())):
+    for key, terms in _made(view.index_id, list(missing.values())[:most]):
         found[key] = terms
-    return {file.path: (file.key, found[file.key]) for file in files if file.key in found}
+    those = {file.path: (file.key, found[file.key]) for file in files if file.key in found}
+    return TreeTerms(those, len(files) - len(those))
 
 
 def _stored(index_id: int, missing: Mapping[Key, TreeFile]) -> Iterator[tuple[Key, FileTerms]]:

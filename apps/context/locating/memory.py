@@ -98,6 +98,9 @@ class MemoryTerms:
             self._counts.append(np.fromiter(counts.values(), np.int64, len(counts)))
             self.commits.append(commit)
 
+    def has(self, commit: str) -> bool:
+        return commit in self._number
+
     def ancestors(self, head: str) -> list[int]:
         """The numbers of the commits that lead to this one, itself included, the oldest first."""
         number = self._number.get(head)
