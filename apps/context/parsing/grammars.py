@@ -20,6 +20,8 @@ PARSE_SECONDS = 3.0
 _MATCH_LIMIT = 16_384
 #: How deep in the tree matches begin. People's code stays far below; the time of a query grows with the square of it.
 _DEPTH = 400
+#: How many children an error may have, and how many nodes are looked at to find such ones.
+_FLAT, _LOOKED_AT = 6_000, 50_000
 
 
 class ParseStopped(Exception):
@@ -61,11 +63,27 @@ class Grammar:
         return tree
 
     def captures(self, root: Node) -> dict[str, list[Node]]:
-        """What the dialect's query finds."""
+        """What the dialect's query finds; ParseStopped for trees over which that would take too long."""
+        if root.has_error and _is_wreck(root):
+            raise ParseStopped
         # Without a progress callback: in tree-sitter 0.26.1 a query with one crashes the process.
         cursor = QueryCursor(self.query, match_limit=_MATCH_LIMIT)
         cursor.set_max_start_depth(_DEPTH)
         return cursor.captures(root)
+
+
+def _is_wreck(root: Node) -> bool:
+    """The grammar gave up on a long stretch: it lies flat under one error, and queries take the square of its length."""
+    waiting, left = [root], _LOOKED_AT
+    while waiting and left > 0:
+        node = waiting.pop()
+        if node.is_error and node.child_count > _FLAT:
+            return True
+        for child in node.children:
+            left -= 1
+            if child.has_error:
+                waiting.append(child)
+    return False
 
 
 _grammars: dict[str, Grammar] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 
 _EXTENSIONS: dict[str, tuple[str, ...]] = {
     # Those with a grammar.
@@ -133,7 +132,7 @@ HEAD_BYTES = 8192
 
 def language_of(path: str, head: bytes) -> str | None:
     """The language of the file at this path, given its first bytes; None where neither tells."""
-    name = PurePosixPath(path).name.lower()
+    name = path.rsplit("/", 1)[-1].lower()
     language = _LANGUAGE_OF_NAME.get(name)
     if language is None and "." in name:
         language = _LANGUAGE_OF_EXTENSION.get(name.rsplit(".", 1)[1])
