@@ -131,6 +131,8 @@ def job_run(lease: Lease, job: IndexJob) -> None:
                 f"The job was begun {ATTEMPTS} times and never came to an end",
                 next_step="Look into the workers' log for why they ended, then index again.",
             )
+        if job.cancel_wanted:
+            raise _Cancelled
         commit = run.head() if job.target == JobTarget.HEAD else run.session()
     except _Stopped:
         job_give_back(job)

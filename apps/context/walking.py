@@ -23,15 +23,17 @@ _IGNORE_BYTES = 200_000
 _LISTING_BYTES = 256 * 1024 * 1024
 _CONTENT_BYTES = 256 * 1024 * 1024
 _SECONDS = 300
+#: Nobody writes code deeper than that; rules are looked at for each folder on the way.
+_DEPTH = 60
 _LINK, _MODULE = "120000", "160000"
 #: Where git looks for a NUL to tell what is binary.
 _HEAD_BYTES = 8000
 #: What no line of text is in, told by its name so that it needn't be read.
 _BINARY_TEXT = """
-    [.7z, .a, .avi, .bin, .bmp, .bz2, .class, .db, .dll, .dylib, .eot, .exe, .flac, .gif, .gz, .ico, .jar,
-    .jpeg, .jpg, .lib, .mkv, .mo, .mov, .mp3, .mp4, .npy, .npz, .o, .obj, .ogg, .otf, .parquet, .pdf, .pickle,
-    .pkl, .png, .psd, .pyc, .pyd, .rar, .so, .sqlite, .sqlite3, .tar, .tgz, .tif, .tiff, .ttf, .wasm, .wav,
-    .webm, .webp, .whl, .woff, .woff2, .xls, .xlsx, .xz, .zip, .zst]
+    .7z .a .avi .bin .bmp .bz2 .class .db .dll .dylib .eot .exe .flac .gif .gz .ico .jar
+    .jpeg .jpg .lib .mkv .mo .mov .mp3 .mp4 .npy .npz .o .obj .ogg .otf .parquet .pdf .pickle
+    .pkl .png .psd .pyc .pyd .rar .so .sqlite .sqlite3 .tar .tgz .tif .tiff .ttf .wasm .wav
+    .webm .webp .whl .woff .woff2 .xls .xlsx .xz .zip .zst
     """
 _BINARY_ENDINGS = frozenset(_BINARY_TEXT.split())
 
@@ -225,6 +227,8 @@ def _skip_reason(entry: _Entry, rules: IgnoredPaths) -> str:
         return "it is a symbolic link"
     if entry.mode == _MODULE:
         return "it is a submodule"
+    if entry.path.count("/") > _DEPTH:
+        return f"it lies more than {_DEPTH} folders deep"
     if rules.ignores(entry.path):
         return "an ignore file names it"
     if posixpath.splitext(entry.path)[1].lower() in _BINARY_ENDINGS:

@@ -53,6 +53,8 @@ LOST_AFTER = timedelta(minutes=15)
 SHORTEST_CUT = 400
 _NAMESPACE = uuid.UUID("0d5d1f0a-8a3c-4c83-9a60-2f6c2f2f1a57")
 _PER_TEXT = 8
+#: Models that read less than this, in characters, are not found out.
+_LEAST_LONG = 1_500
 _CLOSE_SECONDS = 10.0
 
 
@@ -109,7 +111,7 @@ class EmbeddingGateway:
         self._rates: ProviderRates | None = None
         self._database: AsyncDatabase | None = None
         self._endpoints: dict[tuple[ModelSpec, float], EmbedEndpoint] = {}
-        #: Texts longer than so many characters were refused.
+        #: What was taken of a text that was refused whole, in characters.
         self._longest: dict[ModelSpec, int] = {}
         self._opening = asyncio.Lock()
 
@@ -181,11 +183,9 @@ class EmbeddingGateway:
             shorter = len(texts[0]) // 2
             if shorter < SHORTEST_CUT:
                 raise
-            # Not remembered of one dense text alone: others of this length may fit.
-            try:
-                vectors = await self._embed(call, [texts[0][:shorter]], retry)
-            finally:
-                self._longest[call.spec] = max(shorter, min(self._longest.get(call.spec, shorter), shorter))
+            vectors = await self._embed(call, [texts[0][:shorter]], retry)
+            # So that the next ones aren't refused as well; a text that is denser than others is no measure for them.
+            self._longest[call.spec] = max(self._longest.get(call.spec, _LEAST_LONG), shorter)
             return vectors
 
     async def _call(self, call: EmbedCall, texts: Sequence[str], retry: RetryPolicy) -> NDArray[np.float32]:

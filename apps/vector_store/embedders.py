@@ -160,7 +160,7 @@ def choice_read(name: str, dimension: int = 0) -> EmbedderChoice:
         raise EmbedderRefused(f"a dimension of {dimension} is not between 0 and {MAX_DIMENSION}")
     model, _ = reference_split(name)
     vendor = vendor_find(model.partition(":")[0]) if ":" in model else None
-    if vendor is None or vendor.protocol not in PROTOCOLS:
+    if vendor is None or vendor.protocol not in PROTOCOLS or not model.partition(":")[2].strip():
         vendors = ", ".join(one.name for one in VENDORS if one.protocol in PROTOCOLS)
         raise EmbedderRefused(
             f"there is no embedder {name[:100]!r} here",

@@ -124,6 +124,9 @@ def space_fill(*, space: VectorSpace, source: TextSource, payer: Payer, progress
     to the space and told by its status; nothing raises but what is a bug.
     """
     made = 0
+    if not VectorSpace.objects.filter(id=space.id).exists():
+        # Another one has taken its place.
+        return Filled(made, False, status_get(space.project_id, _slot(space)))
     try:
         embedder = embedder_of_record(space.embedder, payer)
         index = vector_index(space.namespace.index)
@@ -167,9 +170,15 @@ def vectors_write(*, payer: Payer, texts: Mapping[str, str]) -> list[SpaceStatus
 
 
 def vectors_delete(*, project_id: uuid.UUID, ids: Collection[str]) -> None:
-    """Take the vectors of these away from every space. Raises :class:`VectorIndexUnavailable`."""
+    """Take the vectors of these away from every space.
+
+    An index that is away keeps them, which the log says: whoever searches leaves out hits whose chunk is gone.
+    """
     for space in _spaces(project_id):
-        vector_index(space.namespace.index).delete(namespace=space.namespace.name, ids=ids)
+        try:
+            vector_index(space.namespace.index).delete(namespace=space.namespace.name, ids=ids)
+        except VectorIndexUnavailable as error:
+            logger.warning("vectors of project %s are not taken away: %s", project_id, error.message)
 
 
 def vectors_search(
@@ -204,7 +213,7 @@ def status_get(project_id: uuid.UUID, slot: Slot, *, count: bool = True) -> Spac
     failed = next((each for each in (filling, serving) if each is not None and each.failure), None)
     status = SpaceStatus(
         slot=slot,
-        state=_state(serving, filling, failed),
+        state=_state(serving, filling),
         embedder_key=serving.embedder.key if serving else "",
         filling_key=filling.embedder.key if filling else "",
         vectors=(_count(serving) if count else -1) if serving else 0,
@@ -334,8 +343,9 @@ def _query(space: VectorSpace, vector: Vector, limit: int, ids: Collection[str] 
     )
 
 
-def _state(serving: VectorSpace | None, filling: VectorSpace | None, failed: VectorSpace | None) -> SpaceState:
-    if failed is not None:
+def _state(serving: VectorSpace | None, filling: VectorSpace | None) -> SpaceState:
+    grown = filling or serving
+    if grown is not None and grown.failure:
         return "stopped"
     if filling is not None:
         return "refilling"

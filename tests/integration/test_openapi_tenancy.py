@@ -6,14 +6,19 @@ import uuid
 from collections.abc import Callable
 
 import pytest
+from django.utils import timezone
 
 from apps.agents.services.attachments import attachment_upload
 from apps.agents.services.policy_rules import RuleFields, policy_rule_create
 from apps.agents.types import PolicyEffect
 from apps.authentication.models import User
 from apps.authentication.services.api_keys import api_key_create
+from apps.context.jobs import index_get_or_create, job_want
+from apps.context.models import CodeFile
+from apps.context.writing import ids_take
 from apps.planning.services import feature_create, feature_id_derive, plan_create, task_id_derive
 from apps.planning.types import FeatureDraft, TaskDraft
+from apps.projects.models import Project, RepositoryState
 from apps.usage.keys import key_owner, provider_key_store
 from apps.usage.models import KeyScope
 from tests.api import client_for, client_make, openapi_document, project_make, user_make
@@ -69,6 +74,22 @@ def _rule_of(owner: User) -> uuid.UUID:
     return policy_rule_create(user=owner, project_id=project_make(owner=owner).id, fields=fields).id
 
 
+def _job_of(owner: User) -> uuid.UUID:
+    project = project_make(owner=owner)
+    Project.objects.filter(id=project.id).update(repository_state=RepositoryState.READY, default_branch="main")
+    project.refresh_from_db()
+    return job_want(project=project).id
+
+
+def _file_of(owner: User) -> int:
+    index = index_get_or_create(project_make(owner=owner))
+    first = ids_take(1)
+    CodeFile.objects.create(
+        id=first, index=index, path="a.py", blob="0" * 40, parser=1, state="parsed", indexed_at=timezone.now()
+    )
+    return first
+
+
 #: How to make an object of somebody's, by the parameter that names it in a path.
 OBJECTS: dict[str, Callable[[User], object]] = {
     "project_id": lambda owner: project_make(owner=owner).id,
@@ -81,6 +102,8 @@ OBJECTS: dict[str, Callable[[User], object]] = {
     "session_id": _session_of,
     "feature_id": _feature_of,
     "attachment_id": _attachment_of,
+    "job_id": _job_of,
+    "file_id": _file_of,
     "rule_id": _rule_of,
     "task_id": lambda owner: task_id_derive(plan_id=_plan_of(owner), feature_position=0, position=0),
 }

@@ -21,10 +21,10 @@ _RECORDS = 600_000
 _RANKED = 50_000
 #: Said in nearly every question, and nothing about what is looked for.
 _STOP_TEXT = """
-    [a, an, and, are, as, at, be, been, being, but, by, can, could, do, does, for, from, had, has, have, how, i,
-    if, in, into, is, it, its, me, my, not, of, on, or, our, please, shall, should, so, that, the, their, them,
-    then, there, these, they, this, those, to, was, we, were, what, when, where, which, who, why, will, with,
-    would, you, your]
+    a an and are as at be been being but by can could do does for from had has have how i
+    if in into is it its me my not of on or our please shall should so that the their them
+    then there these they this those to was we were what when where which who why will with
+    would you your
     """
 _STOP_WORDS = frozenset(_STOP_TEXT.split())
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from django.db import DatabaseError, connection, transaction
+from django.db import connection, transaction
 from django.db.utils import ProgrammingError
 
 from apps.core.vectors import vectors_status
@@ -89,9 +89,9 @@ class PgVectorIndex:
     def delete(self, *, namespace: str, ids: Collection[str]) -> None:
         row = namespace_find(name=namespace, index=NAME)
         ids_check(ids)
-        if row is None or not ids:
+        if row is None or not ids or not table_exists():
             return
-        with _errors_told(), connection.cursor() as cursor:
+        with connection.cursor() as cursor:
             for batch in in_batches(ids, _BATCH):
                 cursor.execute(f"DELETE FROM {TABLE} WHERE namespace_id = %s AND id = ANY(%s)", [row.id, batch])
 
@@ -111,7 +111,8 @@ class PgVectorIndex:
         if row is None or not ids:
             return set(ids)
         there: set[str] = set()
-        with _errors_told(), connection.cursor() as cursor:
+        table_ensure()
+        with connection.cursor() as cursor:
             for batch in in_batches(ids, _BATCH):
                 cursor.execute(f"SELECT id FROM {TABLE} WHERE namespace_id = %s AND id = ANY(%s)", [row.id, batch])
                 there.update(found for (found,) in cursor.fetchall())
@@ -126,18 +127,21 @@ class PgVectorIndex:
         if row is None:
             return
         index_drop(row)
-        with _errors_told(), connection.cursor() as cursor:
-            cursor.execute("SELECT to_regclass(%s)", [TABLE])
-            if cursor.fetchone()[0] is not None:
+        if table_exists():
+            with connection.cursor() as cursor:
                 cursor.execute(f"DELETE FROM {TABLE} WHERE namespace_id = %s", [row.id])
+
+
+def table_exists() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s)", [TABLE])
+        return cursor.fetchone()[0] is not None
 
 
 def table_ensure() -> None:
     """Make the table where it is missing. Raises VectorIndexUnavailable where PostgreSQL has no pgvector."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass(%s)", [TABLE])
-        if cursor.fetchone()[0] is not None:
-            return
+    if table_exists():
+        return
     status = vectors_status()
     if not status.available:
         raise VectorIndexUnavailable(
@@ -190,12 +194,11 @@ def search_approximate(row: VectorNamespace, vector: Vector, limit: int, *, widt
 
 
 def rows_count(row: VectorNamespace) -> int:
-    try:
-        with _errors_told(), transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(f"SELECT count(*) FROM {TABLE} WHERE namespace_id = %s", [row.id])
-            return int(cursor.fetchone()[0])
-    except VectorIndexUnavailable:
+    if not table_exists():
         return 0
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {TABLE} WHERE namespace_id = %s", [row.id])
+        return int(cursor.fetchone()[0])
 
 
 def index_name(row: VectorNamespace) -> str:
@@ -241,5 +244,3 @@ def _errors_told() -> Iterator[None]:
             "there are no vectors in this database: it has no pgvector, or has lost it",
             next_step="Text search works without. Look at `vectors` in /api/ready/ or ./archon doctor.",
         ) from error
-    except DatabaseError:
-        raise
