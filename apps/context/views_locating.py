@@ -12,6 +12,8 @@ from rest_framework.views import APIView
 from apps.authentication.bearer import request_user
 from apps.context import maps, places
 from apps.context import serializers_locating as serializers
+from apps.context.searching.projects import session_check
+from apps.projects.models import Project
 from apps.projects.selectors import project_get_for_user
 
 
@@ -28,7 +30,7 @@ class LocateView(APIView):
         data.is_valid(raise_exception=True)
         fields: dict[str, Any] = data.validated_data
         found = places.files_locate(
-            project=project_get_for_user(user=request_user(request), project_id=fields["project"]),
+            project=_project_of(request, fields),
             text=fields["text"],
             session_id=fields.get("session"),
             limit=fields["limit"],
@@ -49,7 +51,7 @@ class RepositoryMapView(APIView):
         data.is_valid(raise_exception=True)
         fields: dict[str, Any] = data.validated_data
         made = maps.repository_map_make(
-            project=project_get_for_user(user=request_user(request), project_id=fields["project"]),
+            project=_project_of(request, fields),
             budget=fields["budget"],
             text=fields["text"],
             session_id=fields.get("session"),
@@ -70,9 +72,17 @@ class PackView(APIView):
         data.is_valid(raise_exception=True)
         fields: dict[str, Any] = data.validated_data
         made = maps.context_pack(
-            project=project_get_for_user(user=request_user(request), project_id=fields["project"]),
+            project=_project_of(request, fields),
             text=fields["text"],
             budget=fields["budget"],
             session_id=fields.get("session"),
         )
         return Response(serializers.PackResultSerializer(made).data)
+
+
+def _project_of(request: Request, fields: dict[str, Any]) -> Project:
+    """The project that is asked about; NotFound where the user may not read it, or the session is another one's."""
+    project = project_get_for_user(user=request_user(request), project_id=fields["project"])
+    if fields.get("session") is not None:
+        session_check(project, fields["session"])
+    return project
