@@ -1,7 +1,7 @@
 """``archon bench locate``: do the files that a fix changed stand among the first that an issue's text leads to?
 
-Each line of the instances is ``{"repo": path or URL, "commit", "text", "relevant": ["path", …]}``. The repository is read at
-the commit, and of its history the ancestors alone. Works by itself: no database, no services.
+Each line of the instances is ``{"repo": path or URL, "commit", "text", "relevant": ["path", …]}``. The repository is
+read at the commit, and of its history the ancestors alone. Works by itself: no database, no services.
 """
 
 from __future__ import annotations

@@ -65,9 +65,7 @@ def repository_map_make(
     return MapResult(_map(view, text, located, budget), state)
 
 
-def context_pack(
-    *, project: Project, text: str, budget: int, session_id: uuid.UUID | None = None
-) -> PackResult:
+def context_pack(*, project: Project, text: str, budget: int, session_id: uuid.UUID | None = None) -> PackResult:
     """Code for a prompt about a task: the project's rules, what fits, its neighbours and tests, and a map, in so many
     tokens and each piece with its source."""
     found = files_locate(project=project, text=text, session_id=session_id, limit=_LOCATED)
@@ -154,9 +152,7 @@ def _piece(kind: PieceKind, chunk: _Chunk, score: float, commit: str) -> Piece:
 
 def _rules(view: View, commit: str) -> list[Piece]:
     """The first lines of the rules and of the readme that stand highest."""
-    chunks = _chunks(
-        view, "substring(file.path from '[^/]*$') = ANY(%(names)s)", 200, names=list(RULES)
-    )
+    chunks = _chunks(view, "substring(file.path from '[^/]*$') = ANY(%(names)s)", 200, names=list(RULES))
     ordered = sorted(chunks, key=lambda chunk: (chunk.path.count("/"), _rule_rank(chunk.path), chunk.start_line))
     paths = list(dict.fromkeys(chunk.path for chunk in ordered))[:_RULE_FILES]
     return [

@@ -1,4 +1,4 @@
-"""What locating keeps: the terms of each content, and what the commits say. Both can be made anew from the repository."""
+"""What locating keeps: each content's terms, and what the commits say. Both can be made anew from the repository."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """``files_locate``: the one way from a goal, an issue or a failure to the files that will likely change.
 
-What it needs of a project (terms of all files, words of all commits) is held in memory for the views that were asked for
-last, and follows the index.
+What it needs of a project (terms of all files, words of all commits) is held in memory for the views that were asked
+for last, and follows the index.
 """
 
 from __future__ import annotations
@@ -76,18 +76,19 @@ _lock = threading.Lock()
 _building = threading.Lock()
 
 
-def files_locate(
-    *, project: Project, text: str, session_id: uuid.UUID | None = None, limit: int = 10
-) -> LocateResult:
+def files_locate(*, project: Project, text: str, session_id: uuid.UUID | None = None, limit: int = 10) -> LocateResult:
     """The files of a project (with a session: of its files) that the text leads to.
 
     Who may read the project is for the caller to see to. Raises IndexMissing where nothing was indexed yet.
     """
     if not text.strip():
-        raise InvalidInput("There is no text to go by.", next_step="say what is wanted, or paste the failing test's output")
+        raise InvalidInput(
+            "There is no text to go by.", next_step="say what is wanted, or paste the failing test's output"
+        )
     if len(text) > TEXT_CHARACTERS:
         raise InvalidInput(
-            f"The text has {len(text)} characters; at most {TEXT_CHARACTERS} are read.", next_step="leave some of it out"
+            f"The text has {len(text)} characters; at most {TEXT_CHARACTERS} are read.",
+            next_step="leave some of it out",
         )
     view, state = index_view(project=project, session_id=session_id)
     held = _hold(project, view, state, is_asked=True)
@@ -155,7 +156,9 @@ def _memory(
         return None, False
     with _lock:
         words = _words.get(view.index_id)
-    if words is None or (words.tried_at > float("-inf") and history_count(index_id=view.index_id) > len(words.memory.commits)):
+    if words is None or (
+        words.tried_at > float("-inf") and history_count(index_id=view.index_id) > len(words.memory.commits)
+    ):
         # Another process may have read it.
         memory = history_load(index_id=view.index_id)
         words = _Words(memory, MemoryTerms(memory))

@@ -50,7 +50,11 @@ class MapRequestSerializer(serializers.Serializer[Any]):
     session = serializers.UUIDField(required=False)
     budget = serializers.IntegerField(default=_BUDGET, min_value=_BUDGET_LEAST, max_value=_BUDGET_MOST)
     text = serializers.CharField(
-        max_length=TEXT_CHARACTERS, required=False, default="", allow_blank=True, help_text="What the map is drawn towards."
+        max_length=TEXT_CHARACTERS,
+        required=False,
+        default="",
+        allow_blank=True,
+        help_text="What the map is drawn towards.",
     )
 
 

@@ -42,7 +42,7 @@ def tree_files(view: View) -> list[TreeFile]:
 
 
 def tree_fingerprint(view: View) -> str:
-    """Which files a view has: a session's overlay, and a tree that is being read for the first time, change in place."""
+    """Which files a view has: a session's overlay, and a tree that is read for the first time, change in place."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*), coalesce(sum(file.id), 0), coalesce(max(file.id), 0) FROM context_codefile AS file"
@@ -99,9 +99,7 @@ def _made(index_id: int, files: Sequence[TreeFile]) -> Iterator[tuple[Key, FileT
             symbols.setdefault(symbol.file_id, []).append(symbol)
         made = []
         for file in batch:
-            terms = file_terms(
-                language=file.language, chunks=chunks.get(file.id, ()), symbols=symbols.get(file.id, ())
-            )
+            terms = file_terms(language=file.language, chunks=chunks.get(file.id, ()), symbols=symbols.get(file.id, ()))
             made.append((file.key, terms))
         ContentTerms.objects.bulk_create(
             [
@@ -124,5 +122,3 @@ def terms_prune() -> None:
             "DELETE FROM context_commithistory AS history WHERE NOT EXISTS"
             " (SELECT 1 FROM context_codeindex WHERE id = history.index_id)"
         )
-
-

@@ -27,7 +27,9 @@ FILES: dict[str, str | bytes] = {
         "from shop.prices import price_of\n\n\nclass Basket:\n    def add(self, item):\n"
         "        self.items.append(item)\n\n    def total(self):\n        return sum(price_of(i) for i in self.items)\n"
     ),
-    "shop/prices.py": "def price_of(item):\n    return round_money(item.price)\n\n\ndef round_money(x):\n    return x\n",
+    "shop/prices.py": (
+        "def price_of(item):\n    return round_money(item.price)\n\n\ndef round_money(x):\n    return x\n"
+    ),
     "shop/mail.py": "def receipt_send(address):\n    return address\n",
     "web/cart.js": "export function drawCart(basket) { return basket.total(); }\n",
     "tests/test_basket.py": "from shop.basket import Basket\n\n\ndef test_total():\n    assert Basket().total() == 0\n",
@@ -73,7 +75,9 @@ def test_terms_are_worked_out_once_and_follow_the_files(code: Code) -> None:
 
 def test_the_past_tells_what_words_do_not(code: Code) -> None:
     for number in range(40):
-        code.commit({"shop/prices.py": f"def price_of(item):\n    return item.price + {number}\n"}, "Fix quokka rounding")
+        code.commit(
+            {"shop/prices.py": f"def price_of(item):\n    return item.price + {number}\n"}, "Fix quokka rounding"
+        )
     code.index()
     found = files_locate(project=code.project, text="the quokka is rounded down")
     assert found.located[0].path == "shop/prices.py"

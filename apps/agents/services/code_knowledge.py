@@ -37,9 +37,7 @@ class CodeKnowledge:
 
     async def repository_map(self, *, text: str, budget: int) -> MapResult:
         return await self._run(
-            lambda project: repository_map_make(
-                project=project, budget=budget, text=text, session_id=self.session_id
-            )
+            lambda project: repository_map_make(project=project, budget=budget, text=text, session_id=self.session_id)
         )
 
     async def references(self, *, name: str, limit: int) -> tuple[list[FoundReference], IndexState]:

@@ -139,9 +139,7 @@ class ReferencesArguments(Arguments):
 async def find_references(context: ToolContext, arguments: ReferencesArguments) -> Observation:
     name = arguments.name.strip().removesuffix("()").replace("::", ".").rsplit(".", 1)[-1]
     found, state = await context.code.references(name=name, limit=arguments.limit)
-    lines = [
-        f"{each.path}:{each.line}: {each.kind}" + (f" in {each.within}" if each.within else "") for each in found
-    ]
+    lines = [f"{each.path}:{each.line}: {each.kind}" + (f" in {each.within}" if each.within else "") for each in found]
     text = "\n".join([*(lines or [f"nothing uses {name}, as far as the index knows"]), *_notes(state, ())])
     return Observation(text, summary=f"{len(lines)} places" if lines else "none")
 

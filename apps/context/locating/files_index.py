@@ -128,7 +128,19 @@ class FilesIndex:
             tail = "/".join(parts[:count])
             found = [
                 index
-                for ending in (".py", "/__init__.py", ".java", ".kt", ".scala", ".rb", ".php", ".go", ".ts", ".js", ".cs")
+                for ending in (
+                    ".py",
+                    "/__init__.py",
+                    ".java",
+                    ".kt",
+                    ".scala",
+                    ".rb",
+                    ".php",
+                    ".go",
+                    ".ts",
+                    ".js",
+                    ".cs",
+                )
                 for index in self._by_name.get(PurePosixPath(f"{tail}{ending}").name.lower(), ())
                 if f"/{self.paths[index]}".lower().endswith(f"/{tail}{ending}".lower())
             ]

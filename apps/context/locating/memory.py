@@ -270,7 +270,9 @@ def _touched(commits: Sequence[Commit], files: FilesIndex) -> list[list[int]]:
         current = [now.get(path, path) for path in commit.files]
         sources = sum(1 for path in current if _is_source(path))
         if 1 <= sources <= TOUCHED_MOST:
-            touched[index] = [number for path in dict.fromkeys(current) if (number := files.number.get(path)) is not None]
+            touched[index] = [
+                number for path in dict.fromkeys(current) if (number := files.number.get(path)) is not None
+            ]
         for before, after in commit.renames:
             target = now.pop(after, after)
             if before not in files.number:
