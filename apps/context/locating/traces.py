@@ -54,7 +54,7 @@ _LINE = re.compile(
     r"#\d+ +\S+.*[:(]\d+\)?|goroutine \d+ \[|panic:|thread '.*' panicked|Caused by:|"
     r"Exception in thread|from .*:\d+:in )|"
     r"^\s*[\w./\\-]+\.\w{1,6}:\d+:(?:\d+:|in |\s)|^\s+/\S+\.go:\d+|^E\s{2,}\S|"
-    r"^(?:[\w.]+\.)*\w*(?:Error|Exception|Warning)\b: "
+    r"^[\w.]*(?:Error|Exception|Warning)\b: "
 )
 FRAME_LIMIT = 200
 
