@@ -51,7 +51,7 @@ def _code(tmp_path: Path) -> Code:
 
 
 def test_a_failure_leads_to_the_file_and_the_function(code: Code) -> None:
-    text = 'Total is wrong\n\nTraceback (most recent call last):\n  File "/srv/shop/prices.py", line 2, in price_of\n'
+    text = 'A price is wrong\n\nTraceback (most recent call last):\n  File "/srv/shop/prices.py", line 2, in price_of\n'
     found = files_locate(project=code.project, text=text)
     first = found.located[0]
     assert first.path == "shop/prices.py"
@@ -128,6 +128,15 @@ def test_references_say_where_and_within_what(code: Code) -> None:
     assert ("shop/basket.py", "call", "Basket.total") in found
     assert ("shop/basket.py", "import", "") in found
     assert references_find(view=view, names=["no%such_name"]) == []
+
+
+def test_duplicates_say_where(code: Code) -> None:
+    body = "".join(f"    total_{number} = compute({number})\n" for number in range(9))
+    code.commit({"shop/one.py": f"\n\ndef one():\n{body}", "shop/two.py": f"def two():\n{body}"})
+    code.index()
+    (found,) = client_for(code.user).get(f"/api/context/duplicates/?project={code.project.id}").json()["duplicates"]
+    assert (found["first_path"], found["first_start"], found["first_end"]) == ("shop/one.py", 4, 12)
+    assert (found["second_path"], found["second_start"], found["second_end"]) == ("shop/two.py", 2, 10)
 
 
 def test_nothing_to_go_by_is_said(code: Code) -> None:
