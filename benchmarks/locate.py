@@ -1,7 +1,7 @@
 """``archon bench locate``: do the files that a fix changed stand among the first that an issue's text leads to?
 
-Each line of the instances is ``{"repo": path or URL, "commit", "text", "relevant": ["path", …]}``. The repository is read at
-the commit, and of its history the ancestors alone. Works by itself: no database, no services.
+Each line of the instances is ``{"repo": path or URL, "commit", "text", "relevant": ["path", …]}``. The repository is
+read at the commit, and of its history the ancestors alone. Works by itself: no database, no services.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class Repository:
                 content = process.stdout.read(int(head[2]) + 1)[:-1]
                 parsed = file_parse(path=path, content=content)
                 if language_of(path, content[:HEAD_BYTES]) and not parsed.is_generated:
-                    self.terms[sha, language] = file_terms(parsed=parsed, content=content)
+                    self.terms[sha, language] = file_terms(
+                        language=parsed.language, chunks=parsed.chunks, symbols=parsed.symbols
+                    )
             process.stdin.close()
 
 

@@ -67,6 +67,7 @@ _RENEW_SECONDS = 2.0
 _PROGRESS_SECONDS = 1.0
 
 FILL_TASK = "apps.context.tasks.fill_vectors"
+LOCATE_TASK = "apps.context.tasks.prepare_locating"
 
 _stopping = threading.Event()
 #: Embedding has processes of its own, which one project keeps busy.
@@ -151,6 +152,7 @@ def job_run(lease: Lease, job: IndexJob) -> None:
         if run.has_read:
             vectors_want(run.project_id)
             enqueue(FILL_TASK, project_id=str(run.project_id))
+            enqueue(LOCATE_TASK, project_id=str(run.project_id))
 
 
 @dataclass(frozen=True)

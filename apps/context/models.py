@@ -16,8 +16,12 @@ from typing import Any
 from django.db import models
 from django.db.models import Q
 
+from apps.context.models_locating import CommitHistory, ContentTerms
 from apps.core.models import BaseModel
 from apps.projects.models import Project
+
+#: Models that have a module of their own.
+LOCATING_MODELS = (CommitHistory, ContentTerms)
 
 
 class FileState(models.TextChoices):

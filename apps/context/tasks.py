@@ -5,12 +5,17 @@ from __future__ import annotations
 import uuid
 
 from celery import shared_task
+from django.db import close_old_connections
 
 from apps.context.freshness import heads_follow
 from apps.context.indexing import index_run, vectors_run
 from apps.context.jobs import jobs_wanted
+from apps.context.places import locating_prepare
 from apps.context.pruning import indexes_prune
+from apps.context.tree_terms import terms_prune
+from apps.context.types import IndexMissing
 from apps.context.vectors import vectors_due
+from apps.projects.models import Project
 
 
 @shared_task(name="apps.context.tasks.run_index")
@@ -35,7 +40,22 @@ def sweep_indexes() -> None:
         fill_vectors.delay(str(project_id))
 
 
+@shared_task(name="apps.context.tasks.prepare_locating")
+def prepare_locating(project_id: str) -> None:
+    """Work out what locating needs of the project's files and history."""
+    project = Project.objects.filter(id=project_id).first()
+    if project is None:
+        return
+    try:
+        locating_prepare(project=project)
+    except IndexMissing:
+        return
+    finally:
+        close_old_connections()
+
+
 @shared_task(name="apps.context.tasks.prune_indexes")
 def prune_indexes() -> None:
     """Forget files that no tree has any more."""
     indexes_prune()
+    terms_prune()

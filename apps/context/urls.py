@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from apps.context import views
+from apps.context import views, views_locating
 
 urlpatterns = [
     path("context/state/", views.IndexStateView.as_view(), name="context-state"),
@@ -16,5 +16,8 @@ urlpatterns = [
     path("context/files/<int:file_id>/", views.FileDetailView.as_view(), name="context-file"),
     path("context/overview/", views.OverviewView.as_view(), name="context-overview"),
     path("context/overview/graph.svg/", views.OverviewGraphView.as_view(), name="context-overview-graph"),
+    path("context/locate/", views_locating.LocateView.as_view(), name="context-locate"),
+    path("context/map/", views_locating.RepositoryMapView.as_view(), name="context-map"),
+    path("context/pack/", views_locating.PackView.as_view(), name="context-pack"),
     path("vector-store/search/", views.SearchView.as_view(), name="vector-store-search"),
 ]

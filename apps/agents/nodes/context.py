@@ -15,6 +15,7 @@ from langchain_core.messages import BaseMessage
 
 from apps.agents.nodes.conversation import Conversation
 from apps.agents.nodes.worksite import WorkSite
+from apps.agents.services.code_knowledge import CodeKnowledge
 from apps.agents.services.ledger import Ledger, rewound_key
 from apps.agents.services.policy_rules import policy_load
 from apps.agents.services.rules import RepositoryRules
@@ -219,6 +220,11 @@ class RunContext:
     def history(self) -> RepositoryHistory:
         facts = self.facts
         return RepositoryHistory(project_id=facts.project_id, branch=facts.branch, base_commit=facts.base_commit)
+
+    @property
+    def code(self) -> CodeKnowledge:
+        facts = self.facts
+        return CodeKnowledge(self.ledger.database, project_id=facts.project_id, session_id=facts.session_id)
 
     async def page_fetch(self, url: str) -> Fetched:
         """A web page from one of the hosts that the project allows."""

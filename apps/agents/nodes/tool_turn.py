@@ -210,6 +210,7 @@ async def _result_of(
         observation_limit=await context.observation_limit(role),
         history=context.history,
         page_fetch=context.page_fetch,
+        code=context.code,
         vision=context.vision(role),
     )
     try:

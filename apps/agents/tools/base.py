@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from apps.agents.services.code_knowledge import CodeKnowledge
 from apps.agents.services.images import Image
 from apps.agents.tools.kept_outputs import KeptOutputs
 from apps.agents.types import Risk as Risk
@@ -116,6 +117,8 @@ class ToolContext:
     observation_limit: int
     history: RepositoryHistory
     page_fetch: PageFetcher
+    #: What the index knows of the code, as the session has it.
+    code: CodeKnowledge
     #: The model can be shown images.
     vision: bool
 

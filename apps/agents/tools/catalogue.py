@@ -11,12 +11,16 @@ from apps.agents.tools.conversation import ASK_USER, FINISH, SUBMIT_PLAN
 from apps.agents.tools.edit_formats import EDIT_TOOLS
 from apps.agents.tools.files import GLOB, LIST_FILES, READ_FILE, READ_IMAGE
 from apps.agents.tools.history import GIT_BLAME, GIT_LOG, GIT_SHOW
+from apps.agents.tools.knowing import FIND_REFERENCES, FIND_SYMBOL, LOCATE, READ_SYMBOL, REPO_MAP, SEARCH_CODE
 from apps.agents.tools.moving import DELETE_FILE, MOVE_FILE
 from apps.agents.tools.remembering import SEARCH_CONVERSATION
 from apps.agents.tools.search import SEARCH
 from apps.agents.tools.web import WEB_FETCH
 
-_LOOK = (LIST_FILES, GLOB, READ_FILE, READ_IMAGE, SEARCH, GIT_LOG, GIT_SHOW, GIT_BLAME)
+_LOOK = (
+    *(LIST_FILES, GLOB, READ_FILE, READ_IMAGE, SEARCH, GIT_LOG, GIT_SHOW, GIT_BLAME),
+    *(LOCATE, SEARCH_CODE, REPO_MAP, FIND_SYMBOL, FIND_REFERENCES, READ_SYMBOL),
+)
 #: What was said and shown before: of any tool, since any output may be too long.
 _LOOK_BACK = (COMMAND_OUTPUT, SEARCH_CONVERSATION)
 #: A role's tools, besides those by which it edits and the web's.

@@ -10,24 +10,49 @@ import json
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from apps.context.locating.terms import terms_of_words, words_of_bytes
-from apps.context.parsing.source import utf8_of
-from apps.context.parsing.types import ParsedFile
 
 VERSION = 1
 #: Besides the path, which is no part of the content. In this order everywhere.
-FIELDS = ("names", "docstrings", "code", "strings", "comments")
+FIELDS = ("names", "docstrings", "code")
 _NAMED = frozenset({"section", "key"})
-_CHUNKS = 3_000
-_DEFINED = 3_000
+_CHUNKS, _DEFINED, _NAME = 3_000, 3_000, 80
 _HEAD = struct.Struct("<III")
 Ints = npt.NDArray[np.uint32]
+
+
+class ChunkText(Protocol):
+    """A chunk, as the parser or the index has it."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def qualified_name(self) -> str: ...
+    @property
+    def start_line(self) -> int: ...
+    @property
+    def end_line(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+
+
+class Named(Protocol):
+    """A definition, likewise."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def docstring(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,40 +108,26 @@ class FileTerms:
         )
 
 
-def file_terms(*, parsed: ParsedFile, content: bytes) -> FileTerms:
-    """The terms of a parsed file. ``content`` is what it was parsed from."""
-    content = utf8_of(content)
+def file_terms(*, language: str, chunks: Iterable[ChunkText], symbols: Iterable[Named]) -> FileTerms:
+    """The terms of a file, given its chunks and what it defines."""
     places: list[ChunkPlace] = []
     by_chunk: list[dict[str, int]] = []
-    whole: Counter[bytes] = Counter()
-    for chunk in parsed.chunks[:_CHUNKS]:
+    code: Counter[bytes] = Counter()
+    for chunk in islice(chunks, _CHUNKS):
         words = words_of_bytes(chunk.text.encode())
-        whole.update(words)
+        for word, count in words.items():
+            code[word] += count
         places.append(ChunkPlace(chunk.kind, chunk.qualified_name, chunk.start_line, chunk.end_line))
         by_chunk.append(terms_of_words(words))
-    zones: dict[str, list[bytes]] = {"docstring": [], "string": [], "comment": []}
-    for zone in parsed.zones:
-        if zone.kind != "name":
-            zones[zone.kind].append(content[zone.start : zone.end])
-    docs, strings, comments = (words_of_bytes(b"\n".join(zones[kind])) for kind in zones)
-    code = whole
-    for other in (docs, strings, comments):
-        code.subtract(other)
-    names = Counter(
-        symbol.name.encode() for symbol in parsed.symbols if symbol.kind not in _NAMED and len(symbol.name) <= 80
-    )
+    named = [symbol for symbol in symbols if symbol.kind not in _NAMED]
+    docs = words_of_bytes("\n".join(symbol.docstring for symbol in named).encode())
+    code.subtract(docs)
+    names = Counter(symbol.name.encode() for symbol in named if len(symbol.name) <= _NAME)
     numbers: dict[str, int] = {}
-    fields = _rows([terms_of_words(+words) for words in (names, docs, code, strings, comments)], numbers)
-    chunks = _rows(by_chunk, numbers)
-    defined = dict.fromkeys(symbol.name for symbol in parsed.symbols if symbol.kind not in _NAMED)
-    return FileTerms(
-        parsed.language,
-        tuple(numbers),
-        fields,
-        chunks,
-        tuple(places),
-        tuple(list(defined)[:_DEFINED]),
-    )
+    fields = _rows([terms_of_words(+words) for words in (names, docs, code)], numbers)
+    rows = _rows(by_chunk, numbers)
+    defined = dict.fromkeys(symbol.name for symbol in named if len(symbol.name) <= _NAME)
+    return FileTerms(language, tuple(numbers), fields, rows, tuple(places), tuple(islice(defined, _DEFINED)))
 
 
 def _rows(counts: Sequence[dict[str, int]], numbers: dict[str, int]) -> Ints:

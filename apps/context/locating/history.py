@@ -47,11 +47,12 @@ class Commit:
     renames: tuple[tuple[str, str], ...]
 
 
-def history_read(*, git: Git, heads: Sequence[str], known: Sequence[str] = ()) -> list[Commit]:
-    """The commits that lead to ``heads`` and not to ``known``, the newest first."""
+def history_read(*, git: Git, heads: Sequence[str], known: Sequence[str] = (), limit: int = 0) -> list[Commit]:
+    """The commits that lead to ``heads`` and not to ``known``, the newest first; no more than a limit."""
     if not heads:
         return []
-    arguments = [*LOG_ARGUMENTS, *heads, *(f"^{sha}" for sha in known), "--"]
+    most = [f"--max-count={limit}"] if limit else []
+    arguments = [*LOG_ARGUMENTS, *most, *heads, *(f"^{sha}" for sha in known), "--"]
     return commits_of_log(git(arguments))
 
 

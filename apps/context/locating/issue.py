@@ -19,7 +19,8 @@ _FENCE = re.compile(r"^\s*(?:```|~~~)")
 _HEADING = re.compile(r"^\s*(?:#{1,6}\s+(.*?)\s*#*|\*\*(.{3,60}?)\*\*:?)\s*$")
 #: Headings of templates, which say nothing; under the latter all is left out too.
 _TEMPLATE = re.compile(
-    r"^(?:describe the (?:bug|issue|problem)|description|(?:bug )?summary|bug report|feature request|expected.*|actual.*|"
+    r"^(?:describe the (?:bug|issue|problem)|description|(?:bug )?summary|bug report|feature request|"
+    r"expected.*|actual.*|"
     r"(?:steps )?to reproduce|steps.*reproduc.*|reproduc.*|how to reproduce|current behaviou?r|what happened\??|"
     r"what (?:did|do) you .*|additional (?:context|information).*|screenshots?|logs?|output|code(?: for reproduction)?|"
     r"minimal .*example|is your feature .*|possible solution|proposed solution|checklist|details?|"
@@ -28,13 +29,15 @@ _TEMPLATE = re.compile(
 )
 _ENVIRONMENT = re.compile(
     r"^(?:(?:your |my |system |desktop |version |package )?(?:environment|versions?|system|platform|info(?:rmation)?|"
-    r"details|os|setup|configuration)(?: info(?:rmation)?| details| of .*)*|(?:matplotlib|python|pytest|django|numpy|node|"
+    r"details|os|setup|configuration)(?: info(?:rmation)?| details| of .*)*|"
+    r"(?:matplotlib|python|pytest|django|numpy|node|"
     r"go|rust\w*|ruby|php|java) versions?|desktop.*|smartphone.*|installed packages|pip (?:list|freeze).*|"
     r"versions? of .*|output of .*version.*)[:?]*$",
     re.IGNORECASE,
 )
 _CODE_LINE = re.compile(
-    r"^(?:\s{4,}|\t)\S|^\s*(?:>>>|\.\.\. |In \[\d+\]|Out\[\d+\]|\$ )|[;{}]\s*$|^\s*(?:def|class|import|from|func|fn|let|"
+    r"^(?:\s{4,}|\t)\S|^\s*(?:>>>|\.\.\. |In \[\d+\]|Out\[\d+\]|\$ )|[;{}]\s*$|"
+    r"^\s*(?:def|class|import|from|func|fn|let|"
     r"const|var|public|private|static|return|#include|package|use|require|if|for|while)\b.*[(:;={]|^\s*[\w.]+\s*=\s*\S+|"
     r"^\s*@\w+|^\s*[\w.]+\([^)]*\)\s*;?$"
 )
@@ -46,7 +49,9 @@ _WORD = re.compile(r"\b[A-Za-z][A-Za-z0-9]{2,79}\b")
 _HUMP = re.compile(r"[a-z0-9][A-Z]|[A-Z]{2}[a-z]")
 _PATH = re.compile(r"(?<![\w/.-])(?:[A-Za-z]:)?[\w.@~+-]*(?:[\\/][\w.@+-]+)*[\w-]\.[A-Za-z][\w+]{0,9}\b(?!\()")
 _MODULE = re.compile(r"\b[a-z_]\w*(?:\.[a-z_]\w*){1,8}\b")
-_NUMBER = re.compile(r"(?:#|\b(?:gh|issue|ticket|pr|pull|bug|refs?|fix(?:es|ed)?|close[sd]?)[\s#/-]+(?:request\s+)?#?)(\d{2,6})\b", re.I)
+_NUMBER = re.compile(
+    r"(?:#|\b(?:gh|issue|ticket|pr|pull|bug|refs?|fix(?:es|ed)?|close[sd]?)[\s#/-]+(?:request\s+)?#?)(\d{2,6})\b", re.I
+)
 _ISSUE_ADDRESS = re.compile(r"/(?:issues|pull|ticket|tickets|pulls)/(\d{1,6})\b")
 _HASH = re.compile(r"\b(?=[0-9a-f]*\d)(?=\d*[a-f])[0-9a-f]{7,40}\b")
 _LIMIT = 200

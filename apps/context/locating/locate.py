@@ -190,9 +190,7 @@ def _located(files: FilesIndex, memory: MemoryView | None, wanted: Wanted, score
     )
 
 
-def _reasons(
-    files: FilesIndex, memory: MemoryView | None, wanted: Wanted, scored: _Scored, file: int
-) -> list[str]:
+def _reasons(files: FilesIndex, memory: MemoryView | None, wanted: Wanted, scored: _Scored, file: int) -> list[str]:
     reasons = []
     if file in scored.meant:
         reasons.append(scored.meant[file])

@@ -44,13 +44,13 @@ class CommitMemory:
     def empty(cls) -> CommitMemory:
         return cls([], set())
 
-    def grow(self, *, git: Git, heads: Sequence[str]) -> int:
-        """Read what is new on the way to these commits; returns how many commits that was."""
+    def grow(self, *, git: Git, heads: Sequence[str], limit: int = 0) -> int:
+        """Read what is new on the way to these commits (of very many the newest); returns how many commits that was."""
         known = {commit.sha for commit in self.commits}
         wanted = [head for head in dict.fromkeys(heads) if head not in known]
         if not wanted:
             return 0
-        read = history_read(git=git, heads=wanted, known=sorted(self.heads))
+        read = history_read(git=git, heads=wanted, known=sorted(self.heads), limit=limit)
         new = [commit for commit in reversed(read) if commit.sha not in known]
         self.commits.extend(new)
         parents = {parent for commit in new for parent in commit.parents}
@@ -97,6 +97,9 @@ class MemoryTerms:
             self._terms.append(self.vocabulary.add(counts))
             self._counts.append(np.fromiter(counts.values(), np.int64, len(counts)))
             self.commits.append(commit)
+
+    def has(self, commit: str) -> bool:
+        return commit in self._number
 
     def ancestors(self, head: str) -> list[int]:
         """The numbers of the commits that lead to this one, itself included, the oldest first."""
@@ -267,7 +270,9 @@ def _touched(commits: Sequence[Commit], files: FilesIndex) -> list[list[int]]:
         current = [now.get(path, path) for path in commit.files]
         sources = sum(1 for path in current if _is_source(path))
         if 1 <= sources <= TOUCHED_MOST:
-            touched[index] = [number for path in dict.fromkeys(current) if (number := files.number.get(path)) is not None]
+            touched[index] = [
+                number for path in dict.fromkeys(current) if (number := files.number.get(path)) is not None
+            ]
         for before, after in commit.renames:
             target = now.pop(after, after)
             if before not in files.number:

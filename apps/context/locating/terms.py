@@ -10,20 +10,19 @@ _WORD = re.compile(r"[^\W\d]\w*|\d{2,}", re.UNICODE)
 _WORD_BYTES = re.compile(rb"[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*|[0-9]{2,}")
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\dA-Za-z_]+|\d+")
 _WORD_BYTES_LIMIT = 80
-#: Words of English and of programs that tell nothing apart.
-STOP_WORDS = frozenset(
-    """a an the and or not no of to in on at by for from with without as is are was were be been being am do does did done
-    it its this that these those there here he she we you they i me my our your their his her them us who what which when
-    where why how all any both each few more most other some such only own same so than too very can will just should
-    would could may might must shall have has had having if else then but because while until about into through during
-    before after above below up down out off over under again further once also however since still even yet
-    self cls def class return import none true false null nil undefined var let const function func fn new void int str
-    string bool boolean float double char public private protected static final try except catch finally raise throw
-    throws elif case switch break continue pass yield lambda async await package namespace using include end begin
-    use used using uses get got like seems expected actual behavior behaviour issue bug problem example code following
-    want need please thanks hi hello version steps reproduce description please something anything way make makes made
-    see work works working worked trying try tried don doesn isn didn won cannot""".split()
-)
+#: Words that tell nothing apart: of English, of issues, and some that are in every program.
+_STOPPED = """
+    a an the and or not no of to in on at by for from with without as is are was were be been being am do does
+    did done it its this that these those there here he she we you they i me my our your their his her them us
+    who what which when where why how all any both each few more most other some such only own same so than too
+    very can will just should would could may might must shall have has had having if else then but because
+    while until about into through during before after above below up down out off over under again further once
+    also however since still even yet self cls def none true false null nil undefined using use used using uses
+    get got like seems expected actual behavior behaviour issue bug problem example code following want need
+    please thanks hi hello steps reproduce please something anything way make makes made see work works working
+    worked trying tried don doesn isn didn won cannot
+"""
+STOP_WORDS = frozenset(_STOPPED.split())
 _SHORTEST, _LONGEST = 2, 60
 _cache: dict[str, tuple[str, ...]] = {}
 _CACHE = 400_000

@@ -15,9 +15,15 @@ _FRAMES = tuple(
         # pytest: a/b.py:3: AssertionError, and a/b.py:3: in f
         rf"^(?P<path>{_PATH}\.pyi?):(?P<line>\d+): (?:in (?P<function>\w+)|\w+)",
         # JavaScript, TypeScript: at Object.f (a/b.js:3:5), at a/b.js:3:5
-        rf"^\s*at (?:(?:async )?(?P<function>[\w$.<>\[\] ]+?) \()?(?:file://|webpack:///)?(?P<path>{_PATH}\.[cm]?[jt]sx?):(?P<line>\d+):\d+",
+        (
+            rf"^\s*at (?:(?:async )?(?P<function>[\w$.<>\[\] ]+?) \()?"
+            rf"(?:file://|webpack:///)?(?P<path>{_PATH}\.[cm]?[jt]sx?):(?P<line>\d+):\d+"
+        ),
         # Java, Kotlin, Scala: at a.b.Store.read(Store.java:12)
-        r"^\s*at (?P<module>[\w.$/@]+)\.(?P<function>[\w$<>]+)\((?P<path>[\w$]+\.(?:java|kt|kts|scala|groovy)):(?P<line>\d+)\)",
+        (
+            r"^\s*at (?P<module>[\w.$/@]+)\.(?P<function>[\w$<>]+)"
+            r"\((?P<path>[\w$]+\.(?:java|kt|kts|scala|groovy)):(?P<line>\d+)\)"
+        ),
         # C#: at App.Store.Read(String key) in /a/Store.cs:line 12
         rf"^\s*at [\w.`<>\[\],+ ]*?(?P<function>[\w`]+)\([^)]*\) in (?P<path>{_PATH}\.\w+):line (?P<line>\d+)",
         # Go: \t/a/store.go:12 +0x1d
@@ -30,7 +36,10 @@ _FRAMES = tuple(
         rf"^\s*#\d+ (?P<path>{_PATH}\.php)\((?P<line>\d+)\): (?P<function>[\w\\:>-]+)?",
         rf"in (?P<path>{_PATH}\.php)(?::| on line )(?P<line>\d+)",
         # gdb, sanitisers: #1 0x… in f (args) a/b.c:12
-        rf"^\s*#\d+\s+(?:0x[0-9a-f]+ in )?(?P<function>[\w:~<>]+)\s*(?:\([^)\n]*\))?\s+(?:at )?(?P<path>{_PATH}\.\w+):(?P<line>\d+)",
+        (
+            rf"^\s*#\d+\s+(?:0x[0-9a-f]+ in )?(?P<function>[\w:~<>]+)\s*(?:\([^)\n]*\))?"
+            rf"\s+(?:at )?(?P<path>{_PATH}\.\w+):(?P<line>\d+)"
+        ),
         # Compilers, linters and test runners: a/b.c:12:5: error, a/b.go:12: message
         rf"^\s*(?P<path>{_PATH}\.\w{{1,10}}):(?P<line>\d+)(?::\d+)?:",
         # TypeScript's compiler, MSBuild: a/b.ts(12,5): error
@@ -40,9 +49,12 @@ _FRAMES = tuple(
     )
 )
 _LINE = re.compile(
-    r"^\s*(?:Traceback \(most recent call last\)|File \"[^\"]+\", line \d+|at [\w$.<>/@\[\] ]+\(|at .*:\d+(?::\d+)?\)?$|"
-    r"#\d+ +\S+.*[:(]\d+\)?|goroutine \d+ \[|panic:|thread '.*' panicked|Caused by:|Exception in thread|from .*:\d+:in )|"
-    r"^\s*[\w./\\-]+\.\w{1,6}:\d+:(?:\d+:|in |\s)|^\s+/\S+\.go:\d+|^E\s{2,}\S|^(?:[\w.]+\.)*\w*(?:Error|Exception|Warning)\b: "
+    r"^\s*(?:Traceback \(most recent call last\)|File \"[^\"]+\", line \d+|at [\w$.<>/@\[\] ]+\(|"
+    r"at .*:\d+(?::\d+)?\)?$|"
+    r"#\d+ +\S+.*[:(]\d+\)?|goroutine \d+ \[|panic:|thread '.*' panicked|Caused by:|"
+    r"Exception in thread|from .*:\d+:in )|"
+    r"^\s*[\w./\\-]+\.\w{1,6}:\d+:(?:\d+:|in |\s)|^\s+/\S+\.go:\d+|^E\s{2,}\S|"
+    r"^[\w.]*(?:Error|Exception|Warning)\b: "
 )
 FRAME_LIMIT = 200
 

@@ -1,1 +1,1 @@
-"""A repository at a glance: which definitions matter, what fits into a prompt, what is written twice. No Django in here."""
+"""A repository at a glance: which definitions matter, what fits into a prompt, what is there twice. No Django here."""

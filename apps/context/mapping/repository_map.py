@@ -29,8 +29,8 @@ class RepositoryMap:
 
 
 def repository_map(*, ranking: Ranking, budget: int, count: Count) -> RepositoryMap:
-    """The map that fits into so many tokens: as many of the highest-ranking definitions as there is room for, each under
-    its file, and the names of further files where room is left."""
+    """The map that fits into so many tokens: as many of the highest-ranking definitions as there is room for, under
+    their files, and the names of further files where room is left."""
     candidates = [each for each in ranking.symbols if each.symbol.kind in _SHOWN][:_SYMBOLS]
     low, high = 0, len(candidates)
     best, best_tokens = "", 0

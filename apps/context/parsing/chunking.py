@@ -92,8 +92,10 @@ def _cover(
 
 def _leave(ranges: list[Range], source: Source, left: Range) -> None:
     """What lies between definitions is a range of its own; closing braces belong to what they close."""
-    if ranges and left.last - left.first < _CLOSING_LINES and _CLOSING.fullmatch(
-        source.content, source.offset_of(left.first), source.offset_of(left.last + 1)
+    if (
+        ranges
+        and left.last - left.first < _CLOSING_LINES
+        and _CLOSING.fullmatch(source.content, source.offset_of(left.first), source.offset_of(left.last + 1))
     ):
         before = ranges[-1]
         if before.last == left.first - 1:

@@ -1,4 +1,4 @@
-"""Grammars, each loaded when the first file of its language is read. They come with their packages, nothing is downloaded."""
+"""Grammars, each loaded with the first file of its language. They come in packages, nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Grammar:
 
 
 def _is_wreck(root: Node) -> bool:
-    """The grammar gave up on a long stretch: it lies flat under one error, and queries take the square of its length."""
+    """The grammar gave up on a long stretch: it lies flat under one error; queries take the square of its length."""
     waiting, left = [root], _LOOKED_AT
     while waiting and left > 0:
         node = waiting.pop()

@@ -65,8 +65,8 @@ class Import(NamedTuple):
 class Chunk(NamedTuple):
     """A piece of the file that is searched and embedded as one.
 
-    ``header`` (path and qualified name) goes in front of ``text`` for text search and embedding. It depends on the path;
-    one content at two paths differs in nothing else: ``chunk_header`` makes it anew.
+    ``header`` (path and qualified name) goes in front of ``text`` for text search and embedding. It depends on the
+    path; one content at two paths differs in nothing else: ``chunk_header`` makes it anew.
     """
 
     kind: ChunkKind

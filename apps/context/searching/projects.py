@@ -46,7 +46,7 @@ def projects_search(
     if project_id is not None:
         project = project_get_for_user(user=user, project_id=project_id)
         if session_id is not None:
-            _session_check(project, session_id)
+            session_check(project, session_id)
         return _merged([_one(user, project, request, session_id)], request)
     if session_id is not None:
         raise InvalidInput("A session is of one project: name that too.", next_step="send project")
@@ -73,7 +73,7 @@ def projects_search(
     return merged
 
 
-def _session_check(project: Project, session_id: uuid.UUID) -> None:
+def session_check(project: Project, session_id: uuid.UUID) -> None:
     """A session's files are shown to those who may read its project, and under no other project's name."""
     if Overlay.objects.filter(session_id=session_id).exclude(index__project_id=project.id).exists():
         raise NotFound("There is no such session in the project.")

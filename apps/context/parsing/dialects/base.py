@@ -39,7 +39,7 @@ def no_imports(_: Node, __: str) -> Iterator[Imported]:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where a part of a document begins: a heading, a table, a key. It reaches to the next one of its level or above."""
+    """Where a part of a document begins: a heading, a table, a key. It reaches to the next of its level or above."""
 
     #: Its first byte.
     start: int

@@ -56,7 +56,7 @@ _CPP = """
 """
 _INCLUDE = re.compile(r"#\s*(?:include|import)\s*[<\"]([^>\"\n]+)[>\"]")
 _USING = re.compile(r"using\s+(?:namespace\s+)?([\w:]+)")
-_NESTED = frozenset({"pointer_declarator", "function_declarator", "array_declarator", "init_declarator"})
+_QUALIFIED = frozenset({"qualified_identifier", "template_function", "template_type", "template_method"})
 _DEEP = 12
 
 
@@ -71,9 +71,7 @@ def _name_of(node: Node) -> Node | str | None:
             inner = named.named_children[0] if named.named_children else None
         if inner is not None:
             named = inner
-        elif named.type == "qualified_identifier":
-            named = named.child_by_field_name("name")
-        elif named.type in ("template_function", "template_type", "template_method"):
+        elif named.type in _QUALIFIED:
             named = named.child_by_field_name("name")
         else:
             return named

@@ -86,7 +86,8 @@ _SWIFT = """
 (import_declaration) @import
 [(comment) (multiline_comment)] @comment
 [(line_string_literal) (multi_line_string_literal)] @string
-[(if_statement) (guard_statement) (for_statement) (while_statement) (repeat_while_statement) (switch_entry) (catch_block)
+[(if_statement) (guard_statement) (for_statement) (while_statement) (repeat_while_statement) (switch_entry)
+ (catch_block)
  (ternary_expression) (conjunction_expression) (disjunction_expression)] @branch
 (ERROR) @error
 """

@@ -21,8 +21,8 @@ _HTML = """
 (element (start_tag (tag_name) @_tag (#match? @_tag "^[hH][1-6]$"))) @heading
 (element (start_tag (attribute (attribute_name) @_id (quoted_attribute_value (attribute_value) @id) (#eq? @_id "id"))))
 [(script_element) (style_element)] @part
-(script_element (start_tag (attribute (attribute_name) @_src (quoted_attribute_value (attribute_value)) (#eq? @_src "src"))
-  @import))
+(script_element (start_tag (attribute (attribute_name) @_src (quoted_attribute_value (attribute_value))
+  (#eq? @_src "src")) @import))
 (self_closing_tag (attribute (attribute_name) @_href (quoted_attribute_value (attribute_value)) (#eq? @_href "href"))
   @import)
 (comment) @comment
@@ -99,7 +99,9 @@ def _html(source: Source, found: Found) -> list[Mark]:
     for node in found.get("id", ()):
         # An element that is named is found by its name; it opens no section.
         line = source.line_of(node.start_byte)
-        marks.append(Mark(node.start_byte, 9, f"#{_clean(source.text(node.start_byte, node.end_byte))}", "key", line, line))
+        marks.append(
+            Mark(node.start_byte, 9, f"#{_clean(source.text(node.start_byte, node.end_byte))}", "key", line, line)
+        )
     for node in found.get("part", ()):
         first, last = _lines(source, node)
         if last > first:

@@ -108,7 +108,12 @@ def _imports_of(_: Node, text: str) -> Iterator[Imported]:
 
 
 JAVASCRIPT = Dialect(
-    "javascript", "tree_sitter_javascript", _COMMON + _JSX + _JAVASCRIPT, name_of=_name_of, imports_of=_imports_of, body_of=_body_of
+    "javascript",
+    "tree_sitter_javascript",
+    _COMMON + _JSX + _JAVASCRIPT,
+    name_of=_name_of,
+    imports_of=_imports_of,
+    body_of=_body_of,
 )
 TYPESCRIPT = Dialect(
     "typescript",

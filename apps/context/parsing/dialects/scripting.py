@@ -144,9 +144,7 @@ def _bash_imports(_: Node, text: str) -> Iterator[Imported]:
 
 
 RUBY = Dialect("ruby", "tree_sitter_ruby", _RUBY, name_of=_ruby_name, imports_of=_quoted_imports)
-PHP = Dialect(
-    "php", "tree_sitter_php", _PHP, factory="language_php", name_of=_php_name, imports_of=_php_imports
-)
+PHP = Dialect("php", "tree_sitter_php", _PHP, factory="language_php", name_of=_php_name, imports_of=_php_imports)
 BASH = Dialect("bash", "tree_sitter_bash", _BASH, imports_of=_bash_imports)
 SQL = Dialect(
     "sql",
