@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cli import doctor_checks, doctor_services
+from cli import doctor_checks, doctor_services, doctor_vectors
 from cli.doctor_finding import Finding, State
 from config.bootstrap import environment_read
 from integrations.embedded import ServicesUnavailable
@@ -24,6 +24,7 @@ _CHECKS: tuple[tuple[str, Callable[[], Iterable[Finding]]], ...] = (
     ("Sandbox", doctor_checks.sandbox),
     ("Toolchains", doctor_checks.toolchains),
     ("Models", doctor_checks.models),
+    ("Vectors", doctor_vectors.vectors),
     ("Settings", doctor_checks.settings),
 )
 

@@ -77,7 +77,7 @@ def bm25_rank(*, postings: Sequence[TermPostings], documents: int, mean_length: 
         found, share = term_scores(postings=term, documents=documents, mean_length=mean_length)
         ids.append(found)
         scores.append(share)
-    if not ids:
+    if not sum(map(len, ids)):
         return Ranking(np.empty(0, np.int64), np.empty(0, np.float32))
     every = np.concatenate(ids)
     low = int(every.min())

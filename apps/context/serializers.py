@@ -68,7 +68,7 @@ class EventsQuerySerializer(serializers.Serializer[Any]):
     limit = serializers.IntegerField(default=500, min_value=1, max_value=500)
 
 
-class EventPageSerializer(serializers.Serializer[Any]):
+class IndexEventPageSerializer(serializers.Serializer[Any]):
     events = IndexEventSerializer(many=True)
 
 

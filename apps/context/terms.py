@@ -42,11 +42,15 @@ def _split(word: str) -> tuple[str, ...]:
     return (folded, *(part for part in parts if len(part) > 1))
 
 
+def words_count(text: str) -> Counter[str]:
+    """How often each word is in the text, as it stands."""
+    return Counter(_WORD.findall(text))
+
+
 def text_terms(text: str) -> Counter[str]:
     """How often each term is in the text."""
     counts: Counter[str] = Counter()
-    known = _known
-    for word, times in Counter(_WORD.findall(text)).items():
-        for term in known.get(word) or word_terms(word):
+    for word, times in words_count(text).items():
+        for term in word_terms(word):
             counts[term] += times
     return counts

@@ -77,7 +77,7 @@ class JobEventsView(APIView):
         operation_id="context_index_events",
         tags=["context"],
         parameters=[serializers.EventsQuerySerializer],
-        responses=serializers.EventPageSerializer,
+        responses=serializers.IndexEventPageSerializer,
     )
     def get(self, request: Request, job_id: uuid.UUID) -> Response:
         """What happened in a job, after an event."""
@@ -85,7 +85,7 @@ class JobEventsView(APIView):
         query = serializers.EventsQuerySerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
         events = selectors.job_events(job=job, **query.validated_data)
-        return Response(serializers.EventPageSerializer({"events": events}).data)
+        return Response(serializers.IndexEventPageSerializer({"events": events}).data)
 
 
 class FileListView(PagedView):

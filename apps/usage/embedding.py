@@ -30,7 +30,6 @@ from integrations.llm_providers.prices import price_actual, price_ceiling
 from integrations.llm_providers.types import CallFailure, ModelSpec
 
 from . import ledger
-from .errors import ModelCallFailed
 from .models import Budget, CallState, ModelCall
 from .provider_rates import ProviderRates
 from .retry import RetryPolicy
@@ -304,14 +303,3 @@ def _failure(error: EmbedError) -> CallFailure:
         retryable=error.retryable,
         retry_after=error.retry_after,
     )
-
-
-__all__ = [
-    "EmbedCall",
-    "EmbeddingGateway",
-    "ModelCallFailed",
-    "embedding_calls_expire",
-    "embedding_gateway",
-    "embedding_gateway_close",
-    "embedding_scope",
-]

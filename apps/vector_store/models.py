@@ -59,6 +59,8 @@ class VectorNamespace(models.Model):
     #: ``pgvector`` or ``pinecone``.
     index = models.CharField(max_length=20)
     dimension = models.IntegerField()
+    #: It is a space's, and goes once that space is gone; others belong to whoever made them.
+    of_space = models.BooleanField(default=False, db_default=False)
     #: Where pgvector has an approximate index for it: how many candidates a search looks at, and which part of the
     #: true neighbours it then found when it was measured. Null: searches are exact.
     search_width = models.IntegerField(null=True, blank=True)

@@ -26,6 +26,7 @@ from apps.projects.models import Project
 from .embedders import OFF, EmbedderChoice, choice_read, embedder_of_record, embedder_record, reference_of
 from .errors import EmbedderFailed, EmbedderRefused, VectorIndexUnavailable
 from .index_choice import index_chosen, vector_index
+from .indexes.namespaces import MAX_LIMIT
 from .models import ProjectEmbedders, SpaceRole, VectorNamespace, VectorSpace
 from .types import SLOTS, Payer, Scored, Slot, SpaceState, SpaceStatus, TextSource, VectorHits
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MAX_HITS = MAX_LIMIT
 #: Texts that are embedded before their vectors are written.
 BATCH = 256
 #: What failed and may succeed later is tried again after this, or after what was asked for.
@@ -187,14 +189,14 @@ def vectors_search(
     """The chunks that are nearest in meaning, by the space that serves.
 
     No vectors, an embedder that is down and an index that is away are no errors: the search has no hits then, and its
-    status says why. What a budget refuses is raised.
+    status says why. What a budget refuses is raised. More than ``MAX_HITS`` are not looked for.
     """
     space = _serving(payer.project_id, slot)
     if space is None:
         return VectorHits((), status_get(payer.project_id, slot))
     try:
         (vector,) = embedder_of_record(space.embedder, payer).embed([query], kind="query")
-        hits = _query(space, vector, limit, ids)
+        hits = _query(space, vector, min(limit, MAX_HITS), ids)
     except (EmbedderFailed, VectorIndexUnavailable, Unavailable) as error:
         return VectorHits((), _stopped(status_get(payer.project_id, slot), error))
     return VectorHits(tuple(hits), status_get(payer.project_id, slot, count=False))
@@ -234,8 +236,9 @@ def spaces_drop(*, project_id: uuid.UUID) -> None:
 
 
 def namespaces_sweep() -> int:
-    """Empty and forget namespaces that no space has: of projects that are gone, of spaces that were replaced."""
-    orphans = VectorNamespace.objects.filter(space=None, created_at__lt=timezone.now() - _ORPHANED_AFTER)
+    """Empty and forget namespaces whose space is gone: of projects that are gone, of spaces that were replaced."""
+    old = timezone.now() - _ORPHANED_AFTER
+    orphans = VectorNamespace.objects.filter(of_space=True, space=None, created_at__lt=old)
     return sum(_namespace_drop(namespace) for namespace in orphans)
 
 
@@ -286,7 +289,7 @@ def _space_make(
         if space is None:
             # A name of its own each time: what an index still has of an earlier one is not this one's.
             name = f"{project_id.hex}.{uuid.uuid4().hex[:16]}"
-            namespace = VectorNamespace.objects.create(name=name, index=index, dimension=dimension)
+            namespace = VectorNamespace.objects.create(name=name, index=index, dimension=dimension, of_space=True)
             space = VectorSpace.objects.create(
                 project_id=project_id, slot=slot, role=role, embedder_id=embedder_id, namespace=namespace
             )

@@ -32,6 +32,8 @@ REQUEST_TEXTS = 16
 #: A process that is silent for longer has come to a stop: on a busy machine one request takes seconds.
 SILENCE_SECONDS = 300.0
 START_SECONDS = 120.0
+#: So long a text waits for a process that is free.
+PATIENCE_SECONDS = 120.0
 _TOLD = 1_000
 
 
@@ -132,16 +134,24 @@ class ProcessPool:
         return vectors
 
     def _take(self) -> _Process:
+        deadline = time.monotonic() + PATIENCE_SECONDS
         with self._changed:
             while True:
                 if self._closed:
                     raise EmbedError("the server is stopping", kind="down", retryable=True)
+                if time.monotonic() > deadline:
+                    raise EmbedError(
+                        f"no process that embeds was free within {PATIENCE_SECONDS:.0f} s",
+                        kind="down",
+                        next_step="Try again later; ARCHON_EMBED_PROCESSES says how many there are.",
+                        retryable=True,
+                    )
                 if self._free:
                     return self._free.pop()
                 if self._count < self._size:
                     self._count += 1
                     break
-                self._changed.wait()
+                self._changed.wait(timeout=1.0)
         try:
             return _Process(self._command)
         except BaseException:

@@ -186,7 +186,8 @@ def test_somebody_elses_code_is_never_found(code: Code, tmp_path: Path) -> None:
         asked = SearchRequest(query="zebra_hidden", mode=mode)  # type: ignore[arg-type]
         with pytest.raises(NotFound):
             projects_search(user=stranger, project_id=other.project.id, session_id=session_id, request=asked)
-        assert not projects_search(user=code.user, project_id=None, session_id=None, request=asked).hits
+        own = projects_search(user=code.user, project_id=None, session_id=None, request=asked)
+        assert "hidden.py" not in [hit.hit.path for hit in own.hits]
 
 
 def test_all_of_ones_projects_are_searched_when_none_is_named(code: Code, tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def test_a_project_is_filled_and_searched(server: EmbedServer, payer: Payer) -> 
     hits = vectors_search(payer=payer, query="database of the program", limit=5)
     assert hits.hits[0].id in {name for name, text in CHUNKS.items() if "database" in text}
     assert hits.status.state == "ready"
+    assert len(found(payer, "database", limit=100_000)) == 40
     among = {"chunk-0", "chunk-1"}
     assert set(found(payer, "network", limit=10, ids=among)) == among
 

@@ -7,12 +7,14 @@ confirms its candidates; in one that is otherwise a candidate is looked for by i
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from django.db import connection
 
+from apps.context.models import AddedFile
 from apps.context.searching.candidates import Candidate
 from apps.context.terms import text_terms
 from apps.context.types import Hit, SearchRequest, Snippet
@@ -33,6 +35,7 @@ _WHOLE_KINDS = frozenset({"function", "method"})
 class Now:
     """Where files are as they are now."""
 
+    project_id: uuid.UUID
     git_dir: Path
     #: What the index has, and what the branch is at.
     commit: str
@@ -95,6 +98,10 @@ def _current_blobs(now: Now, candidates: Sequence[Candidate]) -> dict[str, str]:
         facts, tab, name = line.partition(b"\t")
         if tab:
             present[path_display(path_decode(name))] = facts.split()[2].decode()
+    for path, blob in AddedFile.objects.filter(
+        index__project_id=now.project_id, path__in=paths
+    ).values_list("path", "blob"):
+        present[path] = blob or present.get(path, "")
     return {path: present.get(path, "") for path in paths if present.get(path, "") != known[path]}
 
 

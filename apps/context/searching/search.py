@@ -17,6 +17,7 @@ from apps.context.searching.symbol import symbol_search
 from apps.context.searching.text import TextFound, terms_explain, text_search
 from apps.context.types import Hit, IndexMissing, IndexState, SearchRequest, SearchResult, View
 from apps.core.errors import InvalidInput
+from apps.core.storable import text_storable
 from apps.projects.models import Project, RepositoryState
 from apps.projects.repository import repository_path
 from apps.vector_store.types import Payer
@@ -44,10 +45,12 @@ def code_search(
     InvalidInput for a query that can't be understood.
     """
     _request_check(request)
+    request = replace(request, query=text_storable(request.query))
     view, state = index_view(project=project, session_id=session_id)
     scope = scope_make(view=view, filters=request.filters)
     found = _found(scope, request, payer or Payer(project_id=project.id))
     now = Now(
+        project_id=project.id,
         git_dir=repository_path(project_id=project.id),
         commit=state.commit,
         head_commit=state.head_commit,

@@ -79,6 +79,9 @@ def _told(work: Method[P, T]) -> Method[P, T]:
         try:
             return work(self, *args, **kwargs)
         except PineconeError as error:
+            if getattr(error, "status_code", None) == 404:
+                # The index was deleted, and may be made anew at another host.
+                self._indexes.clear()
             raise _failure(error, self.config) from error
 
     return call
@@ -197,7 +200,8 @@ class PineconeIndex:
         """Send what wasn't taken, and look which writes searches see by now; says how many are still to be seen."""
         now = timezone.now()
         lost = Q(sent_at__isnull=True) | Q(sent_at__lt=now - SEND_AGAIN_AFTER)
-        for row in VectorNamespace.objects.filter(index=NAME):
+        waiting = PineconeVector.objects.filter(_UNCONFIRMED).values("namespace_id").distinct()
+        for row in VectorNamespace.objects.filter(index=NAME, id__in=waiting):
             for batch in in_batches(list(_unconfirmed(row).filter(lost)[:limit]), _batch_size(row.dimension)):
                 if not self._send_tolerantly(row, batch):
                     break
