@@ -86,7 +86,7 @@ class PieceSerializer(serializers.Serializer[Any]):
     symbol = serializers.CharField()
     commit = serializers.CharField()
     score = serializers.FloatField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]  # a field, where the base has a name
 
 
 class PackResultSerializer(serializers.Serializer[Any]):
