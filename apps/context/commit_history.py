@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from django.utils import timezone
 
 from apps.context.locating.memory import CommitMemory
-from apps.context.models import CommitHistory
+from apps.context.models_locating import CommitHistory
 from apps.projects.git import GitError, git_run
 from apps.projects.repository import repository_path
 

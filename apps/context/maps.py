@@ -137,7 +137,7 @@ class _Chunk:
     text: str
 
 
-def _chunks(view: View, condition: str, limit: int, **parameters: object) -> list[_Chunk]:
+def _chunks(view: View, condition: str, limit: int, **parameters: str | int | list[str]) -> list[_Chunk]:
     with connection.cursor() as cursor:
         cursor.execute(
             _CHUNKS.format(visible=visible_condition(view), condition=condition, limit=limit),

@@ -86,7 +86,7 @@ class PieceSerializer(serializers.Serializer[Any]):
     symbol = serializers.CharField()
     commit = serializers.CharField()
     score = serializers.FloatField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]  # a field, where the base has a name
 
 
 class PackResultSerializer(serializers.Serializer[Any]):
@@ -96,3 +96,29 @@ class PackResultSerializer(serializers.Serializer[Any]):
     left_out = serializers.ListField(source="packed.left_out", child=serializers.CharField())
     index = IndexStateSerializer()
     notes = serializers.ListField(child=serializers.CharField())
+
+
+class DuplicatesQuerySerializer(serializers.Serializer[Any]):
+    project = serializers.UUIDField()
+    limit = serializers.IntegerField(default=100, min_value=1, max_value=1_000)
+
+
+class DuplicateLinesSerializer(serializers.Serializer[Any]):
+    first_path = serializers.CharField()
+    first_start = serializers.IntegerField()
+    first_end = serializers.IntegerField()
+    second_path = serializers.CharField()
+    second_start = serializers.IntegerField()
+    second_end = serializers.IntegerField()
+    lines = serializers.IntegerField(help_text="Lines that say something: blank ones, comments and imports are none.")
+
+
+class DuplicatesSerializer(serializers.Serializer[Any]):
+    duplicates = DuplicateLinesSerializer(source="duplication.duplicates", many=True, help_text="The longest first.")
+    shares = serializers.DictField(
+        source="duplication.shares",
+        child=serializers.FloatField(),
+        help_text="By file: which share stands elsewhere too.",
+    )
+    truncated = serializers.BooleanField(source="duplication.truncated", help_text="Not all code was looked at.")
+    index = IndexStateSerializer()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from django.db import connection
 
 from apps.context.locating.document import VERSION, FileTerms, file_terms
-from apps.context.models import CodeChunk, CodeSymbol, ContentTerms
+from apps.context.models import CodeChunk, CodeSymbol
+from apps.context.models_locating import ContentTerms
 from apps.context.searching.candidates import visible_condition
 from apps.context.types import View
 

@@ -18,6 +18,7 @@ urlpatterns = [
     path("context/overview/graph.svg/", views.OverviewGraphView.as_view(), name="context-overview-graph"),
     path("context/locate/", views_locating.LocateView.as_view(), name="context-locate"),
     path("context/map/", views_locating.RepositoryMapView.as_view(), name="context-map"),
+    path("context/duplicates/", views_locating.DuplicatesView.as_view(), name="context-duplicates"),
     path("context/pack/", views_locating.PackView.as_view(), name="context-pack"),
     path("vector-store/search/", views.SearchView.as_view(), name="vector-store-search"),
 ]

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.authentication.bearer import request_user
-from apps.context import maps, places
+from apps.context import duplicates, maps, places
 from apps.context import serializers_locating as serializers
 from apps.context.searching.projects import session_check
 from apps.projects.models import Project
@@ -78,6 +78,22 @@ class PackView(APIView):
             session_id=fields.get("session"),
         )
         return Response(serializers.PackResultSerializer(made).data)
+
+
+class DuplicatesView(APIView):
+    @extend_schema(
+        operation_id="context_duplicates",
+        tags=["context"],
+        parameters=[serializers.DuplicatesQuerySerializer],
+        responses=serializers.DuplicatesSerializer,
+    )
+    def get(self, request: Request) -> Response:
+        """Runs of equal lines in a project's code, spacing aside."""
+        query = serializers.DuplicatesQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        fields: dict[str, Any] = query.validated_data
+        made = duplicates.duplicates_make(project=_project_of(request, fields), limit=fields["limit"])
+        return Response(serializers.DuplicatesSerializer(made).data)
 
 
 def _project_of(request: Request, fields: dict[str, Any]) -> Project:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from apps.agents.services.code_knowledge import CodeKnowledge
+from apps.agents.tools.base import Observation, ToolContext
+from apps.agents.tools.catalogue import tool_find
+from apps.agents.tools.knowing import LOCATE, LocateArguments
 from apps.context.commit_history import history_load
 from apps.context.maps import context_pack, references_find, repository_map_make, tokens_count
-from apps.context.models import CodeIndex, CommitHistory, ContentTerms
+from apps.context.models import CodeIndex
+from apps.context.models_locating import CommitHistory, ContentTerms
 from apps.context.places import files_locate, locating_forget, locating_prepare
 from apps.context.searching.search import index_view
 from apps.context.tree_terms import terms_prune
+from apps.core.database import AsyncDatabase
 from apps.core.errors import InvalidInput
 from apps.projects.services import project_delete
 from tests.api import client_for, user_make
@@ -51,7 +60,7 @@ def _code(tmp_path: Path) -> Code:
 
 
 def test_a_failure_leads_to_the_file_and_the_function(code: Code) -> None:
-    text = 'Total is wrong\n\nTraceback (most recent call last):\n  File "/srv/shop/prices.py", line 2, in price_of\n'
+    text = 'A price is wrong\n\nTraceback (most recent call last):\n  File "/srv/shop/prices.py", line 2, in price_of\n'
     found = files_locate(project=code.project, text=text)
     first = found.located[0]
     assert first.path == "shop/prices.py"
@@ -130,12 +139,66 @@ def test_references_say_where_and_within_what(code: Code) -> None:
     assert references_find(view=view, names=["no%such_name"]) == []
 
 
+def test_duplicates_say_where(code: Code) -> None:
+    body = "".join(f"    total_{number} = compute({number})\n" for number in range(9))
+    code.commit({"shop/one.py": f"\n\ndef one():\n{body}", "shop/two.py": f"def two():\n{body}"})
+    code.index()
+    (found,) = client_for(code.user).get(f"/api/context/duplicates/?project={code.project.id}").json()["duplicates"]
+    assert (found["first_path"], found["first_start"], found["first_end"]) == ("shop/one.py", 4, 12)
+    assert (found["second_path"], found["second_start"], found["second_end"]) == ("shop/two.py", 2, 10)
+
+
 def test_nothing_to_go_by_is_said(code: Code) -> None:
     with pytest.raises(InvalidInput):
         files_locate(project=code.project, text="  \n ")
     with pytest.raises(InvalidInput):
         files_locate(project=code.project, text="x" * 300_000)
     assert files_locate(project=code.project, text="ẞ🦘").located == ()
+
+
+def test_agents_ask_by_tools(code: Code) -> None:
+    session_id = uuid.uuid4()
+    code.index_session(session_id, tree_make(code, {"shop/wombat.py": "def wombat_feed():\n    return price_of(1)\n"}))
+
+    async def ask(name: str, **arguments: Any) -> Observation:
+        database = AsyncDatabase()
+        knowledge = CodeKnowledge(database, project_id=code.project.id, session_id=session_id)
+        context = cast(ToolContext, SimpleNamespace(code=knowledge, observation_limit=24_000))
+        tool = tool_find(name)
+        assert tool is not None
+        result = await tool.run(context, tool.arguments(**arguments))
+        assert isinstance(result, Observation)
+        return result
+
+    def said(name: str, **arguments: Any) -> str:
+        result = asyncio.run(ask(name, **arguments))
+        assert result.ok
+        return result.text
+
+    located = said("locate", text="feed the wombat")
+    assert located.startswith("shop/wombat.py")
+    assert "1-2: function wombat_feed" in located
+    assert "shop/basket.py:4-9: class Basket" in said("find_symbol", name="Basket")
+    assert "return sum(price_of(i) for i in self.items)" in said("read_symbol", name="Basket.total")
+    references = said("find_references", name="price_of()")
+    assert "shop/wombat.py:2: call in wombat_feed" in references
+    assert "shop/basket.py:9: call in Basket.total" in references
+    assert "wombat_feed" in said("search_code", query="wombat", mode="text")
+    assert "def price_of(item)" in said("repo_map", text="price_of")
+    assert said("find_references", name="nothing_at_all").startswith("nothing uses")
+
+
+def test_without_an_index_agents_are_told_another_way(tmp_path: Path) -> None:
+    code = code_make(tmp_path, FILES)
+
+    async def ask() -> Any:
+        knowledge = CodeKnowledge(AsyncDatabase(), project_id=code.project.id, session_id=uuid.uuid4())
+        context = cast(ToolContext, SimpleNamespace(code=knowledge, observation_limit=24_000))
+        return await LOCATE.run(context, LocateArguments(text="anything"))
+
+    told = asyncio.run(ask())
+    assert not told.ok
+    assert "`search`" in told.text
 
 
 def test_what_is_kept_goes_with_the_project(code: Code) -> None:

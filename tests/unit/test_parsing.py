@@ -276,8 +276,9 @@ def check_ranges(parsed: ParsedFile, content: bytes) -> None:
     for chunk in parsed.chunks:
         assert 1 <= chunk.start_line <= chunk.end_line <= lines, chunk
         assert 0 < len(chunk.text) <= CHUNK_LIMIT
-    for each in (*parsed.references, *parsed.imports, *parsed.todos):
-        assert 1 <= each.line <= lines, each
+    told = [each.line for each in parsed.references] + [each.line for each in parsed.imports]
+    for line in [*told, *(todo.line for todo in parsed.todos)]:
+        assert 1 <= line <= lines
     covered = {line for chunk in parsed.chunks for line in range(chunk.start_line, chunk.end_line + 1)}
     for symbol in parsed.symbols:
         assert covered.issuperset(range(symbol.start_line, symbol.end_line + 1)) or _blank_apart(

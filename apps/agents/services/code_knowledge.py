@@ -13,6 +13,7 @@ from apps.context.searching.search import code_search, index_view
 from apps.context.types import IndexState, SearchRequest, SearchResult
 from apps.core.database import AsyncDatabase
 from apps.projects.models import Project
+from apps.vector_store.types import Payer
 
 Found = TypeVar("Found")
 
@@ -31,8 +32,10 @@ class CodeKnowledge:
         )
 
     async def search(self, request: SearchRequest) -> SearchResult:
+        # A provider's embedder is paid from the session's budget.
+        payer = Payer(project_id=self.project_id, scope_id=self.session_id)
         return await self._run(
-            lambda project: code_search(project=project, request=request, session_id=self.session_id)
+            lambda project: code_search(project=project, request=request, session_id=self.session_id, payer=payer)
         )
 
     async def repository_map(self, *, text: str, budget: int) -> MapResult:

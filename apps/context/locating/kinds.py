@@ -20,7 +20,7 @@ _EXAMPLE = re.compile(r"(?:^|/)(?:docs?|documentation|examples?|samples?|demos?|
 _INITIAL = re.compile(r"(?:^|/)(?:__init__\.pyi?|index\.[cm]?[jt]sx?|mod\.rs|package-info\.java)$")
 
 #: What a file's score is worth.
-TEST_WORTH, TEXT_WORTH, DATA_WORTH, FOREIGN_WORTH, EXAMPLE_WORTH = 0.5, 0.25, 0.5, 0.15, 0.6
+TEST_WORTH, TEXT_WORTH, DATA_WORTH, FOREIGN_WORTH, EXAMPLE_WORTH = 0.3, 0.25, 0.5, 0.15, 0.6
 
 
 def is_test(path: str) -> bool:

@@ -171,7 +171,7 @@ def _meant(files: FilesIndex, wanted: Wanted) -> dict[int, str]:
 
 
 def _located(files: FilesIndex, memory: MemoryView | None, wanted: Wanted, scored: _Scored, file: int) -> Located:
-    functions = []
+    functions: list[LocatedFunction] = []
     for best in files.best_chunks(file, scored.chunks, limit=3 * FUNCTIONS):
         place = best.place
         if place.kind in _PLACES and place.qualified_name and len(functions) < FUNCTIONS:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -157,18 +156,19 @@ def _symbols(
     used: Sequence[str],
     names: set[str],
 ) -> tuple[RankedSymbol, ...]:
-    votes: Counter[tuple[int, str]] = Counter()
+    votes: dict[tuple[int, str], float] = {}
     for source, target, weight, name in zip(sources, targets, weights, used, strict=True):
-        votes[target, name] += float(weight * (ranks[source] + 1e-6))
-    total: Counter[int] = Counter()
+        gain = float(weight * (ranks[source] + 1e-6))
+        votes[target, name] = votes.get((target, name), 0.0) + gain
+    total: dict[int, float] = {}
     for (target, _), vote in votes.items():
-        total[target] += vote
+        total[target] = total.get(target, 0.0) + vote
     ranked = []
     for index, file in enumerate(files):
         rank = float(ranks[index])
         for symbol in file.symbols:
             vote = votes.get((index, symbol.name), 0.0)
-            share = vote / total[index] if total[index] > 0 else 0.0
+            share = vote / total[index] if total.get(index, 0.0) > 0 else 0.0
             named = 0.5 if symbol.name in names else 0.0
             ranked.append(RankedSymbol(file.path, symbol, rank * (0.02 + share + named)))
     ranked.sort(key=lambda each: (-each.rank, each.path, each.symbol.line))

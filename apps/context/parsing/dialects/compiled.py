@@ -137,8 +137,8 @@ def _rust_imports(_: Node, text: str) -> Iterator[Imported]:
         yield head.rstrip(": "), tuple(name.rsplit("::", 1)[-1] for name in names)
         return
     path = head.split(" as ")[0].strip()
-    module, _, name = path.rpartition("::")
-    if module:
+    module, colons, name = path.rpartition("::")
+    if colons:
         yield module, (name,)
     else:
         yield path, ()

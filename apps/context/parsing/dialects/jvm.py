@@ -175,8 +175,8 @@ def _java_imports(_: Node, text: str) -> Iterator[Imported]:
     if match[2]:
         yield match[1], ("*",)
     else:
-        module, _, name = match[1].rpartition(".")
-        yield module or name, (name,) if module else ()
+        module, dot, name = match[1].rpartition(".")
+        yield module or name, (name,) if dot else ()
 
 
 def _dotted_imports(_: Node, text: str) -> Iterator[Imported]:
@@ -184,8 +184,8 @@ def _dotted_imports(_: Node, text: str) -> Iterator[Imported]:
     if match is None:
         return
     path = match[1].rstrip(".*")
-    module, _, name = path.rpartition(".")
-    if text.startswith("using") or not module:
+    module, dot, name = path.rpartition(".")
+    if text.startswith("using") or not dot:
         yield path, ()
     else:
         yield module, (name,)
