@@ -51,25 +51,27 @@ def _measure(folder: Path, repository: Path, *, vectors: bool) -> dict[str, Any]
     with _watched() as peak:
         job, wall, cpu = _run(project)
         files = CodeFile.objects.exclude(state="skipped")
-        report: dict[str, Any] = {
-            "files": files.count(),
-            "lines": files.aggregate(lines=Sum("lines"))["lines"] or 0,
-            "chunks": CodeChunk.objects.count(),
-            "symbols": CodeSymbol.objects.count(),
-            "skipped": CodeFile.objects.filter(state="skipped").count(),
-            "text_ready_s": round((job.text_ready_at - job.started_at).total_seconds(), 2),
-            "vectors_ready_s": None,
-            "cpu_s": round(cpu, 2),
-            "wall_s": round(wall, 2),
-        }
+        read, lines = files.count(), files.aggregate(lines=Sum("lines"))["lines"] or 0
+        chunks, symbols = CodeChunk.objects.count(), CodeSymbol.objects.count()
+        skipped = CodeFile.objects.filter(state="skipped").count()
         _, noop, _ = _run(project)
-        report["noop_s"] = round(noop, 3)
-        report["incremental_ms"] = round(1000 * statistics.median(_changes(project, repository)), 1)
-        if vectors:
-            report["vectors_ready_s"], report["vectors"] = _vectors(project)
-    report["peak_rss_mb"] = round(peak[0] / 2**20)
-    report["load"] = round(os.getloadavg()[0], 2)
-    return report
+        changes = list(_changes(project, repository))
+        vectors_ready = _vectors_seconds(project) if vectors else None
+    return {
+        "files": read,
+        "lines": lines,
+        "chunks": chunks,
+        "symbols": symbols,
+        "skipped": skipped,
+        "text_ready_s": round((job.text_ready_at - job.started_at).total_seconds(), 2),
+        "vectors_ready_s": vectors_ready,
+        "cpu_s": round(cpu, 2),
+        "wall_s": round(wall, 2),
+        "noop_s": round(noop, 3),
+        "incremental_ms": round(1000 * statistics.median(changes), 1) if changes else None,
+        "peak_rss_mb": round(peak[0] / 2**20),
+        "load": round(os.getloadavg()[0], 2),
+    }
 
 
 def _run(project: Any) -> tuple[Any, float, float]:
@@ -123,12 +125,16 @@ def _changes(project: Any, repository: Path) -> Iterator[float]:
         yield took
 
 
-def _vectors(project: Any) -> tuple[float | None, str]:
+def _vectors_seconds(project: Any) -> float | None:
+    """Until every chunk has its vector; None when that came to nothing, which is told."""
     from apps.context.vectors import vectors_fill
 
     began = time.monotonic()
     state = vectors_fill(project_id=project.id)
-    return (round(time.monotonic() - began, 1) if state == "ready" else None), state
+    if state == "ready":
+        return round(time.monotonic() - began, 1)
+    print(f"the vectors are {state}", file=sys.stderr)
+    return None
 
 
 def _cpu_all() -> float:
@@ -153,7 +159,7 @@ def _postgres() -> list[psutil.Process]:
     if supervisor is None:
         return []
     try:
-        return psutil.Process(supervisor).children(recursive=True)
+        return list(psutil.Process(supervisor).children(recursive=True))
     except psutil.Error:
         return []
 

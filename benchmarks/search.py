@@ -134,7 +134,9 @@ def _measure(folder: Path, repository: Path, questions: Sequence[Question], mode
     return {
         "mode": mode,
         "queries": len(questions),
-        **{f"recall_at_{k}": _share(places, k) for k in (1, 5, 10)},
+        "recall_at_1": _share(places, 1),
+        "recall_at_5": _share(places, 5),
+        "recall_at_10": _share(places, 10),
         "mrr_at_10": round(statistics.mean(1 / place if 0 < place <= _DEPTH else 0.0 for place in places), 4),
         "p50_ms": round(1000 * ordered[len(ordered) // 2], 1),
         "p95_ms": round(1000 * ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))], 1),

@@ -132,7 +132,8 @@ class Api:
 
     def context_file_remove(self, project_id: str, path: str) -> None:
         """Take a file out of the context that was put there; one that isn't there is fine."""
-        rows = self._rows(dict[str, Any], "/api/context/files/", project=project_id, path=path)
+        body = _decoded(self._request("GET", "/api/context/files/", params={"project": project_id, "path": path}))
+        rows = _validated(list[dict[str, Any]], body.get("results") if isinstance(body, dict) else body)
         for row in rows:
             if row.get("path") == path:
                 self._request("DELETE", f"/api/context/files/{row['id']}/")

@@ -6,6 +6,7 @@ context is taken out again, so that a search finds what the branch has.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -40,6 +41,8 @@ def folder_watch(api: Api, *, project_id: str, folder: Path, bring: Callable[[],
                 return parts[-1] in _GIT_FILES or "heads" in parts
             return super().__call__(change, path)  # type: ignore[arg-type]
 
+    # Told to end, or interrupted: either way what was put in is taken out.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         for changes in watch(folder, watch_filter=Filter(), debounce=_DEBOUNCE_MS, raise_interrupt=True):
             watched.apply(Path(path) for _, path in changes)
@@ -47,6 +50,10 @@ def folder_watch(api: Api, *, project_id: str, folder: Path, bring: Callable[[],
         command_print(console, "Ended.")
     finally:
         watched.close()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 class _WatchedFolder:

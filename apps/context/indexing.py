@@ -11,15 +11,12 @@ import logging
 import threading
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from django.db import close_old_connections, connection
-from django.utils import timezone
 
 from apps.context import writing
 from apps.context.jobs import (
@@ -33,20 +30,17 @@ from apps.context.jobs import (
     lease_renew,
 )
 from apps.context.models import AddedFile, CodeIndex, IndexJob, JobState, JobTarget
-from apps.context.parser_pool import ParsedBatch, ParseFile, chunk_ids_needed, parser_pool
-from apps.context.parser_version import PARSER_VERSION
+from apps.context.reading import FilesReader, WorkStopped
 from apps.context.types import IndexGivenUp, Lease, LeaseLost
 from apps.context.vectors import vectors_fill, vectors_want
 from apps.context.walking import (
     Change,
     TreeFile,
     configuration_key,
-    contents_read,
-    is_binary,
     tree_changes,
     tree_walk,
 )
-from apps.context.writing import PostingsBuffer, index_locked
+from apps.context.writing import index_locked
 from apps.core.database import DATABASE_AWAY
 from apps.core.errors import ApplicationError, NotFound
 from apps.core.queue import enqueue
@@ -55,14 +49,6 @@ from apps.projects.repository import commit_resolve, repository_path
 
 logger = logging.getLogger(__name__)
 
-#: Of one request to a parser.
-_BATCH_FILES = 120
-_BATCH_BYTES = 2 << 20
-_FIRST_BATCH_FILES = 20
-#: After how long the first postings are written; each later time takes twice as long as the one before, up to the most.
-_FLUSH_SECONDS = 1.0
-_FLUSH_MOST_SECONDS = 30.0
-_FLUSH_CHUNKS = 40_000
 _RENEW_SECONDS = 2.0
 _PROGRESS_SECONDS = 1.0
 
@@ -74,11 +60,11 @@ _stopping = threading.Event()
 _filling = threading.BoundedSemaphore(1)
 
 
-class _Cancelled(Exception):
+class _Cancelled(WorkStopped):
     """Somebody wants the job to stop."""
 
 
-class _Stopped(Exception):
+class _Stopped(WorkStopped):
     """The process ends; another one goes on."""
 
 
@@ -165,28 +151,6 @@ class _Known:
     parser: int
 
 
-@dataclass
-class _Tally:
-    files_done: int = 0
-    files_total: int = 0
-    chunks: int = 0
-    symbols: int = 0
-    skipped: int = 0
-    failed: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    def told(self, phase: str) -> dict[str, Any]:
-        return {
-            "phase": phase,
-            "files_done": self.files_done,
-            "files_total": self.files_total,
-            "chunks": self.chunks,
-            "symbols": self.symbols,
-            "skipped": self.skipped,
-            "failed": self.failed,
-        }
-
-
 class _Run:
     """One job at work."""
 
@@ -195,15 +159,13 @@ class _Run:
         self._job = job
         self._index = CodeIndex.objects.select_related("project").get(id=lease.index_id)
         self._git_dir: Path = repository_path(project_id=self._index.project_id)
-        self._tally = _Tally()
-        self._buffer = PostingsBuffer()
+        self._reader = FilesReader(lease=lease, index_id=self._index.id, git_dir=self._git_dir, pause=self._pause)
+        self._tally = self._reader.tally
         self._renewed = time.monotonic()
         self._told = 0.0
         self._configuration = ""
         self.notes: list[dict[str, str]] = []
         self.project_id = self._index.project_id
-        #: Whether there is anything that may have no vector yet.
-        self.has_read = False
 
     # --- The default branch -------------------------------------------------------------------------------------------
 
@@ -281,9 +243,8 @@ class _Run:
             else:
                 file_ids.extend(ids)
 
-        self._files_read(added, read)
+        self._reader.read(added, read)
         with index_locked(self._lease) as cursor:
-            writing.postings_flush(cursor, lease=self._lease, buffer=self._buffer)
             generation = index.generation if growing else index.generation + 1
             if not growing:
                 writing.entries_end(cursor, entry_ids=ended, until=generation)
@@ -344,9 +305,8 @@ class _Run:
         def read(cursor: Any, found: Sequence[tuple[int, TreeFile]]) -> None:
             files.update({file.path: file_id for file_id, file in found})
 
-        self._files_read(wanted, read)
+        self._reader.read(wanted, read)
         with index_locked(self._lease) as cursor:
-            writing.postings_flush(cursor, lease=self._lease, buffer=self._buffer)
             writing.overlay_write(
                 cursor,
                 lease=self._lease,
@@ -359,162 +319,22 @@ class _Run:
         writing.segments_merge(lease=self._lease)
         return index.commit
 
-    # --- Reading files ------------------------------------------------------------------------------------------------
+    @property
+    def has_read(self) -> bool:
+        """Whether there is anything that may have no vector yet."""
+        return self._reader.asked > 0
 
-    def _files_read(
-        self, files: Sequence[TreeFile], done: Callable[[Any, Sequence[tuple[int, TreeFile]]], None]
-    ) -> None:
-        """Have a row for each file; ``done`` is told of them in the transactions that write them."""
-        self.has_read = self.has_read or bool(files)
-        known = self._rows_known(files)
-        self._tally.files_done = len(known)
-        if known:
-            with index_locked(self._lease) as cursor:
-                done(cursor, known)
-        there = {file.path for _, file in known}
-        missing = [file for file in files if file.path not in there]
-        skipped = [file for file in missing if file.skip]
-        wanted = [file for file in missing if not file.skip]
-        for start in range(0, len(skipped), 5_000):
-            self._skipped_write(skipped[start : start + 5_000], done)
-        waiting: deque[_Asked] = deque()
-        pool = parser_pool()
-        batches = _batches(wanted)
-        flush_after = _FLUSH_SECONDS
-        flushed = time.monotonic()
-        more = True
-        try:
-            while more or waiting:
-                while more and len(waiting) < pool.processes + 1:
-                    batch = next(batches, None)
-                    if batch is None:
-                        more = False
-                    elif (asked := self._ask(batch, done)) is not None:
-                        waiting.append(asked)
-                if not waiting:
-                    continue
-                wait([asked.answer for asked in waiting], timeout=_RENEW_SECONDS, return_when=FIRST_COMPLETED)
-                self._pause_point()
-                ready = [asked for asked in waiting if asked.answer.done()]
-                if not ready:
-                    continue
-                waiting = deque(asked for asked in waiting if asked not in ready)
-                with index_locked(self._lease) as cursor:
-                    for asked in ready:
-                        self._batch_write(cursor, asked, done)
-                    if time.monotonic() - flushed > flush_after or self._buffer.chunks > _FLUSH_CHUNKS:
-                        writing.postings_flush(cursor, lease=self._lease, buffer=self._buffer)
-                        flushed = time.monotonic()
-                        flush_after = min(flush_after * 2, _FLUSH_MOST_SECONDS)
-                self._tell("parsing")
-        finally:
-            for asked in waiting:
-                asked.answer.cancel()
-
-    def _rows_known(self, files: Sequence[TreeFile]) -> list[tuple[int, TreeFile]]:
-        """Those of the files that have a row already, from another tree or an earlier attempt."""
-        found: list[tuple[int, TreeFile]] = []
-        for start in range(0, len(files), 20_000):
-            part = {(file.path, file.blob, file.parser): file for file in files[start : start + 20_000]}
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    "SELECT id, path, blob, parser FROM context_codefile WHERE index_id = %s AND path = ANY(%s)",
-                    [self._index.id, [path for path, _, _ in part]],
-                )
-                found += [(row[0], part[key]) for row in cursor.fetchall() if (key := (row[1], row[2], row[3])) in part]
-        return found
-
-    def _ask(
-        self, files: Sequence[TreeFile], done: Callable[[Any, Sequence[tuple[int, TreeFile]]], None]
-    ) -> _Asked | None:
-        """Hand a batch to a parser; what is binary is written at once."""
-        contents = list(contents_read(git_dir=self._git_dir, blobs=[file.blob for file in files]))
-        texts = [(file, content) for file, content in zip(files, contents, strict=True) if not is_binary(content)]
-        binary = [
-            replace(file, skip="it is binary")
-            for file, content in zip(files, contents, strict=True)
-            if is_binary(content)
-        ]
-        if binary:
-            # Keyed as one that was read: what is in it has said so.
-            self._skipped_write(binary, done, parser=PARSER_VERSION)
-        if not texts:
-            return None
-        first_file = writing.ids_take(len(texts))
-        parse = [
-            ParseFile(first_file + number, file.path, file.blob, content)
-            for number, (file, content) in enumerate(texts)
-        ]
-        first_chunk = writing.ids_take(chunk_ids_needed(parse))
-        answer = parser_pool().submit(index_id=self._index.id, files=parse, first_chunk=first_chunk)
-        return _Asked(tuple((file.id, tree) for file, (tree, _) in zip(parse, texts, strict=True)), answer)
-
-    def _skipped_write(
-        self,
-        files: Sequence[TreeFile],
-        done: Callable[[Any, Sequence[tuple[int, TreeFile]]], None],
-        *,
-        parser: int | None = None,
-    ) -> None:
-        if not files:
-            return
-        first = writing.ids_take(len(files))
-        numbered = [(first + number, file) for number, file in enumerate(files)]
-        with index_locked(self._lease) as cursor:
-            writing.files_skipped_write(cursor, lease=self._lease, files=numbered, now=timezone.now(), parser=parser)
-            done(cursor, numbered)
-        self._tally.skipped += len(files)
-        self._tally.files_done += len(files)
-        self._pause_point()
-
-    def _batch_write(
-        self, cursor: Any, asked: _Asked, done: Callable[[Any, Sequence[tuple[int, TreeFile]]], None]
-    ) -> None:
-        batches = asked.answer.result()
-        writing.batch_write(cursor, lease=self._lease, batches=batches, buffer=self._buffer)
-        done(cursor, asked.files)
-        tally = self._tally
-        tally.files_done += len(asked.files)
-        for batch in batches:
-            for facts in batch.facts:
-                tally.chunks += facts["chunks"]
-                tally.symbols += facts["symbols"]
-                tally.skipped += facts["state"] == "skipped"
-                tally.failed += facts["state"] == "failed"
-
-    def _pause_point(self) -> None:
-        """Between two pieces of work: hold the lease, and hear whether to stop."""
+    def _pause(self) -> None:
+        """Between two pieces of work: hold the lease, hear whether to stop, tell how far it is."""
         if _stopping.is_set():
             raise _Stopped
         if time.monotonic() - self._renewed > _RENEW_SECONDS:
             self._renewed = time.monotonic()
             if lease_renew(self._lease, self._job.id):
                 raise _Cancelled
+        self._tell("parsing")
 
     def _tell(self, phase: str, *, always: bool = False) -> None:
         if always or time.monotonic() - self._told > _PROGRESS_SECONDS:
             self._told = time.monotonic()
             job_progress(self._lease, self._job, self._tally.told(phase))
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A batch that a parser has."""
-
-    files: tuple[tuple[int, TreeFile], ...]
-    answer: Future[list[ParsedBatch]]
-
-
-def _batches(files: Sequence[TreeFile]) -> Iterator[list[TreeFile]]:
-    """Neighbours together; a small one first, so that something is found soon."""
-    batch: list[TreeFile] = []
-    size = 0
-    most = _FIRST_BATCH_FILES
-    for file in files:
-        if batch and (len(batch) >= most or size + file.size > _BATCH_BYTES):
-            yield batch
-            batch, size, most = [], 0, _BATCH_FILES
-        batch.append(file)
-        size += file.size
-    if batch:
-        yield batch

@@ -206,5 +206,5 @@ def jobs_wanted() -> list[int]:
 
 
 def _fence_check(lease: Lease) -> None:
-    if not CodeIndex.objects.select_for_update().filter(id=lease.index_id, fence=lease.fence).exists():
+    if not CodeIndex.objects.select_for_update(no_key=True).filter(id=lease.index_id, fence=lease.fence).exists():
         raise LeaseLost

@@ -220,7 +220,7 @@ class GraphNodeSerializer(serializers.Serializer[Any]):
 
 
 class GraphEdgeSerializer(serializers.Serializer[Any]):
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]  # a field here, whatever the base class has
     target = serializers.CharField()
     imports = serializers.IntegerField()
 

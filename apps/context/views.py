@@ -132,7 +132,8 @@ class FileDetailView(APIView):
     def get(self, request: Request, file_id: int) -> Response:
         """One file with its analysis: definitions, imports and dependents, complexity, duplicates, TODOs."""
         file = selectors.file_get_for_user(user=request_user(request), file_id=file_id)
-        return Response(serializers.FileDetailSerializer(presenters.file_present(file)).data)
+        shown: Any = presenters.file_present(file)
+        return Response(serializers.FileDetailSerializer(shown).data)
 
     @extend_schema(operation_id="context_files_remove", tags=["context"], responses={202: serializers.JobSerializer})
     def delete(self, request: Request, file_id: int) -> Response:

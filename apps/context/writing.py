@@ -81,7 +81,7 @@ def ids_take(count: int) -> int:
         return int(cursor.fetchone()[0])
 
 
-def batch_write(cursor: Any, *, lease: Lease, batches: Sequence[ParsedBatch], buffer: PostingsBuffer) -> None:
+def batch_write(cursor: Any, *, batches: Sequence[ParsedBatch], buffer: PostingsBuffer) -> None:
     """Write files, chunks and symbols; their postings go to the buffer."""
     _copy(cursor, "context_codefile", FILE_COLUMNS, (batch.files for batch in batches))
     _copy(cursor, "context_codechunk", CHUNK_COLUMNS, (batch.chunks for batch in batches))

@@ -167,7 +167,7 @@ def test_a_job_that_never_ends_is_given_up(tmp_path: Path) -> None:
     job = job_want(project=code.project)
     IndexJob.objects.update(attempts=5)
     assert job_finish(job).state == JobState.FAILED
-    assert job.reason["code"] == "given_up" and job.reason["next_step"]
+    assert job.reason is not None and job.reason["code"] == "given_up" and job.reason["next_step"]
 
 
 def test_a_repository_that_is_gone_fails_the_job(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_repository_that_is_gone_fails_the_job(tmp_path: Path) -> None:
     Project.objects.update(head_commit="1" * 40)
     job = job_finish(job_want(project=Project.objects.get()))
     assert job.state == JobState.FAILED
-    assert job.reason["next_step"] is not None
+    assert job.reason is not None and job.reason["message"]
     assert code.project.code_index.lease_until is None
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from apps.context.models import CodeIndex
 from apps.context.searching.projects import projects_search
-from apps.context.types import IndexMissing, SearchFilters, SearchRequest
+from apps.context.types import IndexMissing, SearchFilters, SearchMode, SearchRequest
 from apps.core.errors import ApplicationError, InvalidInput, NotFound
 from apps.projects.models import Project
 from apps.projects.worktree import worktree_path
@@ -182,8 +182,9 @@ def test_somebody_elses_code_is_never_found(code: Code, tmp_path: Path) -> None:
         projects_search(user=stranger, project_id=code.project.id, session_id=None, request=request)
     session_id = uuid.uuid4()
     code.index_session(session_id, tree_make(code, {"hidden.py": "def zebra_hidden():\n    return 1\n"}))
-    for mode in ("text", "symbol", "regex"):
-        asked = SearchRequest(query="zebra_hidden", mode=mode)  # type: ignore[arg-type]
+    modes: tuple[SearchMode, ...] = ("text", "symbol", "regex")
+    for mode in modes:
+        asked = SearchRequest(query="zebra_hidden", mode=mode)
         with pytest.raises(NotFound):
             projects_search(user=stranger, project_id=other.project.id, session_id=session_id, request=asked)
         own = projects_search(user=code.user, project_id=None, session_id=None, request=asked)
@@ -205,9 +206,7 @@ def test_before_anything_was_indexed(tmp_path: Path) -> None:
         code.search("anything")
     assert told.value.status == 409 and told.value.next_step
     with pytest.raises(ApplicationError):
-        projects_search(
-            user=code.user, project_id=None, session_id=None, request=SearchRequest(query="x", mode="text")
-        )
+        projects_search(user=code.user, project_id=None, session_id=None, request=SearchRequest(query="x", mode="text"))
 
 
 def test_while_the_first_commit_is_read_what_is_there_is_found(code: Code) -> None:

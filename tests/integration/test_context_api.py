@@ -78,7 +78,12 @@ def test_duplicates_are_told(code: Code) -> None:
     client = client_for(code.user)
     files = client.get(f"/api/context/files/?project={code.project.id}&path=one.py").json()["results"]
     (found,) = client.get(f"/api/context/files/{files[0]['id']}/").json()["duplicates"]
-    assert (found["path"], found["symbol"], found["start_line"], found["own_start_line"]) == ("two.py", "total_of", 4, 1)
+    assert (found["path"], found["symbol"], found["start_line"], found["own_start_line"]) == (
+        "two.py",
+        "total_of",
+        4,
+        1,
+    )
 
 
 def test_a_file_is_added_and_taken_away(code: Code) -> None:
@@ -88,9 +93,11 @@ def test_a_file_is_added_and_taken_away(code: Code) -> None:
     project = str(code.project.id)
     assert code.paths("marmot") == []
     # What the rules leave out, and what the repository doesn't have.
+    answer = None
     for body in ({"path": "notes.txt"}, {"path": "docs/extra.md", "content": "# Extra\n\nA capybara.\n"}):
         answer = client.post("/api/context/files/", {"project": project, **body})
         assert answer.status_code == 202, answer.content
+    assert answer is not None
     job_finish(IndexJob.objects.get(id=answer.json()["job"]["id"]))
     assert code.paths("marmot") == ["notes.txt"]
     assert code.paths("capybara") == ["docs/extra.md"]
@@ -126,7 +133,9 @@ def test_files_that_cannot_be_added(code: Code, body: dict[str, str], status: in
 
 
 def test_overview_and_its_picture(code: Code) -> None:
-    code.commit({"pyproject.toml": '[project.scripts]\nhello = "greeting.main:main"\n', "tools/t.py": "import greeting\n"})
+    code.commit(
+        {"pyproject.toml": '[project.scripts]\nhello = "greeting.main:main"\n', "tools/t.py": "import greeting\n"}
+    )
     code.index()
     client = client_for(code.user)
     overview = client.get(f"/api/context/overview/?project={code.project.id}").json()

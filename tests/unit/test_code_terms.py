@@ -52,9 +52,7 @@ def test_terms_never_fail_and_are_counted(text: str) -> None:
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 2**40 - 1), st.integers(1, 255), st.integers(0, 255)), min_size=1, max_size=50
-    )
+    st.lists(st.tuples(st.integers(0, 2**40 - 1), st.integers(1, 255), st.integers(0, 255)), min_size=1, max_size=50)
 )
 def test_records_come_back_as_they_were(rows: list[tuple[int, int, int]]) -> None:
     packed = records_pack(
@@ -77,7 +75,9 @@ def _postings(term: str, rows: list[tuple[int, int, int]]) -> TermPostings:
 
 @given(
     st.lists(
-        st.dictionaries(st.integers(1, 60), st.tuples(st.integers(1, 20), st.integers(1, 500)), min_size=1, max_size=30),
+        st.dictionaries(
+            st.integers(1, 60), st.tuples(st.integers(1, 20), st.integers(1, 500)), min_size=1, max_size=30
+        ),
         min_size=1,
         max_size=4,
     ),

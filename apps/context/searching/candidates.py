@@ -7,7 +7,7 @@ in pieces of the ranking, best first, until there are enough.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import connection
@@ -149,4 +149,4 @@ def chunks_load(*, ranked: Sequence[tuple[int, float]]) -> list[Candidate]:
     with connection.cursor() as cursor:
         cursor.execute(_CHUNKS.format(condition="true"), {"ids": [chunk_id for chunk_id, _ in ranked]})
         rows = {row[0]: row for row in cursor.fetchall()}
-    return [Candidate(*row, score=float(score)) for chunk_id, score in ranked if (row := rows.get(chunk_id))]
+    return [replace(Candidate(*rows[chunk_id]), score=float(score)) for chunk_id, score in ranked if chunk_id in rows]

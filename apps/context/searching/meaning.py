@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apps.context.searching.candidates import Candidate, Scope, chunks_pass, scope_chunk_ids
 from apps.vector_store.spaces import vectors_search
-from apps.vector_store.types import Payer, Slot, SpaceStatus
+from apps.vector_store.types import Payer, Scored, Slot, SpaceStatus
 
 #: More than are wanted are asked for, since some belong to files that the tree doesn't have any more.
 _SPARE = 3
@@ -31,6 +32,6 @@ def meaning_search(*, scope: Scope, payer: Payer, query: str, limit: int, slot: 
     return MeaningFound(candidates, found.status)
 
 
-def _passing(scope: Scope, hits: tuple[object, ...], limit: int) -> tuple[Candidate, ...]:
-    ranked = [(int(vector_id), score) for vector_id, score in hits]  # type: ignore[misc]
+def _passing(scope: Scope, hits: Sequence[Scored], limit: int) -> tuple[Candidate, ...]:
+    ranked = [(int(hit.id), hit.score) for hit in hits]
     return tuple(chunks_pass(scope=scope, ranked=ranked, limit=limit))

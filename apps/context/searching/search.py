@@ -119,7 +119,8 @@ def index_state(*, project: Project) -> IndexState:
     else:
         # Cancelled in the middle of the first time.
         state = "incomplete" if index.generation else "none"
-    progress = (active or last).progress if (active or last) is not None else {}
+    shown = active or last
+    progress = shown.progress if shown is not None else {}
     return IndexState(
         state=state,
         commit=index.commit,

@@ -1,0 +1,81 @@
+"""``archon index`` and ``archon search`` on a running stack, as a user types them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.builders import git, repository_build
+from tests.processes import wait_until
+from tests.stacks import LiveStack, archon_spawn
+
+pytestmark = pytest.mark.timeout(600)
+
+CART = 'class Cart:\n    def total_of_cart(self):\n        """What all of it costs."""\n        return 41\n'
+FILES = {
+    "shop/cart.py": CART,
+    "README.md": "# Shop\n\nSells ocelots.\n",
+}
+
+
+def test_index_a_folder_and_search_it(stack: LiveStack, tmp_path: Path) -> None:
+    folder = repository_build(tmp_path / "shop", FILES)
+    indexed = stack.archon("index", str(folder), "--json")
+    assert (indexed.code, indexed.document["state"]) == (0, "completed"), indexed.errors
+    assert indexed.document["progress"]["files_done"] == 2
+    found = stack.archon("search", "total of cart", "--project", str(folder), "--mode", "text", "--json").document
+    hit = found["hits"][0]
+    assert (hit["path"], hit["symbol"]) == ("shop/cart.py", "Cart.total_of_cart")
+    assert hit["commit"] == git(folder, "rev-parse", "HEAD")
+    shown = stack.archon("search", "Cart", "--project", str(folder), "--mode", "symbol")
+    assert shown.code == 0 and "shop/cart.py:1" in shown.output
+    again = stack.archon("index", str(folder), "--json").document
+    assert again["state"] == "completed" and again["progress"].get("files_total", 0) == 0
+    # What is committed here is found once it has been brought.
+    (folder / "new.py").write_text("def capybara():\n    return 1\n")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "more")
+    assert stack.archon("index", str(folder), "--json").document["progress"]["files_total"] == 1
+    named = stack.archon("search", "capybara", "--project", str(folder), "--mode", "regex", "--json").document
+    assert [each["path"] for each in named["hits"]] == ["new.py"]
+
+
+def test_what_cannot_be_found_or_understood_is_told(stack: LiveStack, tmp_path: Path) -> None:
+    folder = repository_build(tmp_path / "shop", FILES)
+    assert stack.archon("index", str(folder), "--json").code == 0
+    nothing = stack.archon("search", "nothing_like_it_anywhere", "--project", str(folder), "--mode", "symbol")
+    assert nothing.code == 0 and "Nothing was found" in nothing.output
+    wrong = stack.archon("search", "(", "--project", str(folder), "--mode", "regex")
+    assert wrong.code != 0 and "regular expression" in wrong.errors
+    assert stack.archon("search", "x", "--project", "no-such-project").code != 0
+    assert stack.archon("index", str(tmp_path / "missing")).code != 0
+
+
+def test_a_folder_is_watched(stack: LiveStack, tmp_path: Path) -> None:
+    folder = repository_build(tmp_path / "shop", FILES)
+    with archon_spawn(stack.home, "index", str(folder), "--watch", **stack.variables) as watching:
+        try:
+            assert watching.stdout is not None
+            said = ""
+            while "Watching" not in said:
+                line = watching.stdout.readline()
+                assert line, said
+                said += line
+
+            def found(query: str) -> list[str]:
+                answer = stack.archon("search", query, "--project", str(folder), "--mode", "regex", "--json")
+                return [hit["path"] for hit in answer.document["hits"]]
+
+            (folder / "saved.py").write_text("def pelican_saved():\n    return 1\n")
+            assert wait_until(lambda: found("pelican_saved") == ["saved.py"], seconds=120)
+            git(folder, "add", "-A")
+            git(folder, "commit", "-q", "-m", "saved")
+            (folder / "README.md").write_text("# Shop\n\nSells walruses_now.\n")
+            assert wait_until(lambda: found("walruses_now") == ["README.md"], seconds=120)
+        finally:
+            watching.terminate()
+            watching.communicate()
+    # What was saved and not committed goes with the watching.
+    assert wait_until(lambda: found("walruses_now") == [], seconds=120)
+    assert found("pelican_saved") == ["saved.py"]
