@@ -170,17 +170,27 @@ def _measure(instances: list[dict[str, Any]], folder: Path) -> tuple[dict[str, A
             }
         )
         print(f"{number + 1} of {len(instances)}: {found[-1][:1] or 'not found'}", file=sys.stderr)
-    report: dict[str, Any] = {"instances": len(found), "failed": failed}
-    for k in _KINDS:
-        report[f"recall_at_{k}"] = _mean([float(any(rank <= k for rank in ranks)) for ranks in found])
-    for k in _KINDS:
-        report[f"all_at_{k}"] = _mean(
-            [sum(rank <= k for rank in ranks) / max(1, count) for ranks, count in zip(found, relevant, strict=True)]
-        )
-    report["mrr"] = _mean([1 / ranks[0] if ranks else 0.0 for ranks in found])
-    report["index_s"] = _mean(index_seconds)
-    report["p50_ms"] = _quantile(query_seconds, 0.5)
-    report["p95_ms"] = _quantile(query_seconds, 0.95)
+    any_at = [_mean([float(any(rank <= k for rank in ranks)) for ranks in found]) for k in _KINDS]
+    all_at = [
+        _mean([sum(rank <= k for rank in ranks) / max(1, count) for ranks, count in zip(found, relevant, strict=True)])
+        for k in _KINDS
+    ]
+    report: dict[str, Any] = {
+        "instances": len(found),
+        "failed": failed,
+        "recall_at_1": any_at[0],
+        "recall_at_5": any_at[1],
+        "recall_at_10": any_at[2],
+        "recall_at_20": any_at[3],
+        "all_at_1": all_at[0],
+        "all_at_5": all_at[1],
+        "all_at_10": all_at[2],
+        "all_at_20": all_at[3],
+        "mrr": _mean([1 / ranks[0] if ranks else 0.0 for ranks in found]),
+        "index_s": _mean(index_seconds),
+        "p50_ms": _quantile(query_seconds, 0.5),
+        "p95_ms": _quantile(query_seconds, 0.95),
+    }
     return report, details
 
 

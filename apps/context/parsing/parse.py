@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 from tree_sitter import Node
 
@@ -81,7 +82,7 @@ def _parsed(path: str, source: Source, grammar: Grammar, generated: bool) -> Par
     if tree.root_node.has_error:
         errors = [node.start_byte for node in found.get("error", ())]
         broken = f"a syntax error near line {source.line_of(min(errors))}" if errors else "a syntax error"
-    imports = _imports(source, grammar, found.get("import", ()))
+    imports = _imports(source, grammar, found)
     comments = found.get("comment", ())
     if grammar.dialect.marks_of is not None:
         symbols, ranges = sections_of(source, grammar.dialect.marks_of(source, found))
@@ -119,9 +120,12 @@ def _parsed(path: str, source: Source, grammar: Grammar, generated: bool) -> Par
     )
 
 
-def _imports(source: Source, grammar: Grammar, nodes: Sequence[Node]) -> tuple[Import, ...]:
+def _imports(source: Source, grammar: Grammar, found: dict[str, list[Node]]) -> tuple[Import, ...]:
     made: list[tuple[int, Import]] = []
-    for node in nodes:
+    if grammar.dialect.links_of is not None:
+        for node, module in islice(grammar.dialect.links_of(source, found), IMPORT_LIMIT):
+            made.append((node.start_byte, Import(module, (), source.line_of(node.start_byte))))
+    for node in found.get("import", ()):
         start = node.start_byte
         line = source.line_of(start)
         text = source.text(start, min(node.end_byte, start + _IMPORT_BYTES))

@@ -72,3 +72,5 @@ class Dialect:
     respelt: Callable[[bytes], bytes] | None = None
     #: For documents, which have sections rather than definitions.
     marks_of: Callable[[Source, dict[str, list[Node]]], list[Mark]] | None = None
+    #: What a document links to, where no statement says so.
+    links_of: Callable[[Source, dict[str, list[Node]]], Iterator[tuple[Node, str]]] | None = None

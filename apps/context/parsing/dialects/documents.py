@@ -17,14 +17,12 @@ _MARKDOWN = """
 (html_block) @comment
 (ERROR) @error
 """
+#: Single nodes alone: with children in its patterns a query takes the square of the number of elements.
 _HTML = """
-(element (start_tag (tag_name) @_tag (#match? @_tag "^[hH][1-6]$"))) @heading
-(element (start_tag (attribute (attribute_name) @_id (quoted_attribute_value (attribute_value) @id) (#eq? @_id "id"))))
+(tag_name) @tag
+(attribute_name) @attribute
+(attribute_value) @value
 [(script_element) (style_element)] @part
-(script_element (start_tag (attribute (attribute_name) @_src (quoted_attribute_value (attribute_value))
-  (#eq? @_src "src")) @import))
-(self_closing_tag (attribute (attribute_name) @_href (quoted_attribute_value (attribute_value)) (#eq? @_href "href"))
-  @import)
 (comment) @comment
 (ERROR) @error
 """
@@ -61,9 +59,11 @@ _NAME = 120
 _KEY_DEPTH = 2
 _MARKS = 4_000
 _SPACE = re.compile(r"\s+")
+_HEADING_TAG = re.compile(rb"[hH][1-6]")
+_HEADING_END = re.compile(r"</[hH][1-6]")
 _TAGS = re.compile(r"<[^>]*>")
 _QUOTED = re.compile(r"[\"']([^\"'\n]+)[\"']")
-_URL = re.compile(r"(?:src|href|@import)[\s=]*(?:url\()?[\"']?([^\"'\s>)]+)")
+_URL = re.compile(r"(?:@import)[\s=]*(?:url\()?[\"']?([^\"'\s>)]+)")
 
 
 def _clean(text: str) -> str:
@@ -91,22 +91,44 @@ def _markdown(source: Source, found: Found) -> list[Mark]:
 
 def _html(source: Source, found: Found) -> list[Mark]:
     marks = []
-    for node in found.get("heading", ()):
-        text = source.text(node.start_byte, min(node.end_byte, node.start_byte + 2_000))
-        if name := _clean(_TAGS.sub(" ", text)):
-            level = int(text[2]) if text[2:3].isdigit() else 1
-            marks.append(Mark(node.start_byte, level, name, "section", source.line_of(node.start_byte)))
-    for node in found.get("id", ()):
-        # An element that is named is found by its name; it opens no section.
-        line = source.line_of(node.start_byte)
-        marks.append(
-            Mark(node.start_byte, 9, f"#{_clean(source.text(node.start_byte, node.end_byte))}", "key", line, line)
-        )
+    for node in found.get("tag", ()):
+        start = node.start_byte
+        opens = source.content[start - 1 : start] == b"<"
+        if not opens or not _HEADING_TAG.fullmatch(source.content, start, node.end_byte):
+            continue
+        text = source.text(start, start + 2_000)
+        if name := _clean(_TAGS.sub(" ", _HEADING_END.split(text, maxsplit=1)[0].partition(">")[2])):
+            marks.append(Mark(start, int(text[1]), name, "section", source.line_of(start)))
+    for attribute, value in _attributes(source, found):
+        if attribute == "id" and (name := _clean(source.text(value.start_byte, value.end_byte))):
+            # An element that is named is found by its name; it opens no section.
+            line = source.line_of(value.start_byte)
+            marks.append(Mark(value.start_byte, 9, f"#{name}", "key", line, line))
     for node in found.get("part", ()):
         first, last = _lines(source, node)
         if last > first:
             marks.append(Mark(node.start_byte, 8, node.type.removesuffix("_element"), "section", first, last))
     return marks
+
+
+def _attributes(source: Source, found: Found) -> Iterator[tuple[str, Node]]:
+    """The names of attributes and their values."""
+    names = {node.end_byte: node for node in found.get("attribute", ())}
+    for value in found.get("value", ()):
+        # Between them are an equals sign and a quote, or spaces.
+        start = value.start_byte
+        for end in range(start - 1, max(0, start - 6), -1):
+            if (name := names.get(end)) is not None:
+                yield source.text(name.start_byte, name.end_byte).lower(), value
+                break
+
+
+def _html_imports(source: Source, found: Found) -> Iterator[tuple[Node, str]]:
+    """What the page loads or links to, but for places in itself."""
+    for attribute, value in _attributes(source, found):
+        target = source.text(value.start_byte, min(value.end_byte, value.start_byte + 500))
+        if attribute == "src" or (attribute == "href" and not target.startswith(("#", "http", "mailto:"))):
+            yield value, target
 
 
 def _css(source: Source, found: Found) -> list[Mark]:
@@ -170,7 +192,7 @@ def _imports_of(_: Node, text: str) -> Iterator[Imported]:
 
 
 MARKDOWN = Dialect("markdown", "tree_sitter_markdown", _MARKDOWN, marks_of=_markdown)
-HTML = Dialect("html", "tree_sitter_html", _HTML, imports_of=_imports_of, marks_of=_html)
+HTML = Dialect("html", "tree_sitter_html", _HTML, marks_of=_html, links_of=_html_imports)
 CSS = Dialect("css", "tree_sitter_css", _CSS, imports_of=_imports_of, marks_of=_css)
 YAML = Dialect("yaml", "tree_sitter_yaml", _YAML, marks_of=_keys)
 TOML = Dialect("toml", "tree_sitter_toml", _TOML, marks_of=_toml)
