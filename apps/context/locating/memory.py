@@ -7,6 +7,7 @@ A ``MemoryView`` is what one commit remembers: its ancestors alone, and their fi
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,9 @@ SIMILAR, DECAY = 100, 0.3
 TITLE_SIMILAR, TITLE_DECAY = 60, 0.15
 COCHANGE_BEST = 20
 _YEAR = 365.25 * 24 * 3600
+#: So many characters of a hash are compared with messages, which shorten it.
+_HASH = 10
+_CITED = re.compile(r"(?:#|\bgh-|/issues/|/pull/|\bissue |\bticket )(\d{1,6})\b", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -87,6 +91,8 @@ class MemoryTerms:
         self._terms: list[Numbers] = []
         self._counts: list[Numbers] = []
         self._number: dict[str, int] = {}
+        #: The commits whose messages cite an issue's number.
+        self.citing: dict[str, list[int]] = {}
         self.follow(memory)
 
     def follow(self, memory: CommitMemory) -> None:
@@ -94,6 +100,8 @@ class MemoryTerms:
         for commit in memory.commits[len(self.commits) :]:
             counts = Counter(terms_of_text(commit.message))
             self._number[commit.sha] = len(self.commits)
+            for number in dict.fromkeys(_CITED.findall(commit.message)):
+                self.citing.setdefault(number, []).append(len(self.commits))
             self._terms.append(self.vocabulary.add(counts))
             self._counts.append(np.fromiter(counts.values(), np.int64, len(counts)))
             self.commits.append(commit)
@@ -148,9 +156,9 @@ class MemoryView:
         touched = _touched([terms.commits[number] for number in ancestors], files)
         kept = [index for index, those in enumerate(touched) if those]
         self.commits = [terms.commits[ancestors[index]] for index in kept]
-        #: All ancestors, for what a text cites: their files, whatever their number.
-        self._cited = {terms.commits[number].sha: touched[index] for index, number in enumerate(ancestors)}
-        self._messages = [(terms.commits[number].sha, terms.commits[number].message) for number in ancestors]
+        #: All ancestors by their number, and their files: for what a text cites.
+        self._touched = {number: touched[index] for index, number in enumerate(ancestors)}
+        self._terms = terms
         self.vocabulary = terms.vocabulary
         self.files = len(files)
         sizes = np.array([len(touched[index]) for index in kept], dtype=np.int64)
@@ -175,21 +183,17 @@ class MemoryView:
     def cited(self, *, numbers: Sequence[str], hashes: Sequence[str]) -> dict[int, str]:
         """The files of ancestors that are cited, or whose messages cite the same issue; and what was cited."""
         found: dict[int, str] = {}
-        if not numbers and not hashes:
-            return found
-        marks = [(f"#{number}", number) for number in numbers] + [(f"gh-{number}", number) for number in numbers]
-        for sha, message in self._messages:
-            text = ""
-            for mark, number in marks:
-                at = message.lower().find(mark)
-                if at >= 0 and not message[at + len(mark) : at + len(mark) + 1].isdigit():
-                    text = f"#{number}"
-            for each in hashes:
-                if sha.startswith(each) or each[:12] in message:
-                    text = each[:12]
-            if text:
-                for file in self._cited[sha]:
-                    found.setdefault(file, text)
+        for number in numbers:
+            for commit in self._terms.citing.get(number, ()):
+                for file in self._touched.get(commit, ()):
+                    found.setdefault(file, f"#{number}")
+        if hashes:
+            for commit, files in self._touched.items():
+                told = self._terms.commits[commit]
+                for each in hashes:
+                    if files and (told.sha.startswith(each) or each[:_HASH] in told.message):
+                        for file in files:
+                            found.setdefault(file, each[:_HASH])
         return found
 
     def cochange(self, scores: Floats) -> Floats:
@@ -210,9 +214,6 @@ class MemoryView:
         # What a file has from its own changes is no news.
         own = np.bincount(self._files, (weight[self._files] / self._sizes[self._commit_of]), self.files)
         return np.maximum(result - own / np.sqrt(changes), 0).astype(np.float32)
-
-    def changes_of(self, file: int) -> int:
-        return int(np.count_nonzero(self._files == file))
 
     def _similar(self, query: Mapping[int, float], limit: int, decay: float) -> tuple[Floats, Numbers]:
         scores = self.messages.scores(query, saturation=None).astype(np.float64)
