@@ -210,8 +210,6 @@ class SessionExecutor:
             status = await self._database.run_in_thread(_status_load, lease.session_id)
             if status not in TERMINAL_STATUSES:
                 raise RuntimeError(f"the graph of session {lease.session_id} ended while it is {status}")
-            # A call of a worker that died, and that nobody came to make again.
-            await self._database.run_in_thread(reservations_expire, scope_id=lease.session_id)
             # The rows say it all now. Should the process die before this, a sweep does it.
             await saver.adelete_thread(str(lease.session_id))
             # A call of a worker that died, whose place in the conversation somebody's word has taken meanwhile.
