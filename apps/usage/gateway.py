@@ -129,7 +129,8 @@ class ModelGateway:
         ``key`` names the call within the scope: a second call of the same key means that the first one's process is
         gone, and what that had reserved is counted as spent. ``on_delta`` gets text as it arrives (a try that breaks
         off starts again from the beginning). ``on_settle`` runs in the transaction that settles; if it raises, the
-        spending is kept all the same, and its error goes on.
+        spending is kept all the same, and its error goes on. It runs again where the database was away meanwhile, so it
+        changes nothing but rows.
 
         ``fallbacks`` are asked one after the other where the model does not answer and another can help; each has a
         reservation and a row of its own, and the reply says which one it is from.
@@ -328,8 +329,11 @@ class ModelGateway:
     async def _settle(
         self, reservation: ledger.Reservation, reply: ModelReply, cost: Decimal, on_settle: OnSettle | None
     ) -> None:
-        async def together() -> None:
+        async def together(again: bool) -> None:
             async with self._database.transaction() as connection:
+                # The connection may have broken after the commit. Nobody else settles a call with its reply.
+                if again and await ledger.is_settled(connection, reservation):
+                    return
 
                 async def store() -> None:
                     assert on_settle is not None
@@ -341,7 +345,8 @@ class ModelGateway:
             await uninterrupted(self._settle_alone(reservation, reply.usage, cost, "settled", ""))
             return
         try:
-            await uninterrupted(together())
+            # What the model was paid for is not asked for again because the database was away for a moment.
+            await self._database.keep(together)
         except BaseException:
             # The caller's rows are refused (another worker has the session); the money is spent nevertheless. Does
             # nothing where the transaction was committed and only the waiting was cancelled.

@@ -144,6 +144,13 @@ async def settle(
     )
 
 
+async def is_settled(connection: Connection, reservation: Reservation) -> bool:
+    """Whether the call was settled with a reply; locks its row, inside a transaction of the caller's."""
+    cursor = await connection.execute(sql.STATE, {"id": reservation.id})
+    row = await cursor.fetchone()
+    return row is not None and row["state"] == "settled"
+
+
 async def _book(connection: Connection, allowances: list[int], day: datetime.date | None, **amounts: Any) -> None:
     if allowances:
         await connection.execute(sql.BOOK, {**_NOTHING, **amounts, "allowances": allowances, "day": day})

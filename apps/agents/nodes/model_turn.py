@@ -89,14 +89,13 @@ async def _ask(
     """Call the model, and its message becomes the conversation's next."""
     execution_id, transcript = conversation.execution_id, conversation.transcript
     position = len(transcript)
-    seq = 0
+    seq, message = 0, AIMessage("")
 
     async def settle(connection: Connection, reply: ModelReply) -> None:
-        nonlocal seq
+        nonlocal seq, message
         message = message_normalise(reply.message, position)
         seq = await context.ledger.append(connection, _model_replied(execution_id, role, position, message, reply))
         await context.ledger.message_insert(connection, execution_id, position, message)
-        transcript.append(message)
 
     def delta(text: str) -> None:
         context.ledger.delta_send(execution_id=execution_id, role=role, text=text, step=position)
@@ -117,6 +116,7 @@ async def _ask(
         # The rows decide what was said: the message above may or may not have been committed.
         context.conversation_forget(execution_id)
         raise
+    transcript.append(message)
     context.ledger.ring(seq)
 
 
