@@ -113,8 +113,15 @@ class AsyncDatabase:
         Statements are sent in a pipeline: one that nobody fetches from shares a round trip with those after it, and
         what it raises may come up there, or at the end.
         """
-        async with self.pool.connection() as connection, connection.pipeline(), connection.transaction():
-            yield connection
+        async with self.pool.connection() as connection:
+            try:
+                async with connection.pipeline(), connection.transaction():
+                    yield connection
+            finally:
+                # psycopg counts a pipeline as entered that a cancellation has kept from being entered, and never leaves
+                # it: what is executed on such a connection later is committed whenever somebody else comes to sync it.
+                if connection.pgconn.pipeline_status:
+                    await connection.close()
 
     async def keep(self, write: Callable[[bool], Awaitable[T]]) -> T:
         """Write down what has happened already, and can't be had a second time; again while the database is away.

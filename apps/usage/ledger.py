@@ -8,6 +8,7 @@ so that two calls cannot both take the last of anything. ``ledger_statements`` h
 from __future__ import annotations
 
 import datetime
+import logging
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from . import ledger_statements as sql
 from .amounts import allowances_of, lost_amounts, lost_move
 from .rooms import Price, money, reply_fitting, rooms_of
 from .types import Usage
+
+logger = logging.getLogger(__name__)
 
 _NOTHING: dict[str, Any] = {name: 0 for unit in ("cost_usd", "tokens", "steps") for name in (unit, f"held_{unit}")}
 
@@ -122,6 +125,10 @@ async def settle(
     cursor = await connection.execute(sql.LOST, {"id": reservation.id})
     lost = await cursor.fetchone()
     if lost is None:
+        cursor = await connection.execute(sql.STATE, {"id": reservation.id})
+        row = await cursor.fetchone()
+        if row is None or row["state"] == "reserved":
+            logger.error("the call %s is not settled: its reservation is not to be seen", reservation.id)
         return
     cursor = await connection.execute(sql.LOCK, {"scope": lost["scope_id"]})
     budget = await cursor.fetchone()

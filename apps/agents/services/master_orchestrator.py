@@ -156,11 +156,13 @@ def session_resume(
 
     A model that is named takes the place of the session's own whole; options alone go to the session's own.
     """
-    session = session_get_for_user(user=user, session_id=session_id, write=True)
+    session_get_for_user(user=user, session_id=session_id, write=True)
+    # In the order in which a worker's writes lock them: budget, head, and only then the session's row.
+    budget_lock(scope_id=session_id)
+    session = session_lock(session_id)
     changed: dict[str, Any] = {}
     if models is not None and models != ModelConfiguration():
-        budget_lock(scope_id=session_id)
-        state_require(session_lock(session_id), [SessionStatus.PAUSED])
+        state_require(session, [SessionStatus.PAUSED])
         changed["models"] = _models_change(session, models)
     if limit_seconds is not None:
         if limit_seconds < session.limit_seconds:
