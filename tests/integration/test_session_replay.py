@@ -165,10 +165,10 @@ def uninterrupted(user: User, project: Project, model: str) -> tuple[AgentSessio
 
 
 def test_a_worker_that_dies_anywhere_is_followed_by_another(scene: tuple[User, Project, str]) -> None:
-    """A sample of the points, spread over the run; the slow test below takes each."""
+    """A few of the points, spread over the run; the slow test below takes each."""
     reference, points = uninterrupted(*scene)
     whole_require(reference, reference)
-    for at in range(3, points, max(1, points // 12)):
+    for at in range(3, points, max(1, points // 4)):
         whole_require(cut_and_finish(*scene, at), reference)
 
 
