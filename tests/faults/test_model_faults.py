@@ -180,7 +180,10 @@ NO_CHOICES = Reply(raw=(200, {"content-type": "application/json"}, b'{"object": 
 #: How an endpoint answers from the first request on.
 ENDPOINTS: dict[str, tuple[Reply, Ending]] = {
     "refuses the key": (Reply(failure="unauthorized"), paused("without a key")),
-    "has a conversation that is too long": (Reply(failure="context_too_long"), paused("too long for openai:loopback")),
+    "finds every conversation too long": (
+        Reply(failure="context_too_long"),
+        Ending(4, "paused", None, "context_too_small", "the context window of openai:loopback is too small"),
+    ),
     "is out of credit": (Reply(failure="quota"), paused("no credit left")),
     "knows no such model": (Reply(failure="not_found"), paused("knows no model 'loopback'")),
     "has errors": (Reply(failure="server_error"), paused("fails with HTTP 500")),
