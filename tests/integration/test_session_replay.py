@@ -192,6 +192,7 @@ class BlipDatabase(AsyncDatabase):
         return await super().keep(broken_first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("committed", [False, True])
 def test_a_database_that_goes_away_for_a_moment_costs_nothing(
     scene: tuple[User, Project, str], monkeypatch: pytest.MonkeyPatch, committed: bool
