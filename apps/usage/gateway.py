@@ -53,6 +53,8 @@ OnSettle = Callable[[Connection, ModelReply], Awaitable[None]]
 _CACHE_SIZE = 64
 #: An endpoint that sends more than this in one reply is cut off.
 MAX_REPLY_CHARACTERS = 8_000_000
+#: What a call may take is held for so long between two tries: longer, it would keep others from spending.
+HELD_SECONDS = 1.0
 #: Said to a model that has answered with nothing; kept nowhere.
 NUDGE = "Your answer was empty. Go on: call a tool, or say what you have to say."
 
@@ -189,7 +191,7 @@ class ModelGateway:
                 wait = self._wait_again(call, error)
                 if wait is None:
                     raise
-                # The broken try is paid for by now; the next one needs a reservation of its own.
+                # Nothing is held meanwhile, and what the broken try took is counted.
                 await asyncio.sleep(wait)
                 continue
             kill_point("model.replied")
@@ -245,6 +247,8 @@ class ModelGateway:
                 await self._rates.cool(call.spec, failure, wait)
                 if wait is None or call.charged:
                     raise ModelCallFailed(failure) from cause
+                if wait > HELD_SECONDS:
+                    raise _AskedLater(failure.message, wait) from cause
                 logger.info("model %s: %s; again in %.1f s", call.spec.name, failure.message, wait)
                 await asyncio.sleep(wait)
                 continue
@@ -319,9 +323,11 @@ class ModelGateway:
             raise ModelCallFailed(_broken_off(spec))
 
     def _wait_again(self, call: _Call, error: BaseException) -> float | None:
-        """Seconds until a call that was charged for is tried with a new reservation; None: it has failed."""
+        """Seconds until the call is tried with a new reservation; None: it has failed."""
         if isinstance(error, _AskedOtherwise):
             return 0.0
+        if isinstance(error, _AskedLater):
+            return error.wait
         if not isinstance(error, ModelCallFailed) or not call.charged:
             return None
         return self._retry.wait(error.failure, call.tries)
@@ -392,6 +398,14 @@ class ModelGateway:
 
 class _AskedOtherwise(Exception):
     """The call is made in another form, which needs a larger reservation."""
+
+
+class _AskedLater(Exception):
+    """The endpoint is asked again after so many seconds, for which nothing is held."""
+
+    def __init__(self, message: str, wait: float) -> None:
+        super().__init__(message)
+        self.wait = wait
 
 
 class _VendorError(Exception):
