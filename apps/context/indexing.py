@@ -320,6 +320,7 @@ class _Run:
                 lease=self._lease,
                 session_id=self._job.session_id,
                 generation=index.generation,
+                commit=index.commit,
                 revision=revision,
                 files=files,
             )
