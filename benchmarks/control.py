@@ -35,6 +35,8 @@ from tests.stacks import LiveStack, home_open, stack_open
 
 #: Whatever takes longer hangs.
 PATIENCE_SECONDS = 60.0
+#: After so long without having obeyed, a session goes down as one that does not.
+OBEY_SECONDS = 10.0
 #: How long after a pause or a cancel a process may still be there before it counts as a survivor.
 SURVIVAL_SECONDS = 2.0
 _LOOK_SECONDS = 0.005
@@ -93,7 +95,8 @@ class Bench:
         asking = threading.Thread(target=lambda: answers.append(self.stack.api.session_command(session.id, command)))
         began = time.monotonic()
         asking.start()
-        until(over, f"{command} in the middle of {where}")
+        if not reached(over, seconds=OBEY_SECONDS):
+            self.unexpected.append(f"{command} in the middle of {where} did not come about")
         asking.join()
         # Until both is so: it has happened, and whoever asked for it knows.
         self.seconds[command][where].append(time.monotonic() - began)
@@ -164,11 +167,17 @@ def nothing() -> Iterator[None]:
 
 
 def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    if not reached(condition, seconds=PATIENCE_SECONDS):
+        raise SystemExit(f"{what} did not come within {PATIENCE_SECONDS:.0f} s")
+
+
+def reached(condition: Callable[[], object], *, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise SystemExit(f"{what} did not come within {PATIENCE_SECONDS:.0f} s")
+            return False
         time.sleep(_LOOK_SECONDS)
+    return True
 
 
 def main(argv: list[str]) -> int:

@@ -3,7 +3,7 @@
 Each session is a job whose effects somebody outside of the product can count: lines that commands and edits append,
 commits in git, requests that the model server got. Each kill is a SIGKILL of the process that brings a session to a
 point (see ``apps.core.kill_points``), at a visit that the seed chooses; whatever else that worker ran dies with it.
-Exit code 1 unless all sessions completed with each effect and each event once.
+Exit code 1 unless all sessions completed with each effect and each event once, and so many were killed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def main(argv: list[str]) -> int:
         for name, value in report.items():
             print(f"{name:20} {value}")
     whole = not any(report[key] for key in ("effects_lost", "effects_doubled", "events_missing", "events_doubled"))
-    return 0 if whole and report["completed"] == report["sessions"] else 1
+    killed = sum(report["kills"].values())
+    return 0 if whole and report["completed"] == report["sessions"] and killed >= options.kills else 1
 
 
 def _measure(*, kills: int, seed: int, workers: int, at_once: int) -> tuple[dict[str, Any], list[str]]:

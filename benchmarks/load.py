@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
     else:
         for name, value in report.items():
             print(f"{name:20} {value}")
-    return 0 if report["completed"] == options.sessions else 1
+    return 0 if report["completed"] == options.sessions and not report["events_missed"] else 1
 
 
 def _measure(*, sessions: int) -> tuple[dict[str, Any], list[str]]:
@@ -97,7 +97,8 @@ def _measure(*, sessions: int) -> tuple[dict[str, Any], list[str]]:
                 seconds = time.monotonic() - started
                 spent = _cpu(memory.process) - began
             watch.stop()
-            return _report(statuses, memory, watch, spent=spent, seconds=seconds), _reasons(fleet)
+            report = _report(statuses, memory, watch, spent=spent, seconds=seconds)
+            return {**report, "events_missed": _missed(fleet, watch)}, _reasons(fleet)
 
 
 def _report(statuses: Sequence[str], memory: _Memory, watch: Watch, *, spent: float, seconds: float) -> dict[str, Any]:
@@ -189,6 +190,16 @@ def _ends(fleet: Fleet, ids: Sequence[str]) -> list[str]:
         time.sleep(_LOOK_SECONDS)
 
 
+def _missed(fleet: Fleet, watch: Watch) -> int:
+    """Events that a socket should have had and did not, or had twice, by the rows."""
+    rows = fleet.rows(
+        "SELECT session_id::text AS id, seq FROM agents_sessionevent WHERE session_id::text = ANY(%s)",
+        (list(watch.ids),),
+    )
+    written = {(row["id"], row["seq"]) for row in rows if row["seq"] > watch.known.get(row["id"], 0)}
+    return len(written - set(watch.seen)) + len(watch.seen) - len(set(watch.seen))
+
+
 def _reasons(fleet: Fleet) -> list[str]:
     """Why sessions did not complete, for people."""
     rows = fleet.rows("SELECT id, status, reason FROM agents_agentsession WHERE status <> 'completed' LIMIT 10")
@@ -207,6 +218,9 @@ class Watch:
     ids: Sequence[str]
     #: Milliseconds from a row's ``created_at`` until its event was here.
     latencies: list[float] = field(default_factory=list)
+    #: Session and number of each event that came, and the last number that was there before.
+    seen: list[tuple[str, int]] = field(default_factory=list)
+    known: dict[str, int] = field(default_factory=dict)
     _ready: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     _thread: threading.Thread | None = None
     _loop: asyncio.AbstractEventLoop | None = None
@@ -237,14 +251,14 @@ class Watch:
         address = f"{self.url.replace('http', 'ws', 1)}/ws/agent/{session_id}/"
         async with connect(address, open_timeout=60, max_size=1 << 24, proxy=None) as connection:
             await connection.send(json.dumps({"type": "authenticate", "token": self.token, "after": 0}))
-            known = 0
             try:
                 async for frame in connection:
                     told = json.loads(frame)
                     if told["type"] == "ready":
-                        known = told["last_seq"]
+                        self.known[session_id] = told["last_seq"]
                         self._ready.release()
-                    elif told["type"] == "event" and told["event"]["seq"] > known:
+                    elif told["type"] == "event" and told["event"]["seq"] > self.known.get(session_id, 0):
+                        self.seen.append((session_id, told["event"]["seq"]))
                         made = datetime.fromisoformat(told["event"]["created_at"]).timestamp()
                         self.latencies.append((time.time() - made) * 1000)
             except ConnectionClosed:

@@ -56,6 +56,8 @@ FILL_TASK = "apps.context.tasks.fill_vectors"
 LOCATE_TASK = "apps.context.tasks.prepare_locating"
 
 _stopping = threading.Event()
+#: Indexes that a process does at a time: the others wait for the next sweep, and other jobs find a thread.
+_slots = threading.BoundedSemaphore(2)
 #: Embedding has processes of its own, which one project keeps busy.
 _filling = threading.BoundedSemaphore(1)
 
@@ -75,8 +77,16 @@ def indexes_stop() -> None:
 
 def index_run(*, index_id: int) -> None:
     """Do the jobs of an index, if nobody else is at it."""
-    if _stopping.is_set():
+    if _stopping.is_set() or not _slots.acquire(blocking=False):
         return
+    try:
+        _claimed_run(index_id)
+    finally:
+        _slots.release()
+        close_old_connections()
+
+
+def _claimed_run(index_id: int) -> None:
     lease = index_claim(index_id)
     if lease is None:
         return
@@ -87,12 +97,10 @@ def index_run(*, index_id: int) -> None:
         finally:
             # Whatever ended it: a job that is not done is taken up again by the next sweep.
             index_release(lease)
-    except LeaseLost:
-        logger.info("the index %s is somebody else's now", index_id)
+    except (LeaseLost, CodeIndex.DoesNotExist):
+        logger.info("the index %s is somebody else's now, or gone with its project", index_id)
     except DATABASE_AWAY as error:
         logger.warning("the database is away, the index %s is left to the next sweep: %s", index_id, error)
-    finally:
-        close_old_connections()
 
 
 def vectors_run(*, project_id: uuid.UUID) -> None:
@@ -312,6 +320,7 @@ class _Run:
                 lease=self._lease,
                 session_id=self._job.session_id,
                 generation=index.generation,
+                commit=index.commit,
                 revision=revision,
                 files=files,
             )

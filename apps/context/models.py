@@ -224,6 +224,8 @@ class Overlay(models.Model):
     index = _bulk_key(CodeIndex, related_name="overlays")
     session_id = models.UUIDField()
     generation = models.PositiveBigIntegerField()
+    #: The commit that this generation was of.
+    commit = models.CharField(max_length=64, blank=True, default="")
     #: The tree or commit of the repository that it was made of.
     revision = models.CharField(max_length=64)
     updated_at = models.DateTimeField()

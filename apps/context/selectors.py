@@ -58,9 +58,10 @@ def files_visible(view: View) -> QuerySet[CodeFile]:
     return files.filter((Q(Exists(entries)) & ~Q(Exists(hidden))) | Q(Exists(own))).order_by("path")
 
 
-def file_get_for_user(*, user: User, file_id: int) -> CodeFile:
+def file_get_for_user(*, user: User, file_id: str) -> CodeFile:
     """A file of a project that the user may read."""
-    file = CodeFile.objects.filter(id=file_id).first()
+    known = file_id.isascii() and file_id.isdigit() and len(file_id) <= 18
+    file = CodeFile.objects.filter(id=int(file_id)).first() if known else None
     index = CodeIndex.objects.filter(id=file.index_id).first() if file is not None else None
     if file is None or index is None or not project_list(user=user).filter(id=index.project_id).exists():
         raise NotFound("There is no such file.", next_step="GET /api/context/files/?project= lists a project's")

@@ -129,14 +129,14 @@ class FileListView(PagedView):
 
 class FileDetailView(APIView):
     @extend_schema(operation_id="context_files_get", tags=["context"], responses=serializers.FileDetailSerializer)
-    def get(self, request: Request, file_id: int) -> Response:
+    def get(self, request: Request, file_id: str) -> Response:
         """One file with its analysis: definitions, imports and dependents, complexity, duplicates, TODOs."""
         file = selectors.file_get_for_user(user=request_user(request), file_id=file_id)
         shown: Any = presenters.file_present(file)
         return Response(serializers.FileDetailSerializer(shown).data)
 
     @extend_schema(operation_id="context_files_remove", tags=["context"], responses={202: serializers.JobSerializer})
-    def delete(self, request: Request, file_id: int) -> Response:
+    def delete(self, request: Request, file_id: str) -> Response:
         """Take a file out of the context that was put there by hand."""
         user = request_user(request)
         file = selectors.file_get_for_user(user=user, file_id=file_id)

@@ -7,6 +7,7 @@ it, and no loops.
 from __future__ import annotations
 
 import posixpath
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,15 +205,16 @@ class IgnoredPaths:
 
 
 def _entries(listing: bytes) -> Iterator[_Entry]:
-    for line in listing.split(b"\0"):
-        facts, tab, name = line.partition(b"\t")
+    # Not split: of a million files that would be a second copy of the listing.
+    start = 0
+    while (end := listing.find(b"\0", start)) >= 0:
+        facts, tab, name = listing[start:end].partition(b"\t")
+        start = end + 1
         parts = facts.split()
-        # The last line may be cut.
         if tab and len(parts) == 4:
             mode, _, blob, size = parts
-            yield _Entry(
-                mode.decode(), blob.decode(), 0 if size == b"-" else int(size), path_display(path_decode(name))
-            )
+            path = path_display(path_decode(name))
+            yield _Entry(sys.intern(mode.decode()), blob.decode(), 0 if size == b"-" else int(size), path)
 
 
 def _tree_file(entry: _Entry, rules: IgnoredPaths, added: Mapping[str, tuple[str, int]]) -> TreeFile:

@@ -293,18 +293,25 @@ def index_clear(*, lease: Lease) -> None:
 
 
 def overlay_write(
-    cursor: Any, *, lease: Lease, session_id: object, generation: int, revision: str, files: Mapping[str, int | None]
+    cursor: Any,
+    *,
+    lease: Lease,
+    session_id: object,
+    generation: int,
+    commit: str,
+    revision: str,
+    files: Mapping[str, int | None],
 ) -> None:
     """Have a session's files be those of the generation, but for these (None: gone)."""
     cursor.execute(
         """
-        INSERT INTO context_overlay (index_id, session_id, generation, revision, updated_at)
-        VALUES (%s, %s, %s, %s, %s)
-        ON CONFLICT (session_id) DO UPDATE
-        SET generation = excluded.generation, revision = excluded.revision, updated_at = excluded.updated_at
+        INSERT INTO context_overlay (index_id, session_id, generation, commit, revision, updated_at)
+        VALUES (%s, %s, %s, %s, %s, %s)
+        ON CONFLICT (session_id) DO UPDATE SET generation = excluded.generation, commit = excluded.commit,
+            revision = excluded.revision, updated_at = excluded.updated_at
         RETURNING id
         """,
-        [lease.index_id, session_id, generation, revision, timezone.now()],
+        [lease.index_id, session_id, generation, commit, revision, timezone.now()],
     )
     overlay = int(cursor.fetchone()[0])
     cursor.execute("DELETE FROM context_overlayentry WHERE overlay_id = %s", [overlay])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -28,6 +28,14 @@ logger = logging.getLogger(__name__)
 
 #: How long a process waits for the database when it starts.
 OPEN_SECONDS = 30.0
+#: How long what has happened already (a reply that was paid for, a command that ran) is held for a database that is
+#: away.
+KEEP_SECONDS = 60.0
+#: How long until that is tried again.
+KEEP_AGAIN_SECONDS = 0.5
+#: After so long a broken connection is given up and another one begun. Without it the pool's own waits double up to
+#: minutes, so that after an outage of a minute it would notice a minute later that the database is back.
+RECONNECT_SECONDS = 3.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,6 +63,11 @@ def connection_parameters() -> dict[str, Any]:
 EVENT_LOOP_NAME = "archon event loop"
 
 
+async def _connect_anew(pool: AsyncConnectionPool[Any]) -> None:
+    # Begins another connection where none is on its way, for those who wait already.
+    await pool.check()
+
+
 class AsyncDatabase:
     """A pool of psycopg connections and a bounded thread pool for the ORM, both of one event loop."""
 
@@ -65,6 +78,8 @@ class AsyncDatabase:
             min_size=1,
             max_size=max_connections,
             open=False,
+            reconnect_timeout=RECONNECT_SECONDS,
+            reconnect_failed=_connect_anew,
             connection_class=AsyncConnection[DictRow],
             kwargs={
                 **connection_parameters(),
@@ -98,8 +113,37 @@ class AsyncDatabase:
         Statements are sent in a pipeline: one that nobody fetches from shares a round trip with those after it, and
         what it raises may come up there, or at the end.
         """
-        async with self.pool.connection() as connection, connection.pipeline(), connection.transaction():
-            yield connection
+        async with self.pool.connection() as connection:
+            try:
+                async with connection.pipeline(), connection.transaction():
+                    yield connection
+            finally:
+                # psycopg counts a pipeline as entered that a cancellation has kept from being entered, and never leaves
+                # it: what is executed on such a connection later is committed whenever somebody else comes to sync it.
+                if connection.pgconn.pipeline_status:
+                    await connection.close()
+
+    async def keep(self, write: Callable[[bool], Awaitable[T]]) -> T:
+        """Write down what has happened already, and can't be had a second time; again while the database is away.
+
+        ``write`` is told whether it was tried before. Then it has to look first: the commit may have succeeded although
+        the connection broke. Being cancelled doesn't end it: whether it may still be written is for the fence to say.
+        """
+        return await uninterrupted(self._keep(write))
+
+    async def _keep(self, write: Callable[[bool], Awaitable[T]]) -> T:
+        now = asyncio.get_running_loop().time
+        until, again = now() + KEEP_SECONDS, False
+        while True:
+            try:
+                return await write(again)
+            except DATABASE_AWAY as error:
+                if now() >= until:
+                    raise
+                logger.warning("what has happened is not written yet, the database is away: %s", error)
+            again = True
+            await self.connections_check()
+            await asyncio.sleep(KEEP_AGAIN_SECONDS)
 
     async def run_in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a synchronous function that uses the ORM; its database connection goes back afterwards.

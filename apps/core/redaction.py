@@ -33,10 +33,18 @@ class Redactor:
             if len(value) < SHORTEST:
                 raise ValueError(f"the secret {name} is shorter than {SHORTEST} characters")
             for places in _variants(value):
-                parts.append(b"(" + b"".join(_pattern(place) for place in places) + b")")
+                # The empty group at its end tells which one it was; at its beginning one would slow the search.
+                parts.append(_first(places[0]) + b"".join(_pattern(place) for place in places[1:]) + b"()")
                 self._names.append(name)
                 self._variants.append(places)
         self._expression = re.compile(b"|".join(parts)) if parts else None
+        lengths = (sum(max(map(len, place)) for place in places) for places in self._variants)
+        self._longest = max(lengths, default=0)
+        #: By the byte that they begin with.
+        self._beginning: dict[int, list[_Places]] = {}
+        for places in self._variants:
+            for byte in {form[0] for form in places[0]}:
+                self._beginning.setdefault(byte, []).append(places)
 
     def __bool__(self) -> bool:
         return self._expression is not None
@@ -71,10 +79,10 @@ class Redactor:
         """From where on the end of the data may be the beginning of a value; its length when nothing is."""
         if self._expression is None:
             return len(data)
-        longest = max(sum(max(map(len, place)) for place in places) for places in self._variants)
-        for start in range(max(0, len(data) - longest), len(data)):
-            if any(_may_begin(places, data, start) for places in self._variants):
-                return start
+        for start in range(max(0, len(data) - self._longest), len(data)):
+            for places in self._beginning.get(data[start], ()):
+                if _may_begin(places, data, start):
+                    return start
         return len(data)
 
     def split(self, data: bytes) -> tuple[bytes, bytes]:
@@ -114,8 +122,9 @@ NOTHING_SECRET = Redactor({})
 
 def _variants(value: str) -> list[_Places]:
     """Every way to look for the value, the longest first."""
-    found = [tuple(_character(character) for character in value)]
     raw = value.encode("utf-8", "surrogatepass")
+    # As it is, before it is looked for in other spellings, in which a longer one may be taken for the start of it.
+    found: list[_Places] = [((raw,),), tuple(_character(character) for character in value)]
     for offset in range(3):
         encoded = base64.b64encode(b"\0" * offset + raw)
         # Without the characters that the neighbours of the value have a share in.
@@ -158,14 +167,28 @@ def _broken_lines(characters: Sequence[bytes], *, both_cases: bool = False) -> _
 
 
 def _pattern(place: tuple[bytes, ...]) -> bytes:
-    return re.escape(place[0]) if len(place) == 1 else b"(?:" + b"|".join(map(re.escape, place)) + b")"
+    if len(place) == 1:
+        return re.escape(place[0])
+    # The longest, for good: to go back over what may be read in two ways takes forever on a value of backslashes.
+    return b"(?>" + b"|".join(map(re.escape, sorted(place, key=len, reverse=True))) + b")"
+
+
+def _first(place: tuple[bytes, ...]) -> bytes:
+    """The pattern of the first place, so that the search can pass over all bytes that nothing begins with."""
+    forms = sorted(place, key=len, reverse=True)
+    ways = b"|".join(b"(?<=" + re.escape(form[:1]) + b")" + re.escape(form[1:]) for form in forms)
+    return b"[" + b"".join(b"\\x%02x" % byte for byte in sorted({form[0] for form in forms})) + b"](?>" + ways + b")"
 
 
 def _may_begin(places: _Places, data: bytes, start: int) -> bool:
     """Whether the data from ``start`` to its end is the beginning of what the places describe."""
     pending = [(0, start)]
+    seen: set[tuple[int, int]] = set()
     while pending:
         index, at = pending.pop()
+        if (index, at) in seen:
+            continue
+        seen.add((index, at))
         if at == len(data):
             return True
         if index == len(places):

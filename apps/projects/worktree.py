@@ -13,6 +13,7 @@ import shutil
 import stat
 import tempfile
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -104,16 +105,18 @@ def worktree_snapshot(*, worktree: Worktree, max_file_bytes: int = MAX_FILE_BYTE
     are to be left out) and files that can't be read raise WorkspaceError, which names them.
     """
     listing = _git(worktree, "ls-files", "-z", "--others", "--modified", "--deleted", "--exclude-standard").stdout
-    changed = dict.fromkeys(path_decode(entry) for entry in listing.split(b"\0") if entry)
+    listed = dict.fromkeys(path_decode(entry) for entry in listing.split(b"\0") if entry)
+    replaced = _files_replaced(worktree, listed)
+    changed = [f"{entry}/" if entry in replaced else entry for entry in listed]
     # A folder in this list is a repository of its own.
     embedded = [entry for entry in changed if entry.endswith("/")]
     plain = [path for folder in embedded for path in _embedded_files(worktree, folder)]
     sizes = {path: _file_size(worktree.path / path) for path in (*changed, *plain)}
     huge = {path: size for path, size in sizes.items() if size > max_file_bytes}
     if huge and not leave_out_huge:
-        listed = ", ".join(f"{path_display(path)} ({size >> 20} MiB)" for path, size in sorted(huge.items())[:10])
+        named = ", ".join(f"{path_display(path)} ({size >> 20} MiB)" for path, size in sorted(huge.items())[:10])
         raise WorkspaceError(
-            f"Files larger than {max_file_bytes >> 20} MiB can't be kept: {listed}. "
+            f"Files larger than {max_file_bytes >> 20} MiB can't be kept: {named}. "
             "Delete them, or name them in .gitignore."
         )
     try:
@@ -122,9 +125,10 @@ def worktree_snapshot(*, worktree: Worktree, max_file_bytes: int = MAX_FILE_BYTE
             left_out = [*(folder.rstrip("/") for folder in embedded), *huge]
             excluded = [f":(exclude,literal){path}" for path in left_out]
             _git(worktree, "add", "--all", "--", ".", *excluded)
+        if replaced:
+            _git(worktree, "update-index", "--force-remove", "-z", "--stdin", stdin=_paths_encode(replaced))
         if plain:
-            paths = "".join(f"{path}\0" for path in plain).encode("utf-8", "surrogateescape")
-            _git(worktree, "update-index", "--add", "--replace", "-z", "--stdin", stdin=paths)
+            _git(worktree, "update-index", "--add", "--replace", "-z", "--stdin", stdin=_paths_encode(plain))
         return _git(worktree, "write-tree").text
     except GitError as error:
         raise WorkspaceError(f"The changes can't be kept: {path_display(error.stderr[-1000:])}") from error
@@ -426,6 +430,30 @@ def _branch_tip(git_dir: Path, branch: str) -> str | None:
     return found.text or None
 
 
+def _files_replaced(worktree: Worktree, changed: Iterable[str]) -> list[str]:
+    """Files and links of the index whose place a folder has taken that is a repository of its own.
+
+    git would keep no more of such a folder than the name of its commit. A submodule has been one before.
+    """
+    found = [path for path in changed if not path.endswith("/") and _is_folder(worktree.path / path)]
+    if not found:
+        return found
+    known = _git(worktree, "ls-files", "-z", "--stage", "--", *(f":(literal){path}" for path in found)).stdout
+    modules = {path_decode(entry.partition(b"\t")[2]) for entry in known.split(b"\0") if entry.startswith(b"160000 ")}
+    return [path for path in found if path not in modules]
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _paths_encode(paths: Iterable[str]) -> bytes:
+    return "".join(f"{path}\0" for path in paths).encode("utf-8", "surrogateescape")
+
+
 def _embedded_files(worktree: Worktree, folder: str) -> list[str]:
     """The regular files and links of a repository inside the worktree, without ``.git`` and what git ignores."""
     found: list[str] = []
@@ -438,8 +466,7 @@ def _embedded_files(worktree: Worktree, folder: str) -> list[str]:
                 found.append(str(path.relative_to(worktree.path)))
     if not found:
         return found
-    joined = "".join(f"{path}\0" for path in found).encode("utf-8", "surrogateescape")
-    ignored = _git(worktree, "check-ignore", "-z", "--stdin", stdin=joined, accepted=(0, 1)).stdout
+    ignored = _git(worktree, "check-ignore", "-z", "--stdin", stdin=_paths_encode(found), accepted=(0, 1)).stdout
     skipped = {path_decode(path) for path in ignored.split(b"\0")}
     return [path for path in found if path not in skipped]
 

@@ -202,7 +202,7 @@ class EmbeddingGateway:
             except BaseException as error:
                 charged = isinstance(error, EmbedError) and error.charged
                 usage, cost = _usage(call.spec, rough if charged else 0, estimated=charged)
-                await uninterrupted(_settle(database, reservation, usage, cost, "failed", str(error)))
+                await _settle(database, reservation, usage, cost, "failed", str(error))
                 if not isinstance(error, EmbedError):
                     raise
                 failure = _failure(error)
@@ -213,7 +213,7 @@ class EmbeddingGateway:
                 await asyncio.sleep(wait)
                 continue
             usage, cost = _usage(call.spec, answer.tokens or rough, estimated=answer.tokens is None)
-            await uninterrupted(_settle(database, reservation, usage, cost, "settled", ""))
+            await _settle(database, reservation, usage, cost, "settled", "")
             await rates.settle(call.spec, admission, usage)
             return answer.vectors
 
@@ -252,8 +252,12 @@ def embedding_gateway_close() -> None:
 async def _settle(
     database: AsyncDatabase, reservation: ledger.Reservation, usage: Usage, cost: Decimal, state: str, error: str
 ) -> None:
-    async with database.transaction() as connection:
-        await ledger.settle(connection, reservation, usage, cost, state=state, error=error)
+    async def write(again: bool) -> None:
+        # A call that is settled already stays as it is, so that it doesn't matter whether the commit came through.
+        async with database.transaction() as connection:
+            await ledger.settle(connection, reservation, usage, cost, state=state, error=error)
+
+    await database.keep(write)
 
 
 def _demand(call: EmbedCall, texts: Sequence[str]) -> ledger.Demand:

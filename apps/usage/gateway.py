@@ -53,6 +53,8 @@ OnSettle = Callable[[Connection, ModelReply], Awaitable[None]]
 _CACHE_SIZE = 64
 #: An endpoint that sends more than this in one reply is cut off.
 MAX_REPLY_CHARACTERS = 8_000_000
+#: What a call may take is held for so long between two tries: longer, it would keep others from spending.
+HELD_SECONDS = 1.0
 #: Said to a model that has answered with nothing; kept nowhere.
 NUDGE = "Your answer was empty. Go on: call a tool, or say what you have to say."
 
@@ -129,7 +131,8 @@ class ModelGateway:
         ``key`` names the call within the scope: a second call of the same key means that the first one's process is
         gone, and what that had reserved is counted as spent. ``on_delta`` gets text as it arrives (a try that breaks
         off starts again from the beginning). ``on_settle`` runs in the transaction that settles; if it raises, the
-        spending is kept all the same, and its error goes on.
+        spending is kept all the same, and its error goes on. It runs again where the database was away meanwhile, so it
+        changes nothing but rows.
 
         ``fallbacks`` are asked one after the other where the model does not answer and another can help; each has a
         reservation and a row of its own, and the reply says which one it is from.
@@ -188,7 +191,7 @@ class ModelGateway:
                 wait = self._wait_again(call, error)
                 if wait is None:
                     raise
-                # The broken try is paid for by now; the next one needs a reservation of its own.
+                # Nothing is held meanwhile, and what the broken try took is counted.
                 await asyncio.sleep(wait)
                 continue
             kill_point("model.replied")
@@ -244,6 +247,8 @@ class ModelGateway:
                 await self._rates.cool(call.spec, failure, wait)
                 if wait is None or call.charged:
                     raise ModelCallFailed(failure) from cause
+                if wait > HELD_SECONDS:
+                    raise _AskedLater(failure.message, wait) from cause
                 logger.info("model %s: %s; again in %.1f s", call.spec.name, failure.message, wait)
                 await asyncio.sleep(wait)
                 continue
@@ -318,9 +323,11 @@ class ModelGateway:
             raise ModelCallFailed(_broken_off(spec))
 
     def _wait_again(self, call: _Call, error: BaseException) -> float | None:
-        """Seconds until a call that was charged for is tried with a new reservation; None: it has failed."""
+        """Seconds until the call is tried with a new reservation; None: it has failed."""
         if isinstance(error, _AskedOtherwise):
             return 0.0
+        if isinstance(error, _AskedLater):
+            return error.wait
         if not isinstance(error, ModelCallFailed) or not call.charged:
             return None
         return self._retry.wait(error.failure, call.tries)
@@ -328,8 +335,11 @@ class ModelGateway:
     async def _settle(
         self, reservation: ledger.Reservation, reply: ModelReply, cost: Decimal, on_settle: OnSettle | None
     ) -> None:
-        async def together() -> None:
+        async def together(again: bool) -> None:
             async with self._database.transaction() as connection:
+                # The connection may have broken after the commit. Nobody else settles a call with its reply.
+                if again and await ledger.is_settled(connection, reservation):
+                    return
 
                 async def store() -> None:
                     assert on_settle is not None
@@ -341,7 +351,8 @@ class ModelGateway:
             await uninterrupted(self._settle_alone(reservation, reply.usage, cost, "settled", ""))
             return
         try:
-            await uninterrupted(together())
+            # What the model was paid for is not asked for again because the database was away for a moment.
+            await self._database.keep(together)
         except BaseException:
             # The caller's rows are refused (another worker has the session); the money is spent nevertheless. Does
             # nothing where the transaction was committed and only the waiting was cancelled.
@@ -387,6 +398,14 @@ class ModelGateway:
 
 class _AskedOtherwise(Exception):
     """The call is made in another form, which needs a larger reservation."""
+
+
+class _AskedLater(Exception):
+    """The endpoint is asked again after so many seconds, for which nothing is held."""
+
+    def __init__(self, message: str, wait: float) -> None:
+        super().__init__(message)
+        self.wait = wait
 
 
 class _VendorError(Exception):

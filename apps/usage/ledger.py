@@ -8,6 +8,7 @@ so that two calls cannot both take the last of anything. ``ledger_statements`` h
 from __future__ import annotations
 
 import datetime
+import logging
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from . import ledger_statements as sql
 from .amounts import allowances_of, lost_amounts, lost_move
 from .rooms import Price, money, reply_fitting, rooms_of
 from .types import Usage
+
+logger = logging.getLogger(__name__)
 
 _NOTHING: dict[str, Any] = {name: 0 for unit in ("cost_usd", "tokens", "steps") for name in (unit, f"held_{unit}")}
 
@@ -122,6 +125,10 @@ async def settle(
     cursor = await connection.execute(sql.LOST, {"id": reservation.id})
     lost = await cursor.fetchone()
     if lost is None:
+        cursor = await connection.execute(sql.STATE, {"id": reservation.id})
+        row = await cursor.fetchone()
+        if row is None or row["state"] == "reserved":
+            logger.error("the call %s is not settled: its reservation is not to be seen", reservation.id)
         return
     cursor = await connection.execute(sql.LOCK, {"scope": lost["scope_id"]})
     budget = await cursor.fetchone()
@@ -142,6 +149,13 @@ async def settle(
         tokens=spent["tokens"] - lost["reserved_input_tokens"] - lost["reserved_output_tokens"],
         steps=spent["steps"] - 1,
     )
+
+
+async def is_settled(connection: Connection, reservation: Reservation) -> bool:
+    """Whether the call was settled with a reply; locks its row, inside a transaction of the caller's."""
+    cursor = await connection.execute(sql.STATE, {"id": reservation.id})
+    row = await cursor.fetchone()
+    return row is not None and row["state"] == "settled"
 
 
 async def _book(connection: Connection, allowances: list[int], day: datetime.date | None, **amounts: Any) -> None:

@@ -167,6 +167,8 @@ UPDATE usage_budget
   FROM call WHERE usage_budget.scope_id = call.scope_id
 RETURNING project_allowance_id, user_allowance_id, held_cost_usd, held_tokens, day
 """
+#: How a call stands; waits for whoever is settling it at the moment.
+STATE = "SELECT state FROM usage_modelcall WHERE id = %(id)s FOR NO KEY UPDATE"
 # A call that was given up for lost, and settles after all, takes back what was counted for it. Not in one statement:
 # that could compute from the budget as it was before the loss, and Postgres checks constraints on such a row, too.
 LOST = """

@@ -75,7 +75,8 @@ def usage_report(*, user: User, query: UsageQuery) -> QuerySet[Any, Any]:
         raise InvalidInput("the last day is before the first", next_step="exchange from and to")
     if query.first is not None:
         calls = calls.filter(started_at__gte=_midnight(query.first))
-    if query.last is not None:
+    # No day comes after the last that there is.
+    if query.last is not None and query.last < datetime.date.max:
         calls = calls.filter(started_at__lt=_midnight(query.last + datetime.timedelta(days=1)))
     for column, wanted in (
         ("budget__project_id", query.project_id),

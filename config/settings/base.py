@@ -99,7 +99,7 @@ CELERY_RESULT_BACKEND = env("CELERY_RESULT_BACKEND", default=REDIS_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_POOL = "threads"
-CELERY_WORKER_CONCURRENCY = env.int("ARCHON_WORKER_THREADS", default=4)
+CELERY_WORKER_CONCURRENCY = env.int("ARCHON_WORKER_THREADS", default=8)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 60, "socket_connect_timeout": 2, "global_keyprefix": "archon:"}
 CELERY_TASK_DEFAULT_QUEUE = "archon"
@@ -349,6 +349,9 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "EffortEnum": "apps.usage.choices.EFFORTS",
         "ToolCallsEnum": "apps.usage.choices.TOOL_CALL_STYLES",
         "EditFormatEnum": "apps.usage.choices.EDIT_FORMATS",
+        "FileStateEnum": "apps.context.models.FileState",
+        "JobStateEnum": "apps.context.models.JobState",
+        "IndexStateEnum": "apps.context.types.INDEX_STATES",
         "CheckStateEnum": "apps.agents.serializers.CHECK_STATES",
         "SpaceStateEnum": "apps.vector_store.types.SPACE_STATES",
         "EmbedKindEnum": "apps.vector_store.types.EMBED_KINDS",

@@ -52,6 +52,7 @@ def test_a_word_to_a_session_at_work_is_heard_next(stack: LiveStack, repository:
     ), "it was heard before it was said"
 
 
+@pytest.mark.slow
 def test_a_word_that_meets_the_end_makes_the_session_go_on(
     stack: LiveStack, repository: Path, server: OpenAIServer
 ) -> None:

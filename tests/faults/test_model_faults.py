@@ -38,6 +38,7 @@ class Ending:
 
 VERIFIED = Ending(0, "completed", "verified")
 FAILING = Ending(1, "completed", "failing", "failing")
+LOOPS = Ending(4, "paused", None, "loop_detected", "list_files {} with the same result, 5 times in a row")
 STEPS_GONE = Ending(4, "paused", None, "budget_exceeded", "limit of 8 model calls is reached")
 
 
@@ -103,7 +104,8 @@ CODERS: dict[str, tuple[list[Turn], Ending]] = {
         [says(call("read_file", path=7)), says(call("read_file", path=[], end_line="x")), says(call("read_file"))],
         ONLY_REFUSED,
     ),
-    "never finishes": ([says(call("list_files"))], STEPS_GONE),
+    "never finishes": ([runs(f"echo {n}") for n in range(9)], STEPS_GONE),
+    "does the same over and over": ([says(call("list_files"))], LOOPS),
     "finishes without having done anything": ([finishes("It is fine as it is.")], FAILING),
     "makes a mess of one call and mends it": ([says(BROKEN_JSON), says(MEND), finishes()], VERIFIED),
     "gives no ids": ([ids(call("list_files"), MEND, give=""), ids(call("finish", summary="x"), give="")], VERIFIED),
@@ -178,7 +180,10 @@ NO_CHOICES = Reply(raw=(200, {"content-type": "application/json"}, b'{"object": 
 #: How an endpoint answers from the first request on.
 ENDPOINTS: dict[str, tuple[Reply, Ending]] = {
     "refuses the key": (Reply(failure="unauthorized"), paused("without a key")),
-    "has a conversation that is too long": (Reply(failure="context_too_long"), paused("too long for openai:loopback")),
+    "finds every conversation too long": (
+        Reply(failure="context_too_long"),
+        Ending(4, "paused", None, "context_too_small", "the context window of openai:loopback is too small"),
+    ),
     "is out of credit": (Reply(failure="quota"), paused("no credit left")),
     "knows no such model": (Reply(failure="not_found"), paused("knows no model 'loopback'")),
     "has errors": (Reply(failure="server_error"), paused("fails with HTTP 500")),
@@ -226,7 +231,7 @@ def test_an_endpoint_that_stumbles_is_asked_again(stack: LiveStack, repository: 
 
 
 def test_a_session_goes_on_once_its_limit_is_raised(stack: LiveStack, repository: Path) -> None:
-    looking: list[Turn] = [says(call("list_files"))] * 6
+    looking: list[Turn] = [runs(f"echo {n}") for n in range(6)]
     with OpenAIServer(Agents([*looking, says(MEND), finishes()])) as server:
         said = assert_ended(
             stack,

@@ -163,7 +163,7 @@ async def test_a_worktree_that_is_filled_is_stopped_by_name(tmp_path: Path, way:
 
 
 OWNER = """
-import asyncio, sys
+import asyncio, signal, sys
 from pathlib import Path
 from tests.sandboxing import opened
 
@@ -173,6 +173,8 @@ async def main():
             "trap '' TERM HUP INT; for i in 1 2 3; do setsid sleep %s & done; wait" % sys.argv[2], timeout=600
         )
 
+# A shell that started the tests in the background has had it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 asyncio.run(main())
 """
 

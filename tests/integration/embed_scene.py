@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +23,7 @@ def payer_make() -> Payer:
 
 
 def owner_of(payer: Payer) -> User:
+    assert payer.user_id is not None
     return User.objects.get(id=payer.user_id)
 
 
@@ -70,7 +70,3 @@ class Texts:
     def texts(self, ids: Sequence[str]) -> dict[str, str]:
         self.asked += ids
         return {name: self.all[name] for name in ids if name in self.all}
-
-
-def no_project() -> uuid.UUID:
-    return uuid.uuid4()

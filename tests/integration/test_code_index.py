@@ -6,11 +6,13 @@ import os
 import threading
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
+from apps.context import reading, writing
 from apps.context.indexing import index_run
 from apps.context.jobs import index_claim, index_release, job_cancel, job_take, job_want, jobs_wanted
 from apps.context.models import (
@@ -75,7 +77,7 @@ def test_every_file_is_read_or_has_a_reason(tmp_path: Path) -> None:
     assert "symbolic link" in skipped["loop"]
     assert states["broken.py"][1]
     assert states["strange.xyz"][0] == "lines"
-    assert code.paths("vendored") == code.paths("secret log") == []
+    assert code.paths("vendored") == code.paths("secret") == []
     assert code.paths("words that stay")[0] == "keep.log"
     assert code.paths("unknown language")[0] == "strange.xyz"
     assert "broken.py" in code.paths("whole")
@@ -314,3 +316,34 @@ def test_a_file_that_kills_its_parser_fails_alone(tmp_path: Path, monkeypatch: p
     assert _states(code.project)["deadly.py"][0] == "failed"
     assert "died" in _states(code.project)["deadly.py"][1]
     assert code.paths("parse http header")[0] == "greeting/people.py"
+
+
+def test_after_a_crash_in_the_middle_every_file_has_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker dies between two transactions, and in one: what stands is whole, and the rest is read by the next."""
+    files = {f"m{number:02}.py": f"def animal{number}zebu():\n    return {number}\n" for number in range(30)}
+    code = code_make(tmp_path, files)
+    monkeypatch.setattr(reading, "_BATCH_FILES", 4)
+    monkeypatch.setattr(reading, "_FIRST_BATCH_FILES", 4)
+    monkeypatch.setattr(reading, "_WRITE_SECONDS", 0.0)
+    monkeypatch.setattr(reading, "_WRITE_MOST_SECONDS", 0.0)
+    whole, calls = writing.postings_flush, []
+
+    def dying(cursor: Any, **arguments: Any) -> None:
+        whole(cursor, **arguments)
+        calls.append(1)
+        if len(calls) == 3:
+            raise OSError("the process dies here")
+
+    job = job_want(project=code.project)
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "postings_flush", dying)
+        with pytest.raises(OSError, match="dies here"):
+            index_run(index_id=job.index_id)
+    written = CodeFile.objects.count()
+    assert 0 < written < 30
+    assert jobs_wanted() == [job.index_id]
+    # What is there is found by its words while the rest is missing.
+    assert len(code.paths("zebu", limit=50)) == written
+    assert job_finish(job).state == JobState.COMPLETED
+    assert sorted(code.paths("zebu", limit=50)) == sorted(files)
+    assert CodeFile.objects.count() == CodeChunk.objects.values("file_id").distinct().count() == 30

@@ -29,6 +29,7 @@ def bench(*arguments: str, seconds: float = 900) -> tuple[int, dict[str, Any]]:
     return ran.returncode, document
 
 
+@pytest.mark.slow
 def test_a_few_attempts_are_blocked_and_have_their_controls() -> None:
     code, document = bench("--attempt", "symlink", "--attempt", "io_uring", "--attempt", "git: textconv")
     assert (code, document["escaped"], document["void"]) == (0, [], [])

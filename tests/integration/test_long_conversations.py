@@ -173,6 +173,7 @@ def test_what_cannot_fit_pauses_with_a_reason(place: tuple[Any, Project], settin
     assert session.reason["code"] == "context_too_small" and "2500 tokens" in session.reason["message"]
 
 
+@pytest.mark.slow
 def test_a_worker_may_die_anywhere_around_a_compaction(place: tuple[Any, Project]) -> None:
     """At each of its points once: the same number of steps, each summary paid for once, the same view."""
     with OpenAIServer(printer) as server:

@@ -12,14 +12,17 @@ import pytest
 from django.conf import settings
 
 from apps.agents.models import AgentSession
-from apps.agents.services.master_orchestrator import session_cancel, session_discard, session_merge
+from apps.agents.services.master_orchestrator import session_cancel, session_discard, session_merge, session_resume
 from apps.agents.services.messages import message_send
 from apps.agents.services.rebases import session_rebase
+from apps.agents.services.rewind import session_rewind
+from apps.agents.services.steps import step_list
 from apps.agents.types import SessionStatus
 from apps.authentication.models import User
 from apps.core.errors import Conflict
 from apps.projects.models import Project
 from apps.projects.repository import commit_files, commit_resolve, diff_read, repository_import_path
+from apps.projects.worktree import worktree_path
 from tests.api import client_for
 from tests.builders import git
 from tests.integration.session_scene import (
@@ -167,6 +170,29 @@ def test_what_the_agent_makes_room_for_is_put_on_afterwards(scene: Scene) -> Non
     again = scene.rebased(after)
     assert (again.status, again.outcome) == ("completed", "verified")
     assert scene.content(again.head_commit, "NOTES.md") == "mended\n"
+
+
+def test_a_follow_up_after_it_is_taken_back_to_the_rebased_files(scene: Scene) -> None:
+    session = scene.ended()
+    scene.main_moves(other_py="x = 2\n")
+    rebased = scene.rebased(session)
+    writes = ("write_file", {"path": "MORE.md", "content": "more\n"})
+    model = recording_write([entry("coder", DONE, last_tool="write_file"), entry("coder", writes)])
+    AgentSession.objects.filter(id=session.id).update(
+        role_models={role: {"model": model} for role in session.role_models}, model=model
+    )
+    message_send(user=scene.user, session_id=session.id, text="Note more")
+    done = session_run(session.id)
+    assert (done.status, done.outcome) == ("completed", "verified"), done.reason
+    replied = next(step.seq for step in step_list(done) if step.event.type == "ModelReplied")
+    rewound = session_rewind(user=scene.user, session_id=session.id, seq=replied)
+    assert rewound.head_commit == rebased.head_commit
+    assert commit_resolve(project_id=scene.project.id, revision=rewound.branch) == rebased.head_commit
+    assert (worktree_path(session_id=session.id) / "other.py").read_text() == "x = 2\n"
+    session_resume(user=scene.user, session_id=session.id)
+    again = session_run(session.id)
+    assert (again.status, again.outcome) == ("completed", "verified"), again.reason
+    assert scene.content(again.head_commit, "other.py") == "x = 2\n"
 
 
 def test_only_what_has_ended_and_changed_something_is_rebased(scene: Scene) -> None:

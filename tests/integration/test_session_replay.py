@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import psycopg
 import pytest
 
 from apps.agents.models import AgentSession, SessionEffect, ToolCall
 from apps.agents.services.sessions import GRAPH_VERSION
 from apps.agents.types import ToolCallStatus
 from apps.authentication.models import User
+from apps.core.database import AsyncDatabase
 from apps.projects.git import git_run
 from apps.projects.models import Project
 from apps.projects.repository import repository_path
@@ -21,6 +24,7 @@ from tests.integration.session_scene import (
     Cut,
     entry,
     events_of,
+    executor_open,
     lease_let_run_out,
     messages_of,
     plan_of,
@@ -32,6 +36,8 @@ from tests.integration.session_scene import (
 )
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
+
+T = TypeVar("T")
 
 RIGHT = "def add(a, b):\n    return a + b\n"
 WRONG = "def add(a, b):\n    return a * b\n"
@@ -159,11 +165,57 @@ def uninterrupted(user: User, project: Project, model: str) -> tuple[AgentSessio
 
 
 def test_a_worker_that_dies_anywhere_is_followed_by_another(scene: tuple[User, Project, str]) -> None:
-    """A sample of the points, spread over the run; the slow test below takes each."""
+    """A few of the points, spread over the run; the slow test below takes each."""
     reference, points = uninterrupted(*scene)
     whole_require(reference, reference)
-    for at in range(3, points, max(1, points // 12)):
+    for at in range(3, points, max(1, points // 4)):
         whole_require(cut_and_finish(*scene, at), reference)
+
+
+class BlipDatabase(AsyncDatabase):
+    """A database that goes away whenever a reply or a tool's result is written for the first time."""
+
+    def __init__(self, *, committed: bool) -> None:
+        super().__init__()
+        self.blips = 0
+        self._committed = committed
+
+    async def keep(self, write: Callable[[bool], Awaitable[T]]) -> T:
+        async def broken_first(again: bool) -> T:
+            if not again:
+                self.blips += 1
+                if self._committed:
+                    await write(False)
+                raise psycopg.OperationalError("server closed the connection unexpectedly")
+            return await write(again)
+
+        return await super().keep(broken_first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_database_that_goes_away_for_a_moment_costs_nothing(
+    scene: tuple[User, Project, str], monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    """No reply is asked for twice, and no outcome becomes unknown, whether or not the commit had succeeded."""
+    monkeypatch.setattr("apps.core.database.KEEP_AGAIN_SECONDS", 0.0)
+    reference, _ = uninterrupted(*scene)
+    session = session_make(*scene)
+    database = BlipDatabase(committed=committed)
+
+    async def main() -> None:
+        async with executor_open(database) as executor:
+            await executor.session_execute(session.id)
+
+    asyncio.run(main())
+    session = AgentSession.objects.select_related("head").get(id=session.id)
+    whole_require(session, reference)
+    calls = ModelCall.objects.filter(budget_id=session.id)
+    results = ToolCall.objects.filter(session=session)
+    assert database.blips == calls.count() + results.count()
+    assert set(calls.values_list("state", "attempt")) == {("settled", 1)}
+    assert not results.filter(observation__contains=UNKNOWN).exists()
+    assert session.head.claims == 1
 
 
 @pytest.mark.slow

@@ -313,6 +313,7 @@ def test_a_worker_that_dies_while_it_puts_the_files_back_is_followed_by_another(
     assert put_back == {True, False}
 
 
+@pytest.mark.slow
 def test_a_checkout_that_is_gone_is_made_anew_as_it_was(scene: tuple[User, Project, str]) -> None:
     user = scene[0]
     session, recorder = recorded(scene)
@@ -378,6 +379,7 @@ def test_a_follow_up_is_taken_back_and_another_one_takes_its_place(scene: tuple[
     assert (worktree_path(session_id=session.id) / "SAID.md").read_text() == "second\n"
 
 
+@pytest.mark.slow
 def test_a_plan_is_withdrawn_and_another_one_made(scene: tuple[User, Project, str]) -> None:
     user = scene[0]
     session, _ = recorded(scene)
@@ -389,6 +391,7 @@ def test_a_plan_is_withdrawn_and_another_one_made(scene: tuple[User, Project, st
     assert set(plans) == {PlanStatus.DONE, PlanStatus.WITHDRAWN} and plans[PlanStatus.WITHDRAWN] == session.plan_id
 
 
+@pytest.mark.slow
 def test_what_was_said_is_taken_back_with_the_steps_in_which_it_was_heard(scene: tuple[User, Project, str]) -> None:
     user, project, model = scene
     session = session_make(user, project, model, checks=[CHECK])
@@ -487,6 +490,7 @@ def steered_at(scene: tuple[User, Project, str], at: int) -> AgentSession:
     return ended
 
 
+@pytest.mark.slow
 def test_what_is_said_at_any_point_is_heard_once(scene: tuple[User, Project, str]) -> None:
     """The last ones come when no call of the model follows: the session goes on with them as a follow-up."""
     counting = Cut()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.tools import tool
@@ -83,6 +86,41 @@ async def test_rows_that_are_refused_leave_the_spending_counted(recorded: ModelS
             await on.call(recorded, on_settle=stale)
         budget = await on.budget()
         assert await project_names(on) == ["sums"]
+    assert (budget.input_tokens, budget.steps, budget.reserved_steps, budget.reserved_tokens) == (50, 1, 0, 0)
+
+
+@pytest.mark.parametrize("when", ["before the commit", "after the commit"])
+async def test_a_reply_outlives_a_database_that_goes_away(
+    recorded: ModelSpec, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """It is kept once and paid for once, whether or not the first commit has succeeded."""
+    tried: list[str] = []
+
+    async def cut_off(connection: Connection, reply: ModelReply) -> None:
+        tried.append(when)
+        await rename(connection, reply)
+        if when == "before the commit" and len(tried) == 1:
+            await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            await connection.execute("SELECT 1")
+
+    async with scene() as on:
+        transaction = on.database.transaction
+
+        @asynccontextmanager
+        async def broken() -> AsyncIterator[Connection]:
+            async with transaction() as connection:
+                yield connection
+            if when == "after the commit" and tried and not broken_off:
+                broken_off.append(True)
+                raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+        broken_off: list[bool] = []
+        monkeypatch.setattr(on.database, "transaction", broken)
+        await on.call(recorded, on_settle=cut_off)
+        budget, calls = await on.budget(), await on.calls()
+        assert await project_names(on) == ["Reading it."]
+    assert len(tried) == (2 if when == "before the commit" else 1)
+    assert [call.state for call in calls] == ["settled"]
     assert (budget.input_tokens, budget.steps, budget.reserved_steps, budget.reserved_tokens) == (50, 1, 0, 0)
 
 

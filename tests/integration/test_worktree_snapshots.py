@@ -94,6 +94,18 @@ def test_any_state_comes_back(worktree: Worktree, rounds: list[list[tuple[str, s
     assert keep(worktree, tree) == tree
 
 
+def test_a_repository_in_the_place_of_a_file_is_kept_as_files(worktree: Worktree) -> None:
+    """git by itself keeps the name of its commit, and nothing of what is in it."""
+    change(worktree.path, "repository", "src/a.py", "inner")
+    tree, files = keep(worktree), files_of(worktree.path)
+    assert git_run("show", f"{tree}:src/a.py/inner.txt", git_dir=worktree.git_dir).text == "inner"
+    delete(worktree.path / "src" / "a.py" / "inner.txt")
+    emptied = keep(worktree)
+    assert "src" not in git_run("ls-tree", "-r", "--name-only", emptied, git_dir=worktree.git_dir).text
+    assert worktree_restore(worktree=worktree, tree=tree, head=worktree.base_commit)
+    assert files_of(worktree.path) == files
+
+
 def test_the_branch_goes_back_and_the_agent_sees_the_rest_as_uncommitted(worktree: Worktree, base: str) -> None:
     (worktree.path / "src/a.py").write_text("two\n")
     tree = keep(worktree)

@@ -345,7 +345,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         owner = self.server.owner
         owner._log.paths.append(self.path)
-        raw = self.rfile.read(int(self.headers.get("content-length", 0)))
+        length = int(self.headers.get("content-length", 0))
+        raw = self.rfile.read(length)
+        if len(raw) < length:
+            # Whoever asks has died in the middle of it.
+            self.close_connection = True
+            return
         try:
             body = json.loads(raw)
         except ValueError:

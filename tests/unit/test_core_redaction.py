@@ -103,3 +103,19 @@ def test_what_is_no_beginning_is_passed_on_at_once() -> None:
     assert stream.feed(b"Listening on it!") == b"Listening on it!"
     assert stream.feed(CANARY.encode()[:10]) == b""
     assert stream.feed(CANARY.encode()[10:]) == b"[secret TOKEN]"
+
+
+@pytest.mark.timeout(30)
+def test_a_value_that_can_be_read_in_many_ways_comes_to_an_end() -> None:
+    """To go through all of them would take longer than the universe is old."""
+    redactor = Redactor({"ODD": "\\" * 40 + "x"})
+    assert redactor.text("\\" * 90 + "y") == "\\" * 90 + "y"
+    redactor.split(b"\\" * 60)
+    assert redactor.text("\\" * 40 + "x") == redactor.text("\\" * 80 + "x") == "[secret ODD]"
+
+
+@pytest.mark.timeout(30)
+def test_a_key_of_many_lines_is_looked_for_in_a_long_log() -> None:
+    redactor = Redactor({"KEY": "\n".join(f"{number:02}{'abcdefgh' * 7}" for number in range(50))})
+    log = b"a line of a log, and another one\n" * 20_000
+    assert redactor.split(log) == (log, b"")

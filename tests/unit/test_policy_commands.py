@@ -277,6 +277,8 @@ def test_what_is_more_than_reading_is_told(risk: Risk, command: str) -> None:
         "bash <<E\nrm $x\nE",
         "python3 <<'E'\nimport os\nE",
         "x" * (LENGTH + 1),
+        "a=(" * 9_000,
+        "|x)" * 9_000,
         "echo " + "$(" * 500 + ")" * 500,
         "sh -c " * 30 + "ls",
         "; " * 10 + "ls",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from apps.agents.tools.catalogue import TOOLS_BY_ROLE, Offer, tool_find, tools_for
 from apps.agents.tools.edit_formats import EDIT_TOOLS
-from apps.agents.tools.policy import Policy, Verdict, call_decide, call_digest
+from apps.agents.tools.policy import Policy, Verdict, call_decide, call_digest, rules_from_call
 from apps.agents.tools.policy_paths import WorktreePaths
 from apps.agents.tools.policy_rules import text_fits
 from apps.agents.types import PolicyEffect, PolicyRuleData, Risk
@@ -226,6 +226,16 @@ def test_other_paths_are_not(tree: Path, path: str) -> None:
         "sh -c 'cat secrets/key.pem'",
         "cat src/up",
         "find . -name '*.pem' -exec cat {} +",
+        "cat [^x]ecrets/key.pem",
+        "cat [[:lower:]]ecrets/key.pem",
+        "cat ['!'s]ecrets/key.pem",
+        "xargs -a secrets/key.pem echo",
+        "date -f secrets/key.pem",
+        "git log -u",
+        "git log --patch-with-stat",
+        "git log -U3",
+        "git mv secrets/key.pem x",
+        "printf x | sort --files0-from=-",
     ],
 )
 def test_commands_that_may_touch_a_path_are_denied(tree: Path, command: str) -> None:
@@ -237,6 +247,70 @@ def test_commands_that_may_touch_a_path_are_denied(tree: Path, command: str) -> 
 )
 def test_commands_that_touch_other_paths_run(tree: Path, command: str) -> None:
     assert runs(command, SECRET, tree=tree) == ALLOW
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "bash -c 'cd secrets; cat key.pem'",
+        "bash <<'E'\ncd secrets; cat key.pem\nE",
+        "eval 'cd ./secrets'; cat key.pem",
+        "trap 'cd ./secrets' DEBUG; cat key.pem",
+        "env --chdir=secrets cat key.pem",
+        "env -Csecrets cat key.pem",
+        "cat /proc/self/cwd/secrets/key.pem",
+        "cat /proc/1/root/workspace/secrets/key.pem",
+        "".join(f"cd a{number}/..; " for number in range(30)) + "cd secrets; cat key.pem",
+    ],
+)
+def test_a_path_below_a_folder_is_denied_wherever_the_command_is_at_work(tree: Path, command: str) -> None:
+    # A pattern with a folder in it: the name alone doesn't fit, nor does the folder.
+    assert runs(command, rule(DENY, path="secrets/key.pem"), tree=tree) == DENY
+
+
+@pytest.mark.parametrize(
+    "command", ["git commit -m x", "git checkout -b x", "git log", "bash -c 'ls src'", "cat src/[ab].py"]
+)
+def test_what_touches_nothing_of_it_is_not(tree: Path, command: str) -> None:
+    assert runs(command, SECRET, tree=tree) == ALLOW
+
+
+@pytest.mark.timeout(30)
+def test_more_folders_than_are_told_apart_are_any() -> None:
+    assert runs("cd " + "a " * 10_000 + "; cat key.pem", rule(DENY, path="secrets/key.pem")) == DENY
+
+
+_KEY = "secrets/key.pem"
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        f"*** Begin Patch\n*** Update File:{_KEY}\n@@\n-x\n+y\n*** End Patch",
+        f"diff --git a/{_KEY} b/x\nrename from {_KEY}\nrename to x\n",
+        f"diff --git a/x b/{_KEY}\nrename from x\nrename to {_KEY}\n",
+        f"diff --git a/{_KEY} b/{_KEY}\ndeleted file mode 100644\n",
+        '--- "a/secrets/key\\056pem"\n+++ "b/secrets/key\\056pem"\n@@ -1 +1 @@\n-x\n+y\n',
+    ],
+)
+def test_a_file_of_a_patch_is_denied_however_it_is_named(tree: Path, patch: str) -> None:
+    assert decide("apply_patch", {"patch": patch}, SECRET, tree=tree).effect == DENY
+    source = rule(ALLOW, path="src/**")
+    whole = f"--- a/src/a.py\n+++ b/src/a.py\n@@ -1 +1 @@\n-x\n+y\n{patch}"
+    assert decide("apply_patch", {"patch": whole}, source, autonomy=Autonomy.ASK, tree=tree).effect == ASK
+
+
+def test_always_is_for_this_file_alone(tree: Path) -> None:
+    tool = tool_find("write_file")
+    assert tool is not None
+    call = {"path": "README.md", "content": ""}
+    found = rules_from_call(tool, tool.arguments.model_validate(call), Policy(Autonomy.ASK))
+    assert found is not None
+    [(name, path, _)] = found
+    made = rule(ALLOW, tool=name, path=path)
+    assert decide("write_file", call, made, autonomy=Autonomy.ASK, tree=tree).effect == ALLOW
+    other = {"path": "src/README.md", "content": ""}
+    assert decide("write_file", other, made, autonomy=Autonomy.ASK, tree=tree).effect == ASK
 
 
 def test_a_path_of_names_fits_in_any_folder(tree: Path) -> None:

@@ -54,3 +54,9 @@ def test_what_cannot_be_looked_up_is_said(arguments: dict[str, Any]) -> None:
     """The last one would try for longer than the universe is old; the instructions are nobody's to read."""
     with pytest.raises(WorkspaceError):
         look(**arguments)
+
+
+@pytest.mark.parametrize("pattern", ["(" * 450 + ")" * 450, "((a{1000}){1000}){1000}"], ids=["deep", "large"])
+def test_a_pattern_that_cannot_be_compiled_is_said(pattern: str) -> None:
+    with pytest.raises(WorkspaceError):
+        look(pattern=pattern)

@@ -129,6 +129,8 @@ class _Maker:
     cause: Cause
     learned: Learned | None
     seq: int = 0
+    #: What was written; it holds once that is committed.
+    made: Compaction | None = None
 
     async def summarised(self, planned: Planned, chain: Sequence[ModelSpec]) -> None:
         """With a summary of the model's own, paid for like any call; without a usable one, with what can be said."""
@@ -163,12 +165,17 @@ class _Maker:
             context.conversation_forget(conversation.execution_id)
             raise
         else:
-            context.ledger.ring(self.seq)
+            self._committed()
 
     async def record(self, planned: Planned, summary: str, by: str) -> None:
         """Write the cut down, without a model."""
         async with self.context.ledger.transaction() as connection:
             await self._insert(connection, planned, summary, by, None)
+        self._committed()
+
+    def _committed(self) -> None:
+        assert self.made is not None
+        self.conversation.compacted(self.made)
         self.context.ledger.ring(self.seq)
 
     async def _insert(
@@ -208,7 +215,7 @@ class _Maker:
             tokens_before=before,
             tokens_after=after,
         )
-        conversation.compacted(compaction)
+        self.made = compaction
 
     def _told(self, planned: Planned, plan: str, text: str) -> str:
         """What stands for the messages that are left out."""

@@ -84,7 +84,8 @@ async def follow_up_head(context: RunContext) -> str:
         head = await context.site.branch_tip()
         fresh = await context.site.worktree_is_fresh()
         # A checkout that was made anew holds the branch's last commit, and nothing that was not committed.
-        snapshot = Snapshot(head, head) if fresh else None
+        # Another one is as it was left; but a rebase may have moved it and the branch since it was kept last.
+        snapshot = Snapshot(head, head) if fresh else await context.site.files_keep()
         known = dict(await context.ledger.effect_record(key, result={"head": head, "fresh": fresh}, snapshot=snapshot))
     return str(known["head"])
 

@@ -32,7 +32,7 @@ from apps.core.database import Connection
 from apps.usage.errors import ModelCallFailed
 from apps.usage.retry import failure_of_all, next_model
 from apps.usage.types import ModelReply
-from integrations.llm_providers.capabilities import image_tokens
+from integrations.llm_providers.capabilities import context_tokens, image_tokens
 from integrations.llm_providers.types import ModelSpec
 
 #: How often one step's conversation is cut because a model turned out to read less than it was sent.
@@ -57,7 +57,17 @@ async def model_call(state: SessionState, runtime: Runtime[RunContext], *, is_st
     for _ in range(CUTS + len(chain)):
         conversation = await context.conversation(execution_id)
         meter = _meter(context, conversation, role, chain[0])
-        await conversation_fit(context, conversation, role=role, chain=chain, meter=meter, cause=cause, learned=learned)
+        try:
+            await conversation_fit(
+                context, conversation, role=role, chain=chain, meter=meter, cause=cause, learned=learned
+            )
+        except ContextTooSmall:
+            window = context_tokens(chain[0])
+            larger = next((place for place, spec in enumerate(chain) if context_tokens(spec) > window), None)
+            if larger is None:
+                raise
+            chain = chain[larger:]
+            continue
         sent = meter.tokens(conversation.measured.viewed(conversation.cut))
         others = _with_room(chain[1:], sent)
         try:
@@ -89,14 +99,13 @@ async def _ask(
     """Call the model, and its message becomes the conversation's next."""
     execution_id, transcript = conversation.execution_id, conversation.transcript
     position = len(transcript)
-    seq = 0
+    seq, message = 0, AIMessage("")
 
     async def settle(connection: Connection, reply: ModelReply) -> None:
-        nonlocal seq
+        nonlocal seq, message
         message = message_normalise(reply.message, position)
         seq = await context.ledger.append(connection, _model_replied(execution_id, role, position, message, reply))
         await context.ledger.message_insert(connection, execution_id, position, message)
-        transcript.append(message)
 
     def delta(text: str) -> None:
         context.ledger.delta_send(execution_id=execution_id, role=role, text=text, step=position)
@@ -117,6 +126,7 @@ async def _ask(
         # The rows decide what was said: the message above may or may not have been committed.
         context.conversation_forget(execution_id)
         raise
+    transcript.append(message)
     context.ledger.ring(seq)
 
 

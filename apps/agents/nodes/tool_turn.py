@@ -103,29 +103,41 @@ async def call_carry_out(
             "interrupted": False,
         },
     )
-    async with context.ledger.transaction(finished) as connection:
-        # The head row is locked: whatever a person says after this is for what comes next.
-        unheard = isinstance(result, Finish) and bool(context.ledger.steering_waits)
-        message = ToolMessage(
-            NOT_ENDED if unheard else content,
-            tool_call_id=call.provider_call_id,
-            name=intent.name,
-            status="success" if ok else "error",
-            artifact={"rules": folders} if folders else None,
-        )
-        if snapshot is not None:
-            await context.ledger.snapshot_insert(connection, snapshot)
-        await context.ledger.tool_call_finish(
-            connection,
-            intent.id,
-            ok=ok,
-            observation=NOT_ENDED if unheard else text,
-            edit_format=edit_format_used(call.name, call.arguments),
-            well_formed=isinstance(result, Observation) and result.edited,
-        )
-        await context.ledger.message_insert(connection, execution_id, position + 1 + ordinal, message)
-        if isinstance(result, Finish) and not unheard:
-            await context.ledger.result_set(connection, execution_id, json_storable(result.result))
+
+    async def record(again: bool) -> BaseMessage:
+        """The message that is written; one that an earlier try has written, though its connection broke, stands."""
+        async with context.ledger.transaction(*(() if again else (finished,))) as connection:
+            if again:
+                known = await context.ledger.message_find(connection, execution_id, position + 1 + ordinal)
+                if known is not None:
+                    return known
+                await context.ledger.append(connection, finished)
+            # The head row is locked: whatever a person says after this is for what comes next.
+            unheard = isinstance(result, Finish) and bool(context.ledger.steering_waits)
+            message = ToolMessage(
+                NOT_ENDED if unheard else content,
+                tool_call_id=call.provider_call_id,
+                name=intent.name,
+                status="success" if ok else "error",
+                artifact={"rules": folders} if folders else None,
+            )
+            if snapshot is not None:
+                await context.ledger.snapshot_insert(connection, snapshot)
+            await context.ledger.tool_call_finish(
+                connection,
+                intent.id,
+                ok=ok,
+                observation=NOT_ENDED if unheard else text,
+                edit_format=edit_format_used(call.name, call.arguments),
+                well_formed=isinstance(result, Observation) and result.edited,
+            )
+            await context.ledger.message_insert(connection, execution_id, position + 1 + ordinal, message)
+            if isinstance(result, Finish) and not unheard:
+                await context.ledger.result_set(connection, execution_id, json_storable(result.result))
+        return message
+
+    # A database that is away for a moment makes no outcome unknown that is known here.
+    message = await context.ledger.database.keep(record)
     kill_point("tool.recorded")
     if snapshot is not None and snapshot.tree:
         # A wake-up that gets lost is made up for by the next one.
@@ -136,7 +148,7 @@ async def call_carry_out(
             tree=snapshot.tree,
         )
     transcript.append(message)
-    return isinstance(result, Finish) and not unheard
+    return isinstance(result, Finish) and message.content != NOT_ENDED
 
 
 async def _files_keep(context: RunContext, judged: Allowed | Refused) -> Snapshot | None:

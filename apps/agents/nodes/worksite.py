@@ -68,6 +68,8 @@ logger = logging.getLogger(__name__)
 _MODULES_NAMED = 10
 #: How long a worktree that somebody else still has is waited for, and how often it is looked at.
 _TAKE_SECONDS = 5.0
+#: The same where files are to be put back: the request that asked for it may be at it, in a large checkout.
+_RESTORE_SECONDS = 120.0
 _LOOK_SECONDS = 0.05
 
 
@@ -143,9 +145,9 @@ class WorkSite:
         """The folder that commands start in; empty: the repository's root."""
         return self._facts.subfolder
 
-    async def worktree(self) -> Worktree:
+    async def worktree(self, *, take_seconds: float = _TAKE_SECONDS) -> Worktree:
         if self._worktree is None:
-            await self._take()
+            await self._take(take_seconds)
             # Long after a session has ended its checkout is removed; a follow-up gets a new one of the branch.
             self._fresh = not worktree_path(session_id=self._facts.session_id).is_dir()
             self._worktree = await self._database.run_in_thread(self._worktree_make)
@@ -154,13 +156,13 @@ class WorkSite:
             )
         return self._worktree
 
-    async def _take(self) -> None:
+    async def _take(self, seconds: float) -> None:
         """Have the worktree for this run alone: a worker that the session was taken from may still be letting go.
 
         One that doesn't let go (it stands still, say) holds nobody up for long: it can write nothing any more.
         """
         loop = asyncio.get_running_loop()
-        until = loop.time() + _TAKE_SECONDS
+        until = loop.time() + seconds
         while (descriptor := worktree_take(self._facts.session_id)) is None:
             if loop.time() > until:
                 logger.warning("another process still has the worktree of session %s", self._facts.session_id)
@@ -174,7 +176,7 @@ class WorkSite:
         In a checkout made anew where the present one is such that they can't be. Raises Conflict when they are gone.
         """
         for _ in range(2):
-            worktree = await self.worktree()
+            worktree = await self.worktree(take_seconds=_RESTORE_SECONDS)
             if await self._database.run_in_thread(worktree_restore, worktree=worktree, tree=tree, head=head):
                 return
             self._worktree = await self._database.run_in_thread(self._worktree_make)

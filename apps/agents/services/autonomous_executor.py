@@ -207,18 +207,21 @@ class SessionExecutor:
                 await baseline_open(context)
             async with _time_limit(facts):
                 await graph.ainvoke(start, config, context=context, durability="sync")
-            status = await self._database.run_in_thread(_status_load, lease.session_id)
-            if status not in TERMINAL_STATUSES:
-                raise RuntimeError(f"the graph of session {lease.session_id} ended while it is {status}")
-            # A call of a worker that died, and that nobody came to make again.
-            await self._database.run_in_thread(reservations_expire, scope_id=lease.session_id)
-            # The rows say it all now. Should the process die before this, a sweep does it.
-            await saver.adelete_thread(str(lease.session_id))
-            # A call of a worker that died, whose place in the conversation somebody's word has taken meanwhile.
-            await self._database.run_in_thread(reservations_expire, scope_id=lease.session_id)
+            # The lease was given up with the last write, which cancels this at any moment.
+            await uninterrupted(self._ended(saver, lease.session_id))
         finally:
             # The lease is given up with the session's last write, and losing it cancels whoever held it.
             await uninterrupted(site.close())
+
+    async def _ended(self, saver: FencedSaver, session_id: uuid.UUID) -> None:
+        """Let go of what nobody needs any more. Should the process die before this, a sweep does it."""
+        status = await self._database.run_in_thread(_status_load, session_id)
+        if status not in TERMINAL_STATUSES:
+            raise RuntimeError(f"the graph of session {session_id} ended while it is {status}")
+        # A call of a worker that died, whose place in the conversation somebody's word has taken meanwhile.
+        await self._database.run_in_thread(reservations_expire, scope_id=session_id)
+        # The rows say it all now.
+        await saver.adelete_thread(str(session_id))
 
     async def _pause(self, ledger: Ledger, reason: Reason) -> None:
         await ledger.session_end(

@@ -383,6 +383,15 @@ class Ledger:
             rows = await cursor.fetchall()
         return messages_from_dict([row["message"] for row in rows])
 
+    async def message_find(self, connection: Connection, execution_id: uuid.UUID, position: int) -> BaseMessage | None:
+        """The message at this position, if it is written; inside a fenced transaction."""
+        cursor = await connection.execute(
+            "SELECT message FROM agents_executionmessage WHERE execution_id = %s AND position = %s",
+            (execution_id, position),
+        )
+        row = await cursor.fetchone()
+        return None if row is None else messages_from_dict([row["message"]])[0]
+
     async def message_insert(
         self, connection: Connection, execution_id: uuid.UUID, position: int, message: BaseMessage
     ) -> None:

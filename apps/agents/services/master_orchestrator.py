@@ -157,11 +157,13 @@ def session_resume(
 
     A model that is named takes the place of the session's own whole; options alone go to the session's own.
     """
-    session = session_get_for_user(user=user, session_id=session_id, write=True)
+    session_get_for_user(user=user, session_id=session_id, write=True)
+    # In the order in which a worker's writes lock them: budget, head, and only then the session's row.
+    budget_lock(scope_id=session_id)
+    session = session_lock(session_id)
     changed: dict[str, Any] = {}
     if models is not None and models != ModelConfiguration():
-        budget_lock(scope_id=session_id)
-        state_require(session_lock(session_id), [SessionStatus.PAUSED])
+        state_require(session, [SessionStatus.PAUSED])
         changed["models"] = _models_change(session, models)
     if limit_seconds is not None:
         if limit_seconds < session.limit_seconds:
@@ -224,35 +226,25 @@ def session_answer(*, user: User, session_id: uuid.UUID, question_id: uuid.UUID,
 
 def session_merge(*, user: User, session_id: uuid.UUID, allow_failing: bool = False) -> AgentSession:
     """Bring the session's branch into the branch that it started from; refused once that has moved on."""
-    session = session_get_for_user(user=user, session_id=session_id, write=True)
-    if session.merged_commit:
-        return session
-    state_require(session, [SessionStatus.COMPLETED])
-    _discarded_refuse(session)
-    if session.outcome == SessionOutcome.FAILING and not allow_failing:
-        raise Conflict(
-            "the checks fail on this branch",
-            next_step="look at the diff; to merge it all the same, send allow_failing",
-            state=session.status,
-        )
-    if not session.head_commit or session.head_commit == session.base_commit:
-        raise Conflict("the session changed nothing, so there is nothing to merge", state=session.status)
-    # Outside the transaction: git's own compare-and-swap decides, and doing it again finds it done.
-    with kill_points_of(session_id):
+    session_get_for_user(user=user, session_id=session_id, write=True)
+    # Locked until it is written down: a message, a rebase or a rewind that came in between would have a branch merged
+    # that nobody has judged. git's own compare-and-swap decides, and doing it again after a crash finds it done.
+    with kill_points_of(session_id), transaction.atomic():
+        session = session_lock(session_id)
+        if session.merged_commit:
+            return session_get_for_user(user=user, session_id=session_id)
+        _mergeable_require(session, allow_failing=allow_failing)
         merged = branch_merge(
             project_id=session.project_id,
             branch=session.branch,
             into=session.base_branch,
             expected=session.merge_onto or session.base_commit,
         )
-    with transaction.atomic():
-        locked = session_lock(session_id)
-        if not locked.merged_commit:
-            locked.merged_commit = merged
-            locked.save(update_fields=["merged_commit", "updated_at"])
-            project_head_record(project_id=session.project_id, branch=session.base_branch, commit=merged)
-            done = Event("SessionMerged", {"into": session.base_branch, "commit": merged})
-            event_append(session_id=session_id, events=[done])
+        session.merged_commit = merged
+        session.save(update_fields=["merged_commit", "updated_at"])
+        project_head_record(project_id=session.project_id, branch=session.base_branch, commit=merged)
+        done = Event("SessionMerged", {"into": session.base_branch, "commit": merged})
+        event_append(session_id=session_id, events=[done])
     head_changed(project=session.project)
     # Nothing leads back to before a merge.
     snapshots_delete(project_id=session.project_id, session_id=session_id)
@@ -261,19 +253,18 @@ def session_merge(*, user: User, session_id: uuid.UUID, allow_failing: bool = Fa
 
 def session_discard(*, user: User, session_id: uuid.UUID) -> AgentSession:
     """Throw the session's branch and files away; its record stays."""
-    session = session_get_for_user(user=user, session_id=session_id, write=True)
-    if session.discarded_at:
-        return session
-    state_require(session, [SessionStatus.COMPLETED, SessionStatus.FAILED, SessionStatus.CANCELLED])
-    branch_delete(project_id=session.project_id, branch=session.branch)
-    session_files_delete(session_id=session_id)
-    snapshots_delete(project_id=session.project_id, session_id=session_id)
-    session_files_forget(session_id=session_id)
+    session_get_for_user(user=user, session_id=session_id, write=True)
+    # Locked meanwhile: one that somebody has go on, or takes back, keeps its files.
     with transaction.atomic():
-        locked = session_lock(session_id)
-        if locked.discarded_at is None:
-            locked.discarded_at = timezone.now()
-            locked.save(update_fields=["discarded_at", "updated_at"])
+        session = session_lock(session_id)
+        if session.discarded_at is None:
+            state_require(session, [SessionStatus.COMPLETED, SessionStatus.FAILED, SessionStatus.CANCELLED])
+            branch_delete(project_id=session.project_id, branch=session.branch)
+            session_files_delete(session_id=session_id)
+            snapshots_delete(project_id=session.project_id, session_id=session_id)
+            session_files_forget(session_id=session_id)
+            session.discarded_at = timezone.now()
+            session.save(update_fields=["discarded_at", "updated_at"])
             event_append(session_id=session_id, events=[Event("SessionDiscarded")])
     return session_get_for_user(user=user, session_id=session_id)
 
@@ -351,6 +342,19 @@ def _fetch_await(project: Project) -> None:
             next_step="look at GET /api/projects/{id}/ until its source is idle, and start the session then",
             state="syncing",
         )
+
+
+def _mergeable_require(session: AgentSession, *, allow_failing: bool) -> None:
+    state_require(session, [SessionStatus.COMPLETED])
+    _discarded_refuse(session)
+    if session.outcome == SessionOutcome.FAILING and not allow_failing:
+        raise Conflict(
+            "the checks fail on this branch",
+            next_step="look at the diff; to merge it all the same, send allow_failing",
+            state=session.status,
+        )
+    if not session.head_commit or session.head_commit == session.base_commit:
+        raise Conflict("the session changed nothing, so there is nothing to merge", state=session.status)
 
 
 def _discarded_refuse(session: AgentSession) -> None:

@@ -30,6 +30,8 @@ RULES = 500
 ALWAYS_MINUTES = 8 * 60
 MINUTES = 365 * 24 * 60
 _CONDITIONS = ("tool", "path", "command", "risk")
+#: As long as the columns are.
+LENGTHS = {"path": 1000, "command": 2000}
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,11 @@ def _checked(fields: RuleFields, *, expiry_checked: bool = True) -> dict[str, An
         raise InvalidInput(
             "a rule needs a condition: tool, path, command or risk",
             next_step="to have everything asked or allowed, choose the session's autonomy instead",
+        )
+    if too_long := [name for name in ("path", "command") if len(values[name]) > LENGTHS[name]]:
+        raise InvalidInput(
+            f"the {too_long[0]} of a rule has at most {LENGTHS[too_long[0]]} characters",
+            next_step="write a shorter pattern; a call is approved without always",
         )
     if values["path"]:
         values["path"] = _path_checked(values["path"])

@@ -47,6 +47,8 @@ def session_rebase(*, user: User, session_id: uuid.UUID) -> AgentSession:
         locked = session_lock(session_id)
         if (locked.status, locked.head_commit) != (session.status, session.head_commit):
             raise Conflict(f"the session is {locked.status} by now", next_step="look at it again", state=locked.status)
+        # It may have been merged or discarded while the commits were made.
+        _rebasable_require(locked)
         _reopen(locked, onto=onto, replayed=replayed)
     return session_get_for_user(user=user, session_id=session_id)
 

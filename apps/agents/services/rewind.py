@@ -242,6 +242,9 @@ def _session_take_back(session: AgentSession, point: _Point, snapshot: FileSnaps
     )
     result: dict[str, Any] = verified.result if verified else {}
     session.head_commit = result.get("commit", "")
+    if session.rebases and snapshot is not None and snapshot.head != session.base_commit:
+        # What the checks said was of the commits that the branch had before it was put onto others.
+        session.head_commit = snapshot.head
     # Those of an earlier turn are kept with the message that began this one.
     in_this_turn = verified is not None and (verified.seq or 0) > point.turn_seq
     session.checks = result.get("checks", []) if in_this_turn else []

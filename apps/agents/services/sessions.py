@@ -61,7 +61,14 @@ WITH head AS (
 )
 SELECT seq, steering FROM head
 """
-_CLAIM = """
+#: For so long after the database has started no lease counts as run out: it could not be renewed, and its worker may
+#: hold what has happened meanwhile (a reply, a tool's result), which it writes as soon as it is connected again.
+RETURN_SECONDS = 5
+_FREE = (
+    "(head.lease_expires_at IS NULL OR head.lease_expires_at < now()"
+    f" AND pg_postmaster_start_time() < now() - interval '{RETURN_SECONDS} seconds')"
+)
+_CLAIM = f"""
 UPDATE agents_sessionhead AS head
 SET fence = fence + 1, claims = claims + 1, owner = %(owner)s, woken_at = NULL,
     lease_expires_at = now() + make_interval(secs => %(seconds)s)
@@ -69,15 +76,15 @@ FROM agents_agentsession AS session,
      (SELECT session_id, lease_expires_at FROM agents_sessionhead WHERE session_id = %(session)s FOR UPDATE) AS former
 WHERE head.session_id = %(session)s AND session.id = head.session_id AND former.session_id = head.session_id
   AND head.wanted AND session.status IN ('pending', 'running')
-  AND (head.lease_expires_at IS NULL OR head.lease_expires_at < now())
+  AND {_FREE}
 RETURNING head.fence, head.claims, former.lease_expires_at AS expired_at
 """
-_WANTED = """
+_WANTED = f"""
 WITH due AS (
     SELECT head.session_id, session.created_at
     FROM agents_sessionhead AS head JOIN agents_agentsession AS session ON session.id = head.session_id
     WHERE head.wanted AND session.status IN ('pending', 'running')
-      AND (head.lease_expires_at IS NULL OR head.lease_expires_at < now())
+      AND {_FREE}
       AND (head.woken_at IS NULL OR head.woken_at < now() - make_interval(secs => %(again)s))
     ORDER BY session.created_at LIMIT %(most)s FOR UPDATE OF head SKIP LOCKED
 ), woken AS (

@@ -10,8 +10,10 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,7 @@ from pydantic import ValidationError
 
 from apps.agents.services.rules import paths_of
 from apps.agents.tools.base import Arguments, Tool
+from apps.agents.tools.patch import PatchError, patch_parse
 from apps.agents.tools.policy_commands import command_assess
 from apps.agents.tools.policy_parts import Assessment, Part
 from apps.agents.tools.policy_paths import WorktreePaths
@@ -27,6 +30,7 @@ from apps.agents.tools.shell_parse_words import Word
 from apps.agents.types import PolicyEffect, PolicyRuleData, Risk
 from apps.core.storable import json_storable
 from apps.projects.autonomy import Autonomy
+from apps.projects.workspace import SANDBOX_WORKSPACE
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,12 @@ def call_assess(tool: Tool[Any], arguments: Arguments, *, commands_in: str = "."
         risks = {Risk.READ}
     if tool.name == "delete_file" or _DELETING_PATCH.search(str(given.get("patch", ""))):
         risks.add(Risk.DELETE)
+    if isinstance(patch := given.get("patch"), str):
+        # As the tool itself reads it: a file has many ways to be named in a patch. One that it can't read changes none.
+        with suppress(PatchError):
+            changes = patch_parse(patch)
+            paths = tuple(dict.fromkeys(path for each in changes for path in (each.path, each.move_to) if path))
+            risks |= {Risk.DELETE} if any(each.kind == "delete" for each in changes) else set()
     if tool.name == "git_show":
         # A commit shows whatever changed in it, and a revision may name a file.
         named = str(given.get("revision", "")).partition(":")[2]
@@ -182,7 +192,8 @@ def rules_from_call(tool: Tool[Any], arguments: Arguments, policy: Policy) -> Se
         elif part.words:
             if any(set("*?[{\\") & set(word.text) for word in part.words):
                 return None
-            found += [(tool.name, word.text, "") for word in part.words]
+            # From the root: a name alone would fit in every folder.
+            found += [(tool.name, posixpath.join(SANDBOX_WORKSPACE, word.text), "") for word in part.words]
         else:
             found.append((tool.name, "", ""))
     return tuple(dict.fromkeys(found))

@@ -48,10 +48,24 @@ _STEERING_VARIABLES = re.compile(
 )
 #: Options of some by which they work in another folder.
 _CHDIR = re.compile(r"-[A-Za-z]*[CDR]|--(ch|cd|git-d|work)")
+#: The same with the folder in the same word.
+_CHDIR_VALUE = re.compile(r"(?:-[A-Za-z]*?[CDR]|--(?:chdir|cd|directory)=)(.+)", re.DOTALL)
+#: Folders of one command line that are told apart.
+FOLDERS = 40
+#: Programs with a command line in their words.
+_NESTED = words_set("eval trap sh bash dash ash rbash")
+_GOES = re.compile(r"\b(cd|pushd|popd|chdir|directory)\b|(^|\s)-[A-Za-z]*[CD]")
 #: Programs that go into folders.
 _RECURSIVE = re.compile(r"rm|cp|mv|tar|find|rg|fd|fdfind|tree|du|zip|rsync|chmod|chown|chgrp|ls|ln")
 #: What git shows of files that nobody has named.
-_GIT_SHOWS = frozenset({"show", "grep", "archive", "diff", "-p"})
+_GIT_SHOWS = words_set(
+    "show grep archive diff whatchanged range-diff format-patch diff-tree diff-index diff-files fast-export bundle -p"
+    # And what these do to a folder, they do to all that is in it.
+    " restore clean rm mv"
+)
+_GIT_LISTS = words_set("log reflog stash")
+#: Options by which it shows what has changed.
+_GIT_PATCH = re.compile(r"-[A-Za-z]*[pucmUWL].*|--(pa|u|cc|di|remerge|bi|fu|word|color-w|ext|te).*", re.DOTALL)
 _RECURSIVE_OPTION = re.compile(r"-[A-Za-z]*[rR]|--recursive|--dereference-recursive")
 
 
@@ -92,19 +106,32 @@ def _folders(commands: Sequence[SimpleCommand], start: str) -> tuple[tuple[str |
     folders: list[str | None] = [start]
     for command in commands:
         names = [posixpath.basename(word.text) for word in command.words]
-        if {"eval", "trap"} & set(names) and re.search(r"\b(cd|pushd|popd)\b", " ".join(names)):
+        if _NESTED & set(names) and any(_GOES.search(word.text) for word in command.words):
+            # What it runs is a command line of its own, which goes somewhere.
+            folders.append(None)
+        if command.stdin is not None and _GOES.search(command.stdin.text):
             folders.append(None)
         goes = {"cd", "pushd", "popd"} & set(names)
         if not goes and not ({"env", "sudo", "make", "tar"} & set(names) and any(map(_CHDIR.match, names))):
             continue
-        targets = [word for word in command.words[1:] if not word.text.startswith("-") or not word.plain]
+        targets = [
+            word
+            for word in command.words[1:]
+            if not word.text.startswith("-") or not word.plain or (not goes and _CHDIR_VALUE.match(word.text))
+        ]
         for target in targets or [Word("~")]:
-            if not target.plain or target.text.startswith("~"):
+            option = _CHDIR_VALUE.match(target.text)
+            text = option[1] if option else target.text
+            if not target.plain or text.startswith("~"):
                 folders.append(None)
             else:
                 # One after the other: each may stand behind each.
-                folders += [posixpath.join(folder, target.text) for folder in folders if folder is not None][:20]
-    unique = tuple(dict.fromkeys(folders))[:40]
+                folders += [posixpath.join(folder, text) for folder in folders if folder is not None]
+            folders = list(dict.fromkeys(folders))
+            if len(folders) > FOLDERS:
+                # More than are told apart: any.
+                return (start, None), True
+    unique = tuple(dict.fromkeys(folders))
     here = all(folder is not None and posixpath.normpath(posixpath.join(SANDBOX_WORKSPACE, folder)) == SANDBOX_WORKSPACE
                for folder in unique)  # fmt: skip
     return unique, not here
@@ -227,7 +254,8 @@ def _program_assess(
     if name in ("source", ".") and any(not word.plain for word in words[1:2]):
         risks, reason = {Risk.UNKNOWN}, "what it runs can't be told"
     risks, reason = _written(set(risks), words[1:], reason)
-    shows = name == "git" and any(word.text in _GIT_SHOWS for word in words[1:])
+    texts = {word.text for word in words[1:]} if name == "git" else set()
+    shows = bool(texts & _GIT_SHOWS) or bool(texts & _GIT_LISTS and any(map(_GIT_PATCH.fullmatch, texts)))
     recursive = (
         shows or bool(_RECURSIVE.fullmatch(name)) or any(_RECURSIVE_OPTION.match(word.text) for word in words[1:])
     )
@@ -273,7 +301,8 @@ def _wrapper_assess(
     if inner.problem:
         yield Part(text, frozenset({Risk.UNKNOWN}), inner.problem, variants, words[1:])
         return
-    yield Part(text, wrapper.risks, "", variants, () if wrapper.risks <= {Risk.READ} else words[1:])
+    reads = name == "xargs" and any(re.match(r"-[A-Za-z0-9]*a|--a", word.text) for word in words[1:])
+    yield Part(text, wrapper.risks, "", variants, words[1:] if reads or not wrapper.risks <= {Risk.READ} else ())
     for assigned, value in inner.assignments:
         yield from _assigned(assigned, value, exported=True)
     for script in inner.scripts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import posixpath
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from apps.projects.workspace import SANDBOX_WORKSPACE
 ENTRIES = 20_000
 #: Links that are followed in one path.
 LINKS = 40
+_PLAIN_BRACKETS = re.compile(r"\[\w+(?:-\w+)*\]")
 
 
 class WorktreePaths:
@@ -34,6 +36,9 @@ class WorktreePaths:
     def globbed(self, pattern: str, *, folder: str = ".") -> tuple[str, ...] | None:
         """What a pattern of a shell comes to, in every form; None where that can't be told."""
         if self._root is None or any(character in pattern for character in "{}()~"):
+            return None
+        if "[" in _PLAIN_BRACKETS.sub("", pattern):
+            # Bash knows more of brackets than glob does: classes, another sign for "not", quotes within.
             return None
         base = self._normal(posixpath.join(folder, "x"))
         if base.startswith("/") or pattern.startswith("/"):

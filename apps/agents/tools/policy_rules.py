@@ -18,9 +18,13 @@ from apps.projects.sandbox.path_pattern import path_matcher
 from apps.projects.workspace import WorkspaceError
 
 #: Programs that take their words for text, and open none of them.
-_NO_FILES = words_set("echo printf true false : exit return set shift trap sleep seq kill date")
+_NO_FILES = words_set("echo printf true false : exit return set shift trap sleep seq kill")
 #: Programs whose first word is what they look for.
 _PATTERN_FIRST = words_set("grep egrep fgrep rg fd fdfind ag ack")
+#: Links of the kernel's that lead to where a process is, or is at home.
+_BY_PROCESS = re.compile(r"/proc/(self|thread-self|\d+)/(task/\d+/)?(cwd|root|fd)\b")
+#: Options by which the names of files come from elsewhere.
+_NAMES_FROM = re.compile(r"--files0?-f")
 #: What a rule by path can let through in a command: more than that, a path doesn't tell.
 _TOLD_BY_PATH = frozenset({Risk.READ, Risk.WRITE, Risk.DELETE})
 
@@ -101,8 +105,8 @@ def path_fits(pattern: str, path: str, *, exactly: bool) -> bool:
     if pattern.startswith("/") and not path.startswith("/"):
         path = posixpath.join("/workspace", path)
     if not pattern.startswith("/") and path.startswith("/") and "/" in pattern.rstrip("/"):
-        # A path within the repository is meant, and this is none.
-        return False
+        # A path within the repository is meant, and this is none; or it is, by way of a process's folders.
+        return not exactly and bool(_BY_PROCESS.match(path))
     if not exactly:
         pattern, path = _fold(pattern), _fold(path)
     matches = _path_matcher(pattern)
@@ -122,6 +126,8 @@ def _path_may_fit(pattern: str, part: Part, paths: WorktreePaths) -> bool:
     def fits(path: str) -> bool:
         return path_fits(pattern, path, exactly=False)
 
+    if part.is_command and any(_NAMES_FROM.match(word.text) for word in part.words):
+        return True
     for word in _named(part):
         if word.dynamic or None in part.folders:
             return True

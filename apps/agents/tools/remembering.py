@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -22,6 +24,9 @@ NAME = "search_conversation"
 MATCHES, LINE = 40, 300
 #: Seconds that one search may take: a pattern can be made to try for hours.
 SECONDS = 2.0
+#: What has to be there several times is written out when the pattern is compiled, each within each.
+MOST_REPEATED = 20_000
+_REPEATED = re.compile(r"\{\s*([0-9]{1,18})")
 
 
 class SearchConversationArguments(Arguments):
@@ -35,9 +40,11 @@ async def search_conversation(context: ToolContext, arguments: SearchConversatio
         return _read(context, arguments.message, arguments.offset)
     if not arguments.pattern:
         raise WorkspaceError("give a pattern to search for, or the number of a message to read")
+    if math.prod(max(1, int(count)) for count in _REPEATED.findall(arguments.pattern)) > MOST_REPEATED:
+        raise WorkspaceError("the pattern repeats its parts too often: use smaller numbers in {}")
     try:
-        pattern = regex.compile(arguments.pattern, regex.IGNORECASE)
-    except regex.error as error:
+        pattern = await asyncio.to_thread(regex.compile, arguments.pattern, regex.IGNORECASE)
+    except (regex.error, RecursionError, OverflowError) as error:
         raise WorkspaceError(f"the pattern is no regular expression: {error}") from error
     try:
         found = await asyncio.to_thread(_search, list(context.conversation), pattern, arguments.offset)

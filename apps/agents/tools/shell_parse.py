@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 import unicodedata
 from dataclasses import dataclass, field
 
@@ -16,8 +17,12 @@ from tree_sitter import Language, Node, Parser
 
 from apps.agents.tools.shell_parse_words import EXPANSIONS, Word, node_text, word_read, words_set
 
-#: A longer line is not read; neither is one that is nested deeper.
+#: A longer line is not read.
 LENGTH = 30_000
+#: CPU that reading one may take, hundreds of times what a real one does: the time to recover from errors grows with the
+#: square of their number, and the worker's sessions all wait meanwhile.
+CPU_SECONDS = 0.5
+#: Neither is one that is nested deeper.
 DEPTH = 60
 #: Commands of one line that are told apart.
 COMMANDS = 400
@@ -102,8 +107,8 @@ def script_read(text: str) -> Script:
     if problem := _text_problem(text):
         return Script(problems=(problem,))
     source = text.encode("utf-8")
-    root = _parser().parse(source).root_node
-    if root.has_error:
+    root = _tree_of(source)
+    if root is None or root.has_error:
         return Script(problems=("it is not written as bash would take it, or in a way that can't be read here",))
     reading = _Reading(source)
     _tree_read(root, reading)
@@ -116,6 +121,21 @@ def script_read(text: str) -> Script:
         functions=tuple(reading.functions),
         problems=tuple(dict.fromkeys(reading.problems)),
     )
+
+
+def _tree_of(source: bytes) -> Node | None:
+    """What the grammar makes of it; None for what it can't make sense of within ``CPU_SECONDS``."""
+    parser, until = _parser(), time.thread_time() + CPU_SECONDS
+
+    try:
+        # Only a source that is read piece by piece is parsed with a limit.
+        return parser.parse(
+            lambda offset, _: source[offset:], progress_callback=lambda *_: time.thread_time() > until
+        ).root_node
+    except ValueError:
+        # It would go on where it was with the next source.
+        parser.reset()
+        return None
 
 
 def _parser() -> Parser:

@@ -155,6 +155,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('session_id', models.UUIDField()),
                 ('generation', models.PositiveBigIntegerField()),
+                ('commit', models.CharField(blank=True, default='', max_length=64)),
                 ('revision', models.CharField(max_length=64)),
                 ('updated_at', models.DateTimeField()),
                 ('index', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='overlays', to='context.codeindex')),

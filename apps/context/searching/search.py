@@ -97,7 +97,7 @@ def index_view(*, project: Project, session_id: uuid.UUID | None = None) -> tupl
                 target=JobTarget.SESSION,
                 state__in=[JobState.WAITING, JobState.RUNNING],
             ).exists()
-            return View(index.id, overlay.generation, overlay.id), replace(state, lagging=behind)
+            return View(index.id, overlay.generation, overlay.id), replace(state, commit=overlay.commit, lagging=behind)
     return View(index.id, index.generation), state
 
 
