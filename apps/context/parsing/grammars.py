@@ -14,6 +14,7 @@ from apps.context.parsing.dialects.registry import DIALECTS
 
 #: From this size on a file is parsed under the clock, which costs some time itself.
 _WATCHED_BYTES = 48 * 1024
+_READ_BYTES = 8 * 1024
 #: What hostile files are stopped at; a megabyte of honest code takes half a second.
 PARSE_SECONDS = 3.0
 #: How many half-finished matches of a query are kept.
@@ -49,7 +50,8 @@ class Grammar:
         end = time.thread_time() + PARSE_SECONDS
 
         def read(offset: int, _: object) -> bytes:
-            return content[offset:] if offset else content
+            # Grammars go back and read again: whole rests would cost the square of the file.
+            return content[offset : offset + _READ_BYTES]
 
         def is_late(*_: object) -> bool:
             return time.thread_time() > end
