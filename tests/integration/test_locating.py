@@ -160,18 +160,18 @@ def test_agents_ask_by_tools(code: Code) -> None:
     session_id = uuid.uuid4()
     code.index_session(session_id, tree_make(code, {"shop/wombat.py": "def wombat_feed():\n    return price_of(1)\n"}))
 
-    async def ask(name: str, **arguments: Any) -> Observation:
+    async def ask(tool_name: str, /, **arguments: Any) -> Observation:
         database = AsyncDatabase()
         knowledge = CodeKnowledge(database, project_id=code.project.id, session_id=session_id)
         context = cast(ToolContext, SimpleNamespace(code=knowledge, observation_limit=24_000))
-        tool = tool_find(name)
+        tool = tool_find(tool_name)
         assert tool is not None
         result = await tool.run(context, tool.arguments(**arguments))
         assert isinstance(result, Observation)
         return result
 
-    def said(name: str, **arguments: Any) -> str:
-        result = asyncio.run(ask(name, **arguments))
+    def said(tool_name: str, /, **arguments: Any) -> str:
+        result = asyncio.run(ask(tool_name, **arguments))
         assert result.ok
         return result.text
 
