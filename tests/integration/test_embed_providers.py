@@ -334,6 +334,13 @@ class TestCache:
     def test_what_was_not_asked_for_the_longest_goes_first(
         self, server: EmbedServer, payer: Payer, settings: Any
     ) -> None:
+        def dense(texts: Sequence[str]) -> Answer:
+            # As those of a real model, which take on the disk what they are long.
+            server.texts += texts
+            rows = np.random.default_rng(len(server.texts)).normal(size=(len(texts), 1536)).tolist()
+            return Answer(200, {"data": [{"index": place, "embedding": row} for place, row in enumerate(rows)]})
+
+        server.instead = dense
         embedder = embedder_at(server, payer)
         embedder.embed([f"text {number}" for number in range(600)], kind="document")
         assert cache_prune() == 0
