@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.builders import git, repository_build
+from tests.launching import archon_spawn
 from tests.processes import wait_until
-from tests.stacks import LiveStack, archon_spawn
+from tests.stacks import LiveStack
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -49,7 +49,7 @@ def symbol_search(*, scope: Scope, query: str, limit: int) -> list[Candidate]:
             kind = _KINDS.get(row[5], 0.0)
             scored.append((score + kind - 0.0001 * min(len(row[6]), 100), row))
     scored.sort(key=lambda pair: (-pair[0], pair[1][2], pair[1][7]))
-    return [Candidate(*row[:9], "", round(score, 4), row[9], row[7]) for score, row in scored[:limit]]
+    return [Candidate(*(*row[:9], "", round(score, 4), row[9], row[7])) for score, row in scored[:limit]]
 
 
 def _words(piece: str) -> list[str]:
