@@ -28,7 +28,7 @@ def folder_watch(api: Api, *, project_id: str, folder: Path, bring: Callable[[],
     from watchfiles import DefaultFilter, watch
 
     watched = _WatchedFolder(api, project_id=project_id, folder=folder, bring=bring, console=console)
-    command_print(console, text_clean(f"Watching {folder}; Ctrl-C ends it."))
+    told = False
 
     class Filter(DefaultFilter):
         """Sources, and of git's own files those that say where branches are."""
@@ -44,7 +44,18 @@ def folder_watch(api: Api, *, project_id: str, folder: Path, bring: Callable[[],
     # Told to end, or interrupted: either way what was put in is taken out.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        for changes in watch(folder, watch_filter=Filter(), debounce=_DEBOUNCE_MS, raise_interrupt=True):
+        # It yields at its first timeout too: only then is the folder watched for sure.
+        for changes in watch(
+            folder,
+            watch_filter=Filter(),
+            debounce=_DEBOUNCE_MS,
+            rust_timeout=500,
+            yield_on_timeout=True,
+            raise_interrupt=True,
+        ):
+            if not told:
+                told = True
+                command_print(console, text_clean(f"Watching {folder}; Ctrl-C ends it."))
             watched.apply(Path(path) for _, path in changes)
     except KeyboardInterrupt:
         command_print(console, "Ended.")
