@@ -97,11 +97,13 @@ def _measure(*, sessions: int) -> tuple[dict[str, Any], list[str]]:
                 seconds = time.monotonic() - started
                 spent = _cpu(memory.process) - began
             watch.stop()
-            report = _report(statuses, memory, watch, spent=spent, seconds=seconds)
-            return {**report, "events_missed": _missed(fleet, watch)}, _reasons(fleet)
+            missed = _missed(fleet, watch)
+            return _report(statuses, memory, watch, missed=missed, spent=spent, seconds=seconds), _reasons(fleet)
 
 
-def _report(statuses: Sequence[str], memory: _Memory, watch: Watch, *, spent: float, seconds: float) -> dict[str, Any]:
+def _report(
+    statuses: Sequence[str], memory: _Memory, watch: Watch, *, missed: int, spent: float, seconds: float
+) -> dict[str, Any]:
     latencies = watch.latencies
     return {
         "sessions": len(statuses),
@@ -114,6 +116,7 @@ def _report(statuses: Sequence[str], memory: _Memory, watch: Watch, *, spent: fl
             "p50": _rounded(percentile(latencies, 0.5)),
             "p99": _rounded(percentile(latencies, 0.99)),
         },
+        "events_missed": missed,
         "events": len(latencies),
         "seconds": round(seconds, 1),
         "cpus": os.cpu_count(),

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.resources import Project, Session
-from tests.loopback.agents import call, finishes, says
+from tests.loopback.agents import call, finishes, runs, says
 from tests.loopback.enveloped import Enveloped
 from tests.loopback.wire import ModelServer, Reply, Request, ToolCall
 from tests.loopback.wires import WIRES
@@ -80,7 +80,8 @@ def without(part: Callable[[Request], bool], words: str, otherwise: Callable[[Re
 
 def after_looking(times: int) -> Answer:
     """A coder that looks so often, and is done."""
-    return lambda request, count: (says(call("list_files")) if count < times else finishes("There is nothing to do."))
+    # Another command each time: the same again would be a loop.
+    return lambda request, count: (runs(f"echo {count}") if count < times else finishes("There is nothing to do."))
 
 
 def in_a_second() -> str:

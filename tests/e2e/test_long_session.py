@@ -44,6 +44,7 @@ def model(request: Request) -> Reply:
     return says(call("search_conversation", pattern=r"^needle-\d+"))
 
 
+@pytest.mark.slow
 def test_sixty_steps_of_large_outputs_fit_into_8192_tokens(stack: LiveStack, tmp_path: Path) -> None:
     repository = repository_build(tmp_path / "numbers", {"answer.txt": "?\n"})
     narrow = Narrow(model, window=WINDOW)

@@ -54,6 +54,7 @@ def test_the_second_of_two_sessions_is_rebased_checked_and_merged(
     assert stack.archon("rebase", second.id, "--json").code != 0
 
 
+@pytest.mark.slow
 def test_a_secret_reaches_the_command_and_neither_the_model_nor_a_log(
     stack: LiveStack, server: OpenAIServer, tmp_path: Path
 ) -> None:

@@ -60,9 +60,10 @@ def is_ready(url: str) -> bool:
     "server",
     [
         pytest.param(("daphne", "-b", "127.0.0.1", "-p", "{port}", "config.asgi:application"), id="daphne"),
-        pytest.param(("python", "manage.py", "runserver", "127.0.0.1:{port}"), id="runserver", marks=pytest.mark.slow),
+        pytest.param(("python", "manage.py", "runserver", "127.0.0.1:{port}"), id="runserver"),
     ],
 )
+@pytest.mark.slow
 def test_migrate_serve_work_and_beat(archon_home: Path, server: tuple[str, ...]) -> None:
     migrated = manage(archon_home, "migrate")
     assert migrated.returncode == 0, migrated.stderr

@@ -135,6 +135,7 @@ def test_down_stops_what_runs(archon_home: Path) -> None:
     assert processes_of(archon_home) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_shell")
 def test_what_a_command_started_is_gone_when_it_ends(archon_home: Path) -> None:
     phases: list[str] = []
@@ -155,6 +156,7 @@ def test_commands_share_a_stack_until_the_last_has_ended(archon_home: Path) -> N
     assert processes_of(archon_home) == {}
 
 
+@pytest.mark.slow
 def test_a_client_that_is_killed_leaves_nothing_for_long(archon_home: Path) -> None:
     client = client_spawn(archon_home)
     assert client.stdout is not None
@@ -164,6 +166,7 @@ def test_a_client_that_is_killed_leaves_nothing_for_long(archon_home: Path) -> N
     assert wait_until(lambda: not processes_of(archon_home))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_shell")
 def test_a_stack_that_is_kept_stays_until_down(archon_home: Path) -> None:
     with stack_attach(archon_home) as stack:

@@ -224,6 +224,7 @@ def test_a_loop_is_warned_paused_and_begun_anew_by_resuming(place: tuple[Any, Pr
     assert sum("was paused here" in str(text) for text in said) == 2
 
 
+@pytest.mark.slow
 def test_a_worker_s_death_does_not_begin_the_count_anew(place: tuple[Any, Project]) -> None:
     user, project = place
     reference = Cut(at=None)

@@ -172,6 +172,7 @@ def test_what_the_agent_makes_room_for_is_put_on_afterwards(scene: Scene) -> Non
     assert scene.content(again.head_commit, "NOTES.md") == "mended\n"
 
 
+@pytest.mark.slow
 def test_a_follow_up_after_it_is_taken_back_to_the_rebased_files(scene: Scene) -> None:
     session = scene.ended()
     scene.main_moves(other_py="x = 2\n")

@@ -168,7 +168,7 @@ def test_a_worker_that_dies_anywhere_is_followed_by_another(scene: tuple[User, P
     """A few of the points, spread over the run; the slow test below takes each."""
     reference, points = uninterrupted(*scene)
     whole_require(reference, reference)
-    for at in range(3, points, max(1, points // 4)):
+    for at in range(3, points, max(1, points // 3)):
         whole_require(cut_and_finish(*scene, at), reference)
 
 

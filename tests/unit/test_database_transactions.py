@@ -31,8 +31,9 @@ class _Pipeline(AsyncPipeline):
 class _Connection:
     """Psycopg's waiting and pipelines, without a server: one that answers once it is asked to cancel."""
 
-    wait = psycopg.AsyncConnection.wait
-    pipeline = psycopg.AsyncConnection.pipeline
+    wait: Any = psycopg.AsyncConnection.wait
+    pipeline: Any = psycopg.AsyncConnection.pipeline
+    pgconn: Any
 
     def __init__(self, writable: int, silent: int) -> None:
         self.lock = ALock()
