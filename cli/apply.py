@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,7 @@ import typer
 
 from cli.command import command_line, command_print, console_make, prose_print
 from cli.connection import connection_open
-from cli.errors import CliError, errors_reported
+from cli.errors import CliError, confirmer_require, errors_reported
 from cli.registry import ProjectRegistry
 from cli.repository import repository_open
 from cli.run import document_print
@@ -38,10 +37,8 @@ def apply(
     """Write a session's changes into your files, when they are still as the session met them. Asks first."""
     with errors_reported(json_output=json_output), tempfile.TemporaryDirectory(prefix="archon-") as apart:
         console = console_make(json_output=json_output)
-        if patch is None and not yes and (json_output or not sys.stdin.isatty()):
-            raise CliError(
-                "nobody is here to confirm this", next_step="say --yes, or --patch FILE", code="confirmation_needed"
-            )
+        if patch is None and not yes:
+            confirmer_require(json_output=json_output, next_step="say --yes, or --patch FILE")
         downloaded = Path(apart) / "session.patch"
         with connection_open(server, console=console) as connection:
             found = session_find(connection.api, session)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from rich.text import Text
 
 from cli.command import command_line, command_print, console_make
 from cli.connection import connection_open
-from cli.errors import CliError, errors_reported
+from cli.errors import CliError, confirmer_require, errors_reported
 from cli.resources import Step
 from cli.run import document_print
 from cli.sessions import JsonOption, ServerOption, SessionArgument, YesOption, session_find
@@ -53,8 +52,8 @@ def rewind(
     """Take a session that stands still back to right after a step: files, branch, conversation and plan."""
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)
-        if not yes and (json_output or not sys.stdin.isatty()):
-            raise CliError("nobody is here to confirm this", next_step="say --yes", code="confirmation_needed")
+        if not yes:
+            confirmer_require(json_output=json_output)
         with connection_open(server, console=console) as connection:
             found = session_find(connection.api, session)
             step = _step_choose(connection.api.step_list(found.id), to, session_id=found.id)

@@ -89,3 +89,9 @@ def errors_reported(*, json_output: bool = False) -> Iterator[None]:
     except KeyboardInterrupt:
         error_print(CliError("interrupted", code="interrupted"), json_output=json_output)
         raise typer.Exit(EXIT_CANCELLED) from None
+
+
+def confirmer_require(*, json_output: bool, next_step: str = "say --yes") -> None:
+    """Refuse what has to be confirmed where nobody is at a terminal to do so."""
+    if json_output or not sys.stdin.isatty():
+        raise CliError("nobody is here to confirm this", next_step=next_step, code="confirmation_needed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +14,7 @@ from cli.client import Api
 from cli.command import command_line, command_print, console_make
 from cli.connection import connection_open
 from cli.credentials import remote_options
-from cli.errors import CliError, errors_reported
+from cli.errors import CliError, confirmer_require, errors_reported
 from cli.origins import RemoteOrigin, is_address, project_await, remote_create
 from cli.resources import Project
 from cli.run import document_print
@@ -150,8 +149,8 @@ def remove(
     """Delete a project with its sessions and its repository on the server. What is on this machine stays."""
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)
-        if not yes and (json_output or not sys.stdin.isatty()):
-            raise CliError("nobody is here to confirm this", next_step="say --yes", code="confirmation_needed")
+        if not yes:
+            confirmer_require(json_output=json_output)
         with connection_open(server, console=console) as connection:
             found = project_named(connection.api, project)
             if not yes and not typer.confirm(f"{text_clean(found.name)}: delete it with all of its sessions?"):

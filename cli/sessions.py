@@ -19,7 +19,7 @@ from cli.approval_call import approval_show
 from cli.client import Api
 from cli.command import command_line, command_print, console_make, prose_print
 from cli.connection import Connection, connection_open
-from cli.errors import EXIT_CODES_HELP, CliError, errors_reported
+from cli.errors import EXIT_CODES_HELP, CliError, confirmer_require, errors_reported
 from cli.follow import manners_of
 from cli.registry import ProjectRegistry
 from cli.repository import LocalRepository, branch_fetch, repository_open
@@ -301,8 +301,8 @@ def _command(
 ) -> None:
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)
-        if confirm and (json_output or not sys.stdin.isatty()):
-            raise CliError("nobody is here to confirm this", next_step="say --yes", code="confirmation_needed")
+        if confirm:
+            confirmer_require(json_output=json_output)
         with connection_open(server, console=console) as connection:
             found = session_find(connection.api, reference)
             if confirm and not typer.confirm(f"{text_line(found.goal, width=80)}: {confirm}"):

@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-point",
         action="store_true",
-        help="let workers die at every point of a session, rather than at a quarter of them that the seed chooses",
+        help="let workers die at every point of a session, rather than at a sixth of them that the seed chooses",
     )
 
 

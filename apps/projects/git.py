@@ -29,6 +29,8 @@ from apps.core.errors import DiskFull, Unavailable
 DEFAULT_OUTPUT_BYTES = 64 * 1024 * 1024
 _STDERR_BYTES = 64 * 1024
 _TICK_SECONDS = 0.5
+#: A date for commits that have to come out the same whenever they are made.
+NO_DATE = "@0 +0000"
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 #: Faults that old, honest histories carry, and that no check-out depends on.
@@ -149,6 +151,12 @@ def upload_pack_command() -> str:
         "uploadpack.allowAnySHA1InWant=true",
     )
     return shlex.join([git_binary(), *(part for flag in flags for part in ("-c", flag)), "upload-pack"])
+
+
+def git_identity(*, name: str = "Archon", address: str = "archon@localhost", date: str = "") -> dict[str, str]:
+    """The variables by which git takes who makes a commit, and when; without a date, now."""
+    parts = (("NAME", name), ("EMAIL", address), *([("DATE", date)] if date else []))
+    return {f"GIT_{role}_{part}": value for role in ("AUTHOR", "COMMITTER") for part, value in parts}
 
 
 def git_run(

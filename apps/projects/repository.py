@@ -22,7 +22,16 @@ from django.conf import settings
 
 from apps.core.errors import Conflict, InvalidInput, NotFound, TooLarge, Unavailable
 from apps.core.kill_points import kill_point
-from apps.projects.git import FSCK_SEVERITIES, GitError, git_run, path_decode, path_display, upload_pack_command
+from apps.projects.git import (
+    FSCK_SEVERITIES,
+    NO_DATE,
+    GitError,
+    git_identity,
+    git_run,
+    path_decode,
+    path_display,
+    upload_pack_command,
+)
 from apps.projects.repository_diff import Diff, patch_write, trees_compare
 from apps.projects.repository_modules import submodules_list
 from apps.projects.repository_notices import Notice, lfs_notices
@@ -55,12 +64,6 @@ __all__ = ["IGNORED_LEFTOVERS", "RepositoryInfo", "repository_path"]
 
 _IMPORT_SECONDS = 900
 _COMMIT = re.compile(r"[0-9a-f]{4,40}")
-_SERVER_IDENTITY = {
-    "GIT_AUTHOR_NAME": "Archon",
-    "GIT_AUTHOR_EMAIL": "archon@localhost",
-    "GIT_COMMITTER_NAME": "Archon",
-    "GIT_COMMITTER_EMAIL": "archon@localhost",
-}
 
 
 def repository_import_path(*, project_id: object, source: str, branch: str | None = None) -> RepositoryInfo:
@@ -316,10 +319,9 @@ def commit_overlay(
             "update-index", "-z", "--index-info", git_dir=git_dir, index=index, stdin=removed + listing.stdout + written
         )
         tree = git_run("write-tree", git_dir=git_dir, index=index).text
-    dates = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
     return git_run(
         "commit-tree", tree, "-p", commit, "-m", "Original tests",
-        git_dir=git_dir, environment={**_SERVER_IDENTITY, **dates},
+        git_dir=git_dir, environment=git_identity(date=NO_DATE),
     ).text  # fmt: skip
 
 
@@ -360,7 +362,7 @@ def branch_merge(*, project_id: object, branch: str, into: str, expected: str) -
             )
         merged = git_run(
             "commit-tree", tree.decode(), "-p", target, "-p", source, "-m", f"Merge {branch} into {into}",
-            git_dir=git_dir, environment=_SERVER_IDENTITY,
+            git_dir=git_dir, environment=git_identity(),
         ).text  # fmt: skip
     kill_point("merge.before")
     try:

@@ -12,7 +12,7 @@ from django.conf import settings
 
 from apps.core.errors import InvalidInput, TooLarge
 from apps.projects.archive_reading import ArchiveCount, ArchiveEntry, ArchiveRefused, archive_entries, damage_told
-from apps.projects.git import GitError, full_disk_told, git_run, upload_pack_command
+from apps.projects.git import GitError, full_disk_told, git_identity, git_run, upload_pack_command
 from apps.projects.repository_store import (
     RepositoryInfo,
     branch_select,
@@ -28,11 +28,6 @@ from apps.projects.repository_store import (
 _BRANCH = "main"
 _CHUNK = 1 << 16
 _SECONDS = 900
-_IDENTITY = {
-    f"GIT_{role}_{part}": value
-    for role in ("AUTHOR", "COMMITTER")
-    for part, value in (("NAME", "Archon"), ("EMAIL", "archon@localhost"))
-}
 
 
 def repository_import_archive(*, project_id: object, archive_path: Path, message: str = "") -> RepositoryInfo:
@@ -126,7 +121,7 @@ def _commit(git_dir: Path, scratch: Path, tree: str, message: str) -> Repository
     here = refs_read(git_dir, "refs/heads/")
     parent = here.get(default, "")
     now = f"@{int(time.time())} +0000"
-    identity = {**_IDENTITY, "GIT_AUTHOR_DATE": now, "GIT_COMMITTER_DATE": now}
+    identity = git_identity(date=now)
     text = (message.strip() or ("Files from an archive" if parent else "First commit")).encode("utf-8", "replace")
     made = git_run("commit-tree", tree, "-F", "-", git_dir=scratch, environment=identity, stdin=text + b"\n").text
     git_run("update-ref", f"refs/heads/{_BRANCH}", made, git_dir=scratch)

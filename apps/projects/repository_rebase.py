@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apps.core.errors import Conflict
-from apps.projects.git import GitError, git_run, path_decode, path_display
+from apps.projects.git import NO_DATE, GitError, git_identity, git_run, path_decode, path_display
 from apps.projects.repository_store import is_ancestor, repository_require
 
 _REPLAY_SECONDS = 120
@@ -134,11 +134,7 @@ def _conflict(files: Sequence[str]) -> RebaseConflict:
 
 
 def _stand_in(git_dir: Path, tree: str, parent: str) -> str:
-    identity = {
-        f"GIT_{role}_{part}": value
-        for role in ("AUTHOR", "COMMITTER")
-        for part, value in (("NAME", "Archon"), ("EMAIL", "archon@localhost"), ("DATE", "@0 +0000"))
-    }
+    identity = git_identity(date=NO_DATE)
     return git_run("commit-tree", tree, "-p", parent, "-m", "Side", git_dir=git_dir, environment=identity).text
 
 
@@ -155,13 +151,13 @@ def _commit_read(git_dir: Path, commit: str) -> _Commit:
 
 
 def _commit_write(git_dir: Path, like: _Commit, *, tree: str, parent: str) -> str:
-    identity = {"GIT_COMMITTER_NAME": "Archon", "GIT_COMMITTER_EMAIL": "archon@localhost"}
     author, committer = _PERSON.fullmatch(like.author), _PERSON.fullmatch(like.committer)
-    time = f"@{committer['time']} {committer['zone']}" if committer else "@0 +0000"
-    identity["GIT_COMMITTER_DATE"] = time
+    time = f"@{committer['time']} {committer['zone']}" if committer else NO_DATE
+    identity = git_identity(date=time)
     identity["GIT_AUTHOR_NAME"] = (author["name"] if author else "") or "unknown"
     identity["GIT_AUTHOR_EMAIL"] = author["email"] if author else ""
-    identity["GIT_AUTHOR_DATE"] = f"@{author['time']} {author['zone']}" if author else time
+    if author:
+        identity["GIT_AUTHOR_DATE"] = f"@{author['time']} {author['zone']}"
     return git_run(
         "commit-tree", tree, "-p", parent, "-F", "-", git_dir=git_dir, environment=identity, stdin=like.message
     ).text

@@ -24,9 +24,11 @@ from apps.core.errors import Conflict, NotFound, TooLarge
 from apps.core.kill_points import kill_point
 from apps.core.redaction import Redactor
 from apps.projects.git import (
+    NO_DATE,
     GitError,
     GitResult,
     full_disk_told,
+    git_identity,
     git_run,
     path_decode,
     path_display,
@@ -138,11 +140,7 @@ def worktree_snapshot_commit(*, worktree: Worktree) -> str:
     """A commit that holds the worktree as it is, on no branch: for checks of work that isn't finished."""
     tree = worktree_snapshot(worktree=worktree)
     parent = _branch_tip(worktree.git_dir, worktree.branch) or worktree.base_commit
-    identity = {
-        f"GIT_{role}_{part}": value
-        for role in ("AUTHOR", "COMMITTER")
-        for part, value in (("NAME", "Archon"), ("EMAIL", "archon@localhost"), ("DATE", "@0 +0000"))
-    }
+    identity = git_identity(date=NO_DATE)
     return git_run(
         "commit-tree", tree, "-p", parent, "-m", "Snapshot", git_dir=worktree.git_dir, environment=identity
     ).text
@@ -182,11 +180,7 @@ def worktree_commit(
         return CommitResult(None, ())
     name, _, address = author.partition("<")
     moment = f"@{int(timestamp.timestamp())} +0000"
-    identity = {
-        f"GIT_{role}_{part}": value
-        for role in ("AUTHOR", "COMMITTER")
-        for part, value in (("NAME", name.strip()), ("EMAIL", address.rstrip("> ")), ("DATE", moment))
-    }
+    identity = git_identity(name=name.strip(), address=address.rstrip("> "), date=moment)
     text = (message.strip() or "Change files").encode("utf-8", "replace") + b"\n"
     commit = git_run(
         "commit-tree", tree, "-p", parent, "-F", "-", git_dir=worktree.git_dir, environment=identity, stdin=text

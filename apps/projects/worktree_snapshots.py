@@ -15,7 +15,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from apps.projects.git import GitError, git_run
+from apps.projects.git import NO_DATE, GitError, git_identity, git_run
 from apps.projects.repository import repository_path
 from apps.projects.workspace import WorkspaceError, Worktree
 from apps.projects.worktree import worktree_delete, worktree_reset, worktree_snapshot
@@ -24,11 +24,6 @@ from integrations.posix import fcntl
 logger = logging.getLogger(__name__)
 
 SNAPSHOT_REFS = "refs/archon/sessions"
-_IDENTITY = {
-    f"GIT_{role}_{part}": value
-    for role in ("AUTHOR", "COMMITTER")
-    for part, value in (("NAME", "Archon"), ("EMAIL", "archon@localhost"), ("DATE", "@0 +0000"))
-}
 _LOOK_SECONDS = 0.05
 
 
@@ -52,7 +47,8 @@ def snapshot_keep(*, worktree: Worktree, session_id: object, known: str) -> str:
     try:
         last = git_run("rev-parse", "--verify", "--quiet", ref, git_dir=git_dir, accepted=(0, 1)).text
         parents = ("-p", last) if last else ()
-        commit = git_run("commit-tree", tree, *parents, "-m", "Snapshot", git_dir=git_dir, environment=_IDENTITY).text
+        identity = git_identity(date=NO_DATE)
+        commit = git_run("commit-tree", tree, *parents, "-m", "Snapshot", git_dir=git_dir, environment=identity).text
         git_run("update-ref", ref, commit, git_dir=git_dir)
     except GitError as error:
         raise WorkspaceError(f"the files can't be kept: {error.stderr[-500:]}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,11 @@ from tests.builders import git, repository_build
 from tests.loopback.agents import Agents, Turn, call, finishes, runs, says
 from tests.loopback.openai_server import OpenAIServer
 from tests.processes import processes_of
+from tests.small_repository import CHECK, MEND, repository, server
 from tests.stacks import LiveStack, archon_bounded
 
-CHECK = "grep -q 42 answer.txt"
-MEND = call("edit_file", path="answer.txt", old_text="41", new_text="42")
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    return repository_build(tmp_path / "small", {"answer.txt": "The answer is 41.\n"})
-
-
-@pytest.fixture
-def server() -> Iterator[OpenAIServer]:
-    with OpenAIServer(Agents()) as running:
-        yield running
-        assert running.refused == []
+# pytest finds fixtures by their names in a file.
+__all__ = ["repository", "server"]
 
 
 def ended(stack: LiveStack, where: Path, server: OpenAIServer, turns: list[Turn], **options: Any) -> Session:

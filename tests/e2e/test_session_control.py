@@ -17,28 +17,16 @@ from websockets.sync.connection import Connection
 
 from cli.errors import ApiError
 from cli.resources import Event, Session
-from tests.builders import git, repository_build
+from tests.builders import git
 from tests.loopback.agents import Agents, Gate, Turn, call, finishes, plans, runs, says
 from tests.loopback.openai_server import OpenAIServer, Request
 from tests.processes import wait_until
 from tests.sandboxing import marker, processes_alive
+from tests.small_repository import CHECK, MEND, repository, server
 from tests.stacks import LiveStack
 
-CHECK = "grep -q 42 answer.txt"
-MEND = call("edit_file", path="answer.txt", old_text="41", new_text="42")
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    return repository_build(tmp_path / "small", {"answer.txt": "The answer is 41.\n"})
-
-
-@pytest.fixture
-def server() -> Iterator[OpenAIServer]:
-    """A model whose ``answer`` each test sets; it never got a request that the real API would refuse."""
-    with OpenAIServer(Agents()) as running:
-        yield running
-        assert running.refused == []
+# pytest finds fixtures by their names in a file.
+__all__ = ["repository", "server"]
 
 
 def start(stack: LiveStack, where: Any, server: OpenAIServer, turns: list[Turn], **options: Any) -> Session:

@@ -22,7 +22,8 @@ from tests.processes import processes_of, wait_until
 def terminal(home: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
     """The command in a terminal, where Ctrl-C ends it in the end."""
     program = subprocess.Popen(
-        [str(Path(sys.executable).parent / command[0]), *command[1:]],
+        # A shell that started the tests in the background has Ctrl-C ignored by all that they start.
+        ["env", "--default-signal=INT", str(Path(sys.executable).parent / command[0]), *command[1:]],
         cwd=ROOT,
         env=environment(home),
         stdin=subprocess.DEVNULL,

@@ -102,6 +102,7 @@ def test_one_signal_stops_everything(archon_home: Path, number: signal.Signals) 
     assert processes_of(archon_home) == {}
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_nobody_but_the_runner(archon_home: Path) -> None:
     """A terminal sends SIGINT to the whole group: children that stopped on their own could not be stopped in order."""
     with up(archon_home) as (process, _):
@@ -146,6 +147,7 @@ def test_what_a_command_started_is_gone_when_it_ends(archon_home: Path) -> None:
     assert processes_of(archon_home) == {}
 
 
+@pytest.mark.slow
 def test_commands_share_a_stack_until_the_last_has_ended(archon_home: Path) -> None:
     clients = [client_spawn(archon_home) for _ in range(2)]
     addresses = {client.stdout.readline() for client in clients if client.stdout is not None}

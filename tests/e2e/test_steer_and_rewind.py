@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.builders import repository_build
 from tests.loopback.agents import Agents, Gate, call, finishes, runs, says
 from tests.loopback.openai_server import OpenAIServer, Reply, Request
 from tests.processes import wait_until
 from tests.sandboxing import marker, processes_alive
+from tests.small_repository import CHECK, MEND, repository, server
 from tests.stacks import LiveStack, archon_bounded
 
-CHECK = "grep -q 42 answer.txt"
-MEND = call("edit_file", path="answer.txt", old_text="41", new_text="42")
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    return repository_build(tmp_path / "small", {"answer.txt": "The answer is 41.\n"})
-
-
-@pytest.fixture
-def server() -> Iterator[OpenAIServer]:
-    with OpenAIServer(Agents()) as running:
-        yield running
-        assert running.refused == []
+# pytest finds fixtures by their names in a file.
+__all__ = ["repository", "server"]
 
 
 def heard(server: OpenAIServer, text: str) -> int:

@@ -10,9 +10,10 @@ import pytest
 from apps.projects.worktree import tree_delete
 from integrations.embedded.reach import runtime_root
 from tests.builders import git
-from tests.faults.test_worker_faults import CHECK, MEND, repository, server, stack, workers
+from tests.faults.test_worker_faults import stack, workers
 from tests.loopback.agents import Agents, finishes, runs, says
 from tests.loopback.openai_server import OpenAIServer
+from tests.small_repository import CHECK, MEND, repository, server
 from tests.stacks import LiveStack
 
 __all__ = ["repository", "server", "stack"]

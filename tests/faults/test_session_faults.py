@@ -9,19 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import repository_build
-from tests.loopback.agents import Agents, Gate, call, finishes, runs, says
+from tests.loopback.agents import Agents, Gate, finishes, runs, says
 from tests.loopback.openai_server import OpenAIServer, Reply, Request
 from tests.processes import wait_until
+from tests.small_repository import CHECK, MEND, repository
 from tests.stacks import home_open, stack_open
 
-CHECK = "grep -q 42 answer.txt"
-MEND = call("edit_file", path="answer.txt", old_text="41", new_text="42")
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    return repository_build(tmp_path / "small", {"answer.txt": "The answer is 41.\n"})
+# pytest finds fixtures by their names in a file.
+__all__ = ["repository"]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from cli.resources import Event, Session
-from tests.builders import git, repository_build
+from tests.builders import git
 from tests.e2e.test_session_control import assert_done_once
 from tests.launching import ROOT, environment
 from tests.loopback.agents import (
@@ -35,11 +35,13 @@ from tests.loopback.agents import (
 from tests.loopback.openai_server import OpenAIServer, Reply, Request
 from tests.processes import processes_of, wait_until
 from tests.sandboxing import marker, processes_alive
+from tests.small_repository import CHECK, MEND, repository, server
 from tests.stacks import LiveStack, home_open, stack_open
 
+# pytest finds fixtures by their names in a file.
+__all__ = ["repository", "server"]
+
 LEASE_SECONDS = "3"
-CHECK = "grep -q 42 answer.txt"
-MEND = call("edit_file", path="answer.txt", old_text="41", new_text="42")
 ONCE = runs("echo once >> log.txt")
 
 
@@ -48,18 +50,6 @@ def stack() -> Iterator[LiveStack]:
     """A stack of our own, whose worker is quick to follow."""
     with home_open() as home, stack_open(home, ARCHON_LEASE_SECONDS=LEASE_SECONDS) as running:
         yield running
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    return repository_build(tmp_path / "small", {"answer.txt": "The answer is 41.\n"})
-
-
-@pytest.fixture
-def server() -> Iterator[OpenAIServer]:
-    with OpenAIServer(Agents()) as running:
-        yield running
-        assert running.refused == []
 
 
 @dataclass

@@ -116,6 +116,7 @@ def test_a_setup_that_fails_says_why_and_leaves_nothing(source: Path, settings: 
     assert prepare(commit, source, "true").path is not None
 
 
+@pytest.mark.slow
 def test_a_setup_that_does_not_end_or_waits_for_input_is_stopped(source: Path, settings: Settings) -> None:
     commit = project_import(source, {"a.py": "x\n"})
     assert "nothing was typed" in prepare(commit, source, "read line || echo nothing was typed").log
@@ -140,6 +141,7 @@ def test_a_setup_reaches_no_host_that_is_not_a_registry(source: Path) -> None:
         prepare(commit, source, direct)
 
 
+@pytest.mark.slow
 def test_what_an_agents_commit_downloads_is_not_kept_for_others(source: Path) -> None:
     plant = 'ls "$UV_CACHE_DIR/planted" 2>/dev/null || true; mkdir -p "$UV_CACHE_DIR"; touch "$UV_CACHE_DIR/planted"'
     commit = project_import(source, {"a.py": "x\n"})

@@ -18,7 +18,8 @@ from langgraph.checkpoint.serde.types import INTERRUPT
 from apps.agents.models import AgentSession, SessionEvent, SessionHead
 from apps.agents.services.checkpoints import FencedSaver, thread_config
 from apps.agents.services.leases import LeaseKeeper
-from apps.agents.services.ledger import Ledger, ToolCallIntent
+from apps.agents.services.ledger import Ledger
+from apps.agents.services.ledger_records import ToolCallIntent
 from apps.agents.services.sessions import (
     WAKE_AGAIN_SECONDS,
     StaleFence,

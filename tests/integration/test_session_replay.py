@@ -164,6 +164,7 @@ def uninterrupted(user: User, project: Project, model: str) -> tuple[AgentSessio
     return session_run(session_make(user, project, model).id, cut=counting), counting.points
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_anywhere_is_followed_by_another(scene: tuple[User, Project, str]) -> None:
     """A few of the points, spread over the run; the slow test below takes each."""
     reference, points = uninterrupted(*scene)

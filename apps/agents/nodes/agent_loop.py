@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langgraph.runtime import Runtime
 
 from apps.agents.nodes.context import RunContext, SessionState
@@ -20,7 +20,7 @@ from apps.agents.nodes.model_turn import model_call
 from apps.agents.nodes.replies import calls_proposed, reply_open
 from apps.agents.nodes.steering import steering_hear
 from apps.agents.nodes.tool_turn import call_carry_out, proposal_judge
-from apps.agents.services.server_words import nudge_for, server_word
+from apps.agents.services.server_words import is_persons, nudge_for
 from apps.agents.tools.base import Tool
 from apps.agents.tools.catalogue import tools_for
 from apps.agents.tools.policy import Allowed, Refused
@@ -104,7 +104,7 @@ def refused_in_a_row(transcript: Sequence[BaseMessage], tools: Mapping[str, Tool
     """How many of the last replies called something, and nothing that could be carried out."""
     count = 0
     for message in reversed(transcript):
-        if isinstance(message, HumanMessage) and server_word(message) is None:
+        if is_persons(message):
             break
         if isinstance(message, AIMessage):
             calls = calls_proposed(message)
@@ -126,7 +126,7 @@ async def _plain_answer(
     plain = 0
     for said in reversed(transcript):
         # What a person said since begins it anew.
-        if isinstance(said, HumanMessage) and server_word(said) is None:
+        if is_persons(said):
             break
         if isinstance(said, AIMessage):
             if calls_proposed(said):

@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.utils import timezone
@@ -17,7 +18,7 @@ from django.utils import timezone
 from apps.agents.nodes.context import RunContext, SessionSuspended
 from apps.agents.nodes.replies import shown
 from apps.agents.services.approvals import approval_expired, approval_make
-from apps.agents.services.ledger import ToolCallIntent, ToolCallRecord
+from apps.agents.services.ledger_records import ToolCallIntent, ToolCallRecord
 from apps.agents.tools.base import text_cut
 from apps.agents.tools.policy import Allowed, Refused, Verdict, call_decide, call_digest, call_judge
 from apps.agents.tools.policy_paths import WorktreePaths
@@ -67,12 +68,13 @@ async def _decide(context: RunContext, judged: Allowed) -> Verdict:
     policy = await context.policy(looks_only=judged.tool.risk in _LOOKS)
     facts = context.facts
     paths = WorktreePaths(worktree_path(session_id=facts.session_id), commands_in=context.site.subfolder)
+    decide = partial(
+        call_decide, policy=policy, tool=judged.tool, arguments=judged.arguments, paths=paths, now=timezone.now()
+    )
     if any(rule.path for rule in policy.rules):
         # Links are followed and folders looked through: the loop has other sessions to serve meanwhile.
-        return await asyncio.to_thread(
-            call_decide, policy=policy, tool=judged.tool, arguments=judged.arguments, paths=paths, now=timezone.now()
-        )
-    return call_decide(policy=policy, tool=judged.tool, arguments=judged.arguments, paths=paths, now=timezone.now())
+        return await asyncio.to_thread(decide)
+    return decide()
 
 
 async def _open(context: RunContext, intent: ToolCallIntent) -> ToolCallRecord:

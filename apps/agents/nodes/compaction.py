@@ -22,7 +22,7 @@ from apps.agents.services.compaction_plan import Meter, NoRoom, Planned, Room, c
 from apps.agents.services.conversation_digest import digest, excerpt, notice
 from apps.agents.services.conversation_text import content_text
 from apps.agents.services.conversation_view import Compaction
-from apps.agents.services.ledger import rewound_key
+from apps.agents.services.ledger_records import rewound_key
 from apps.agents.types import Event
 from apps.core.database import Connection
 from apps.core.errors import LimitReached, NotFound
@@ -176,7 +176,7 @@ class _Maker:
     def _committed(self) -> None:
         assert self.made is not None
         self.conversation.compacted(self.made)
-        self.context.ledger.ring(self.seq)
+        self.context.ledger.live.ring(self.seq)
 
     async def _insert(
         self, connection: Connection, planned: Planned, summary: str, by: str, reply: ModelReply | None

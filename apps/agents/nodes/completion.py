@@ -18,10 +18,7 @@ async def session_complete(
     try:
         await context.ledger.session_end(*events, status=SessionStatus.COMPLETED, reason=reason, **columns)
     except SteeringWaits:
-        plain = {
-            name: context.ledger.redactor.value(value) if isinstance(value, (str, dict, list)) else value
-            for name, value in columns.items()
-        }
-        completion = Completion(context.ledger.redacted(events), reason, plain)
+        ledger = context.ledger
+        completion = Completion(ledger.redacted(events), reason, ledger.redacted_columns(columns))
         await context.ledger.database.run_in_thread(completed_continue, context.ledger.lease, completion)
         raise SessionSuspended("it goes on with what was said last") from None

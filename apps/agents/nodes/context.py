@@ -16,7 +16,8 @@ from langchain_core.messages import BaseMessage
 from apps.agents.nodes.conversation import Conversation
 from apps.agents.nodes.worksite import WorkSite
 from apps.agents.services.code_knowledge import CodeKnowledge
-from apps.agents.services.ledger import Ledger, rewound_key
+from apps.agents.services.ledger import Ledger
+from apps.agents.services.ledger_records import rewound_key
 from apps.agents.services.policy_rules import policy_load
 from apps.agents.services.rules import RepositoryRules
 from apps.agents.tools.base import observation_limit

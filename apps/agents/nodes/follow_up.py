@@ -22,7 +22,7 @@ from apps.agents.nodes.brief import goal_brief, task_brief
 from apps.agents.nodes.context import RunContext, SessionFacts, SessionState
 from apps.agents.nodes.materials import brief_message, materials_read
 from apps.agents.prompts import prompt_read
-from apps.agents.services.ledger import Snapshot
+from apps.agents.services.ledger_records import Snapshot
 from apps.agents.services.sessions import session_plan_set
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event

@@ -24,7 +24,7 @@ from apps.agents.nodes.conversation import Conversation
 from apps.agents.nodes.replies import calls_proposed, message_normalise, shown, usage_shown
 from apps.agents.services.compaction_plan import Meter
 from apps.agents.services.images import has_references, messages_resolve
-from apps.agents.services.ledger import model_call_key
+from apps.agents.services.ledger_records import model_call_key
 from apps.agents.tools.catalogue import Offer, tools_for
 from apps.agents.tools.definitions import tool_definition
 from apps.agents.types import Event
@@ -108,7 +108,7 @@ async def _ask(
         await context.ledger.message_insert(connection, execution_id, position, message)
 
     def delta(text: str) -> None:
-        context.ledger.delta_send(execution_id=execution_id, role=role, text=text, step=position)
+        context.ledger.live.delta_send(execution_id=execution_id, role=role, text=text, step=position)
 
     try:
         await context.gateway.call(
@@ -127,7 +127,7 @@ async def _ask(
         context.conversation_forget(execution_id)
         raise
     transcript.append(message)
-    context.ledger.ring(seq)
+    context.ledger.live.ring(seq)
 
 
 def _with_room(specs: Sequence[ModelSpec], sent: int) -> list[ModelSpec]:

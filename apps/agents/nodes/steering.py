@@ -31,6 +31,6 @@ async def steering_hear(context: RunContext, execution_id: uuid.UUID, transcript
             await context.ledger.steering_delivered(connection, [said.id for said in waiting])
             await context.ledger.message_insert(connection, execution_id, len(transcript), message)
     if message is not None:
-        context.ledger.ring(seq)
+        context.ledger.live.ring(seq)
         context.ledger.steering_waits = False
         transcript.append(message)

@@ -18,7 +18,7 @@ from apps.agents.nodes.brief import task_brief
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_feature_id, follow_up_head, follow_up_judge, work_continue
 from apps.agents.prompts import prompt_read
-from apps.agents.services.ledger import Snapshot
+from apps.agents.services.ledger_records import Snapshot
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
 from apps.core.errors import InvalidInput

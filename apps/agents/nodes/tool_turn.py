@@ -16,7 +16,7 @@ from apps.agents.nodes.context import RunContext, SessionSuspended
 from apps.agents.nodes.conventions import folder_rules
 from apps.agents.nodes.replies import ProposedCall
 from apps.agents.services.images import session_image_put
-from apps.agents.services.ledger import Snapshot, ToolCallIntent, ToolCallRecord
+from apps.agents.services.ledger_records import Snapshot, ToolCallIntent, ToolCallRecord
 from apps.agents.tools.base import (
     Finish,
     Observation,

@@ -16,7 +16,7 @@ from pathlib import Path
 from django.conf import settings
 
 from apps.agents.services.attachments import attachments_place
-from apps.agents.services.ledger import Snapshot
+from apps.agents.services.ledger_records import Snapshot
 from apps.core.database import AsyncDatabase
 from apps.core.errors import Conflict
 from apps.core.outbound import host_is_listed

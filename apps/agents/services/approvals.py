@@ -25,7 +25,14 @@ from apps.agents.services.policy_rules import ALWAYS_MINUTES, RuleFields, policy
 from apps.agents.services.sessions import event_append, session_lock, session_wake, state_require
 from apps.agents.tools.base import Tool
 from apps.agents.tools.catalogue import tool_find
-from apps.agents.tools.policy import Allowed, Verdict, call_decide, call_digest, rules_from_call
+from apps.agents.tools.policy import (
+    Allowed,
+    Verdict,
+    arguments_problems,
+    call_decide,
+    call_digest,
+    rules_from_call,
+)
 from apps.agents.tools.policy_paths import WorktreePaths
 from apps.agents.types import TERMINAL_STATUSES, ApprovalDecision, Event, PolicyEffect, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, InvalidInput, NotFound
@@ -209,8 +216,4 @@ def _judged(name: str, arguments: Mapping[str, Any]) -> Allowed:
     try:
         return Allowed(tool, tool.arguments.model_validate(arguments))
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'arguments'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_input=False)
-        )
-        raise InvalidInput(f"{name} can't take these arguments: {problems}") from error
+        raise InvalidInput(f"{name} can't take these arguments: {arguments_problems(error)}") from error

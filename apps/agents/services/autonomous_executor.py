@@ -176,7 +176,7 @@ class SessionExecutor:
         site = WorkSite(
             facts=site_facts,
             database=self._database,
-            on_progress=lambda text: ledger.delta_send(execution_id=lease.session_id, role="setup", text=text),
+            on_progress=lambda text: ledger.live.delta_send(execution_id=lease.session_id, role="setup", text=text),
         )
         context = RunContext(
             facts=facts,

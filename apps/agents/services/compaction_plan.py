@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage
 
 from apps.agents.services.conversation_view import (
     SHORT_OUTPUT,
@@ -21,7 +21,7 @@ from apps.agents.services.conversation_view import (
     opening_length,
 )
 from apps.agents.services.images import REFERENCE
-from apps.agents.services.server_words import server_word
+from apps.agents.services.server_words import is_persons
 from integrations.llm_providers.tokens import TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, message_texts
 
 #: Bytes that a token has where nothing better is known, and the most and the least that is believed of an endpoint.
@@ -252,11 +252,7 @@ class _Planner:
 
     def _words_kept(self, place: int, most: int) -> tuple[int, ...]:
         """What people said in what is left out: the last word in any case, older ones as long as there is room."""
-        words = [
-            index
-            for index in range(self.opening, place)
-            if isinstance(self.transcript[index], HumanMessage) and server_word(self.transcript[index]) is None
-        ]
+        words = [index for index in range(self.opening, place) if is_persons(self.transcript[index])]
         kept, taken = words[-1:], 0.0
         for index in reversed(words[:-1]):
             taken += self.measured.sizes[index].text / self.meter.bytes_per_token

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from apps.agents.services.conversation_text import content_text, speaker
 from apps.agents.services.rules import paths_of
-from apps.agents.services.server_words import server_word
+from apps.agents.services.server_words import is_persons
 
 _NOTICE = (
     "[To save room, messages {first} to {last} of this conversation are left out here; search_conversation finds and"
@@ -56,7 +56,7 @@ def digest(messages: Sequence[BaseMessage], *, former: str, limit: int) -> str:
     said: list[str] = []
     asked: list[str] = []
     for message in messages:
-        if isinstance(message, HumanMessage) and server_word(message) is None:
+        if is_persons(message):
             asked.append(_one_line(str(message.text)))
         if not isinstance(message, AIMessage):
             continue

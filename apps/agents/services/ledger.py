@@ -7,11 +7,10 @@ with its events, and each transaction takes the head row first, which checks the
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
 import psycopg
@@ -23,6 +22,8 @@ from psycopg.types.json import Jsonb
 
 from apps.agents.models import SessionEffect
 from apps.agents.services.conversation_view import Compaction, Cut
+from apps.agents.services.ledger_records import Snapshot, SteeringWaiting, ToolCallIntent, ToolCallRecord
+from apps.agents.services.live_updates import LiveUpdates
 from apps.agents.services.sessions import (
     CLOCK_STOP,
     StaleFence,
@@ -40,80 +41,6 @@ from apps.core.storable import json_dump, json_storable, text_storable
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-#: How long a bell waits for others that ring right after it.
-BELL_SECONDS = 0.02
-#: How long token deltas are gathered before they are sent.
-DELTA_SECONDS = 0.05
-#: The most of them that one message carries.
-DELTA_CHARACTERS = 20_000
-
-
-@dataclass(frozen=True)
-class ToolCallRecord:
-    """A tool call as it stands in its row."""
-
-    id: uuid.UUID
-    status: ToolCallStatus
-    ok: bool | None
-    observation: str
-    #: This call of :meth:`Ledger.tool_call_open` wrote it; otherwise it was there before.
-    is_new: bool
-    #: Of one that a person had to approve: as it was approved, and what they said.
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    approval: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class ToolCallIntent:
-    """A tool call before it runs: the ``ordinal``-th call of the message at ``position``."""
-
-    execution_id: uuid.UUID
-    position: int
-    ordinal: int
-    provider_call_id: str
-    name: str
-    arguments: Mapping[str, Any]
-    #: How often the session had been taken back: what is said anew then is no call of before.
-    rewinds: int = 0
-
-    @property
-    def id(self) -> uuid.UUID:
-        """Ours, not the provider's: some number their calls anew in each answer."""
-        return uuid.uuid5(self.execution_id, rewound_key(f"{self.position}:{self.ordinal}", self.rewinds))
-
-    @property
-    def model_key(self) -> str:
-        """The key of the model's call that proposed it, unless that was made before the last rewind."""
-        return model_call_key(self.execution_id, self.position, self.rewinds)
-
-
-def rewound_key(key: str, rewinds: int) -> str:
-    """A key of something that may come up anew after a rewind: as it is until there was one."""
-    return f"{key}@{rewinds}" if rewinds else key
-
-
-def model_call_key(execution_id: uuid.UUID, position: int, rewinds: int) -> str:
-    """What the call for the message at this position is named in the books."""
-    return rewound_key(f"{execution_id}:{position}", rewinds)
-
-
-@dataclass(frozen=True)
-class SteeringWaiting:
-    """What a person said and the agent has yet to hear."""
-
-    id: uuid.UUID
-    text: str
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The worktree as git holds it, and where the branch was; without a tree, why it could not be held."""
-
-    tree: str
-    head: str
-    problem: str = ""
-
 
 _TOOL_CALL_INSERT = (
     "INSERT INTO agents_toolcall (id, session_id, execution_id, position, ordinal, provider_call_id, name,"
@@ -154,13 +81,11 @@ class Ledger:
         self.lease = lease
         #: Takes the session's secrets out of all that is written and told here.
         self.redactor = NOTHING_SECRET
-        self._hub = hub
-        self._bell: asyncio.Task[None] | None = None
-        self._seq = 0
+        self.live = LiveUpdates(
+            hub=hub, topic=topic_of(lease.session_id), redacted=lambda text: self.redactor.text(text)
+        )
         #: Whether people have said something that the agent has yet to hear, as of the last write; None: not known yet.
         self.steering_waits: bool | None = None
-        self._deltas: dict[tuple[str, str, int], str] = {}
-        self._delta_sender: asyncio.Task[None] | None = None
 
     @property
     def session_id(self) -> uuid.UUID:
@@ -172,7 +97,7 @@ class Ledger:
         async with self.database.transaction() as connection:
             seq = await self.append(connection, *events)
             yield connection
-        self.ring(seq)
+        self.live.ring(seq)
 
     async def append(self, connection: Connection, *events: Event) -> int:
         """Append inside a transaction of somebody else's (and check the fence); ring the bell after it."""
@@ -186,42 +111,12 @@ class Ledger:
             return events
         return [replace(event, payload=self.redactor.value(event.payload)) for event in events]
 
-    def ring(self, seq: int) -> None:
-        """Tell readers that there are rows up to ``seq``; calls that come close together become one message."""
-        self._seq = max(seq, self._seq)
-        if self._bell is None or self._bell.done():
-            self._bell = asyncio.get_running_loop().create_task(self._ring(), name="bell")
-
-    async def _ring(self) -> None:
-        told = 0
-        while told < self._seq:
-            await asyncio.sleep(BELL_SECONDS)
-            told = self._seq
-            await self._hub.publish(topic_of(self.session_id), {"seq": told})
-
-    def delta_send(self, *, execution_id: uuid.UUID, role: str, text: str, step: int = 0) -> None:
-        """Token deltas are live only: they are not stored, and who misses them sees the finished message.
-
-        Deltas of one step that come close together leave as one message.
-        """
-        speaker = (str(execution_id), role, step)
-        # What a Redis that hangs keeps from being sent must not pile up.
-        self._deltas[speaker] = (self._deltas.get(speaker, "") + text)[-DELTA_CHARACTERS:]
-        if self._delta_sender is None or self._delta_sender.done():
-            self._delta_sender = asyncio.get_running_loop().create_task(self._delta_flush(), name="deltas")
-
-    async def _delta_flush(self) -> None:
-        while self._deltas:
-            await asyncio.sleep(DELTA_SECONDS)
-            deltas, self._deltas = self._deltas, {}
-            for (execution, role, step), text in deltas.items():
-                delta = {
-                    "execution": execution,
-                    "role": role,
-                    "step": step,
-                    "text": text_storable(self.redactor.text(text)),
-                }
-                await self._hub.publish(topic_of(self.session_id), {"delta": delta})
+    def redacted_columns(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """The columns without any of the session's secrets."""
+        return {
+            name: self.redactor.value(value) if isinstance(value, (str, dict, list)) else value
+            for name, value in columns.items()
+        }
 
     async def record(self, *events: Event) -> None:
         async with self.transaction(*events):
@@ -238,9 +133,7 @@ class Ledger:
     # --- the session's row ---------------------------------------------------------------------------------------
     async def session_update(self, connection: Connection, **columns: Any) -> None:
         """Set columns of the session's row; dicts and lists become JSON."""
-        plain = [
-            self.redactor.value(value) if isinstance(value, (str, dict, list)) else value for value in columns.values()
-        ]
+        plain = self.redacted_columns(columns).values()
         values = [_jsonb(value) if isinstance(value, (dict, list)) else value for value in plain]
         assignments = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in columns)
         await connection.execute(

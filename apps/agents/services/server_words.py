@@ -22,6 +22,11 @@ def nudge_for(role: str) -> HumanMessage:
     return server_says("nudge", _NUDGE.format(final="submit_plan" if role == "planner" else "finish"))
 
 
+def is_persons(message: BaseMessage) -> bool:
+    """Whether a person says the message: the goal, an answer, or what they said meanwhile."""
+    return isinstance(message, HumanMessage) and server_word(message) is None
+
+
 def server_word(message: BaseMessage) -> ServerWord | None:
     """What the server said with the message; None: it is not the server's own."""
     if not isinstance(message, HumanMessage):

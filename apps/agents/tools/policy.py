@@ -72,11 +72,15 @@ def call_judge(*, tools: Mapping[str, Tool[Any]], name: str, arguments: Mapping[
     try:
         return Allowed(tool, tool.arguments.model_validate(arguments))
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'arguments'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_input=False)
-        )
-        return Refused(f"the arguments of {name} are wrong: {problems}")
+        return Refused(f"the arguments of {name} are wrong: {arguments_problems(error)}")
+
+
+def arguments_problems(error: ValidationError) -> str:
+    """What is wrong with a call's arguments, each by its name."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in problem['loc']) or 'arguments'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False)
+    )
 
 
 def call_decide(

@@ -70,19 +70,6 @@ def words_text(words: Iterable[Word]) -> str:
     return " ".join(shlex.quote(word.text) if word.plain else (word.source or word.text) for word in words)
 
 
-def part_make(
-    words: tuple[Word, ...], risks: Iterable[Risk], reason: str = "", *, variants: Iterable[str] = (), **more: bool
-) -> Part:
-    return Part(
-        text=words_text(words),
-        risks=frozenset(risks),
-        reason=reason,
-        variants=tuple(variants),
-        words=words[1:],
-        recursive=more.get("recursive", False),
-    )
-
-
 @dataclass(frozen=True)
 class Assessment:
     """What a call may do, all parts together."""
