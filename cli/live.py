@@ -17,11 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.resources import Event
-from cli.state import CheckState, SessionState, TaskState, argument_short
+from cli.state import CheckState, SessionState, TaskState, argument_short, places_short
 from cli.text import duration_format, money_format, text_clean, text_line
 
 _TASKS_SHOWN = 8
 _TEXT_LINES = 3
+_PLACES_SHOWN = 3
 _MARKS = {"pending": ("○", "dim"), "running": ("▸", "bold cyan"), "done": ("✓", "green"), "failed": ("✗", "red")}
 _ASCII_MARKS = {"pending": "-", "running": ">", "done": "+", "failed": "x"}
 _STATUS_STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow", "paused": "yellow"}
@@ -162,6 +163,9 @@ class StatePanel:
     def _activity(self, width: int, plain: bool) -> list[Text]:
         state = self._state
         lines: list[Text] = []
+        if state.located and state.status == "running":
+            places = ", ".join(state.located[:_PLACES_SHOWN])
+            lines.append(Text(text_line(f"likely: {places}", width=width), style="dim"))
         if state.text.strip() and state.status == "running":
             wrapped = [part for line in state.text.splitlines() for part in textwrap.wrap(line, max(width, 8))]
             lines += [Text(line, style="dim italic") for line in wrapped[-_TEXT_LINES:]]
@@ -265,6 +269,9 @@ def event_line(event: Event) -> str:
             stage = "before" if payload.get("stage") == "before" else "after"
             results = (f"{text_line(c.name, width=60)} {getattr(c, stage) or 'not run'}" for c in state.checks.values())
             return f"checks {stage}: {'; '.join(results) or 'none found'}"
+        case "CodeLocated":
+            places = places_short(payload.get("hits"))
+            return f"likely: {text_line(', '.join(places[:_PLACES_SHOWN]), width=400)}" if places else ""
         case "PlanCreated":
             state = SessionState(session_id="", goal="")
             state.event_apply(event)

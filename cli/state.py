@@ -59,6 +59,8 @@ class SessionState:
     status: str = "pending"
     outcome: str = ""
     phase: str = ""
+    #: Where the goal, or the task at hand, likely leads: ``path:lines``.
+    located: list[str] = field(default_factory=list)
     plan_summary: str = ""
     tasks: list[TaskState] = field(default_factory=list)
     tool: ToolState | None = None
@@ -117,6 +119,8 @@ class SessionState:
                 self.phase = str(payload.get("phase", ""))
             case "ChecksFinished":
                 self._checks_finished(payload)
+            case "CodeLocated":
+                self.located = places_short(payload.get("hits"))
             case "PlanCreated":
                 self._plan_created(payload)
             case "TaskStarted":
@@ -252,3 +256,16 @@ def _approval(payload: dict[str, Any]) -> Approval | None:
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def places_short(hits: Any) -> list[str]:
+    """What an event says was located, each file in one word: ``path:first-last`` of the function that fits best."""
+    places = []
+    for hit in hits if isinstance(hits, list) else ():
+        if not isinstance(hit, dict) or not hit.get("path"):
+            continue
+        functions = hit.get("functions")
+        best = functions[0] if isinstance(functions, list) and functions and isinstance(functions[0], dict) else {}
+        lines = f":{best['start_line']}-{best['end_line']}" if {"start_line", "end_line"} <= best.keys() else ""
+        places.append(f"{hit['path']}{lines}")
+    return places

@@ -103,7 +103,8 @@ class PineconeServer(JsonServer):
         values, deployment = fields.get("_values"), body.get("deployment") or {}
         if set(fields) != {"_values"} or values["type"] != "dense_vector" or not 1 <= values["dimension"] <= 20_000:
             raise _Refused(400, "only an index of plain vectors is made here")
-        if deployment.get("deployment_type") != "managed" or not deployment.get("cloud") or not deployment.get("region"):
+        placed = deployment.get("cloud") and deployment.get("region")
+        if deployment.get("deployment_type") != "managed" or not placed:
             raise _Refused(400, "a deployment without cloud or region")
         self.indexes[name] = _Index(name, values["dimension"], values["metric"], deployment, looks_until_ready=1)
         return Answer(201, self._shown(self.indexes[name]))

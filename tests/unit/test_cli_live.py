@@ -35,6 +35,17 @@ STORY = events_of(
     ("PhaseChanged", {"phase": "preparing"}),
     ("ChecksFinished", {"stage": "before", "commit": "c0", "checks": [{**CHECK, "passed": False}]}),
     ("PhaseChanged", {"phase": "planning"}),
+    (
+        "CodeLocated",
+        {
+            "commit": "c0",
+            "hits": [
+                {"path": "money.py", "score": 9.0, "functions": [{"start_line": 3, "end_line": 9}]},
+                {"path": "tax.py", "score": 1.0, "functions": []},
+            ],
+            "notes": [],
+        },
+    ),
     ("ModelReplied", {"role": "planner", "text": "I read the tests.", "usage": usage(1000, 0.01)}),
     ("PlanCreated", {"summary": "Mend allocate", "features": ["Cents"], "tasks": ["Sort them", "Pin it"]}),
     ("PhaseChanged", {"phase": "coding"}),
@@ -76,6 +87,7 @@ def test_shows_plan_tool_figures_and_checks() -> None:
     assert "✓ Sort them" in text
     assert "▸ Pin it" in text
     assert "edit_file tests/test_money.py" in text
+    assert "likely: money.py:3-9, tax.py" in text
     assert "Now a test." in text
     assert "1:12 | step 2 of 200 | 3,002 tokens | $0.03 of $5.00 | openai:gpt-5" in text
     assert "✗ failed (25 tests)" in text

@@ -9,6 +9,7 @@ from langchain_core.messages import HumanMessage
 from apps.agents.nodes.baseline import baseline_open, checks_observe
 from apps.agents.nodes.context import RunContext
 from apps.agents.nodes.conventions import rules_brief
+from apps.agents.nodes.located import located_brief
 from apps.agents.nodes.materials import brief_message, materials_read
 
 BRIEF_FILES = 300
@@ -24,6 +25,7 @@ async def goal_brief(context: RunContext) -> HumanMessage:
     parts = [
         f"Goal:\n{context.facts.goal}",
         f"Files:\n{files}{more}",
+        *await located_brief(context, text=context.facts.goal, key=context.facts.turn_key("located")),
         *context.site.notes,
         *await rules_brief(context),
         f"Checks before any change:\n{checks_observe(baseline.before).text}",
@@ -32,13 +34,14 @@ async def goal_brief(context: RunContext) -> HumanMessage:
 
 
 async def task_brief(
-    context: RunContext, *, title: str, instructions: str, further: Sequence[str] = ()
+    context: RunContext, *, key: str, title: str, instructions: str, further: Sequence[str] = ()
 ) -> HumanMessage:
-    """A task for a coder, with the goal that it is a part of."""
+    """A task for a coder, with the goal that it is a part of; ``key`` names it among the session's tasks."""
     baseline = await baseline_open(context)
     parts = [
         f"Task: {title}",
         instructions,
+        *await located_brief(context, text=f"{title}\n{instructions}", key=f"located:{key}"),
         f"It is part of this goal:\n{context.facts.goal}",
         *context.site.notes,
         *await rules_brief(context),

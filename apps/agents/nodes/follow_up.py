@@ -98,7 +98,11 @@ async def work_continue(context: RunContext, *, task_id: uuid.UUID) -> uuid.UUID
 
     async def opening() -> HumanMessage:
         brief = await task_brief(
-            context, title=_title(follow_up.text), instructions=follow_up.text, further=[*further, *materials.parts]
+            context,
+            key=str(task_id),
+            title=_title(follow_up.text),
+            instructions=follow_up.text,
+            further=[*further, *materials.parts],
         )
         return _with_images(brief, materials.images)
 

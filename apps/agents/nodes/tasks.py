@@ -70,7 +70,7 @@ async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
     if context.facts.turn:
         execution_id = await work_continue(context, task_id=task_id)
     else:
-        brief = await task_brief(context, title=task.title, instructions=task.instructions)
+        brief = await task_brief(context, key=str(task_id), title=task.title, instructions=task.instructions)
         execution_id = await context.ledger.execution_open(
             role="coder", task_id=task_id, messages=[SystemMessage(prompt_read("coder")), brief]
         )

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from apps.context.maps import FoundReference, MapResult, references_find, repository_map_make
 from apps.context.places import LocateResult, files_locate
-from apps.context.searching.search import code_search, index_view
+from apps.context.searching.search import code_search, index_state, index_view
 from apps.context.types import IndexState, SearchRequest, SearchResult
 from apps.core.database import AsyncDatabase
 from apps.projects.models import Project
@@ -25,6 +25,10 @@ class CodeKnowledge:
     database: AsyncDatabase
     project_id: uuid.UUID
     session_id: uuid.UUID
+
+    async def state(self) -> IndexState:
+        """How the project's index stands."""
+        return await self._run(lambda project: index_state(project=project))
 
     async def locate(self, *, text: str, limit: int) -> LocateResult:
         return await self._run(
