@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 
 _RENEW_SECONDS = 2.0
 _PROGRESS_SECONDS = 1.0
+#: Files after which statistics of the tables are taken anew.
+_MUCH_FILES = 500
 
 FILL_TASK = "apps.context.tasks.fill_vectors"
 LOCATE_TASK = "apps.context.tasks.prepare_locating"
@@ -268,6 +270,8 @@ class _Run:
             )
         self._tell("ready", always=True)
         writing.segments_merge(lease=self._lease)
+        if self._reader.asked > _MUCH_FILES:
+            writing.statistics_take()
 
     def _known(self, paths: Sequence[str] | None) -> dict[str, _Known]:
         """The paths (all of them, or these) as the tree has them."""

@@ -178,6 +178,17 @@ def entries_prune(cursor: Any, *, lease: Lease) -> None:
     )
 
 
+def statistics_take() -> None:
+    """Have PostgreSQL look at its tables anew: by itself it does a minute or more after much was written.
+
+    Until then it plans joins by its idea of empty tables, which takes seconds for some searches.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ANALYZE context_codefile, context_treeentry, context_codechunk, context_codesymbol, context_posting"
+        )
+
+
 def segments_merge(*, lease: Lease) -> None:
     """Put small segments together, where there are many: a search reads a value for each term and segment."""
     for _ in range(10):
