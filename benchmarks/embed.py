@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from integrations.embedders import minilm
+from integrations.embedders import minilm, static
 from integrations.embedders.processes import REQUEST_TEXTS, ProcessPool
 
 #: What is embedded: what any installation has, in an order that stays.
@@ -27,19 +27,23 @@ _FUNCTION_LINES = 3
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="archon bench embed")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
-    parser.add_argument("--documents", type=int, default=256, help="functions to embed")
+    parser.add_argument("--documents", type=int, default=4_000, help="functions to embed")
+    parser.add_argument("--minilm-documents", type=int, default=256, help="of these, as many by minilm, which is slow")
     parser.add_argument("--processes", type=int, default=1, help="processes that embed")
     arguments = parser.parse_args(argv)
-    if arguments.documents < 1 or arguments.processes < 1:
-        parser.error("--documents and --processes are 1 at least")
+    if min(arguments.documents, arguments.minilm_documents, arguments.processes) < 1:
+        parser.error("--documents, --minilm-documents and --processes are 1 at least")
     documents = _documents(arguments.documents)
-    embedders = {"minilm": _minilm(documents, arguments.processes)}
+    embedders = {
+        "archon-static": _static(documents),
+        "minilm": _minilm(documents[: arguments.minilm_documents], arguments.processes),
+    }
     slowest = min(float(figures["docs_per_cpu_s"]) for figures in embedders.values())
     result = {
         "documents": len(documents),
         "characters": sum(map(len, documents)),
         "embedders": embedders,
-        # Of the fastest to the slowest: of interest once there are two.
+        # Of the fastest to the slowest.
         "ratio": round(max(float(figures["docs_per_cpu_s"]) for figures in embedders.values()) / slowest, 1),
         "processes": arguments.processes,
         "cpus": os.cpu_count(),
@@ -50,6 +54,34 @@ def main(argv: list[str]) -> int:
         else "\n".join(f"{key}: {value}" for key, value in result.items())
     )
     return 0
+
+
+def _static(documents: list[str]) -> dict[str, float]:
+    """In this process, whatever ``--processes`` says, and from the first text on: nothing is warmed up."""
+    before = psutil.Process().memory_info().rss
+    began = time.monotonic()
+    engine = static.engine("document")
+    asking = static.engine("query")
+    load_s = time.monotonic() - began
+    cpu_before, began = time.process_time(), time.monotonic()
+    engine.embed(documents)
+    wall_s, cpu_s = time.monotonic() - began, time.process_time() - cpu_before
+    rss = psutil.Process().memory_info().rss - before
+    queries = [document[:80] for document in documents[:200]]
+    asking.embed(queries)
+    began = time.process_time()
+    for query in queries:
+        asking.embed([query])
+    query_ms = (time.process_time() - began) / len(queries) * 1000
+    return {
+        "documents": len(documents),
+        "docs_per_cpu_s": round(len(documents) / cpu_s, 1),
+        "docs_per_s": round(len(documents) / wall_s, 1),
+        "query_ms": round(query_ms, 3),
+        "load_s": round(load_s, 2),
+        "rss_mb": round(rss / 1024 / 1024, 1),
+        "dimension": static.DIMENSION,
+    }
 
 
 def _minilm(documents: list[str], processes: int) -> dict[str, float]:
@@ -74,6 +106,7 @@ def _minilm(documents: list[str], processes: int) -> dict[str, float]:
     finally:
         pool.close()
     return {
+        "documents": len(documents),
         "docs_per_cpu_s": round(len(documents) / cpu_s, 1),
         "docs_per_s": round(len(documents) / wall_s, 1),
         "query_ms": round(query_ms, 2),

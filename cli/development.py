@@ -1,4 +1,4 @@
-"""``archon test`` and ``archon bench``: what developers run, with everything set up first."""
+"""``archon test``, ``archon bench`` and ``archon train``: what developers run, with everything set up first."""
 
 from __future__ import annotations
 
@@ -31,9 +31,15 @@ def bench(context: typer.Context) -> None:
     _run_module("benchmarks", list(context.args))
 
 
+def train(context: typer.Context) -> None:
+    """Make the embedder that ships with Archon, or look at how it is made: archon train NAME."""
+    _run_module("training", list(context.args))
+
+
 def register(app: typer.Typer) -> None:
     app.command(context_settings=_PASS_THROUGH)(test)
     app.command(context_settings=_PASS_THROUGH)(bench)
+    app.command(context_settings=_PASS_THROUGH)(train)
 
 
 def _run_module(module: str, arguments: list[str]) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from cli.doctor_finding import Finding, State
-from integrations.embedders import minilm
+from integrations.embedders import minilm, static
 from integrations.embedders.errors import EmbedderMissing
 from integrations.llm_providers.vendors import vendor_find
 from integrations.pinecone_config import PineconeConfigError, environment_parse
@@ -38,6 +38,13 @@ def _embedder(title: str, name: str) -> Iterator[Finding]:
             yield Finding(
                 title, State.OK if whole else State.PROBLEM, detail, "" if whole else "check the checkout out anew"
             )
+    elif name.lower() == static.MODEL:
+        try:
+            static.model_folder()
+        except EmbedderMissing as error:
+            yield Finding(title, State.PROBLEM, error.message, error.next_step)
+        else:
+            yield Finding(title, State.OK, f"{static.MODEL}, within the server")
     else:
         model = name.partition("@")[0]
         vendor = vendor_find(model.partition(":")[0])

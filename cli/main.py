@@ -50,6 +50,7 @@ MODULES: dict[str, str] = {
     **dict.fromkeys(("index", "search"), "cli.code"),
     "test": "cli.development",
     "bench": "cli.development",
+    "train": "cli.development",
 }
 _HELP = "Archon, a self-hosted backend for autonomous coding agents."
 

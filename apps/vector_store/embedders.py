@@ -17,7 +17,7 @@ from apps.usage.errors import ModelCallFailed, provider_error_translate
 from apps.usage.keys import stored_keys
 from apps.usage.retry import RetryPolicy
 from integrations.cache.keys import digest
-from integrations.embedders import minilm
+from integrations.embedders import minilm, static
 from integrations.embedders.errors import EmbedderMissing, EmbedError
 from integrations.embedders.known import PROTOCOLS, can_shorten, dimension_known
 from integrations.llm_providers.credentials import endpoint_parse, model_resolve, vendor_endpoint
@@ -84,6 +84,14 @@ LOCAL_MODELS: dict[str, LocalModel] = {
             dimension=minilm.DIMENSION,
             check=minilm.model_file,
             engine=_minilm_engine,
+        ),
+        LocalModel(
+            name="archon-static",
+            model=static.MODEL,
+            version=static.VERSION,
+            dimension=static.DIMENSION,
+            check=static.model_folder,
+            engine=static.engine,
         ),
     )
 }

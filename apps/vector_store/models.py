@@ -20,7 +20,7 @@ class EmbedderRecord(models.Model):
     """An embedder that vectors are from, and the length of its vectors."""
 
     key = models.CharField(max_length=KEY_LENGTH, unique=True)
-    #: ``minilm``, or PROVIDER:MODEL at an address; with 0, the length that the model has by itself.
+    #: ``minilm``, ``archon-static``, or PROVIDER:MODEL at an address; with 0, the length that the model has by itself.
     name = models.CharField(max_length=200)
     base_url = models.CharField(max_length=500, blank=True, default="")
     asked_dimension = models.IntegerField(default=0)

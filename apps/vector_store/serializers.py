@@ -25,7 +25,7 @@ class EmbedSerializer(serializers.Serializer[Any]):
         choices=EMBED_KINDS, default="document", help_text="Some models read a question otherwise than an answer."
     )
     model = serializers.CharField(
-        **_NAME, help_text="minilm or PROVIDER:MODEL, with @URL behind it for another address; the project's otherwise."
+        **_NAME, help_text="minilm, archon-static or PROVIDER:MODEL, with @URL behind it for another address."
     )
     dimension = serializers.IntegerField(
         min_value=0,
@@ -53,7 +53,9 @@ class EmbeddingsSerializer(serializers.Serializer[Any]):
 
 
 class EmbeddersSetSerializer(serializers.Serializer[Any]):
-    primary = serializers.CharField(**_NAME, help_text="minilm, PROVIDER:MODEL or off; empty: what the server says.")
+    primary = serializers.CharField(
+        **_NAME, help_text="minilm, archon-static, PROVIDER:MODEL or off; empty: what the server says."
+    )
     second = serializers.CharField(**_NAME, help_text="One more vector a chunk, which fills in later.")
     dimension = serializers.IntegerField(min_value=0, max_value=MAX_DIMENSION, default=0)
 

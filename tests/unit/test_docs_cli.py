@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "reference" / "cli.md").read_text()
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 #: They hand everything on to another program, whose options these are.
-PASS_THROUGH = {"test", "bench"}
+PASS_THROUGH = {"test", "bench", "train"}
 
 
 def _commands() -> dict[str, TyperCommand]:

@@ -1,0 +1,336 @@
+"""How the embedder is made: pairs, gradients, learning, and that the same seed gives the same model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from integrations.embedders.static.model import StaticModel
+from training.archives import UnreadableArchive, archive_about
+from training.beginning import vectors_random
+from training.corpus import Corpus, Evaluated, corpus_make, corpus_read, corpus_write, inverse_frequencies
+from training.export import model_write
+from training.grammar_pairs import file_undocumented, grammar_pairs
+from training.learning import Recipe, batch_sides, learn
+from training.licences import debian_licence, is_permitted, npm_licence, wheel_licence
+from training.manifest import FetchFailed, Package, package_fetch, packages_read
+from training.mining import package_mine, pairs_file, pairs_read
+from training.network import loss_and_gradients, parameters_start
+from training.packages import main as packages_main
+from training.pairs import Pair, first_sentence, prose_of
+from training.python_pairs import python_pairs
+from training.questions import main as questions_main
+from training.ranking import Bm25, figures, fused, ranks
+
+pytestmark = pytest.mark.unit
+
+PYTHON = '''class Basket(Base):
+    """What a customer has chosen so far."""
+
+    limit = 3
+
+    def add(self, item):
+        """Put one more item into it.
+
+        Longer words follow here, that say a good deal more of what it does and for whom it does so.
+
+        Args:
+            item: what to add
+        """
+        self.items.append(item)
+        return len(self.items)
+
+    def short(self):
+        """Say nothing of any interest here."""
+        return 1
+'''
+TYPESCRIPT = """import { a } from "b";
+
+/** Draws the whole scene once. */
+export class Renderer {
+  /**
+   * Uploads a texture to the card, if it changed.
+   * @param texture which one
+   */
+  upload(texture: Texture) {
+    // not a doc comment
+    this.gl.bind(texture);
+    return texture.id;
+  }
+}
+"""
+GO = """package store
+
+// Open returns a store that keeps its rows in the
+// folder. It fails where there is none.
+func Open(folder string) (*Store, error) {
+    rows := load(folder)
+    return &Store{rows}, nil
+}
+"""
+
+
+def test_pairs_of_python_have_no_docstring() -> None:
+    pairs = {pair.qualified_name: pair for pair in python_pairs(path="shop/basket.py", content=PYTHON.encode())}
+    assert set(pairs) == {"Basket", "Basket.add"}
+    assert pairs["Basket.add"].query == "Put one more item into it."
+    assert "Longer words" in pairs["Basket.add"].prose and "Args" not in pairs["Basket.add"].prose
+    assert '"""' not in pairs["Basket.add"].text and "self.items.append(item)" in pairs["Basket.add"].text
+    # Of its methods a class has only how they begin.
+    assert "def add" in pairs["Basket"].text and "append" not in pairs["Basket"].text
+
+
+@pytest.mark.parametrize("content", [b"def broken(:\n  pass", b"\x00\x00", b"\xff\xfe\xff", b"(" * 5_000, b""])
+def test_python_that_cannot_be_parsed_has_no_pairs(content: bytes) -> None:
+    assert list(python_pairs(path="a.py", content=content)) == []
+
+
+def test_pairs_of_other_languages_have_no_doc_comment() -> None:
+    (upload,) = grammar_pairs(path="src/renderer.ts", content=TYPESCRIPT.encode())
+    assert (upload.language, upload.qualified_name) == ("typescript", "Renderer.upload")
+    assert upload.query == "Uploads a texture to the card, if it changed."
+    assert "Uploads" not in upload.text and "not a doc comment" in upload.text
+    (opened,) = grammar_pairs(path="store/open.go", content=GO.encode())
+    # The name that Go's comments begin with would give the answer away.
+    assert opened.query == "returns a store that keeps its rows in the folder"
+    assert "keeps its rows" not in opened.text
+
+
+def test_a_file_without_its_doc_comments_keeps_everything_else() -> None:
+    made = file_undocumented(path="src/renderer.ts", content=TYPESCRIPT.encode())
+    assert made.questions == (
+        ("Draws the whole scene once.", "Renderer"),
+        ("Uploads a texture to the card, if it changed.", "Renderer.upload"),
+    )
+    gone = set(TYPESCRIPT.splitlines()) - set(made.content.splitlines())
+    assert all(line.strip().startswith(("/**", "*")) for line in gone) and len(gone) == 5
+
+
+@pytest.mark.parametrize(
+    ("comment", "name", "expected"),
+    [
+        ("Foo returns the bar of it. And more.", "Foo", "returns the bar of it"),
+        ("Gets the {@link Bar thing} of <b>it</b>\n\n@returns x", "foo", "Gets the Bar thing of it"),
+        ("@param x what it is", "foo", ""),
+    ],
+)
+def test_first_sentence(comment: str, name: str, expected: str) -> None:
+    assert first_sentence(comment, name=name) == expected
+
+
+def test_prose_that_says_no_more_than_the_query_is_none() -> None:
+    assert prose_of("Put it there.\n\nNow.", "Put it there.") == ""
+
+
+@pytest.mark.parametrize(
+    ("licence", "permitted"),
+    [
+        ("MIT", True),
+        ("Apache-2.0 OR BSD-3-Clause", True),
+        ("OSI Approved :: BSD License", True),
+        ("", False),
+        ("LGPL-2.1-only", False),
+        ("Apache-2.0 OR GPL-2.0-or-later", False),
+        ("GNU General Public License v3", False),
+        ("Proprietary", False),
+        ("Whatever", False),
+    ],
+)
+def test_licences(licence: str, permitted: bool) -> None:
+    assert is_permitted(licence) is permitted
+
+
+def test_licences_are_read_as_they_are_stated() -> None:
+    assert wheel_licence("Name: a\nLicense-Expression: MIT\nLicense: x\n\nLicense: GPL") == "MIT"
+    assert wheel_licence("Name: a\nClassifier: License :: OSI Approved :: BSD License\n") == "BSD License"
+    assert npm_licence('{"license": {"type": "ISC"}}') == "ISC"
+    assert npm_licence("{}") == ""
+    copyright_file = "Files: *\nCopyright: x\nLicense: Expat\n text\n\nFiles: debian/*\nLicense: GPL-2+\n"
+    assert debian_licence(copyright_file) == "Expat"
+
+
+def test_the_list_of_packages_is_complete() -> None:
+    packages = packages_read()
+    assert len({(each.registry, each.name) for each in packages}) == len(packages) > 50
+    for each in packages:
+        assert is_permitted(each.licence), each.name
+        assert len(each.sha256) == 64 and each.version and "/" not in each.file
+    held_out = {each.name for each in packages if each.use == "evaluate"}
+    assert "django" in held_out
+    assert not [each.name for each in packages if "django" in each.name and each.use == "train"]
+
+
+def wheel(folder: Path, name: str, files: dict[str, str], licence: str = "MIT") -> Path:
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, text in files.items():
+            archive.writestr(file, text)
+        archive.writestr(
+            f"{name}-1.0.dist-info/METADATA", f"Name: {name}\nVersion: 1.0\nLicense-Expression: {licence}\n\n"
+        )
+    return path
+
+
+def test_archives_are_put_on_the_list_and_read_once(tmp_path: Path) -> None:
+    good = wheel(tmp_path, "shop", {"shop/basket.py": PYTHON, "shop/tests/test_it.py": PYTHON})
+    refused = wheel(tmp_path, "closed", {}, licence="GPL-3.0-only")
+    (tmp_path / "no.whl").write_bytes(b"not a zip")
+    listed = tmp_path / "packages.json"
+    assert packages_main([str(good), str(refused), str(tmp_path / "no.whl"), "--list", str(listed)]) == 0
+    (package,) = packages_read(listed)
+    assert (package.registry, package.name, package.version, package.licence) == ("pypi", "shop", "1.0", "MIT")
+    # It is where it would be fetched to, so nothing is fetched; and its hash is looked at all the same.
+    assert package_fetch(package, tmp_path) == good
+    assert package_mine(package, good, tmp_path / "pairs") == 2
+    assert package_mine(package, good, tmp_path / "pairs") == -1
+    assert {pair.path for pair in pairs_read(pairs_file(package, tmp_path / "pairs"))} == {"shop/basket.py"}
+    with pytest.raises(FetchFailed, match="hash differs"):
+        package_fetch(dataclasses.replace(package, sha256="0" * 64), tmp_path)
+    with pytest.raises(UnreadableArchive):
+        archive_about(tmp_path / "packages.json")
+
+
+def test_questions_are_written_as_the_benchmarks_read_them(tmp_path: Path) -> None:
+    made = wheel(tmp_path, "shop", {"shop/basket.py": PYTHON})
+    assert questions_main([str(made), "--to", str(tmp_path / "out")]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "out" / "shop.jsonl").read_text().splitlines()]
+    assert {"query": "Put one more item into it.", "relevant_symbols": ["shop/basket.py::Basket.add"]} in lines
+    assert '"""' not in (tmp_path / "out" / "shop" / "shop" / "basket.py").read_text()
+
+
+TOPICS = {
+    "send": ("deliver the letter to somebody", "smtp_transport.push(envelope, recipient)"),
+    "draw": ("paint a picture on screen", "canvas.stroke(brush, pixel_buffer)"),
+    "save": ("keep the row for good", "database.commit(table, cursor)"),
+    "parse": ("understand what was written", "tokens = lexer.consume(grammar)"),
+    "sort": ("bring things into order", "compare(pivot, partition)"),
+    "lock": ("let nobody else in", "mutex.acquire(thread, deadline)"),
+}
+
+
+def toy_corpus(pairs_each: int = 40) -> Corpus:
+    """Queries that have no word in common with what answers them: only learning finds it."""
+    chance = random.Random(5)
+    pairs = []
+    for topic, (query, code) in TOPICS.items():
+        for number in range(pairs_each):
+            words = query.split()
+            chance.shuffle(words)
+            pairs.append(Pair("python", " ".join(words), "", f"a/{topic}.py", f"F{number}.x", f"{code}\n{number}"))
+    package = Package("pypi", "toy", "1", "toy.whl", "0" * 64, "MIT")
+    chance.shuffle(pairs)
+    return corpus_make([(package, pairs)], evaluated=Evaluated(), max_stems=500, min_count=2, tell=lambda message: None)
+
+
+RECIPE = Recipe(dimension=16, epochs=40, batch=60, together=30, table_rate=0.02, seed=3)
+
+
+def start_of(corpus: Corpus, recipe: Recipe = RECIPE) -> dict[str, np.ndarray]:
+    vectors = vectors_random(len(corpus.stems), recipe.dimension, recipe.seed)
+    return parameters_start(vectors, inverse_frequencies(corpus))
+
+
+def test_gradients_are_those_that_small_steps_show() -> None:
+    corpus = toy_corpus(8)
+    recipe = dataclasses.replace(RECIPE, body_dropout=0.0, name_dropout=0.0)
+    rows = np.arange(24)
+    queries, documents = batch_sides(corpus, rows, recipe, np.random.default_rng(1))
+    start = parameters_start(vectors_random(len(corpus.stems), 16, 3), inverse_frequencies(corpus), dtype=np.float64)
+    numbers = corpus.query_numbers[rows].astype(np.int64)
+    numbers[3] = numbers[4]  # two with the same query
+    _, gradients = loss_and_gradients(start, queries, documents, numbers)
+    chance = np.random.default_rng(7)
+    step = 1e-5
+    for name, gradient in gradients.items():
+        assert np.abs(gradient).max() > 0, name
+        places = np.argwhere(np.abs(gradient) > 1e-9)
+        for place in places[chance.permutation(len(places))[:12]]:
+            around = []
+            for way in (step, -step):
+                moved = {key: value.copy() for key, value in start.items()}
+                moved[name][tuple(place)] += way
+                around.append(loss_and_gradients(moved, queries, documents, numbers)[0])
+            shown = (around[0] - around[1]) / (2 * step)
+            assert gradient[tuple(place)] == pytest.approx(shown, rel=1e-3, abs=1e-7), (name, place)
+
+
+def test_training_learns_which_words_mean_the_same(tmp_path: Path) -> None:
+    corpus = toy_corpus()
+    learnt = learn(corpus, start_of(corpus), RECIPE, state=None, tell=lambda message: None)
+    model_write(learnt, corpus, tmp_path / "model", version="0", made_of={})
+    model = StaticModel(tmp_path / "model")
+    codes = [f"a.py x\n{code}" for _, code in TOPICS.values()]
+    queries = [query for query, _ in TOPICS.values()]
+    found = model.embed(queries, kind="query") @ model.embed(codes, kind="document").T
+    assert found.argmax(1).tolist() == list(range(len(TOPICS)))
+
+
+def test_the_same_seed_gives_the_same_model_and_another_does_not() -> None:
+    corpus = toy_corpus(20)
+    one, same = (learn(corpus, start_of(corpus), RECIPE, state=None, tell=lambda message: None) for _ in range(2))
+    assert all(np.array_equal(one[name], same[name]) for name in one)
+    recipe = dataclasses.replace(RECIPE, seed=4)
+    other = learn(corpus, start_of(corpus), recipe, state=None, tell=lambda message: None)
+    assert not np.array_equal(one["table"], other["table"])
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_training_that_was_stopped_ends_where_it_would_have(tmp_path: Path) -> None:
+    corpus = toy_corpus()
+    recipe = dataclasses.replace(RECIPE, epochs=50)
+    state = tmp_path / "state.npz"
+    whole = learn(corpus, start_of(corpus), recipe, state=None, tell=lambda message: None)
+
+    said = []
+
+    def stop(message: str) -> None:
+        said.append(message)
+        if len(said) == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        learn(corpus, start_of(corpus), recipe, state=state, tell=stop)
+    assert state.exists()
+    rest = learn(corpus, start_of(corpus), recipe, state=state, tell=said.append)
+    assert all(np.array_equal(whole[name], rest[name]) for name in whole)
+
+
+def test_what_is_evaluated_on_is_not_learnt(tmp_path: Path) -> None:
+    package = Package("pypi", "toy", "1", "toy.whl", "0" * 64, "MIT")
+    text = "a = load(path)\nb = a.rows\nreturn b"
+    pairs = [
+        Pair("python", "load all of the rows", "", "a.py", "f", text),
+        Pair("python", "something else is asked here", "", "a.py", "g", text.replace("rows", "columns")),
+        Pair("python", "nobody knows this one at all", "", "b.py", "h", text.replace("load", "read")),
+    ]
+    evaluated = Evaluated()
+    evaluated.add(pairs[0]._replace(query="Load ALL of the rows.", text="other()"))
+    evaluated.add(pairs[1]._replace(query="quite another query than that", text="  " + pairs[1].text + "\n"))
+    corpus = corpus_make([(package, pairs)], evaluated=evaluated, max_stems=99, min_count=1, tell=lambda message: None)
+    assert len(corpus) == 1
+    assert "read" in corpus.stems and "column" not in corpus.stems
+    corpus_write(corpus, tmp_path / "corpus.npz")
+    again = corpus_read(tmp_path / "corpus.npz")
+    assert again.stems == corpus.stems and again.forms == corpus.forms
+    assert np.array_equal(again.documents.stems, corpus.documents.stems)
+    assert np.array_equal(again.documents.bounds, corpus.documents.bounds)
+
+
+def test_ranking() -> None:
+    text = Bm25(["parse the http header", "draw a line", "header of a table"])
+    scores = np.stack([text.scores("httpHeader"), text.scores("line drawing")])
+    assert ranks(scores, [[0], [1]]).tolist() == [1, 1]
+    # Of equals the answer is the last.
+    assert ranks(np.array([[0.5, 0.5, 0.1]], dtype=np.float32), [[0]]).tolist() == [2]
+    assert figures(np.array([1, 2, 11])).mrr_at_10 == 0.5
+    mixed = fused(scores, np.array([[0, 0, 1.0], [0, 0, 1.0]], dtype=np.float32), text_share=0.0)
+    assert mixed.argmax(1).tolist() == [2, 2]

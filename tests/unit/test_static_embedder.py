@@ -1,0 +1,169 @@
+"""What archon-static promises: the same text has the same vector, of length one, whatever the text is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apps.context.parsing.types import chunk_header
+from integrations.embedders import static
+from integrations.embedders.errors import EmbedderMissing
+from integrations.embedders.static.fields import text_fields
+from integrations.embedders.static.model import StaticModel
+from integrations.embedders.static.stems import STOP_WORDS, Vocabulary, stem, word_stems
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module")
+def model() -> StaticModel:
+    return StaticModel(static.model_folder())
+
+
+@pytest.mark.parametrize(
+    ("word", "stems"),
+    [
+        ("parseHTTPHeaders", ["pars", "http", "header"]),
+        ("get_user_by_id", ["get", "user", "id"]),
+        ("XMLHttpRequest", ["xml", "http", "request"]),
+        ("__init__", ["init"]),
+        ("queries", ["query"]),
+        ("creating", ["creat"]),
+        ("self", []),
+        ("x", []),
+        ("a" * 30, []),
+    ],
+)
+def test_stems(word: str, stems: list[str]) -> None:
+    assert word_stems(word) == stems
+
+
+@given(st.text(alphabet=st.characters(codec="ascii", categories=["L", "N", "Pc"]), max_size=60))
+def test_stems_are_lower_case_and_say_something(word: str) -> None:
+    for each in word_stems(word):
+        assert each == each.lower() and each.isalpha() and each not in STOP_WORDS - {stem(each)}
+
+
+@pytest.mark.parametrize("family", [("create", "creates", "created", "creating"), ("class", "classes")])
+def test_endings_do_not_matter(family: tuple[str, ...]) -> None:
+    assert len({stem(word) for word in family}) == 1
+
+
+def test_an_unknown_stem_is_cut_into_known_pieces() -> None:
+    vocabulary = Vocabulary(["data", "base", "databas", "pool"])
+    assert vocabulary["databases"] == (2,)
+    assert vocabulary["datapool"] == (0, 3)
+    assert vocabulary["zzz"] == ()
+
+
+def test_fields_are_those_of_a_chunks_header() -> None:
+    header = chunk_header(path="apps/shop/basket.py", qualified_name="Basket.Line.add")
+    assert text_fields(f"{header}\nbody\nmore") == ("add", "Basket.Line", "apps/shop/basket", "body\nmore")
+    assert text_fields(f"{chunk_header(path='a.py', qualified_name='')}\nbody") == ("", "", "a", "body")
+    assert text_fields("what people write. And more") == ("", "", "", "what people write. And more")
+    assert text_fields("") == ("", "", "", "")
+
+
+HOSTILE = [
+    "",
+    " ",
+    "\x00",
+    "a\x00b.py f\n\x00",
+    "日本語だけ",
+    "\ud800",
+    "???",
+    "x" * 5_000_000,
+    "_" * 100_000,
+    "a b " * 500_000,
+]
+
+
+@pytest.mark.parametrize("kind", ["document", "query"])
+def test_any_text_has_a_vector_of_length_one(model: StaticModel, kind: static.EmbedKind) -> None:
+    made = model.embed(HOSTILE, kind=kind)
+    assert made.shape == (len(HOSTILE), static.DIMENSION) and made.dtype == np.float32
+    assert np.isfinite(made).all()
+    assert np.linalg.norm(made, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(max_size=300), max_size=8))
+def test_a_text_has_the_same_vector_in_any_company(texts: list[str]) -> None:
+    model = StaticModel(static.model_folder())
+    together = model.embed(texts, kind="document")
+    for text, row in zip(texts, together, strict=True):
+        assert np.array_equal(model.embed([text], kind="document")[0], row)
+
+
+def test_what_is_behind_the_limit_is_not_read(model: StaticModel) -> None:
+    text = "a.py f\n" + "parse the header " * 1_000
+    cut = model.embed([text, text + "database table row"], kind="document")
+    assert np.array_equal(cut[0], cut[1])
+
+
+def test_many_texts_are_as_one_by_one(model: StaticModel) -> None:
+    texts = [f"src/a{number}.py read{number}\nreturn open(path{number}).read()" for number in range(300)]
+    assert np.array_equal(model.embed(texts, kind="document")[-1], model.embed(texts[-1:], kind="document")[0])
+
+
+def test_threads_get_the_same(model: StaticModel) -> None:
+    texts = [f"src/file{number}.py Class.method{number}\nreturn self.thing{number}(x)" for number in range(200)]
+    expected = model.embed(texts, kind="document")
+    fresh = StaticModel(static.model_folder())
+    wrong = []
+
+    def run() -> None:
+        if not np.array_equal(fresh.embed(texts, kind="document"), expected):
+            wrong.append(1)
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_it_knows_what_code_does(model: StaticModel) -> None:
+    codes = [
+        "net/mail.py send\ndef send(to, text):\n    server = smtplib.SMTP(HOST)\n    server.sendmail(ME, to, text)",
+        "ui/canvas.py Canvas.line\ndef line(self, a, b):\n    for x, y in path(a, b):\n        self.pixels[y][x] = 1",
+        "db/rows.py insert\ndef insert(table, row):\n    cursor.execute(sql(table), row)\n    connection.commit()",
+    ]
+    asked = ["deliver an email message", "draw a line of pixels", "write a record to the database"]
+    found = model.embed(asked, kind="query") @ model.embed(codes, kind="document").T
+    assert found.argmax(1).tolist() == [0, 1, 2]
+
+
+def test_the_shipped_model_is_whole_and_small() -> None:
+    folder = static.model_folder()
+    description = json.loads((folder / "model.json").read_text())
+    assert (description["version"], description["dimension"]) == (static.VERSION, static.DIMENSION)
+    for name, told in description["sha256"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == told, name
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 10_000_000
+    assert {path.name for path in folder.iterdir()} == {"model.json", *description["sha256"]}
+    vectors = np.load(folder / "vectors.npy", mmap_mode="r")
+    assert vectors.dtype == np.int8 and len(vectors) == len((folder / "stems.tsv").read_text().splitlines())
+
+
+def test_a_model_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EmbedderMissing):
+        StaticModel(tmp_path)
+    broken = tmp_path / "model"
+    shutil.copytree(static.model_folder(), broken)
+    with (broken / "stems.tsv").open("a") as file:
+        file.write("more\t1\n")
+    with pytest.raises(EmbedderMissing, match="not whole"):
+        StaticModel(broken)
+    (broken / "vectors.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(EmbedderMissing, match="cannot be read"):
+        StaticModel(broken)

@@ -1,0 +1,165 @@
+"""``./archon train embedder``: from the list of packages to the model that ships.
+
+Fetches the archives (pip, npm, apt), reads pairs of doc comment and code from them, learns, and writes the model's
+folder. What was done is kept in the cache and not done again; the same list, recipe and seed give the same model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from integrations.embedders import static
+from training.archives import UnreadableArchive
+from training.beginning import vectors_begin, vectors_random, words_embed
+from training.corpus import (
+    Corpus,
+    Evaluated,
+    corpus_make,
+    corpus_read,
+    corpus_write,
+    inverse_frequencies,
+)
+from training.export import model_write
+from training.learning import Recipe, learn
+from training.licences import is_permitted
+from training.manifest import LIST, FetchFailed, Package, package_fetch, packages_read
+from training.mining import RULES, package_mine, pairs_file, pairs_read
+from training.network import Parameters, parameters_start
+
+_FETCHERS = 2
+_began = time.monotonic()
+
+
+def main(argv: list[str]) -> int:
+    recipe = Recipe()
+    parser = argparse.ArgumentParser(prog="archon train embedder", description=__doc__)
+    parser.add_argument("--cache", type=Path, default=_cache(), help="where archives and what is made of them are kept")
+    parser.add_argument("--out", type=Path, default=static.FOLDER, help="the model's folder")
+    parser.add_argument("--list", type=Path, default=LIST, help="the list of packages")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes that read archives")
+    parser.add_argument("--seed", type=int, default=recipe.seed)
+    parser.add_argument("--dimension", type=int, default=static.DIMENSION)
+    parser.add_argument("--epochs", type=int, default=recipe.epochs)
+    parser.add_argument("--stems", type=int, default=static.STEMS, help="the most stems that have a vector")
+    parser.add_argument("--begin", choices=("minilm", "random"), default="minilm", help="the vectors to begin with")
+    parser.add_argument("--model-version", default=static.VERSION)
+    options = parser.parse_args(argv)
+    recipe = Recipe(dimension=options.dimension, epochs=options.epochs, seed=options.seed)
+    packages = packages_read(options.list)
+    refused = [each.name for each in packages if not is_permitted(each.licence)]
+    if refused:
+        print(f"these may not be learnt from, by their licence: {', '.join(refused)}", file=sys.stderr)
+        return 1
+    try:
+        archives = _fetched(packages, options.cache / "archives")
+        _mined(archives, options.cache / "pairs", processes=options.processes)
+    except (FetchFailed, UnreadableArchive) as error:
+        print(
+            f"{error}\nRun it again: what is there is kept. A package that is gone is taken off the list.",
+            file=sys.stderr,
+        )
+        return 1
+    corpus, digest = _corpus(packages, options.cache, stems=options.stems)
+    start = _start(corpus, recipe, options.cache / f"words-{digest}.npy", begin=options.begin)
+    state = options.cache / f"state-{digest}-{options.begin}.npz"
+    parameters = learn(corpus, start, recipe, state=state, tell=_tell)
+    model_write(
+        parameters,
+        corpus,
+        options.out,
+        version=options.model_version,
+        made_of={
+            "packages": sum(each.use == "train" for each in packages),
+            "list_sha256": hashlib.sha256(options.list.read_bytes()).hexdigest(),
+            "pairs": len(corpus),
+            "languages": _languages(corpus),
+            "stems": len(corpus.stems),
+            "begin": options.begin,
+            "recipe": asdict(recipe),
+        },
+    )
+    state.unlink(missing_ok=True)
+    _tell(f"the model is in {options.out}")
+    return 0
+
+
+def _fetched(packages: list[Package], folder: Path) -> list[tuple[Package, Path]]:
+    """The archives; all that can be had are fetched before it fails for one that cannot."""
+    made: dict[str, Path] = {}
+    failed: list[str] = []
+    with ThreadPoolExecutor(_FETCHERS) as pool:
+        waiting = {pool.submit(package_fetch, package, folder): package for package in packages}
+        for number, done in enumerate(as_completed(waiting), 1):
+            try:
+                made[waiting[done].slug] = done.result()
+            except FetchFailed as error:
+                failed.append(str(error))
+            if number % 25 == 0:
+                _tell(f"{number} of {len(packages)} archives are here")
+    if failed:
+        raise FetchFailed("\n".join(failed))
+    return [(package, made[package.slug]) for package in packages]
+
+
+def _mined(archives: list[tuple[Package, Path]], folder: Path, *, processes: int) -> None:
+    left = [each for each in archives if not pairs_file(each[0], folder).exists()]
+    if not left:
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        waiting = {pool.submit(package_mine, package, archive, folder): package for package, archive in left}
+        for number, done in enumerate(as_completed(waiting), 1):
+            _tell(f"{number} of {len(left)}: {done.result()} pairs of {waiting[done].name}")
+
+
+def _corpus(packages: list[Package], cache: Path, *, stems: int) -> tuple[Corpus, str]:
+    pairs = cache / "pairs"
+    told = json.dumps([RULES, stems, [(each.slug, each.sha256, each.use) for each in packages]])
+    digest = hashlib.sha256(told.encode()).hexdigest()[:12]
+    path = cache / f"corpus-{digest}.npz"
+    if path.exists():
+        return corpus_read(path), digest
+    evaluated = Evaluated()
+    for package in packages:
+        if package.use == "evaluate":
+            for pair in pairs_read(pairs_file(package, pairs)):
+                evaluated.add(pair)
+    learnt = ((each, pairs_read(pairs_file(each, pairs))) for each in packages if each.use == "train")
+    corpus = corpus_make(learnt, evaluated=evaluated, max_stems=stems, min_count=static.MIN_COUNT, tell=_tell)
+    corpus_write(corpus, path)
+    return corpus, digest
+
+
+def _start(corpus: Corpus, recipe: Recipe, words: Path, *, begin: str) -> Parameters:
+    if begin == "random":
+        vectors = vectors_random(len(corpus.stems), recipe.dimension, recipe.seed)
+    else:
+        if not words.exists():
+            np.save(words, words_embed(list(corpus.forms), tell=_tell))
+        vectors = vectors_begin(np.load(words), recipe.dimension)
+    return parameters_start(vectors, inverse_frequencies(corpus))
+
+
+def _languages(corpus: Corpus) -> dict[str, int]:
+    counts = Counter(corpus.language_numbers.tolist())
+    return {corpus.languages[number]: count for number, count in counts.most_common()}
+
+
+def _cache() -> Path:
+    home = os.environ.get("ARCHON_HOME")
+    root = Path(home) if home else Path(__file__).resolve().parent.parent / ".archon"
+    return root / "training"
+
+
+def _tell(message: str) -> None:
+    print(f"{time.monotonic() - _began:7.0f} s  {message}", flush=True)
