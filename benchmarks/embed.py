@@ -41,6 +41,7 @@ def main(argv: list[str]) -> int:
     slowest = min(float(figures["docs_per_cpu_s"]) for figures in embedders.values())
     result = {
         "documents": len(documents),
+        "minilm_documents": min(len(documents), arguments.minilm_documents),
         "characters": sum(map(len, documents)),
         "embedders": embedders,
         # Of the fastest to the slowest.
@@ -74,7 +75,6 @@ def _static(documents: list[str]) -> dict[str, float]:
         asking.embed([query])
     query_ms = (time.process_time() - began) / len(queries) * 1000
     return {
-        "documents": len(documents),
         "docs_per_cpu_s": round(len(documents) / cpu_s, 1),
         "docs_per_s": round(len(documents) / wall_s, 1),
         "query_ms": round(query_ms, 3),
@@ -106,7 +106,6 @@ def _minilm(documents: list[str], processes: int) -> dict[str, float]:
     finally:
         pool.close()
     return {
-        "documents": len(documents),
         "docs_per_cpu_s": round(len(documents) / cpu_s, 1),
         "docs_per_s": round(len(documents) / wall_s, 1),
         "query_ms": round(query_ms, 2),

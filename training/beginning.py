@@ -5,7 +5,8 @@ All that is learnt afterwards moves them; they are worth .02 of MRR on code that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,18 +29,31 @@ def vectors_random(count: int, dimension: int, seed: int) -> Vectors:
     return made
 
 
-def words_embed(words: list[str], *, tell: Callable[[str], None]) -> Vectors:
-    """MiniLM's vectors of words."""
-    made = np.zeros((len(words), minilm.DIMENSION), dtype=np.float32)
-    pool = minilm.pool(size=1, idle_s=60.0, niceness=0)
-    try:
-        for at in range(0, len(words), _BATCH):
-            made[at : at + _BATCH] = pool.embed(words[at : at + _BATCH])
-            if at // _BATCH % 10 == 0:
-                tell(f"{at} of {len(words)} words have a vector to begin with")
-    finally:
-        pool.close()
-    return made
+def words_embed(words: Sequence[str], kept: Path, *, tell: Callable[[str], None]) -> Vectors:
+    """MiniLM's vectors of words. Those that were ever asked for are in the file."""
+    known: dict[str, Vectors] = {}
+    if kept.exists():
+        with np.load(kept) as found:
+            known = dict(zip(str(found["words"]).split("\n"), found["vectors"], strict=True))
+    missing = [word for word in words if word not in known]
+    if missing:
+        pool = minilm.pool(size=1, idle_s=60.0, niceness=0)
+        try:
+            for at in range(0, len(missing), _BATCH):
+                batch = missing[at : at + _BATCH]
+                known.update(zip(batch, pool.embed(batch), strict=True))
+                if at // _BATCH % 4 == 3 or at + _BATCH >= len(missing):
+                    tell(f"{at + len(batch)} of {len(missing)} words have a vector to begin with")
+                    _words_write(kept, known)
+        finally:
+            pool.close()
+    return np.stack([known[word] for word in words])
+
+
+def _words_write(kept: Path, known: dict[str, Vectors]) -> None:
+    half = kept.with_suffix(".half.npz")
+    np.savez(half, words=np.array("\n".join(known)), vectors=np.stack(list(known.values())).astype(np.float32))
+    half.replace(kept)
 
 
 def vectors_begin(words: Vectors, dimension: int) -> Vectors:

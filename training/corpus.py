@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-_MAX_TIMES = 255
 #: A question that stands at more pieces of code in all packages says little of each.
 _SAME_QUERIES = 3
 
@@ -33,7 +32,7 @@ class Bags:
 
     stems: NDArray[np.int32]
     fields: NDArray[np.uint8]
-    times: NDArray[np.uint8]
+    times: NDArray[np.uint16]
     bounds: Ints
 
     def __len__(self) -> int:
@@ -71,8 +70,8 @@ class Evaluated:
         self.queries.add(query_key(pair.query))
         self.codes.add(code_key(pair.text))
 
-    def has(self, pair: Pair) -> bool:
-        return query_key(pair.query) in self.queries or code_key(pair.text) in self.codes
+    def has(self, *, query: str, code: str) -> bool:
+        return query in self.queries or code in self.codes
 
 
 class _Stems(dict[str, tuple[int, ...]]):
@@ -97,13 +96,13 @@ class _Rows:
     """Bags in the making."""
 
     def __init__(self) -> None:
-        self.stems, self.fields, self.times, self.bounds = array("i"), array("B"), array("B"), array("q", [0])
+        self.stems, self.fields, self.times, self.bounds = array("i"), array("B"), array("H"), array("q", [0])
 
     def add(self, stems: Iterable[int], at: int) -> None:
         counts = Counter(stems)
         self.stems.extend(counts)
         self.fields.extend([at] * len(counts))
-        self.times.extend(min(times, _MAX_TIMES) for times in counts.values())
+        self.times.extend(counts.values())
 
     def close(self) -> None:
         self.bounds.append(len(self.stems))
@@ -128,10 +127,10 @@ def corpus_make(
     resembling = doubled = 0
     for package_number, (package, pairs) in enumerate(files):
         for pair in pairs:
-            if evaluated.has(pair):
+            query, code = query_key(pair.query), code_key(pair.text)
+            if evaluated.has(query=query, code=code):
                 resembling += 1
                 continue
-            query, code = query_key(pair.query), code_key(pair.text)
             if code in codes or uses[query] >= _SAME_QUERIES:
                 doubled += 1
                 continue
@@ -199,7 +198,7 @@ def _bags(rows: _Rows, renumber: tuple[Ints, Ints]) -> Bags:
     return Bags(
         stems=made.astype(np.int32),
         fields=np.array(rows.fields, dtype=np.uint8)[entries],
-        times=np.array(rows.times, dtype=np.uint8)[entries],
+        times=np.array(rows.times, dtype=np.uint16)[entries],
         bounds=before[np.array(rows.bounds, dtype=np.int64)],
     )
 

@@ -17,8 +17,6 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_compl
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from integrations.embedders import static
 from training.archives import UnreadableArchive
 from training.beginning import vectors_begin, vectors_random, words_embed
@@ -71,7 +69,7 @@ def main(argv: list[str]) -> int:
         )
         return 1
     corpus, digest = _corpus(packages, options.cache, stems=options.stems)
-    start = _start(corpus, recipe, options.cache / f"words-{digest}.npy", begin=options.begin)
+    start = _start(corpus, recipe, options.cache / "words.npz", begin=options.begin)
     state = options.cache / f"state-{digest}-{options.begin}.npz"
     parameters = learn(corpus, start, recipe, state=state, tell=_tell)
     model_write(
@@ -144,9 +142,7 @@ def _start(corpus: Corpus, recipe: Recipe, words: Path, *, begin: str) -> Parame
     if begin == "random":
         vectors = vectors_random(len(corpus.stems), recipe.dimension, recipe.seed)
     else:
-        if not words.exists():
-            np.save(words, words_embed(list(corpus.forms), tell=_tell))
-        vectors = vectors_begin(np.load(words), recipe.dimension)
+        vectors = vectors_begin(words_embed(corpus.forms, words, tell=_tell), recipe.dimension)
     return parameters_start(vectors, inverse_frequencies(corpus))
 
 
