@@ -62,6 +62,8 @@ class LocalModel:
     dimension: int
     check: Callable[[], object]
     engine: Callable[[EmbedKind], _Engine]
+    #: It takes less time than to look whether the vector is known: none is kept in the cache.
+    is_instant: bool = False
 
     @property
     def key(self) -> str:
@@ -92,6 +94,7 @@ LOCAL_MODELS: dict[str, LocalModel] = {
             dimension=static.DIMENSION,
             check=static.model_folder,
             engine=static.engine,
+            is_instant=True,
         ),
     )
 }
@@ -193,6 +196,7 @@ def embedder_make(choice: EmbedderChoice, payer: Payer | None, *, cached: bool =
         model = LOCAL_MODELS[choice.name]
         record = _record(choice.name, "", 0, key=model.key, dimension=model.dimension)
         made = LocalEmbedder(model)
+        cached = cached and not model.is_instant
     else:
         if payer is None:
             raise EmbedderRefused(

@@ -12,6 +12,8 @@ import pytest
 from apps.authentication.models import User
 from apps.usage.models import ModelCall
 from apps.vector_store import services
+from apps.vector_store.models import CachedEmbedding
+from integrations.embedders import static
 from tests.api import CheckedClient, client_for, project_make, user_make
 from tests.loopback.embed_server import EmbedServer
 from tests.loopback.json_server import Answer
@@ -59,6 +61,21 @@ def test_texts_become_vectors_offline(client: CheckedClient) -> None:
     assert vectors[0] @ vectors[1] > vectors[2] @ vectors[1] + 0.1
     # The same again comes out of the cache, and is the same.
     assert client.post(EMBED, {"texts": texts, "model": "minilm"}).json() == body
+
+
+def test_a_model_of_our_own_embeds_within_the_server(client: CheckedClient) -> None:
+    texts = ["net/mail.py send\ndef send(to, text): smtp.sendmail(ME, to, text)", "ui.py draw\ndef draw(): ...", "\n\n", "???"]
+    asked = {"model": "archon-static", "texts": ["deliver an email message"], "kind": "query"}
+    code = client.post(EMBED, {"model": "archon-static", "texts": texts}).json()
+    question = client.post(EMBED, asked).json()
+    key = f"local:archon-static:{static.VERSION}:{static.DIMENSION}"
+    assert code["model"] == question["model"] == key
+    vectors = np.array(code["embeddings"])
+    assert vectors.shape == (4, static.DIMENSION)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(4), abs=1e-3)
+    assert (vectors @ np.array(question["embeddings"][0])).argmax() == 0
+    # To look whether a vector is known would take longer than to make it.
+    assert not CachedEmbedding.objects.exists()
 
 
 def test_a_providers_embedder_needs_a_project_and_is_paid_by_it(
