@@ -10,7 +10,7 @@ from typing import Any
 from apps.context.models import CodeIndex, IndexJob, JobState, JobTarget, Overlay
 from apps.context.searching.candidates import Candidate, Scope, scope_make
 from apps.context.searching.checking import Now, hits_check
-from apps.context.searching.fusion import DEPTH, TEXT_WEIGHT, rankings_fuse
+from apps.context.searching.fusion import DEPTH, KIND_WEIGHTS, TEXT_WEIGHT, kinds_weigh, rankings_fuse
 from apps.context.searching.meaning import meaning_search
 from apps.context.searching.regex import regex_search
 from apps.context.searching.symbol import symbol_search
@@ -151,17 +151,22 @@ def _found(scope: Scope, request: SearchRequest, payer: Payer) -> _Found:
         return _Found(lines.candidates, truncated=lines.truncated or len(lines.candidates) > request.limit)
     if request.mode == "text":
         text = text_search(scope=scope, query=request.query, limit=wanted)
-        return _Found(text.candidates, list(text.notes), scores=_text_scores(scope, request, text, text.candidates))
+        ranked = kinds_weigh(text.candidates)
+        return _Found(ranked, list(text.notes), scores=_text_scores(scope, request, text, ranked))
     depth = max(DEPTH, wanted)
     meaning = meaning_search(scope=scope, payer=payer, query=request.query, limit=depth)
     notes = _vector_notes(meaning.status.state, meaning.status.detail, mode=request.mode)
     if request.mode == "vector":
-        scores = {candidate.chunk_id: {"cosine": round(candidate.score, 6)} for candidate in meaning.candidates}
-        return _Found(meaning.candidates, notes, vectors=meaning.status.state, scores=scores)
+        scores = {
+            candidate.chunk_id: {"cosine": round(candidate.score, 6), **_kind_told(candidate)}
+            for candidate in meaning.candidates
+        }
+        return _Found(kinds_weigh(meaning.candidates), notes, vectors=meaning.status.state, scores=scores)
     text = text_search(scope=scope, query=request.query, limit=depth)
     if not meaning.candidates:
-        scores = _text_scores(scope, request, text, text.candidates)
-        return _Found(text.candidates, [*text.notes, *notes], vectors=meaning.status.state, scores=scores)
+        ranked = kinds_weigh(text.candidates)
+        scores = _text_scores(scope, request, text, ranked)
+        return _Found(ranked, [*text.notes, *notes], vectors=meaning.status.state, scores=scores)
     fused = rankings_fuse(text=text.candidates, vector=meaning.candidates)
     explained = _text_scores(scope, request, text, [each.candidate for each in fused[:wanted]])
     told = {
@@ -172,6 +177,7 @@ def _found(scope: Scope, request: SearchRequest, payer: Payer) -> _Found:
             "vector": each.vector,
             "vector_scaled": round(each.vector_scaled, 4),
             "vector_weight": round(1 - TEXT_WEIGHT, 4),
+            **_kind_told(each.candidate),
             **explained.get(each.candidate.chunk_id, {}),
         }
         for each in fused[:wanted]
@@ -187,7 +193,13 @@ def _text_scores(
         return {}
     ids = [candidate.chunk_id for candidate in candidates[: request.limit + _SPARE]]
     shares = terms_explain(index_id=scope.view.index_id, postings=text.postings, chunk_ids=ids)
-    return {chunk_id: {"terms": terms} for chunk_id, terms in shares.items()}
+    kinds = {candidate.chunk_id: _kind_told(candidate) for candidate in candidates}
+    return {chunk_id: {"terms": terms, **kinds[chunk_id]} for chunk_id, terms in shares.items()}
+
+
+def _kind_told(candidate: Candidate) -> dict[str, float]:
+    weight = KIND_WEIGHTS.get(candidate.kind)
+    return {} if weight is None else {"kind_weight": weight}
 
 
 def _vector_notes(state: str, detail: str, *, mode: str) -> list[str]:
