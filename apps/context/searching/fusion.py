@@ -11,8 +11,8 @@ from apps.context.searching.candidates import Candidate
 DEPTH = 100
 TEXT_WEIGHT = 0.4
 #: What a chunk counts by its kind; others 1. What lies between a module's or a class's functions is rarely what is asked
-#: for, but has many words: on docstrings of networkx this takes a fused ranking from .626 to .660 MRR@10 (ADR 0019).
-KIND_WEIGHTS = {"module": 0.8, "class": 0.9}
+#: for, but has many words: on docstrings of networkx this takes a fused ranking from .626 to .667 MRR@10 (ADR 0019).
+KIND_WEIGHTS = {"module": 0.7, "class": 0.8}
 
 
 @dataclass(frozen=True)
