@@ -26,7 +26,7 @@ from apps.context.locating.memory import CommitMemory, MemoryTerms, MemoryView
 from apps.context.searching.search import index_view
 from apps.context.tree_terms import Key, terms_load, tree_fingerprint
 from apps.context.types import IndexState, View
-from apps.core.errors import InvalidInput
+from apps.core.errors import InvalidInput, Unavailable
 from apps.projects.models import Project
 
 TEXT_CHARACTERS = 200_000
@@ -104,7 +104,7 @@ def files_locate(*, project: Project, text: str, session_id: uuid.UUID | None = 
 
 
 def locating_prepare(*, project: Project) -> None:
-    """Work out ahead of time what locating needs of the project's default branch."""
+    """Work out ahead of time what locating needs of the project's default branch; Unavailable: another one's turn."""
     view, state = index_view(project=project)
     _hold(project, view, state, is_asked=False)
 
@@ -124,7 +124,15 @@ def _hold(project: Project, view: View, state: IndexState, *, is_asked: bool) ->
             _held.move_to_end(key)
     if held is not None and held.missing == 0 and (held.history_known or not state.commit):
         return held
-    with _building:
+    # Another project's history may be on its way, for many minutes: whoever asks is answered before.
+    if not _building.acquire(timeout=SECONDS_ASKED if is_asked else 0):
+        if held is not None and is_asked:
+            return held
+        raise Unavailable(
+            "What locating goes by is still being put together.",
+            next_step="Try again in a minute; search works meanwhile.",
+        )
+    try:
         with _lock:
             before = held or next(
                 (other for known, other in reversed(_held.items()) if known[0] == view.index_id), None
@@ -147,6 +155,8 @@ def _hold(project: Project, view: View, state: IndexState, *, is_asked: bool) ->
             while len(_held) > _HELD:
                 _held.popitem(last=False)
         return made
+    finally:
+        _building.release()
 
 
 def _memory(

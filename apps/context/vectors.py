@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 from django.db.models import F, Q
@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from apps.context.models import CodeIndex
 from apps.context.parsing.types import chunk_header
-from apps.vector_store.spaces import projects_due, space_fill, spaces_plan, status_get
+from apps.vector_store.spaces import RETRY_AFTER, projects_due, projects_lacking, space_fill, spaces_plan, status_get
 from apps.vector_store.types import Payer
 
 logger = logging.getLogger(__name__)
@@ -76,10 +76,11 @@ def vectors_want(project_id: uuid.UUID) -> None:
 
 def vectors_due() -> list[uuid.UUID]:
     """Projects whose vectors are to be filled, and that nobody fills."""
-    CodeIndex.objects.filter(project_id__in=projects_due(), vectors_wanted=F("vectors_filled")).update(
-        vectors_wanted=F("vectors_wanted") + 1
-    )
     free = Q(vectors_lease_until__isnull=True) | Q(vectors_lease_until__lt=timezone.now())
+    idle = CodeIndex.objects.filter(free, generation__gt=0, vectors_wanted=F("vectors_filled"))
+    # What was switched on, or got its key, after the project was indexed.
+    lacking = projects_lacking(list(idle.values_list("project_id", flat=True)))
+    idle.filter(project_id__in=[*projects_due(), *lacking]).update(vectors_wanted=F("vectors_wanted") + 1)
     wanted = CodeIndex.objects.filter(free, generation__gt=0, vectors_wanted__gt=F("vectors_filled"))
     return list(wanted.values_list("project_id", flat=True)[:100])
 
@@ -108,13 +109,17 @@ def vectors_fill(*, project_id: uuid.UUID, stop: StopCheck | None = None) -> str
 
     payer = Payer(project_id=project_id)
     whole = True
+    rest_until: datetime | None = None
     try:
         for space in spaces_plan(payer):
             filled = space_fill(space=space, source=ChunkTexts(index.id), payer=payer, progress=progress)
             # What failed has a time at which it is tried again; what was broken off goes on with the next sweep.
             whole = whole and (filled.complete or filled.status.state == "stopped")
+        if projects_lacking([project_id]):
+            # It can't have a space yet (no key, nobody there to ask): not at once again.
+            rest_until = timezone.now() + RETRY_AFTER
     finally:
-        mine.update(vectors_lease_until=None)
+        mine.update(vectors_lease_until=rest_until)
     if whole:
         mine.update(vectors_filled=index.vectors_wanted)
     return status_get(project_id, "primary").state

@@ -11,16 +11,16 @@ from apps.context.models import CodeIndex, IndexJob, JobState, JobTarget, Overla
 from apps.context.searching.candidates import Candidate, Scope, scope_make
 from apps.context.searching.checking import Now, hits_check
 from apps.context.searching.fusion import DEPTH, KIND_WEIGHTS, TEXT_WEIGHT, kinds_weigh, rankings_fuse
-from apps.context.searching.meaning import meaning_search
+from apps.context.searching.meaning import MeaningFound, meaning_search
 from apps.context.searching.regex import regex_search
 from apps.context.searching.symbol import symbol_search
 from apps.context.searching.text import TextFound, terms_explain, text_search
 from apps.context.types import Hit, IndexMissing, IndexState, SearchRequest, SearchResult, View
-from apps.core.errors import InvalidInput
+from apps.core.errors import InvalidInput, LimitReached
 from apps.core.storable import text_storable
 from apps.projects.models import Project, RepositoryState
 from apps.projects.repository import repository_path
-from apps.vector_store.types import Payer
+from apps.vector_store.types import Payer, SpaceStatus
 
 QUERY_CHARACTERS = 20_000
 #: Candidates beyond those that are wanted, in place of those whose files are otherwise now.
@@ -154,7 +154,13 @@ def _found(scope: Scope, request: SearchRequest, payer: Payer) -> _Found:
         ranked = kinds_weigh(text.candidates)
         return _Found(ranked, list(text.notes), scores=_text_scores(scope, request, text, ranked))
     depth = max(DEPTH, wanted)
-    meaning = meaning_search(scope=scope, payer=payer, query=request.query, limit=depth)
+    try:
+        meaning = meaning_search(scope=scope, payer=payer, query=request.query, limit=depth)
+    except LimitReached as error:
+        if request.mode == "vector":
+            raise
+        # Words cost nothing.
+        meaning = MeaningFound((), SpaceStatus("primary", "stopped", "", "", -1, error.message, error.next_step))
     notes = _vector_notes(meaning.status.state, meaning.status.detail, mode=request.mode)
     if request.mode == "vector":
         scores = {

@@ -238,7 +238,7 @@ def _errors_told() -> Iterator[None]:
         yield
     except ProgrammingError as error:
         state = getattr(error.__cause__, "sqlstate", "")
-        if state not in ("42P01", "42704", "42883"):
+        if state not in ("42P01", "42704", "42883", "42703"):
             raise
         raise VectorIndexUnavailable(
             "there are no vectors in this database: it has no pgvector, or has lost it",
