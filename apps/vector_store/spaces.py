@@ -9,6 +9,7 @@ Whoever knows the texts fills a space (``space_fill``) and keeps it up to date (
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from apps.core.errors import ApplicationError, InvalidInput, NotFound, Unavailab
 from apps.projects.models import Project
 
 from .embedders import OFF, EmbedderChoice, choice_read, embedder_of_record, embedder_record, is_of, spec_resolve
-from .errors import EmbedderRefused, VectorIndexUnavailable
+from .errors import EmbedderFailed, EmbedderRefused, VectorIndexUnavailable
 from .index_choice import index_chosen, vector_index
 from .indexes.namespaces import MAX_LIMIT
 from .models import ProjectEmbedders, SpaceRole, VectorNamespace, VectorSpace
@@ -40,10 +41,16 @@ MAX_HITS = MAX_LIMIT
 BATCH = 256
 #: What failed and may succeed later is tried again after this, or after what was asked for.
 RETRY_AFTER = timedelta(minutes=2)
+#: So long queries don't ask an embedder that has just failed: each would wait for it before its words are looked up.
+DOWN_SECONDS = 15.0
 #: A namespace that no space has is emptied after this: whoever made it may be about to take it.
 _ORPHANED_AFTER = timedelta(minutes=10)
 #: Says how far a space is (done, of); False: stop.
 Progress = Callable[[int, int], bool]
+
+
+#: Until when each embedder is not asked by queries, and why.
+_down: dict[int, tuple[float, ApplicationError]] = {}
 
 
 @dataclass(frozen=True)
@@ -216,11 +223,16 @@ def vectors_search(
     space = _serving(payer.project_id, slot)
     if space is None:
         return VectorHits((), status_get(payer.project_id, slot))
+    down = _down.get(space.embedder_id)
+    if down is not None and time.monotonic() < down[0]:
+        return VectorHits((), _stopped(status_get(payer.project_id, slot), down[1]))
     try:
         (vector,) = embedder_of_record(space.embedder, payer).embed([query], kind="query")
         hits = _query(space, vector, min(limit, MAX_HITS), ids)
     except (Unavailable, InvalidInput) as error:
         # The latter where the operator allows the embedder's address no more.
+        if isinstance(error, EmbedderFailed):
+            _down[space.embedder_id] = (time.monotonic() + DOWN_SECONDS, error)
         return VectorHits((), _stopped(status_get(payer.project_id, slot), error))
     return VectorHits(tuple(hits), status_get(payer.project_id, slot, count=False))
 
