@@ -41,8 +41,9 @@ def code_search(
 ) -> SearchResult:
     """What answers the request in a project's code (with a session: in its files), held against the files.
 
-    Who may read the project is for the caller to see to. Raises IndexMissing where nothing was indexed yet,
-    InvalidInput for a query that can't be understood.
+    Who may read the project, and that the session is one of it (its checkout is found by its id alone), is for the
+    caller to see to. Raises IndexMissing where nothing was indexed yet, InvalidInput for a query that can't be
+    understood.
     """
     _request_check(request)
     request = replace(request, query=text_storable(request.query))
@@ -224,4 +225,7 @@ def _vector_notes(state: str, detail: str, *, mode: str) -> list[str]:
 def _scores_told(hit: Hit, found: _Found, request: SearchRequest) -> Hit:
     told = found.scores.get(hit.scores["chunk"], {})
     fused_of = (told.get("text"), told.get("vector")) if "text_scaled" in told else None
+    if fused_of is None and request.mode == "hybrid":
+        # Words alone decided.
+        fused_of = (hit.score, None)
     return replace(hit, scores=dict(told) if request.explain else {}, fused_of=fused_of)
