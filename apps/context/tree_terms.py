@@ -57,7 +57,7 @@ def tree_fingerprint(view: View) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TreeTerms:
-    """The terms of the files of a view by their paths; ``missing`` files there was no time for, ``left_out`` no room."""
+    """Terms of a view's files by path; for ``missing`` ones there was no time, for ``left_out`` no room."""
 
     files: dict[str, tuple[Key, FileTerms]]
     missing: int
