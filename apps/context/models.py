@@ -91,6 +91,8 @@ class IndexJob(BaseModel):
     """One run of indexing: wanted by a row, woken by the queue, taken up under the index's lease."""
 
     index = models.ForeignKey(CodeIndex, on_delete=models.CASCADE, related_name="jobs")
+    #: Of the index's jobs, from 1, in the order in which they were wanted; one that is seen has all before it there.
+    number = models.PositiveBigIntegerField(default=0)
     target = models.CharField(max_length=10, choices=JobTarget.choices, default=JobTarget.HEAD)
     #: The session whose files they are; no foreign key, since sessions are of an app above.
     session_id = models.UUIDField(null=True, blank=True)
@@ -123,6 +125,7 @@ class IndexJob(BaseModel):
                 | Q(target=JobTarget.SESSION, session_id__isnull=False),
                 name="index_job_session_has_id",
             ),
+            models.UniqueConstraint(fields=["index", "number"], name="index_job_number_unique"),
             # Wanting it again while it waits wants nothing more.
             models.UniqueConstraint(
                 fields=["index"], condition=Q(state=JobState.WAITING, target=JobTarget.HEAD), name="index_job_head_once"

@@ -84,7 +84,7 @@ class JobEventsView(APIView):
         job = selectors.job_get_for_user(user=request_user(request), job_id=job_id)
         query = serializers.EventsQuerySerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
-        events = selectors.job_events(job=job, **query.validated_data)
+        events = selectors.job_events(job_id=job.id, **query.validated_data)
         return Response(serializers.IndexEventPageSerializer({"events": events}).data)
 
 
