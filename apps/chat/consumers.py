@@ -94,7 +94,9 @@ class SessionReader:
         return await self._live.database.run_in_thread(read)
 
     async def event_page(self, *, after: int) -> list[SessionEventData]:
-        return await self._live.database.run_in_thread(event_list, session_id=self._session_id, after=after, limit=sockets.PAGE)
+        return await self._live.database.run_in_thread(
+            event_list, session_id=self._session_id, after=after, limit=sockets.PAGE
+        )
 
 
 def _event_json(event: SessionEventData) -> dict[str, object]:

@@ -1,8 +1,8 @@
-"""``ws/index/{project_id}/``: the events of a project's jobs of indexing. The protocol is in docs/reference/websocket.md.
+"""``ws/index/{project_id}/``: events of a project's jobs of indexing. The protocol is in docs/reference/websocket.md.
 
-Jobs are numbered in the order in which they were wanted, and each has its first event from that moment on. They are told
-in this order, so a client that has an event of one job has met all jobs before it: what it names of these goes on after
-the event that it has, the others it has seen to their end, and all later ones are new to it.
+Jobs are numbered in the order in which they were wanted, and each has its first event from that moment on. They are
+told in this order, so a client that has an event of one job has met all jobs before it: what it names of these goes on
+after the event that it has, the others it has seen to their end, and all later ones are new to it.
 """
 
 from __future__ import annotations

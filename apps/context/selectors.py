@@ -17,6 +17,7 @@ from apps.context.models import (
     CodeFile,
     CodeIndex,
     CodeSymbol,
+    FileSummary,
     IndexEvent,
     IndexJob,
     Overlay,
@@ -115,6 +116,11 @@ def file_view(file: CodeFile) -> View:
 
 def file_symbols(file: CodeFile) -> list[CodeSymbol]:
     return list(CodeSymbol.objects.filter(file=file).order_by("start_line", "id"))
+
+
+def summary_get(file: CodeFile) -> FileSummary | None:
+    """The summary of the file's content that was asked for last."""
+    return FileSummary.objects.filter(index_id=file.index_id, blob=file.blob).order_by("-asked_at", "-id").first()
 
 
 def added_get(file: CodeFile) -> AddedFile | None:

@@ -27,6 +27,7 @@ from tests.integration.socket_client import Watcher
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]
 
+
 class Scene:
     """A session with somebody who may watch it."""
 

@@ -73,7 +73,7 @@ class Scene:
 def scene_make() -> Scene:
     user = User.objects.create_user(f"{uuid.uuid4().hex}@example.org", None)
     project = project_create(user=user, name="watched")
-    Project.objects.filter(id=project.id).update(repository_state=RepositoryState.READY)
+    Project.objects.filter(id=project.id).update(repository_state=RepositoryState.READY, default_branch="main")
     project.refresh_from_db()
     return Scene(user, project, api_key_create(user=user, name="test").value)
 
