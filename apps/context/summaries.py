@@ -14,7 +14,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from apps.authentication.models import User
-from apps.context.models import CodeFile, FileState, FileSummary
+from apps.context.models import ACTIVE_JOB_STATES, CodeFile, FileState, FileSummary, IndexJob
 from apps.core.errors import Conflict
 from apps.core.queue import enqueue_on_commit
 from apps.projects.models import Project
@@ -101,6 +101,9 @@ def summary_reason(summary: FileSummary) -> dict[str, Any] | None:
 def summaries_prune() -> None:
     """Forget those of contents that no file has, and count what calls of dead processes hold as spent."""
     files = CodeFile.objects.filter(index_id=OuterRef("index_id"), blob=OuterRef("blob"))
+    # A file that is being read again has no row for a while.
+    at_it = IndexJob.objects.filter(index_id=OuterRef("index_id"), state__in=ACTIVE_JOB_STATES)
     over = Q(made_at__isnull=False) | Q(patience_until__lt=timezone.now())
-    FileSummary.objects.filter(over, ~Exists(files), asked_at__lt=timezone.now() - _KEPT).delete()
+    kept = Exists(files) | Exists(at_it) | Q(index__complete=False)
+    FileSummary.objects.filter(over, ~kept, asked_at__lt=timezone.now() - _KEPT).delete()
     lost_calls_expire(role=ROLE, after=_LOST_AFTER)
