@@ -130,6 +130,13 @@ class _WatchedFolder:
         if not names or not (self._folder / ".git").exists():
             return names
         ignored = set(self._git("check-ignore", "-z", "--stdin", text="\0".join(names)).split("\0"))
+        # What is put in is in whatever the rules say: so those of Archon's own files are looked at here.
+        ignored |= set(
+            self._git(
+                "--literal-pathspecs", "ls-files", "--cached", "--others", "--ignored", "-z",
+                "--exclude-per-directory=.archonignore", "--", *names,
+            ).split("\0")
+        )  # fmt: skip
         return [name for name in names if name not in ignored]
 
     def _git(self, *arguments: str, text: str = "") -> str:

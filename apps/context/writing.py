@@ -281,9 +281,10 @@ def postings_compact(*, lease: Lease) -> None:
         postings_flush(cursor, lease=lease, buffer=buffer)
 
 
-def index_clear(*, lease: Lease) -> None:
-    """Forget everything that was read."""
+def index_clear(*, lease: Lease, job_id: object) -> None:
+    """Forget everything that was read, and that the job wants it forgotten."""
     with index_locked(lease) as cursor:
+        cursor.execute("UPDATE context_indexjob SET rebuild = false WHERE id = %s", [job_id])
         for table in ("codesymbol", "codechunk"):
             cursor.execute(
                 f"DELETE FROM context_{table} WHERE file_id IN (SELECT id FROM context_codefile WHERE index_id = %s)",
