@@ -179,7 +179,10 @@ class FileSummarySerializer(serializers.Serializer[Any]):
     state = serializers.ChoiceField(choices=["making", "ready", "failed"])
     text = serializers.CharField(help_text="Empty until it is `ready`.")
     model = serializers.CharField(help_text="`PROVIDER:MODEL`, with `@URL` where it is not the vendor's own address.")
-    partial = serializers.BooleanField(help_text="The file is long, and the model saw its beginning alone.")
+    # DRF takes fields off the class, where the name means something else.
+    partial = serializers.BooleanField(  # type: ignore[assignment]
+        help_text="The file is long, and the model saw its beginning alone."
+    )
     asked_at = serializers.DateTimeField()
     made_at = serializers.DateTimeField(allow_null=True)
     reason = serializers.DictField(allow_null=True, help_text="`{code, message, next_step}` of one that failed.")

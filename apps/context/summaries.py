@@ -65,7 +65,7 @@ def summary_want(*, project: Project, user: User, file: CodeFile, model: str = "
         if summary.attempt is None or summary_state(summary) == "failed":
             summary.attempt, summary.patience_until, summary.taken_at = uuid.uuid4(), now + PATIENCE, None
             summary.asked, summary.user, summary.reason = model, user, None
-            enqueue_on_commit(MAKE_TASK, summary_id=summary.id, attempt=str(summary.attempt))
+            enqueue_on_commit(MAKE_TASK, summary_id=str(summary.id), attempt=str(summary.attempt))
         summary.save()
     return summary
 

@@ -70,12 +70,12 @@ def prune_indexes() -> None:
 
 
 @shared_task(name="apps.context.tasks.make_summary")
-def make_summary(summary_id: int, attempt: str) -> None:
+def make_summary(summary_id: str, attempt: str) -> None:
     """Have a model say what a file is for."""
     # The libraries of models take a while to load, and most processes make no summaries.
     from apps.context.summarising import summary_make
 
     try:
-        summary_make(summary_id=summary_id, attempt=uuid.UUID(attempt))
+        summary_make(summary_id=int(summary_id), attempt=uuid.UUID(attempt))
     finally:
         close_old_connections()

@@ -60,8 +60,9 @@ def work(code: Code, path: str = "greeting/people.py") -> dict[str, Any]:
     """What a worker does when it is woken; and the summary as the file shows it then."""
     for summary in FileSummary.objects.filter(made_at__isnull=True, taken_at__isnull=True):
         assert summary.attempt is not None
-        make_summary(summary.id, str(summary.attempt))
-    return shown(code, path)
+        make_summary(str(summary.id), str(summary.attempt))
+    summary: dict[str, Any] = shown(code, path)
+    return summary
 
 
 def shown(code: Code, path: str = "greeting/people.py") -> Any:
@@ -219,7 +220,7 @@ def test_who_asks_twice_or_wakes_two_workers_pays_once(code: Code, server: OpenA
 
     def first() -> None:
         try:
-            make_summary(summary.id, str(summary.attempt))
+            make_summary(str(summary.id), str(summary.attempt))
         finally:
             connections.close_all()
 
@@ -227,7 +228,7 @@ def test_who_asks_twice_or_wakes_two_workers_pays_once(code: Code, server: OpenA
         waiting = pool.submit(first)
         assert asked.wait(60)
         # The message comes once more, and somebody asks again.
-        make_summary(summary.id, str(summary.attempt))
+        make_summary(str(summary.id), str(summary.attempt))
         assert summarise(code).json()["state"] == "making"
         go_on.set()
         waiting.result()
@@ -241,7 +242,7 @@ def test_one_that_no_worker_ends_has_failed_and_can_be_asked_for_again(code: Cod
     FileSummary.objects.update(patience_until=timezone.now() - timedelta(seconds=1))
     assert work(code)["reason"]["code"] == "given_up" and not server.requests
     assert made(code)["state"] == "ready"
-    make_summary(lost.id, str(lost.attempt))
+    make_summary(str(lost.id), str(lost.attempt))
     assert len(server.requests) == 1
 
 

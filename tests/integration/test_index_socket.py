@@ -140,9 +140,9 @@ async def test_a_project_without_an_index_is_waited_for(scene: Scene) -> None:
 
 
 async def test_the_last_job_is_told_where_none_is_under_way(scene: Scene) -> None:
-    for _ in range(2):
-        job = await scene.want()
-        await scene.work(job, steps=1)
+    await scene.work(await scene.want(), steps=3)
+    job = await scene.want()
+    await scene.work(job, steps=1)
     async with Watcher(scene.path) as watcher:
         await watcher.send(scene.hello())
         frames = await frames_until_end(watcher, job)
