@@ -58,9 +58,9 @@ def summarise(code: Code, path: str = "greeting/people.py", **body: Any) -> Any:
 
 def work(code: Code, path: str = "greeting/people.py") -> dict[str, Any]:
     """What a worker does when it is woken; and the summary as the file shows it then."""
-    for summary in FileSummary.objects.filter(made_at__isnull=True, taken_at__isnull=True):
-        assert summary.attempt is not None
-        make_summary(str(summary.id), str(summary.attempt))
+    for wanted in FileSummary.objects.filter(made_at__isnull=True, taken_at__isnull=True):
+        assert wanted.attempt is not None
+        make_summary(str(wanted.id), str(wanted.attempt))
     summary: dict[str, Any] = shown(code, path)
     return summary
 
