@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Max, Q
 from django.utils import timezone
 
 from apps.context.models import ACTIVE_JOB_STATES, CodeIndex, IndexEvent, IndexJob, JobState, JobTarget
@@ -31,6 +31,8 @@ _CLAIM = """
 UPDATE context_codeindex SET fence = fence + 1, lease_until = clock_timestamp() + make_interval(secs => %s)
 WHERE id = %s AND (lease_until IS NULL OR lease_until < clock_timestamp()) RETURNING fence
 """
+# Numbers are given one after the other, so that whoever sees a job has seen those before it, or can.
+_NUMBER_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('context_indexjob.number', %s))"
 _RELEASE = "UPDATE context_codeindex SET lease_until = NULL WHERE id = %s AND fence = %s"
 
 
@@ -73,6 +75,7 @@ def job_want(
                 with transaction.atomic():
                     job = IndexJob.objects.create(
                         index=index,
+                        number=_number_next(index),
                         target=target,
                         session_id=session_id,
                         revision=revision,
@@ -95,15 +98,26 @@ def job_cancel(*, job: IndexJob) -> IndexJob:
     with transaction.atomic():
         locked = IndexJob.objects.select_for_update().get(id=job.id)
         if locked.state == JobState.WAITING:
-            locked.state = JobState.CANCELLED
-            locked.finished_at = timezone.now()
-            locked.save(update_fields=["state", "finished_at", "updated_at"])
-            event_add(locked, "IndexCancelled", {})
+            _cancel(locked)
         elif locked.state == JobState.RUNNING and not locked.cancel_wanted:
             locked.cancel_wanted = True
             locked.save(update_fields=["cancel_wanted", "updated_at"])
             enqueue_on_commit(RUN_TASK, index_id=str(locked.index_id))
     return locked
+
+
+def jobs_cancel_waiting(*, session_id: uuid.UUID) -> None:
+    """Nobody wants a session's files to be read any more."""
+    with transaction.atomic():
+        for job in IndexJob.objects.select_for_update().filter(session_id=session_id, state=JobState.WAITING):
+            _cancel(job)
+
+
+def _cancel(job: IndexJob) -> None:
+    job.state = JobState.CANCELLED
+    job.finished_at = timezone.now()
+    job.save(update_fields=["state", "finished_at", "updated_at"])
+    event_add(job, "IndexCancelled", {})
 
 
 def index_claim(index_id: int) -> Lease | None:
@@ -206,6 +220,13 @@ def jobs_wanted() -> list[int]:
     free = Q(index__lease_until__isnull=True) | Q(index__lease_until__lt=timezone.now())
     wanted = IndexJob.objects.filter(free, state__in=ACTIVE_JOB_STATES).order_by("created_at")
     return list(dict.fromkeys(wanted.values_list("index_id", flat=True)[:500]))
+
+
+def _number_next(index: CodeIndex) -> int:
+    """The next job's number, nobody else's until this transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute(_NUMBER_LOCK, [index.id])
+    return int(IndexJob.objects.filter(index=index).aggregate(last=Max("number"))["last"] or 0) + 1
 
 
 def _fence_check(lease: Lease) -> None:

@@ -12,6 +12,7 @@ from apps.context.indexing import index_run, vectors_run
 from apps.context.jobs import jobs_wanted
 from apps.context.places import locating_prepare
 from apps.context.pruning import indexes_prune
+from apps.context.summaries import summaries_prune
 from apps.context.tree_terms import terms_prune
 from apps.context.types import IndexMissing
 from apps.context.vectors import vectors_due
@@ -65,3 +66,16 @@ def prune_indexes() -> None:
     """Forget files that no tree has any more."""
     indexes_prune()
     terms_prune()
+    summaries_prune()
+
+
+@shared_task(name="apps.context.tasks.make_summary")
+def make_summary(summary_id: str, attempt: str) -> None:
+    """Have a model say what a file is for."""
+    # The libraries of models take a while to load, and most processes make no summaries.
+    from apps.context.summarising import summary_make
+
+    try:
+        summary_make(summary_id=int(summary_id), attempt=uuid.UUID(attempt))
+    finally:
+        close_old_connections()

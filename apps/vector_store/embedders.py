@@ -13,10 +13,11 @@ from django.db import connection
 
 from apps.core.encryption import SecretUnreadable
 from apps.usage.choices import reference_join, reference_split
-from apps.usage.embedding import EmbedCall, embedding_gateway, embedding_scope
+from apps.usage.embedding import EmbedCall, embedding_gateway
 from apps.usage.errors import ModelCallFailed, provider_error_translate
 from apps.usage.keys import stored_keys
 from apps.usage.retry import RetryPolicy
+from apps.usage.services import standing_scope
 from integrations.cache.keys import digest
 from integrations.embedders import minilm
 from integrations.embedders.errors import EmbedderMissing, EmbedError
@@ -316,7 +317,7 @@ def _provider_embed(
 ) -> Vectors:
     scope_id = payer.scope_id
     if scope_id is None:
-        scope_id = embedding_scope(project_id=payer.project_id, user_id=payer.user_id)
+        scope_id = standing_scope(project_id=payer.project_id, user_id=payer.user_id)
     call = EmbedCall(scope_id=scope_id, spec=spec, kind=kind, dimension=dimension, asked=asked)
     if kind == "query":
         call = EmbedCall(

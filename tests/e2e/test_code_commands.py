@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
+from cli.index_watch import job_follow
 from tests.builders import git, repository_build
 from tests.launching import archon_spawn
 from tests.processes import wait_until
@@ -40,6 +44,30 @@ def test_index_a_folder_and_search_it(stack: LiveStack, tmp_path: Path) -> None:
     assert stack.archon("index", str(folder), "--json").document["progress"]["files_total"] == 1
     named = stack.archon("search", "capybara", "--project", str(folder), "--mode", "regex", "--json").document
     assert [each["path"] for each in named["hits"]] == ["new.py"]
+
+
+def test_a_job_is_followed_over_the_websocket(stack: LiveStack, tmp_path: Path) -> None:
+    project = stack.project_make(repository_build(tmp_path / "shop", FILES))
+    job = stack.api.index_start(project.id, rebuild=True)
+    address = f"{stack.url.replace('http', 'ws', 1)}/ws/index/{project.id}/"
+    told: list[dict[str, Any]] = []
+    while not told or told[-1]["type"] != "end":
+        # Gone after each two frames, and back with what was seen.
+        seen = {job.id: len(told)}
+        with connect(address, proxy=None) as connection:
+            connection.send(json.dumps({"type": "authenticate", "token": stack.api.token, "seen": seen}))
+            assert json.loads(connection.recv(timeout=120))["type"] == "ready"
+            for _ in range(2):
+                frame = json.loads(connection.recv(timeout=120))
+                told += [frame] if frame.get("job") == job.id else []
+                if frame["type"] == "end":
+                    break
+    assert [frame["event"]["seq"] for frame in told[:-1]] == list(range(1, len(told)))
+    types = [frame["event"]["type"] for frame in told[:-1]]
+    assert types[:2] == ["IndexQueued", "IndexStarted"] and types[-1] == "IndexCompleted"
+    # The command's own way: progress as it comes, and the end as the API has it.
+    states = [each.state for each in job_follow(stack.api, stack.api.index_start(project.id, rebuild=True))]
+    assert "running" in states[:-1] and states[-1] == "completed"
 
 
 def test_what_cannot_be_found_or_understood_is_told(stack: LiveStack, tmp_path: Path) -> None:
