@@ -20,12 +20,12 @@ class Watcher:
         self._communicator = WebsocketCommunicator(APPLICATION, path, headers=headers)
 
     async def __aenter__(self) -> Watcher:
-        connected, _ = await self._communicator.connect()
+        connected, _ = await self._communicator.connect(timeout=30)
         assert connected
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._communicator.disconnect()
+        await self._communicator.disconnect(timeout=30)
 
     async def send(self, frame: Any) -> None:
         await self._communicator.send_json_to(frame)
@@ -34,7 +34,7 @@ class Watcher:
         await self._communicator.send_to(text_data=text)
 
     async def frame(self) -> dict[str, Any]:
-        frame: dict[str, Any] = await self._communicator.receive_json_from(timeout=10)
+        frame: dict[str, Any] = await self._communicator.receive_json_from(timeout=30)
         return frame
 
     async def frames_until(self, kind: str) -> list[dict[str, Any]]:
@@ -47,6 +47,6 @@ class Watcher:
     async def closed(self) -> int:
         """The code that the server closes with; frames before it are passed over."""
         while True:
-            output = await self._communicator.receive_output(timeout=10)
+            output = await self._communicator.receive_output(timeout=30)
             if output["type"] == "websocket.close":
                 return int(output["code"])
