@@ -43,6 +43,7 @@ from apps.context.walking import (
 from apps.context.writing import index_locked
 from apps.core.database import DATABASE_AWAY
 from apps.core.errors import ApplicationError, NotFound
+from apps.core.kill_points import kill_point, kill_points_of
 from apps.core.queue import enqueue
 from apps.projects.git import GitError
 from apps.projects.repository import commit_resolve, repository_path
@@ -95,7 +96,8 @@ def _claimed_run(index_id: int) -> None:
     try:
         try:
             while not _stopping.is_set() and (job := job_take(lease)) is not None:
-                job_run(lease, job)
+                with kill_points_of(job.id):
+                    job_run(lease, job)
         finally:
             # Whatever ended it: a job that is not done is taken up again by the next sweep.
             index_release(lease)
@@ -110,7 +112,8 @@ def vectors_run(*, project_id: uuid.UUID) -> None:
     if _stopping.is_set() or not _filling.acquire(blocking=False):
         return
     try:
-        vectors_fill(project_id=project_id, stop=_stopping.is_set)
+        with kill_points_of(project_id):
+            vectors_fill(project_id=project_id, stop=_stopping.is_set)
     except DATABASE_AWAY as error:
         logger.warning("the database is away, the vectors of %s are left to the next sweep: %s", project_id, error)
     finally:
@@ -254,6 +257,7 @@ class _Run:
                 file_ids.extend(ids)
 
         self._reader.read(added, read)
+        kill_point("index.read")
         with index_locked(self._lease) as cursor:
             generation = index.generation if growing else index.generation + 1
             if not growing:
@@ -268,6 +272,7 @@ class _Run:
             cursor.execute(
                 "UPDATE context_indexjob SET text_ready_at = clock_timestamp() WHERE id = %s", [self._job.id]
             )
+        kill_point("index.taken")
         self._tell("ready", always=True)
         writing.segments_merge(lease=self._lease)
         if self._reader.asked > _MUCH_FILES:
