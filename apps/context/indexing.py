@@ -34,6 +34,7 @@ from apps.context.reading import FilesReader, WorkStopped
 from apps.context.types import IndexGivenUp, Lease, LeaseLost
 from apps.context.vectors import vectors_fill, vectors_want
 from apps.context.walking import (
+    Added,
     Change,
     TreeFile,
     configuration_key,
@@ -149,7 +150,6 @@ def job_run(lease: Lease, job: IndexJob) -> None:
     else:
         job_end(lease, job, state=JobState.COMPLETED, commit=commit, notes=run.notes)
         if run.has_read:
-            vectors_want(run.project_id)
             enqueue(FILL_TASK, project_id=str(run.project_id))
             enqueue(LOCATE_TASK, project_id=str(run.project_id))
 
@@ -187,12 +187,12 @@ class _Run:
         commit = commit_resolve(
             project_id=self._index.project_id, revision=self._job.revision or self._index.project.head_commit or "HEAD"
         )
-        if self._job.rebuild and self._job.attempts == 1:
-            writing.index_clear(lease=self._lease)
+        if self._job.rebuild:
+            writing.index_clear(lease=self._lease, job_id=self._job.id)
             self._index.refresh_from_db()
         index = self._index
         self._configuration = f"{configuration_key()}{index.added_version}"
-        added = {file.path: (file.blob, file.size) for file in AddedFile.objects.filter(index=index)}
+        added = self._added()
         same_rules = index.configuration_key == self._configuration
         if index.complete and index.commit == commit and same_rules:
             self._tell("ready", always=True)
@@ -269,6 +269,8 @@ class _Run:
                 [generation, commit, self._configuration, index.id],
             )
             writing.entries_prune(cursor, lease=self._lease)
+            # With the tree, and not after it: whoever takes the job up again finds nothing that is left to read.
+            self._vectors_want()
             cursor.execute(
                 "UPDATE context_indexjob SET text_ready_at = clock_timestamp() WHERE id = %s", [self._job.id]
             )
@@ -290,6 +292,10 @@ class _Run:
             )
             return {row[0]: _Known(*row[1:]) for row in cursor.fetchall()}
 
+    def _added(self) -> dict[str, Added]:
+        rows = AddedFile.objects.filter(index=self._index)
+        return {row.path: Added(row.blob, row.size, row.hidden) for row in rows}
+
     # --- A session's files --------------------------------------------------------------------------------------------
 
     def session(self) -> str:
@@ -299,7 +305,7 @@ class _Run:
             self.head()
             index.refresh_from_db()
         revision = self._job.revision
-        added = {file.path: (file.blob, file.size) for file in AddedFile.objects.filter(index=index)}
+        added = self._added()
         changes = tree_changes(git_dir=self._git_dir, old=index.commit, new=revision, added=added)
         if changes is None:
             # It changed what is ignored: then all of it is compared.
@@ -333,9 +339,14 @@ class _Run:
                 revision=revision,
                 files=files,
             )
+            self._vectors_want()
         self._tell("ready", always=True)
         writing.segments_merge(lease=self._lease)
         return index.commit
+
+    def _vectors_want(self) -> None:
+        if self.has_read:
+            vectors_want(self.project_id)
 
     @property
     def has_read(self) -> bool:
