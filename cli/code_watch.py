@@ -1,7 +1,7 @@
 """Bringing in what changes in a folder: a commit as a commit, a saved file as a file that is put into the context.
 
-A saved file stands for the committed one, and a deleted one is hidden, until that is committed or the watching ends: then
-everything is as the branch has it again.
+A saved file stands for the committed one, and a deleted one is hidden, until that is committed or the watching ends:
+then everything is as the branch has it again.
 """
 
 from __future__ import annotations

@@ -106,7 +106,9 @@ def tree_walk(*, git_dir: Path, revision: str, added: Mapping[str, Added] | None
         if entry.path not in seen:
             seen.add(entry.path)
             files.append(_tree_file(entry, rules, added or {}))
-    files += [TreeFile(path, one.blob, one.size) for path, one in (added or {}).items() if one.blob and path not in seen]
+    files += [
+        TreeFile(path, one.blob, one.size) for path, one in (added or {}).items() if one.blob and path not in seen
+    ]
     return Walk(tuple(files), cut=cut)
 
 

@@ -57,7 +57,7 @@ _session: ContextVar[str] = ContextVar("kill_point_session", default="")
 
 @contextlib.contextmanager
 def kill_points_of(session_id: object) -> Iterator[None]:
-    """The points that are met inside belong to this session (or job of indexing, or project whose vectors are filled)."""
+    """The points that are met inside belong to this session (job of indexing, or project whose vectors are filled)."""
     token = _session.set(str(session_id))
     try:
         yield

@@ -234,7 +234,9 @@ def files_of(scene: Scene, project: str) -> list[tuple[Any, ...]]:
     return [tuple(row[name] for name in names) for row in scene.rows("context/files/", project=project)]
 
 
-def whole_require(scene: Scene, project: str, job: str, *, like: str, searched: Sequence[int] = range(0, FILES, 17)) -> None:
+def whole_require(
+    scene: Scene, project: str, job: str, *, like: str, searched: Sequence[int] = range(0, FILES, 17)
+) -> None:
     """The job is done, and everything is as in a project that nobody disturbed."""
     ended = scene.job_end(job)
     assert ended["state"] == "completed", ended
@@ -289,7 +291,7 @@ def test_a_worker_is_killed_in_a_first_index(scene: Scene, fresh: tuple[Path, st
     project = project_make(scene, repository)
     death = scene.death(point, visit)
     job = scene.index(project)
-    assert wait_until(death.is_done), scene.fleet.complaints()
+    assert wait_until(death.is_done, seconds=_PATIENCE), scene.fleet.complaints()
     parsers = parsers_of(death.killed)
     if point == "index.parsing":
         # Once it is waited for, as long as it takes.
@@ -322,7 +324,9 @@ def pids_of(part: str, *, parent: int | None = None) -> list[int]:
 def change(repository: Path) -> None:
     """A second commit: a third is otherwise, some are gone, some are new, some have another name."""
     for number in range(0, FILES, 3):
-        (repository / f"pkg{number % 7}/m{number}.py").write_text(source(number, word="quokka") + f"\n\nANEW_{number} = 1\n")
+        (repository / f"pkg{number % 7}/m{number}.py").write_text(
+            source(number, word="quokka") + f"\n\nANEW_{number} = 1\n"
+        )
     for number in range(1, FILES, 30):
         (repository / f"pkg{number % 7}/m{number}.py").unlink()
     for number in range(2, FILES, 30):
@@ -364,7 +368,7 @@ def test_a_worker_is_killed_in_a_later_index(scene: Scene, twice: tuple[str, str
     death = scene.death(point)
     scene.bring(project, repository)
     job = scene.index(project)
-    assert wait_until(death.is_done), scene.fleet.complaints()
+    assert wait_until(death.is_done, seconds=_PATIENCE), scene.fleet.complaints()
     if point != "index.taken":
         # The former commit is whole until the new one is.
         assert scene.search(project, "number4", "text") == before
@@ -380,11 +384,11 @@ def test_killed_again_and_again(scene: Scene, fresh: tuple[Path, str]) -> None:
     deaths = [scene.death("index.parsing", 2)]
     job = scene.index(project)
     for point in ("index.written", "index.taken"):
-        assert wait_until(deaths[-1].is_done), scene.fleet.complaints()
+        assert wait_until(deaths[-1].is_done, seconds=_PATIENCE), scene.fleet.complaints()
         scene.fleet.revive(workers=WORKERS)
         deaths.append(scene.death(point))
         scene.follow(project)
-    assert wait_until(deaths[-1].is_done), scene.fleet.complaints()
+    assert wait_until(deaths[-1].is_done, seconds=_PATIENCE), scene.fleet.complaints()
     scene.follow(project)
     whole_require(scene, project, job, like=like)
     assert scene.ask("GET", f"context/index/{job}/")["attempts"] == 4
@@ -399,26 +403,26 @@ def test_a_worker_is_killed_while_vectors_fill(scene: Scene, moment: str) -> Non
     before = len(scene.embedder.texts)
     death = scene.death(moment if moment != "asked" else "nowhere", 2 if moment == "vectors.embedded" else 1)
     if moment == "asked":
-        fillers: list[int] = []
+        dead = threading.Event()
         asked: list[str] = []
 
         def die(texts: Sequence[str]) -> None:
             # The endpoint has worked for it; nobody hears what it says.
-            if any(word in text for text in texts) and not fillers:
+            if any(word in text for text in texts) and not dead.is_set():
                 asked.extend(texts)
                 if len(asked) > 100:
-                    fillers.extend(worker.pid for worker in scene.fleet.workers if worker.is_alive())
-                    for pid in fillers:
-                        scene.kill(pid)
-            return None
+                    for worker in scene.fleet.workers:
+                        scene.kill(worker.pid)
+                    dead.set()
+            return
 
         scene.embedder.instead = die
     job = scene.index(project)
     if moment == "asked":
-        assert wait_until(lambda: fillers, seconds=120), scene.fleet.complaints()
+        assert dead.wait(_PATIENCE), scene.fleet.complaints()
         scene.fleet.revive(workers=WORKERS)
     else:
-        assert wait_until(death.is_done, seconds=120), scene.fleet.complaints()
+        assert wait_until(death.is_done, seconds=_PATIENCE), scene.fleet.complaints()
     scene.follow(project)
     assert scene.job_end(job)["state"] == "completed"
     scene.vectors_ready(project)
@@ -433,7 +437,10 @@ def test_a_worker_is_killed_while_vectors_fill(scene: Scene, moment: str) -> Non
         query = f"free {word} {number}"
         assert scene.search(project, query, "vector") == scene.search(like, query, "vector") != []
     # A copy of the project has its vectors by the texts' hashes.
-    assert sum(count - 1 for count in Counter(t for t in scene.embedder.texts[before:] if word in t).values()) <= BATCH + FILES
+    assert (
+        sum(count - 1 for count in Counter(t for t in scene.embedder.texts[before:] if word in t).values())
+        <= BATCH + FILES
+    )
 
 
 def test_parsers_are_killed(scene: Scene, fresh: tuple[Path, str]) -> None:
@@ -480,7 +487,7 @@ def test_embedding_processes_are_killed(scene: Scene) -> None:
         return bool(killed)
 
     assert scene.job_end(scene.index(project))["state"] == "completed"
-    assert wait_until(kill, seconds=120), scene.fleet.complaints()
+    assert wait_until(kill, seconds=_PATIENCE), scene.fleet.complaints()
     scene.vectors_ready(project)
     # All that wait for work die; the next text is embedded nevertheless.
     (repository / "last.py").write_text(source(99, word="dingo"))
@@ -489,7 +496,9 @@ def test_embedding_processes_are_killed(scene: Scene) -> None:
     kill()
     scene.bring(project, repository)
     assert scene.job_end(scene.index(project))["state"] == "completed"
-    assert wait_until(lambda: ("last.py" in {row[0] for row in scene.search(project, "dingo 99", "vector")}), seconds=90)
+    assert wait_until(
+        lambda: ("last.py" in {row[0] for row in scene.search(project, "dingo 99", "vector")}), seconds=90
+    )
 
 
 def test_postgres_is_restarted(scene: Scene, fresh: tuple[Path, str]) -> None:
@@ -509,7 +518,7 @@ def test_postgres_is_restarted(scene: Scene, fresh: tuple[Path, str]) -> None:
     project = project_make(scene, repository)
     scene.meanwhile = restart
     job = scene.index(project)
-    assert done.wait(60), scene.fleet.complaints()
+    assert done.wait(_PATIENCE), scene.fleet.complaints()
     assert wait_until(lambda: scene.ask("GET", f"context/index/{job}/")["state"])
     scene.follow(project)
     whole_require(scene, project, job, like=like)
@@ -531,9 +540,7 @@ def test_two_workers_are_told_of_it_at_once(scene: Scene, fresh: tuple[Path, str
             who.add(arrival.pid)
         if not told.is_set() and arrival.point == "index.parsing":
             told.set()
-            [row] = scene.fleet.rows(
-                "SELECT id FROM context_codeindex WHERE project_id::text = %s", (project,)
-            )
+            [row] = scene.fleet.rows("SELECT id FROM context_codeindex WHERE project_id::text = %s", (project,))
             for _ in range(20):
                 sender.send_task(
                     "apps.context.tasks.run_index", args=[str(row["id"])], queue="archon", ignore_result=True

