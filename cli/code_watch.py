@@ -90,11 +90,14 @@ class _WatchedFolder:
         if not relative:
             return
         with self._told():
-            if names != relative:
+            if any(name.startswith(".git/") for name in relative):
                 self._bring()
                 self._api.index_start(self._project_id)
         uncommitted = self._uncommitted(names | self._held)
         for name in sorted(uncommitted):
+            if not names.intersection((name, *(parent.as_posix() for parent in Path(name).parents))):
+                # Brought in before, and as it was then.
+                continue
             with self._told():
                 self._file_bring(name, is_saved=uncommitted[name])
         # Committed as it was saved, made undone, or gone before it was committed.
