@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import uuid
 from collections.abc import Sequence
@@ -209,3 +210,23 @@ def test_expressions_over_several_lines(tmp_path: Path) -> None:
     assert [spans_lines(text) for text in (r"a\nb", r"a\\nb", r"a\\\nb", r"(?is)a", r"(?i)a", r"\(?s", "(?P<s>a)")] == [
         True, False, True, True, False, False, False,
     ]  # fmt: skip
+
+
+def test_parsers_that_were_killed_while_they_waited_fail_no_file(tmp_path: Path) -> None:
+    code = code_make(tmp_path)
+    code.index()
+    killed = 0
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes()
+            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+        if b"apps.context.parsing_process" in command and int(parent) == os.getpid():
+            os.kill(int(entry.name), signal.SIGKILL)
+            killed += 1
+    assert killed
+    code.commit({"one.py": "def wombat():\n    return 1\n"})
+    job = code.index()
+    assert (job.state, job.progress["failed"]) == (JobState.COMPLETED, 0)
+    assert code.paths("wombat") == ["one.py"]
