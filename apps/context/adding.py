@@ -1,4 +1,4 @@
-"""Files that people put into a project's context by hand (what the rules leave out, what the repository lacks), or hide."""
+"""Files that people put into a project's context by hand (what rules leave out, what the repository lacks), or hide."""
 
 from __future__ import annotations
 
