@@ -164,6 +164,12 @@ class _WatchedFolder:
                 # What was never committed is nowhere once it is gone.
                 if name and (is_there or line[0] != "A"):
                     found[name] = is_there
+            # What is put in is in whatever the rules say: so those of Archon's own files are looked at here.
+            ignored = self._git(
+                "ls-files", "--cached", "--others", "--ignored", "-z", "--exclude-per-directory=.archonignore", "--", *part
+            )  # fmt: skip
+            for name in ignored.split("\0"):
+                found.pop(name, None)
         return found
 
     def _git(self, *arguments: str) -> str:

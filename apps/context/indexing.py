@@ -27,9 +27,10 @@ from apps.context.jobs import (
     job_give_back,
     job_progress,
     job_take,
+    job_want,
     lease_renew,
 )
-from apps.context.models import AddedFile, CodeIndex, IndexJob, JobState, JobTarget
+from apps.context.models import AddedFile, CodeIndex, IndexJob, JobState, JobTarget, Overlay
 from apps.context.reading import FilesReader, WorkStopped
 from apps.context.types import IndexGivenUp, Lease, LeaseLost
 from apps.context.vectors import vectors_fill, vectors_want
@@ -188,6 +189,12 @@ class _Run:
             project_id=self._index.project_id, revision=self._job.revision or self._index.project.head_commit or "HEAD"
         )
         if self._job.rebuild:
+            # What sessions have otherwise is forgotten too, and read again after this.
+            for session_id, revision in Overlay.objects.filter(index=self._index).values_list("session_id", "revision"):
+                job_want(
+                    project=self._index.project, target=JobTarget.SESSION, session_id=session_id, revision=revision
+                )
+            # Once, however often the job is taken up: what was read since stays.
             writing.index_clear(lease=self._lease, job_id=self._job.id)
             self._index.refresh_from_db()
         index = self._index
@@ -202,7 +209,7 @@ class _Run:
             changes = tree_changes(git_dir=self._git_dir, old=index.commit, new=commit, added=added)
         if changes is None:
             self._tell("listing", always=True)
-            walk = tree_walk(git_dir=self._git_dir, revision=commit, added=added)
+            walk = tree_walk(git_dir=self._git_dir, revision=commit, added=added, hold=self._hold)
             if walk.cut:
                 self.notes.append(
                     {
@@ -309,7 +316,7 @@ class _Run:
         changes = tree_changes(git_dir=self._git_dir, old=index.commit, new=revision, added=added)
         if changes is None:
             # It changed what is ignored: then all of it is compared.
-            walk = tree_walk(git_dir=self._git_dir, revision=revision, added=added)
+            walk = tree_walk(git_dir=self._git_dir, revision=revision, added=added, hold=self._hold)
             known = self._known(None)
             present = {file.path for file in walk.files}
             changes = (
@@ -355,13 +362,16 @@ class _Run:
 
     def _pause(self) -> None:
         """Between two pieces of work: hold the lease, hear whether to stop, tell how far it is."""
+        self._hold()
+        self._tell("parsing")
+
+    def _hold(self) -> None:
         if _stopping.is_set():
             raise _Stopped
         if time.monotonic() - self._renewed > _RENEW_SECONDS:
             self._renewed = time.monotonic()
             if lease_renew(self._lease, self._job.id):
                 raise _Cancelled
-        self._tell("parsing")
 
     def _tell(self, phase: str, *, always: bool = False) -> None:
         if always or time.monotonic() - self._told > _PROGRESS_SECONDS:

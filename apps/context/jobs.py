@@ -61,11 +61,14 @@ def job_want(
         )
     index = index_get_or_create(project)
     with transaction.atomic():
-        waiting = IndexJob.objects.select_for_update().filter(
-            index=index, target=target, session_id=session_id, state=JobState.WAITING
-        )
-        job = waiting.first()
-        if job is None:
+        job = None
+        while job is None:
+            waiting = IndexJob.objects.select_for_update().filter(
+                index=index, target=target, session_id=session_id, state=JobState.WAITING
+            )
+            job = waiting.first()
+            if job is not None:
+                break
             try:
                 with transaction.atomic():
                     job = IndexJob.objects.create(
@@ -76,10 +79,10 @@ def job_want(
                         rebuild=rebuild,
                         commit=project.head_commit if target == JobTarget.HEAD else "",
                     )
-                event_add(job, "IndexQueued", {"target": target.value})
             except IntegrityError:
-                # Somebody wanted the same a moment before us.
-                job = waiting.get()
+                # Somebody wanted the same a moment before us; it may even have been taken up by now.
+                continue
+            event_add(job, "IndexQueued", {"target": target.value})
         if job.revision != revision or (rebuild and not job.rebuild):
             job.revision, job.rebuild = revision, job.rebuild or rebuild
             job.save(update_fields=["revision", "rebuild", "updated_at"])

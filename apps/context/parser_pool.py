@@ -1,7 +1,7 @@
 """The processes that parse (``parsing_process``), shared by all jobs of this process.
 
 So many at a time, however many projects are being read; idle ones end after a while. One that dies, or is silent for
-too long, is replaced; its files are tried one at a time then, so that only the one that it died of has failed.
+too long, is replaced; its files are tried one at a time then, and the one that it died of is read by its lines.
 """
 
 from __future__ import annotations
@@ -206,12 +206,21 @@ class ParserPool:
                 return self._ask(index_id, [file], first_chunk)
             except ParserDied as again:
                 error = again
-        logger.warning("a file could not be parsed: %s", error)
-        return _failed(index_id, file, str(error))
+        return self._ask_by_lines(index_id, file, first_chunk, str(error))
 
-    def _ask(self, index_id: int, files: Sequence[ParseFile], first_chunk: int) -> ParsedBatch:
+    def _ask_by_lines(self, index_id: int, file: ParseFile, first_chunk: int, why: str) -> ParsedBatch:
+        """The file that a grammar died of, without it; its words are found all the same."""
+        logger.warning("a file is read by its lines: %s", why)
+        try:
+            return self._ask(index_id, [file], first_chunk, by_lines=f"{why}: read by lines")
+        except ParserDied as error:
+            logger.warning("a file could not be read: %s", error)
+            return _failed(index_id, file, str(error))
+
+    def _ask(self, index_id: int, files: Sequence[ParseFile], first_chunk: int, *, by_lines: str = "") -> ParsedBatch:
         asked = {
             "index": index_id,
+            "by_lines": by_lines,
             "first_chunk": first_chunk,
             "files": [{"id": file.id, "path": file.path, "blob": file.blob} for file in files],
         }

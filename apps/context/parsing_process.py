@@ -30,7 +30,7 @@ from apps.context.parsing.types import ParsedFile
 from apps.context.postings import length_byte, records_pack
 from apps.context.terms import word_terms, words_count
 
-_MEMORY_BYTES = 2 << 30
+_MEMORY_BYTES = 1 << 30
 _COUNT = struct.Struct(">I")
 _SIZE = struct.Struct(">Q")
 #: Of one file; what is more says nothing more about it.
@@ -272,7 +272,7 @@ def request_answer(parts: Sequence[bytes]) -> list[bytes]:
     asked = json.loads(parts[0])
     batch = _Batch(index_id=asked["index"], next_chunk=asked["first_chunk"], now=datetime.now(UTC))
     for wanted, content in zip(asked["files"], parts[1:], strict=True):
-        parsed = file_parse(path=wanted["path"], content=content)
+        parsed = file_parse(path=wanted["path"], content=content, by_lines=asked.get("by_lines", ""))
         batch.add(file_id=wanted["id"], path=wanted["path"], blob=wanted["blob"], size=len(content), parsed=parsed)
     return batch.parts()
 

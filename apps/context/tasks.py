@@ -15,7 +15,10 @@ from apps.context.pruning import indexes_prune
 from apps.context.tree_terms import terms_prune
 from apps.context.types import IndexMissing
 from apps.context.vectors import vectors_due
+from apps.core.errors import Unavailable
 from apps.projects.models import Project
+
+_TURN_SECONDS = 30
 
 
 @shared_task(name="apps.context.tasks.run_index")
@@ -50,6 +53,9 @@ def prepare_locating(project_id: str) -> None:
         locating_prepare(project=project)
     except IndexMissing:
         return
+    except Unavailable:
+        # One project at a time, and no thread of the worker waits for that.
+        prepare_locating.apply_async((project_id,), countdown=_TURN_SECONDS)
     finally:
         close_old_connections()
 

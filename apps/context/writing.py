@@ -6,7 +6,6 @@ lease still had in hand is not written, and no two write at once.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -282,9 +281,10 @@ def postings_compact(*, lease: Lease) -> None:
         postings_flush(cursor, lease=lease, buffer=buffer)
 
 
-def index_clear(*, lease: Lease, job_id: uuid.UUID) -> None:
-    """Forget everything that was read, once for the job that wants it."""
+def index_clear(*, lease: Lease, job_id: object) -> None:
+    """Forget everything that was read, and that the job wants it forgotten."""
     with index_locked(lease) as cursor:
+        cursor.execute("UPDATE context_indexjob SET rebuild = false WHERE id = %s", [job_id])
         for table in ("codesymbol", "codechunk"):
             cursor.execute(
                 f"DELETE FROM context_{table} WHERE file_id IN (SELECT id FROM context_codefile WHERE index_id = %s)",
@@ -302,8 +302,6 @@ def index_clear(*, lease: Lease, job_id: uuid.UUID) -> None:
             " configuration_key = '', documents = 0, terms = 0, dead_documents = 0 WHERE id = %s",
             [lease.index_id],
         )
-        # Whoever takes the job up again keeps what was read since.
-        cursor.execute("UPDATE context_indexjob SET rebuild = false WHERE id = %s", [job_id])
 
 
 def overlay_write(

@@ -195,18 +195,20 @@ class EmbeddingGateway:
         while True:
             # Before anything is held: waiting for one's turn must not keep others from spending.
             admission = await rates.admit(call.spec, tokens=lambda: rough)
-            reservation = await uninterrupted(ledger.reserve(database, _demand(call, texts)))
+            reservation = await _reserve(database, _demand(call, texts))
             tries += 1
             try:
                 answer = await endpoint.embed(texts, kind=call.kind, dimension=call.dimension, asked=call.asked)
             except BaseException as error:
-                charged = isinstance(error, EmbedError) and error.charged
+                # Cancelled (its time was up), it counts as well: the endpoint is at work, and charges for that.
+                charged = error.charged if isinstance(error, EmbedError) else isinstance(error, asyncio.CancelledError)
                 usage, cost = _usage(call.spec, rough if charged else 0, estimated=charged)
                 await _settle(database, reservation, usage, cost, "failed", str(error))
                 if not isinstance(error, EmbedError):
                     raise
                 failure = _failure(error)
-                wait = retry.wait(failure, tries)
+                # Tried again as long as a failure costs nothing.
+                wait = None if charged else retry.wait(failure, tries)
                 await rates.cool(call.spec, failure, wait)
                 if wait is None:
                     raise
@@ -247,6 +249,21 @@ def embedding_gateway_close() -> None:
         gateway = _gateways.pop(os.getpid(), None)
     if gateway is not None:
         gateway.close()
+
+
+async def _reserve(database: AsyncDatabase, demand: ledger.Demand) -> ledger.Reservation:
+    held: list[ledger.Reservation] = []
+
+    async def hold() -> None:
+        held.append(await ledger.reserve(database, demand))
+
+    try:
+        await uninterrupted(hold())
+    except asyncio.CancelledError:
+        for reservation in held:
+            await _settle(database, reservation, Usage(), Decimal(0), "failed", "cancelled")
+        raise
+    return held[0]
 
 
 async def _settle(
