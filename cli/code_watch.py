@@ -166,7 +166,8 @@ class _WatchedFolder:
                     found[name] = is_there
             # What is put in is in whatever the rules say: so those of Archon's own files are looked at here.
             ignored = self._git(
-                "ls-files", "--cached", "--others", "--ignored", "-z", "--exclude-per-directory=.archonignore", "--", *part
+                "ls-files", "--cached", "--others", "--ignored", "-z",
+                "--exclude-per-directory=.archonignore", "--", *part,
             )  # fmt: skip
             for name in ignored.split("\0"):
                 found.pop(name, None)
