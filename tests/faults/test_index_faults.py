@@ -316,6 +316,12 @@ def test_a_worker_is_killed_in_a_first_index(scene: Scene, fresh: tuple[Path, st
     assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in parsers))
 
 
+def best(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Without the last ones, of which others that are as good may have been cut off."""
+    lowest = min(row[3] for row in rows)
+    return [row for row in rows if row[3] > lowest]
+
+
 def parsers_of(worker: int) -> list[int]:
     return pids_of("apps.context.parsing_process", parent=worker)
 
@@ -377,7 +383,8 @@ def test_a_worker_is_killed_in_a_later_index(scene: Scene, twice: tuple[str, str
         scene.vectors_ready(project)
     finally:
         git(repository, "update-ref", "refs/heads/main", second)
-    before = scene.search(project, "number4", "text")
+    before = scene.search(project, r"\bnumber4\b", "regex")
+    assert len(before) == 1
     slowly(scene)
     death = scene.death(point)
     scene.bring(project, repository)
@@ -385,8 +392,7 @@ def test_a_worker_is_killed_in_a_later_index(scene: Scene, twice: tuple[str, str
     assert wait_until(death.is_done, seconds=_PATIENCE), scene.fleet.complaints()
     if point != "index.taken":
         # The former commit is whole until the new one is.
-        # (Its scores count what is written already.)
-        assert [row[:3] for row in scene.search(project, "number4", "text")] == [row[:3] for row in before]
+        assert scene.search(project, r"\bnumber4\b", "regex") == before
         assert scene.search(project, "ANEW_0", "symbol") == []
     scene.follow(project)
     whole_require(scene, project, job, like=like)
@@ -449,7 +455,7 @@ def test_a_worker_is_killed_while_vectors_fill(scene: Scene, moment: str) -> Non
     whole_require(scene, like, again, like=project, searched=())
     for number in range(0, FILES, 61):
         query = f"free {word} {number}"
-        assert scene.search(project, query, "vector") == scene.search(like, query, "vector") != []
+        assert best(scene.search(project, query, "vector")) == best(scene.search(like, query, "vector")) != []
     # A copy of the project has its vectors by the texts' hashes.
     assert Counter(text for text in scene.embedder.texts[before:] if text in counted) == counted
 
