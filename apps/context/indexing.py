@@ -35,6 +35,7 @@ from apps.context.reading import FilesReader, WorkStopped
 from apps.context.types import IndexGivenUp, Lease, LeaseLost
 from apps.context.vectors import vectors_fill, vectors_want
 from apps.context.walking import (
+    Added,
     Change,
     TreeFile,
     configuration_key,
@@ -44,6 +45,7 @@ from apps.context.walking import (
 from apps.context.writing import index_locked
 from apps.core.database import DATABASE_AWAY
 from apps.core.errors import ApplicationError, NotFound
+from apps.core.kill_points import kill_point, kill_points_of
 from apps.core.queue import enqueue
 from apps.projects.git import GitError
 from apps.projects.repository import commit_resolve, repository_path
@@ -96,7 +98,8 @@ def _claimed_run(index_id: int) -> None:
     try:
         try:
             while not _stopping.is_set() and (job := job_take(lease)) is not None:
-                job_run(lease, job)
+                with kill_points_of(job.id):
+                    job_run(lease, job)
         finally:
             # Whatever ended it: a job that is not done is taken up again by the next sweep.
             index_release(lease)
@@ -111,7 +114,8 @@ def vectors_run(*, project_id: uuid.UUID) -> None:
     if _stopping.is_set() or not _filling.acquire(blocking=False):
         return
     try:
-        vectors_fill(project_id=project_id, stop=_stopping.is_set)
+        with kill_points_of(project_id):
+            vectors_fill(project_id=project_id, stop=_stopping.is_set)
     except DATABASE_AWAY as error:
         logger.warning("the database is away, the vectors of %s are left to the next sweep: %s", project_id, error)
     finally:
@@ -147,7 +151,6 @@ def job_run(lease: Lease, job: IndexJob) -> None:
     else:
         job_end(lease, job, state=JobState.COMPLETED, commit=commit, notes=run.notes)
         if run.has_read:
-            vectors_want(run.project_id)
             enqueue(FILL_TASK, project_id=str(run.project_id))
             enqueue(LOCATE_TASK, project_id=str(run.project_id))
 
@@ -196,7 +199,7 @@ class _Run:
             self._index.refresh_from_db()
         index = self._index
         self._configuration = f"{configuration_key()}{index.added_version}"
-        added = {file.path: (file.blob, file.size) for file in AddedFile.objects.filter(index=index)}
+        added = self._added()
         same_rules = index.configuration_key == self._configuration
         if index.complete and index.commit == commit and same_rules:
             self._tell("ready", always=True)
@@ -261,6 +264,7 @@ class _Run:
                 file_ids.extend(ids)
 
         self._reader.read(added, read)
+        kill_point("index.read")
         with index_locked(self._lease) as cursor:
             generation = index.generation if growing else index.generation + 1
             if not growing:
@@ -272,9 +276,12 @@ class _Run:
                 [generation, commit, self._configuration, index.id],
             )
             writing.entries_prune(cursor, lease=self._lease)
+            # With the tree, and not after it: whoever takes the job up again finds nothing that is left to read.
+            self._vectors_want()
             cursor.execute(
                 "UPDATE context_indexjob SET text_ready_at = clock_timestamp() WHERE id = %s", [self._job.id]
             )
+        kill_point("index.taken")
         self._tell("ready", always=True)
         writing.segments_merge(lease=self._lease)
         if self._reader.asked > _MUCH_FILES:
@@ -292,6 +299,10 @@ class _Run:
             )
             return {row[0]: _Known(*row[1:]) for row in cursor.fetchall()}
 
+    def _added(self) -> dict[str, Added]:
+        rows = AddedFile.objects.filter(index=self._index)
+        return {row.path: Added(row.blob, row.size, row.hidden) for row in rows}
+
     # --- A session's files --------------------------------------------------------------------------------------------
 
     def session(self) -> str:
@@ -301,7 +312,7 @@ class _Run:
             self.head()
             index.refresh_from_db()
         revision = self._job.revision
-        added = {file.path: (file.blob, file.size) for file in AddedFile.objects.filter(index=index)}
+        added = self._added()
         changes = tree_changes(git_dir=self._git_dir, old=index.commit, new=revision, added=added)
         if changes is None:
             # It changed what is ignored: then all of it is compared.
@@ -335,9 +346,14 @@ class _Run:
                 revision=revision,
                 files=files,
             )
+            self._vectors_want()
         self._tell("ready", always=True)
         writing.segments_merge(lease=self._lease)
         return index.commit
+
+    def _vectors_want(self) -> None:
+        if self.has_read:
+            vectors_want(self.project_id)
 
     @property
     def has_read(self) -> bool:

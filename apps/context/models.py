@@ -208,13 +208,15 @@ class TreeEntry(models.Model):
 
 
 class AddedFile(BaseModel):
-    """A file that was put into the context by hand: the rules leave it out, or the repository doesn't have it."""
+    """A file that was put into the context by hand, or taken out of it, whatever the rules and the repository say."""
 
     index = models.ForeignKey(CodeIndex, on_delete=models.CASCADE, related_name="added")
     path = models.TextField()
     #: A content in the project's repository; empty: as the commit has it.
     blob = models.CharField(max_length=64, blank=True, default="")
     size = models.BigIntegerField(default=0)
+    #: It is left out, although the repository has it.
+    hidden = models.BooleanField(default=False)
 
     class Meta:
         ordering = ["path"]

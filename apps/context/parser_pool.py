@@ -40,6 +40,10 @@ _READ_BYTES = 1 << 20
 class ParserDied(Exception):
     """The process ended, or was ended for being silent; the message says which."""
 
+    def __init__(self, message: str, *, was_slow: bool = False) -> None:
+        super().__init__(message)
+        self.was_slow = was_slow
+
 
 @dataclass(frozen=True)
 class ParseFile:
@@ -106,7 +110,7 @@ class _Parser:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     self.kill()
-                    raise ParserDied("the parser took too long")
+                    raise ParserDied("the parser took too long", was_slow=True)
                 for key, _ in selector.select(left):
                     try:
                         if key.fileobj is self._requests:
@@ -125,9 +129,13 @@ class _Parser:
                         raise ParserDied(f"the parser died ({self._process.returncode})") from None
         return answer
 
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for stream in (self._requests, self._answers):
             with contextlib.suppress(OSError):
@@ -184,12 +192,21 @@ class ParserPool:
             return [self._ask(index_id, files, first_chunk)]
         except ParserDied as error:
             if len(files) == 1:
-                return [self._ask_by_lines(index_id, files[0], first_chunk, str(error))]
+                return [self._ask_again(index_id, files[0], first_chunk, error)]
         found = []
         for file in files:
             found += self._parse(index_id, [file], first_chunk)
             first_chunk += chunk_ids_needed([file])
         return found
+
+    def _ask_again(self, index_id: int, file: ParseFile, first_chunk: int, error: ParserDied) -> ParsedBatch:
+        """Once more, by a new process: the one that died may have been killed for no fault of the file."""
+        if not error.was_slow:
+            try:
+                return self._ask(index_id, [file], first_chunk)
+            except ParserDied as again:
+                error = again
+        return self._ask_by_lines(index_id, file, first_chunk, str(error))
 
     def _ask_by_lines(self, index_id: int, file: ParseFile, first_chunk: int, why: str) -> ParsedBatch:
         """The file that a grammar died of, without it; its words are found all the same."""
@@ -230,9 +247,7 @@ class ParserPool:
     @contextlib.contextmanager
     def _parser(self) -> Iterator[_Parser]:
         with self._slots:
-            with self._lock:
-                parser = self._idle.pop() if self._idle else None
-            parser = parser or _Parser()
+            parser = self._idle_take() or _Parser()
             try:
                 yield parser
             except BaseException:
@@ -244,6 +259,15 @@ class ParserPool:
                     self._idle.append(parser)
                     self._reap_later()
                     return
+            parser.kill()
+
+    def _idle_take(self) -> _Parser | None:
+        """One that waits for work, and lives."""
+        while True:
+            with self._lock:
+                parser = self._idle.pop() if self._idle else None
+            if parser is None or parser.is_alive():
+                return parser
             parser.kill()
 
     def _reap_later(self) -> None:

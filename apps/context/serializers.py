@@ -124,6 +124,12 @@ class FileAddSerializer(serializers.Serializer[Any]):
         trim_whitespace=False,
         help_text="Without it the repository has to have the file, which the rules may leave out.",
     )
+    hidden = serializers.BooleanField(default=False, help_text="Leave it out, although the repository has it.")
+
+
+class FilePathSerializer(serializers.Serializer[Any]):
+    project = serializers.UUIDField()
+    path = serializers.CharField(max_length=1_000, trim_whitespace=False)
 
 
 class FileAddedSerializer(serializers.Serializer[Any]):

@@ -20,6 +20,7 @@ from apps.context.searching.projects import projects_search
 from apps.context.searching.search import index_view
 from apps.context.summaries import summary_want
 from apps.context.types import SearchFilters, SearchRequest
+from apps.core.errors import NotFound
 from apps.core.pagination import PagedView
 from apps.projects.models import Project
 from apps.projects.selectors import project_get_for_user
@@ -119,13 +120,32 @@ class FileListView(PagedView):
         responses={202: serializers.FileAddedSerializer},
     )
     def post(self, request: Request) -> Response:
-        """Put a file into the context that the rules leave out, or that the repository doesn't have."""
+        """Put a file into the context that the rules leave out, or that the repository doesn't have; or hide one."""
         data = serializers.FileAddSerializer(data=request.data)
         data.is_valid(raise_exception=True)
         fields: dict[str, Any] = data.validated_data
         project = project_get_for_user(user=request_user(request), project_id=fields["project"], write=True)
-        added, job = adding.file_add(project=project, path=fields["path"], content=fields.get("content"))
+        added, job = adding.file_add(
+            project=project, path=fields["path"], content=fields.get("content"), hidden=fields["hidden"]
+        )
         return Response(serializers.FileAddedSerializer({"path": added.path, "job": job}).data, status=202)
+
+    @extend_schema(
+        operation_id="context_files_restore",
+        tags=["context"],
+        parameters=[serializers.FilePathSerializer],
+        responses={202: serializers.JobSerializer},
+    )
+    def delete(self, request: Request) -> Response:
+        """Have a path be as the repository has it: take out what was added there, show what was hidden."""
+        query = serializers.FilePathSerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        asked: dict[str, Any] = query.validated_data
+        project = project_get_for_user(user=request_user(request), project_id=asked["project"], write=True)
+        job = adding.path_remove(project=project, path=asked["path"])
+        if job is None:
+            raise NotFound("Nothing was added or hidden at this path.")
+        return Response(serializers.JobSerializer(job).data, status=202)
 
 
 class FileDetailView(APIView):

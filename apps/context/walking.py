@@ -60,6 +60,15 @@ class TreeFile:
         return 0 if self.skip else PARSER_VERSION
 
 
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What people have said of a path: a content that stands there (empty: the tree's own), or that nothing does."""
+
+    blob: str = ""
+    size: int = 0
+    hidden: bool = False
+
+
 @dataclass(frozen=True)
 class Change:
     """A path that is otherwise in one tree than in another; ``file`` is None where it is gone."""
@@ -100,12 +109,11 @@ def tree_walk(
     *,
     git_dir: Path,
     revision: str,
-    added: Mapping[str, tuple[str, int]] | None = None,
+    added: Mapping[str, Added] | None = None,
     hold: Callable[[], None] | None = None,
 ) -> Walk:
     """Every file of the tree, at most ``ARCHON_INDEX_FILES``, and besides those that were ``added`` by hand.
 
-    ``added`` are contents and sizes by path; an empty content stands for the tree's own, whatever the rules say.
     ``hold`` is called again and again meanwhile: very large trees take longer than a lease lasts.
     """
     listing = git_run(
@@ -129,12 +137,14 @@ def tree_walk(
         if entry.path not in seen:
             seen.add(entry.path)
             files.append(_tree_file(entry, rules, added or {}))
-    files += [TreeFile(path, blob, size) for path, (blob, size) in (added or {}).items() if blob and path not in seen]
+    files += [
+        TreeFile(path, one.blob, one.size) for path, one in (added or {}).items() if one.blob and path not in seen
+    ]
     return Walk(tuple(files), cut=cut)
 
 
 def tree_changes(
-    *, git_dir: Path, old: str, new: str, added: Mapping[str, tuple[str, int]] | None = None
+    *, git_dir: Path, old: str, new: str, added: Mapping[str, Added] | None = None
 ) -> tuple[Change, ...] | None:
     """What is otherwise in ``new`` than in ``old``; None when an ignore file, or one
     that was added, is among it: then walk the whole tree."""
@@ -254,10 +264,12 @@ def _path_kept(path: str) -> str:
     return f"{path_display(path_decode(raw[:_PATH_BYTES]))}{_CUT}{hashlib.sha256(raw).hexdigest()[:16]}"
 
 
-def _tree_file(entry: _Entry, rules: IgnoredPaths, added: Mapping[str, tuple[str, int]]) -> TreeFile:
+def _tree_file(entry: _Entry, rules: IgnoredPaths, added: Mapping[str, Added]) -> TreeFile:
     if entry.path in added and entry.mode not in (_LINK, _MODULE):
-        blob, size = added[entry.path]
-        return TreeFile(entry.path, blob or entry.blob, size if blob else entry.size)
+        one = added[entry.path]
+        if one.hidden:
+            return TreeFile(entry.path, entry.blob, entry.size, "it was hidden by hand")
+        return TreeFile(entry.path, one.blob or entry.blob, one.size if one.blob else entry.size)
     return TreeFile(entry.path, entry.blob, entry.size, _skip_reason(entry, rules))
 
 

@@ -22,6 +22,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.core.errors import ApplicationError, InvalidInput, NotFound, Unavailable
+from apps.core.kill_points import kill_point
 from apps.projects.models import Project
 
 from .embedders import OFF, EmbedderChoice, choice_read, embedder_of_record, embedder_record, is_of, spec_resolve
@@ -167,7 +168,9 @@ def space_fill(*, space: VectorSpace, source: TextSource, payer: Payer, progress
                 texts = source.texts(missing[start : start + BATCH])
                 if texts:
                     vectors = embedder.embed(list(texts.values()), kind="document")
+                    kill_point("vectors.embedded")
                     index.upsert(namespace=space.namespace.name, vectors=list(zip(texts, vectors, strict=True)))
+                    kill_point("vectors.written")
                 made += len(texts)
                 # Nothing is paid for any more once something else, or nothing, was chosen.
                 is_other = _wanted(space) != wanted_space

@@ -146,8 +146,13 @@ class ProcessPool:
                         next_step="Try again later; ARCHON_EMBED_PROCESSES says how many there are.",
                         retryable=True,
                     )
-                if self._free:
-                    return self._free.pop()
+                while self._free:
+                    process = self._free.pop()
+                    if process.is_alive():
+                        return process
+                    # Killed while it had nothing to do: another one takes its place.
+                    process.end()
+                    self._count -= 1
                 if self._count < self._size:
                     self._count += 1
                     break
@@ -231,6 +236,9 @@ class _Process:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
 
     def ask(self, texts: Sequence[str], dimension: int) -> NDArray[np.float32]:
         import numpy as np

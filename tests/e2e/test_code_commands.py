@@ -102,9 +102,27 @@ def test_a_folder_is_watched(stack: LiveStack, tmp_path: Path) -> None:
             git(folder, "commit", "-q", "-m", "saved")
             (folder / "README.md").write_text("# Shop\n\nSells walruses_now.\n")
             assert wait_until(lambda: found("walruses_now") == ["README.md"], seconds=120)
+            # Deleted, renamed, and moved with its folder, none of it committed.
+            (folder / "saved.py").unlink()
+            assert wait_until(lambda: found("pelican_saved") == [], seconds=120)
+            (folder / "draft.py").write_text("def toucan_draft():\n    return 1\n")
+            assert wait_until(lambda: found("toucan_draft") == ["draft.py"], seconds=120)
+            (folder / "draft.py").rename(folder / "later.py")
+            assert wait_until(lambda: found("toucan_draft") == ["later.py"], seconds=120)
+            (folder / "shop").rename(folder / "store")
+            assert wait_until(lambda: found("total_of_cart") == ["store/cart.py"], seconds=120)
+            # As it was: nothing has to stand for it.
+            (folder / "store").rename(folder / "shop")
+            assert wait_until(lambda: found("total_of_cart") == ["shop/cart.py"], seconds=120)
+            # A deletion that is committed, and one that is not.
+            git(folder, "add", "saved.py")
+            git(folder, "commit", "-q", "-m", "less")
+            (folder / "shop" / "cart.py").unlink()
+            assert wait_until(lambda: found("total_of_cart") == [], seconds=120)
         finally:
             watching.terminate()
             watching.communicate()
-    # What was saved and not committed goes with the watching.
+    # What was not committed goes with the watching, and what was stays.
     assert wait_until(lambda: found("walruses_now") == [], seconds=120)
-    assert found("pelican_saved") == ["saved.py"]
+    assert wait_until(lambda: found("total_of_cart") == ["shop/cart.py"], seconds=120)
+    assert found("pelican_saved") == found("toucan_draft") == []

@@ -100,10 +100,8 @@ def _current_blobs(now: Now, candidates: Sequence[Candidate]) -> dict[str, str]:
         facts, tab, name = line.partition(b"\t")
         if tab:
             present[path_display(path_decode(name))] = facts.split()[2].decode()
-    for path, blob in AddedFile.objects.filter(index__project_id=now.project_id, path__in=paths).values_list(
-        "path", "blob"
-    ):
-        present[path] = blob or present.get(path, "")
+    for added in AddedFile.objects.filter(index__project_id=now.project_id, path__in=paths):
+        present[added.path] = "" if added.hidden else added.blob or present.get(added.path, "")
     return {path: present.get(path, "") for path in paths if present.get(path, "") != known[path]}
 
 
