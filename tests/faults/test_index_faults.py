@@ -423,8 +423,8 @@ def test_a_worker_is_killed_while_vectors_fill(scene: Scene, moment: str) -> Non
     project = project_make(scene, repository)
     before = len(scene.embedder.texts)
     death = scene.death(moment if moment != "asked" else "nowhere", 2 if moment == "vectors.embedded" else 1)
+    dead = threading.Event()
     if moment == "asked":
-        dead = threading.Event()
         asked: list[str] = []
 
         def die(texts: Sequence[str]) -> None:

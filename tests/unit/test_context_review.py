@@ -42,7 +42,7 @@ def test_equal_lines_in_thousands_are_one_duplicate() -> None:
     found = duplicates_find(texts={"a.py": "value = 1\n" * 5_000})
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found
+    assert found.duplicates
     assert peak < 16 << 20
 
 
@@ -99,7 +99,7 @@ def test_a_watched_folder_keeps_what_archonignore_names(tmp_path: Path) -> None:
     for name, text in ((".archonignore", "secrets/\n*.env\n"), ("secrets/key.txt", "k"), ("a.env", "k"), ("a.py", "")):
         (tmp_path / name).write_text(text)
     folder = _WatchedFolder(Any, project_id="p", folder=tmp_path, bring=list, console=Console())  # type: ignore[arg-type]
-    assert folder._not_ignored(["secrets/key.txt", "a.env", "a.py"]) == ["a.py"]
+    assert folder._uncommitted({"secrets/key.txt", "a.env", "a.py"}) == {"a.py": True}
 
 
 def test_whoever_walks_a_tree_says_that_it_is_at_it(tmp_path: Path) -> None:
