@@ -34,6 +34,8 @@ _ROOT = Path(__file__).resolve().parent.parent.parent
 _SECONDS = 30.0
 _SECONDS_PER_MIB = 10.0
 _IDLE_SECONDS = 60.0
+#: Of one file by itself, before it is read by its lines.
+_TRIES = 3
 _READ_BYTES = 1 << 20
 
 
@@ -200,8 +202,10 @@ class ParserPool:
         return found
 
     def _ask_again(self, index_id: int, file: ParseFile, first_chunk: int, error: ParserDied) -> ParsedBatch:
-        """Once more, by a new process: the one that died may have been killed for no fault of the file."""
-        if not error.was_slow:
+        """Again, by new processes: those that died may have been killed for no fault of the file."""
+        for _ in range(_TRIES):
+            if error.was_slow:
+                break
             try:
                 return self._ask(index_id, [file], first_chunk)
             except ParserDied as again:

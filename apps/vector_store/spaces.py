@@ -169,6 +169,8 @@ def space_fill(*, space: VectorSpace, source: TextSource, payer: Payer, progress
                 if texts:
                     vectors = embedder.embed(list(texts.values()), kind="document")
                     kill_point("vectors.embedded")
+                    # It is there again.
+                    _down.pop(space.embedder_id, None)
                     index.upsert(namespace=space.namespace.name, vectors=list(zip(texts, vectors, strict=True)))
                     kill_point("vectors.written")
                 made += len(texts)

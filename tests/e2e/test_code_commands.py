@@ -81,6 +81,7 @@ def test_what_cannot_be_found_or_understood_is_told(stack: LiveStack, tmp_path: 
     assert stack.archon("index", str(tmp_path / "missing")).code != 0
 
 
+@pytest.mark.slow
 def test_a_folder_is_watched(stack: LiveStack, tmp_path: Path) -> None:
     folder = repository_build(tmp_path / "shop", FILES)
     with archon_spawn(stack.home, "index", str(folder), "--watch", **stack.variables) as watching:

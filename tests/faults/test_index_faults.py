@@ -145,7 +145,15 @@ class Scene:
     def search(self, project: str, query: str, mode: str) -> list[tuple[Any, ...]]:
         """All that is found, and how good it is."""
         body = {"project": project, "query": query, "mode": mode, "limit": 50}
-        hits = self.ask("POST", "vector-store/search/", json=body)["hits"]
+        found: dict[str, Any] = {}
+
+        def is_answered() -> bool:
+            # An embedder that failed a moment ago is not asked by queries for some seconds.
+            found.update(self.ask("POST", "vector-store/search/", json=body))
+            return mode not in ("vector", "hybrid") or found["index"]["vectors"] == "ready"
+
+        assert wait_until(is_answered, seconds=_PATIENCE), found
+        hits = found["hits"]
         return sorted((hit["path"], hit["start_line"], hit["symbol"], round(hit["score"], 5)) for hit in hits)
 
     def revive(self) -> None:
@@ -406,8 +414,9 @@ def test_killed_again_and_again(scene: Scene, fresh: tuple[Path, str]) -> None:
     job = scene.index(project)
     for point in ("index.written", "index.taken"):
         assert wait_until(deaths[-1].is_done, seconds=_PATIENCE), scene.fleet.complaints()
-        scene.revive()
+        # Before the others are there: by then the lease may have run out, and one of them be at it.
         deaths.append(scene.death(point))
+        scene.revive()
         scene.follow(project)
     assert wait_until(deaths[-1].is_done, seconds=_PATIENCE), scene.fleet.complaints()
     scene.follow(project)

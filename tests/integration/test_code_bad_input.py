@@ -22,7 +22,7 @@ from tests.integration.context_scene import FILES, code_make, files_write, tree_
 from tests.loopback.embed_server import EmbedServer
 from tests.loopback.json_server import Answer
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 _MINIFIED = b"function a(b,c){return b?c[b]:a(c,b)};var d={e:1,f:[2,3]};"
 

@@ -25,7 +25,7 @@ from tests.api import client_for, user_make
 from tests.integration.context_scene import Code, code_make
 from tests.loopback.openai_server import OpenAIServer, Reply, Request
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 @pytest.fixture

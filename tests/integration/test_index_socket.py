@@ -27,7 +27,7 @@ from apps.projects.models import Membership, Project, RepositoryState
 from apps.projects.services import project_create
 from tests.integration.socket_client import Watcher
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio, pytest.mark.slow]
 
 Frames = list[dict[str, Any]]
 

@@ -40,7 +40,7 @@ from tests.loopback.pinecone_server import PineconeServer
 
 from .embed_scene import Texts, all_closed, payer_make
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 CHUNKS = {
     f"chunk-{number}": f"def function_{number} {word} of the program"
