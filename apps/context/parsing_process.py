@@ -93,6 +93,10 @@ class _Batch:
         if parsed.is_generated:
             self._file(file_id, path, blob, size, parsed, state="skipped", reason="it is generated, or minified")
             return
+        if parsed.broken and not parsed.chunks:
+            # Nothing of it is found.
+            self._file(file_id, path, blob, size, parsed, state="skipped", reason=parsed.broken)
+            return
         state = "parsed" if parsed.symbols or (parsed.language and not parsed.broken) else "lines"
         index, file = rows.big_field(self.index_id), rows.big_field(file_id)
         for chunk in parsed.chunks:

@@ -16,8 +16,8 @@ from apps.context.searching.projects import ProjectsFound
 from apps.context.searching.search import index_state
 from apps.context.summaries import summary_reason, summary_state
 from apps.context.types import View
+from apps.context.vectors import vectors_state
 from apps.projects.models import Project
-from apps.vector_store.spaces import status_get
 
 #: Shorter functions are alike by chance.
 _DUPLICATE_CHARACTERS = 200
@@ -26,7 +26,7 @@ _DUPLICATES = 50
 
 def state_present(project: Project) -> dict[str, Any]:
     """How the index stands, its vectors included."""
-    return {**asdict(index_state(project=project)), "vectors": status_get(project.id, "primary", count=False).state}
+    return {**asdict(index_state(project=project)), "vectors": vectors_state(project.id)}
 
 
 def search_present(found: ProjectsFound) -> dict[str, Any]:

@@ -105,10 +105,17 @@ def vectors_want(project_id: uuid.UUID) -> None:
     CodeIndex.objects.filter(project_id=project_id).update(vectors_wanted=F("vectors_wanted") + 1)
 
 
+def vectors_state(project_id: uuid.UUID) -> str:
+    """How far the project's vectors are: not ``ready`` while there are chunks that nobody has looked at yet."""
+    state = status_get(project_id, "primary", count=False).state
+    behind = CodeIndex.objects.filter(project_id=project_id, vectors_wanted__gt=F("vectors_filled"))
+    return "filling" if state == "ready" and behind.exists() else state
+
+
 def vectors_due() -> list[uuid.UUID]:
     """Projects whose vectors are to be filled, and that nobody fills."""
     free = Q(vectors_lease_until__isnull=True) | Q(vectors_lease_until__lt=timezone.now())
-    idle = CodeIndex.objects.filter(free, generation__gt=0, vectors_wanted=F("vectors_filled"))
+    idle = CodeIndex.objects.filter(free, complete=True, vectors_wanted=F("vectors_filled"))
     # What was switched on, or got its key, after the project was indexed.
     lacking = projects_lacking(list(idle.values_list("project_id", flat=True)))
     idle.filter(project_id__in=[*projects_due(), *lacking]).update(vectors_wanted=F("vectors_wanted") + 1)

@@ -150,7 +150,7 @@ class Scene:
         def is_answered() -> bool:
             # An embedder that failed a moment ago is not asked by queries for some seconds.
             found.update(self.ask("POST", "vector-store/search/", json=body))
-            return mode not in ("vector", "hybrid") or found["index"]["vectors"] == "ready"
+            return mode not in ("vector", "hybrid") or found["indexes"][0]["vectors"] == "ready"
 
         assert wait_until(is_answered, seconds=_PATIENCE), found
         hits = found["hits"]
@@ -412,7 +412,7 @@ def test_killed_again_and_again(scene: Scene, fresh: tuple[Path, str]) -> None:
     project = project_make(scene, repository)
     deaths = [scene.death("index.parsing", 2)]
     job = scene.index(project)
-    for point in ("index.written", "index.taken"):
+    for point in ("index.read", "index.taken"):
         assert wait_until(deaths[-1].is_done, seconds=_PATIENCE), scene.fleet.complaints()
         # Before the others are there: by then the lease may have run out, and one of them be at it.
         deaths.append(scene.death(point))

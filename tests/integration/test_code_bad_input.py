@@ -55,7 +55,7 @@ def test_very_many_tiny_files(tmp_path: Path) -> None:
     assert job.state == JobState.COMPLETED and job.progress["files_done"] == 20_000
     assert CodeFile.objects.count() == 20_000
     for number in (0, 9_999, 19_999):
-        assert code.paths(f"tiny{number}") == [f"d{number % 100}/t{number}.txt"]
+        assert code.paths(f"tiny{number}")[0] == f"d{number % 100}/t{number}.txt"
     code.commit({"d1/t1.txt": "otherwise\n"})
     assert code.index().progress["files_total"] == 1
 
