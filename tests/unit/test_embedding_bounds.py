@@ -92,7 +92,7 @@ def test_an_answer_that_is_of_no_use_is_paid_for_nevertheless(content: bytes, ch
     async def ask() -> None:
         spec = ModelSpec(provider="openai", model="m", base_url="http://127.0.0.1:1/v1", api_key=Secret("k" * 9))
         endpoint = EmbedEndpoint(spec, timeout_s=1.0)
-        endpoint._http.stream = stream  # type: ignore[method-assign, assignment]
+        endpoint._http.stream = stream  # type: ignore[method-assign]
         await endpoint.embed(["one"], kind="document", dimension=2)
 
     with pytest.raises(EmbedError) as caught:
