@@ -6,13 +6,12 @@ import json
 import time
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
-from websockets.sync.client import connect
+from websockets.exceptions import ConnectionClosed
 
-from cli.client import Api, url_is_loopback
+from cli.client import Api
 from cli.resources import IndexJob
+from cli.websocket import OPEN_FAILURES, websocket_address, websocket_open
 
 ENDED = ("completed", "failed", "cancelled")
 _POLL_SECONDS = 0.3
@@ -36,17 +35,8 @@ def job_follow(api: Api, job: IndexJob) -> Iterator[IndexJob]:
 def _streamed(api: Api, job: IndexJob) -> Iterator[IndexJob]:
     """By events, until the job's end or until the connection is of no more use."""
     try:
-        connection = connect(
-            _address(api, job),
-            open_timeout=10,
-            close_timeout=2,
-            ping_interval=10,
-            ping_timeout=10,
-            max_size=_MAX_FRAME,
-            user_agent_header="archon-cli",
-            proxy=None if url_is_loopback(api.base_url) else True,
-        )
-    except (OSError, TimeoutError, InvalidHandshake, InvalidURI, EOFError):
+        connection = websocket_open(api, _address(api, job), max_frame=_MAX_FRAME)
+    except OPEN_FAILURES:
         return
     with connection:
         try:
@@ -76,6 +66,4 @@ def _changed(job: IndexJob, event: Any) -> IndexJob:
 
 
 def _address(api: Api, job: IndexJob) -> str:
-    parts = urlsplit(api.base_url)
-    scheme = "wss" if parts.scheme == "https" else "ws"
-    return urlunsplit((scheme, parts.netloc, f"{parts.path}/ws/index/{job.project}/", "", ""))
+    return websocket_address(api, f"/ws/index/{job.project}/")

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from apps.context.models import ACTIVE_JOB_STATES, CodeIndex, IndexEvent, IndexJob, JobState, JobTarget
 from apps.context.types import Lease, LeaseLost
-from apps.context.writing import LEASE_SECONDS
+from apps.context.writing import LEASE_SECONDS, lease_hold
 from apps.core.errors import ApplicationError, Conflict
 from apps.core.queue import enqueue_on_commit
 from apps.core.realtime import publish_on_commit
@@ -137,13 +137,7 @@ def index_release(lease: Lease) -> None:
 def lease_renew(lease: Lease, job_id: uuid.UUID) -> bool:
     """Hold it for longer; whether somebody wants the job to stop. Raises LeaseLost."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE context_codeindex SET lease_until = clock_timestamp() + make_interval(secs => %s)"
-            " WHERE id = %s AND fence = %s",
-            [LEASE_SECONDS, lease.index_id, lease.fence],
-        )
-        if not cursor.rowcount:
-            raise LeaseLost
+        lease_hold(cursor, lease)
     return bool(IndexJob.objects.filter(id=job_id).values_list("cancel_wanted", flat=True).first())
 
 

@@ -17,15 +17,15 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from apps.core.cancellation import uninterrupted
 from apps.core.database import AsyncDatabase
 from integrations.embedders.errors import EmbedError
-from integrations.llm_providers.prices import price_actual, price_ceiling
+from integrations.llm_providers.prices import price_actual
 from integrations.llm_providers.types import CallFailure, ModelSpec
 
 from . import ledger
 from .provider_rates import ProviderRates
 from .retry import RetryPolicy
+from .rooms import price_of
 from .services import lost_calls_expire
 from .types import Usage
 
@@ -223,18 +223,10 @@ def embedding_gateway_close() -> None:
 
 
 async def _reserve(database: AsyncDatabase, demand: ledger.Demand) -> ledger.Reservation:
-    held: list[ledger.Reservation] = []
+    async def give_back(reservation: ledger.Reservation) -> None:
+        await _settle(database, reservation, Usage(), Decimal(0), "failed", "cancelled")
 
-    async def hold() -> None:
-        held.append(await ledger.reserve(database, demand))
-
-    try:
-        await uninterrupted(hold())
-    except asyncio.CancelledError:
-        for reservation in held:
-            await _settle(database, reservation, Usage(), Decimal(0), "failed", "cancelled")
-        raise
-    return held[0]
+    return await ledger.reserve_or_return(database, demand, give_back)
 
 
 async def _settle(
@@ -250,16 +242,6 @@ async def _settle(
 
 def _demand(call: EmbedCall, texts: Sequence[str]) -> ledger.Demand:
     spec = call.spec
-
-    def price(read: int, written: int) -> Decimal | None:
-        return price_ceiling(
-            provider=spec.provider,
-            model=spec.model,
-            base_url=spec.base_url,
-            input_tokens=read,
-            output_tokens=written,
-        )
-
     return ledger.Demand(
         scope_id=call.scope_id,
         key=f"{ROLE}:{uuid.uuid4()}",
@@ -270,7 +252,7 @@ def _demand(call: EmbedCall, texts: Sequence[str]) -> ledger.Demand:
         input_ceiling=lambda: _tokens_ceiling(texts),
         # No vocabulary makes more of text or code than one token of two bytes, over a whole batch.
         input_close=lambda: _tokens_ceiling(texts) // 2,
-        price=price,
+        price=price_of(spec),
     )
 
 

@@ -16,6 +16,11 @@ TEXT_WEIGHT = 0.4
 KIND_WEIGHTS = {"module": 0.7, "class": 0.8}
 
 
+def kind_weight(kind: str) -> float:
+    """What a score counts by the kind of its chunk."""
+    return KIND_WEIGHTS.get(kind, 1.0)
+
+
 @dataclass(frozen=True)
 class Fused:
     candidate: Candidate
@@ -35,7 +40,7 @@ def rankings_fuse(
     fused = []
     for chunk_id, candidate in {candidate.chunk_id: candidate for candidate in (*vector, *text)}.items():
         of_text, of_vector = text_scaled.get(chunk_id, 0.0), vector_scaled.get(chunk_id, 0.0)
-        score = (text_weight * of_text + (1 - text_weight) * of_vector) * KIND_WEIGHTS.get(candidate.kind, 1.0)
+        score = (text_weight * of_text + (1 - text_weight) * of_vector) * kind_weight(candidate.kind)
         fused.append(
             Fused(
                 replace(candidate, score=score),
@@ -50,9 +55,7 @@ def rankings_fuse(
 
 def kinds_weigh(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Best first, by scores that count what their kinds are worth."""
-    weighed = [
-        replace(candidate, score=candidate.score * KIND_WEIGHTS.get(candidate.kind, 1.0)) for candidate in candidates
-    ]
+    weighed = [replace(candidate, score=candidate.score * kind_weight(candidate.kind)) for candidate in candidates]
     return sorted(weighed, key=lambda each: -each.score)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from apps.authentication.models import User
 from apps.context.models import IndexJob, Overlay
-from apps.context.searching.fusion import KIND_WEIGHTS, TEXT_WEIGHT
+from apps.context.searching.fusion import TEXT_WEIGHT, kind_weight
 from apps.context.searching.search import code_search
 from apps.context.types import Hit, IndexMissing, IndexState, SearchRequest
 from apps.core.errors import InvalidInput, NotFound
@@ -134,6 +134,6 @@ def _rescaled(results: list[tuple[ProjectHit, ...]]) -> list[ProjectHit]:
             text, vector = each.hit.fused_of or (None, None)
             score = weight * share(text, texts) + (1 - weight) * share(vector, vectors)
             # A score by words alone has it in it.
-            score *= KIND_WEIGHTS.get(each.hit.kind, 1.0) if has_vectors else 1.0
+            score *= kind_weight(each.hit.kind) if has_vectors else 1.0
             rescaled.append(replace(each, hit=replace(each.hit, score=round(score, 6))))
     return rescaled

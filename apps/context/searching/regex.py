@@ -20,7 +20,7 @@ from django.db import connection
 
 from apps.context.binary_reads import rows_binary
 from apps.context.postings import records_unpack
-from apps.context.searching.candidates import Candidate, Scope, chunks_load, visible_condition
+from apps.context.searching.candidates import Candidate, Scope, chunks_load, scope_conditions
 from apps.context.terms import LONG_WORD
 from apps.core.errors import InvalidInput, Unavailable
 from apps.projects.sandbox.toolchains import ripgrep_program
@@ -122,14 +122,7 @@ def _ripgrep(
 
 def _candidates(scope: Scope, pattern: str) -> list[int]:
     """The chunks that may match and are in the scope, by path and line."""
-    parameters: dict[str, Any] = dict(scope.view.parameters)
-    conditions = [visible_condition(scope.view)]
-    if scope.file_ids is not None:
-        conditions.append("file.id = ANY(%(files)s)")
-        parameters["files"] = list(scope.file_ids)
-    if scope.filters.kinds:
-        conditions.append("chunk.kind = ANY(%(kinds)s)")
-        parameters["kinds"] = list(scope.filters.kinds)
+    conditions, parameters = scope_conditions(scope)
     having = None if scope.is_narrow else _having_words(scope.view.index_id, literals_required(pattern))
     if having is not None:
         conditions.append("chunk.id = ANY(%(ids)s)")
