@@ -130,13 +130,17 @@ class Api:
     def context_file_add(self, project_id: str, *, path: str, content: str) -> None:
         self._request("POST", "/api/context/files/", json={"project": project_id, "path": path, "content": content})
 
-    def context_file_remove(self, project_id: str, path: str) -> None:
-        """Take a file out of the context that was put there; one that isn't there is fine."""
-        body = _decoded(self._request("GET", "/api/context/files/", params={"project": project_id, "path": path}))
-        rows = _validated(list[dict[str, Any]], body.get("results") if isinstance(body, dict) else body)
-        for row in rows:
-            if row.get("path") == path:
-                self._request("DELETE", f"/api/context/files/{row['id']}/")
+    def context_file_hide(self, project_id: str, *, path: str) -> None:
+        """Have a file that the repository has be left out."""
+        self._request("POST", "/api/context/files/", json={"project": project_id, "path": path, "hidden": True})
+
+    def context_file_restore(self, project_id: str, path: str) -> None:
+        """Have a path be as the repository has it; one that is so already is fine."""
+        try:
+            self._request("DELETE", "/api/context/files/", params={"project": project_id, "path": path})
+        except ApiError as error:
+            if error.status != 404:
+                raise
 
     def code_search(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The server's answer as it is: hits, how the index stands, notes."""

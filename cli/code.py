@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from cli.code_watch import folder_watch
 from cli.command import command_line, command_print, console_make, prose_print
 from cli.connection import Connection, connection_open
 from cli.errors import CliError, errors_reported
+from cli.index_watch import ENDED, job_follow
 from cli.keys import project_find
 from cli.origins import is_address, origin_find
 from cli.resources import CodeHit, IndexJob
@@ -25,8 +25,6 @@ ServerOption = Annotated[
     str | None, typer.Option("--server", metavar="URL", help="Default: ARCHON_SERVER, else this machine's own.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-_POLL_SECONDS = 0.3
-_ENDED = ("completed", "failed", "cancelled")
 
 
 def index(
@@ -131,11 +129,10 @@ def search(
 def job_await(api: Api, job: IndexJob, *, console: Console) -> IndexJob:
     """The job once it has ended, however it did."""
     told = ""
-    while job.state not in _ENDED:
-        time.sleep(_POLL_SECONDS)
-        job = api.index_job(job.id)
+    for now in job_follow(api, job):
+        job = now
         line = job.told()
-        if line != told and console.is_terminal:
+        if line != told and job.state not in ENDED and console.is_terminal:
             told = line
             command_print(console, text_clean(line), style="dim")
     return job

@@ -7,15 +7,15 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import ValidationError
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
-from websockets.sync.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
 
-from cli.client import Api, url_is_loopback
+from cli.client import Api
 from cli.errors import ApiError
 from cli.resources import TERMINAL_STATUSES, Event
+from cli.websocket import OPEN_FAILURES, websocket_address, websocket_open
 
 #: How often a watcher comes up for air: keys, clocks and Ctrl-C are looked at then.
 TICK_SECONDS = 0.2
@@ -115,17 +115,9 @@ class SessionWatch:
     def _websocket(self) -> Iterator[Item]:
         """Items of one connection, until it breaks (_Lost) or turns out to be of no use (returns: poll instead)."""
         try:
-            connection = connect(
-                self._url(),
-                open_timeout=10,
-                close_timeout=2,
-                ping_interval=10,
-                ping_timeout=10,
-                max_size=_MAX_FRAME,
-                user_agent_header="archon-cli",
-                proxy=None if url_is_loopback(self._api.base_url) else True,
-            )
-        except (OSError, TimeoutError, InvalidHandshake, InvalidURI, EOFError):
+            address = websocket_address(self._api, f"/ws/agent/{self._session_id}/")
+            connection = websocket_open(self._api, address, max_frame=_MAX_FRAME)
+        except OPEN_FAILURES:
             # A proxy that knows no WebSockets, or nobody there: the poll tells which.
             self._websocket_after = time.monotonic() + WEBSOCKET_RETRY_SECONDS
             return
@@ -165,11 +157,6 @@ class SessionWatch:
                 yield from self._rest()
                 yield Ended(status=str(frame.get("status", "")))
                 return
-
-    def _url(self) -> str:
-        parts = urlsplit(self._api.base_url)
-        scheme = "wss" if parts.scheme == "https" else "ws"
-        return urlunsplit((scheme, parts.netloc, f"{parts.path}/ws/agent/{self._session_id}/", "", ""))
 
     # --- polling ------------------------------------------------------------------------------------------------------
     def _poll(self) -> Iterator[Item]:

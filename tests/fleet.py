@@ -33,6 +33,8 @@ from tests.processes import wait_until
 
 #: What a worker's log says once it can run sessions.
 READY = "ready for sessions"
+#: A busy machine takes a while to start a process.
+_START_SECONDS = 180.0
 #: How long the database may be away.
 _AWAY_SECONDS = 60.0
 
@@ -109,7 +111,12 @@ class Fleet:
         descriptor = self.listener.fileno()
         log = self.home / "logs" / "api.log"
         self.api_process = self._spawn(log, "config.serve", str(descriptor), pass_fds=(descriptor,))
-        assert wait_until(lambda: api_problem(self.url) is None or "worker" in (api_problem(self.url) or "")), log
+
+        def is_up() -> bool:
+            problem = api_problem(self.url)
+            return problem is None or "worker" in problem
+
+        assert wait_until(is_up, seconds=_START_SECONDS), log
 
     def beat_start(self) -> None:
         schedule = str(self.home / "beat")
@@ -206,7 +213,7 @@ def fleet_open(home: Path, *, workers: int, **variables: str) -> Iterator[Fleet]
         fleet.beat_start()
         fleet.api_start()
         for worker in fleet.workers:
-            assert wait_until(worker.is_ready), worker.log.read_text(errors="replace")[-4000:]
+            assert wait_until(worker.is_ready, seconds=_START_SECONDS), worker.log.read_text(errors="replace")[-4000:]
         yield fleet
     finally:
         fleet.stop()

@@ -25,7 +25,11 @@ from tests.processes import wait_until
 #: Points that an API process comes to.
 MERGE_POINTS = tuple(point for point in KILL_POINTS if point.startswith("merge."))
 #: Points of a session that runs; at ``report.written`` it has ended.
-RUNNING_POINTS = tuple(point for point in KILL_POINTS if point not in (*MERGE_POINTS, "report.written"))
+RUNNING_POINTS = tuple(
+    point
+    for point in KILL_POINTS
+    if not point.startswith(("merge.", "index.", "vectors.")) and point != "report.written"
+)
 #: How long a kill waits for workers that can follow.
 _FOLLOWER_SECONDS = 120.0
 

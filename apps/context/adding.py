@@ -1,4 +1,4 @@
-"""Files that people put into a project's context by hand: what the rules leave out, or what the repository lacks."""
+"""Files that people put into a project's context by hand (what rules leave out, what the repository lacks), or hide."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ ADDED_FILES = 1_000
 _PATH_CHARACTERS = 1_000
 
 
-def file_add(*, project: Project, path: str, content: str | None = None) -> tuple[AddedFile, IndexJob]:
-    """Have a file in the context whatever the rules say; with ``content`` one that stands for it at that path.
+def file_add(
+    *, project: Project, path: str, content: str | None = None, hidden: bool = False
+) -> tuple[AddedFile, IndexJob]:
+    """Have a file in the context whatever the rules say; with ``content`` one that stands for it at that path; with
+    ``hidden`` none at all there.
 
     Without a content the repository has to have it. Raises InvalidInput, NotFound, TooLarge, Conflict.
     """
+    if hidden and content is not None:
+        raise InvalidInput("A file that is hidden has no content.", next_step="send one of both")
     if project.repository_state != RepositoryState.READY:
         raise Conflict("The project has no repository yet.", state=project.repository_state)
     clean = _path_clean(path)
@@ -47,7 +52,8 @@ def file_add(*, project: Project, path: str, content: str | None = None) -> tupl
                 f"The repository has no file {clean} at {commit[:12]}", next_step="send its content, or check the path"
             )
         size = int(found[1])
-        _size_check(size)
+        if not hidden:
+            _size_check(size)
     index = index_get_or_create(project)
     with transaction.atomic():
         CodeIndex.objects.select_for_update().get(id=index.id)
@@ -56,22 +62,32 @@ def file_add(*, project: Project, path: str, content: str | None = None) -> tupl
                 f"The project has {ADDED_FILES} added files already.",
                 next_step="take some away, or put them into the repository",
             )
-        added, _ = AddedFile.objects.update_or_create(index=index, path=clean, defaults={"blob": blob, "size": size})
+        added, _ = AddedFile.objects.update_or_create(
+            index=index, path=clean, defaults={"blob": blob, "size": size, "hidden": hidden}
+        )
         CodeIndex.objects.filter(id=index.id).update(added_version=F("added_version") + 1)
         job = job_want(project=project)
     return added, job
 
 
 def file_remove(*, project: Project, file: CodeFile) -> IndexJob:
-    """Take an added file out of the context again. Raises Conflict for one that the repository has by itself."""
+    """Have a path be as the repository has it again. Raises Conflict for one that is so by itself."""
+    job = path_remove(project=project, path=file.path)
+    if job is None:
+        raise Conflict(
+            "The file was not added by hand: the repository has it.",
+            next_step="name it in .archonignore to leave it out, or hide it",
+        )
+    return job
+
+
+def path_remove(*, project: Project, path: str) -> IndexJob | None:
+    """Forget what was added or hidden at the path, whether it is indexed yet or not; None: nothing was."""
     with transaction.atomic():
-        deleted, _ = AddedFile.objects.filter(index_id=file.index_id, path=file.path).delete()
+        deleted, _ = AddedFile.objects.filter(index__project=project, path=_path_clean(path)).delete()
         if not deleted:
-            raise Conflict(
-                "The file was not added by hand: the repository has it.",
-                next_step="name it in .archonignore to leave it out",
-            )
-        CodeIndex.objects.filter(id=file.index_id).update(added_version=F("added_version") + 1)
+            return None
+        CodeIndex.objects.filter(project=project).update(added_version=F("added_version") + 1)
         return job_want(project=project)
 
 

@@ -11,9 +11,8 @@ import uuid
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
-from django.utils import timezone
 
-from apps.context.jobs import job_want
+from apps.context.jobs import job_want, jobs_cancel_waiting
 from apps.context.models import (
     ACTIVE_JOB_STATES,
     CodeIndex,
@@ -74,6 +73,4 @@ def session_files_forget(*, session_id: uuid.UUID) -> None:
         overlays = Overlay.objects.filter(session_id=session_id)
         OverlayEntry.objects.filter(overlay_id__in=list(overlays.values_list("id", flat=True))).delete()
         overlays.delete()
-        IndexJob.objects.filter(session_id=session_id, state=JobState.WAITING).update(
-            state=JobState.CANCELLED, finished_at=timezone.now()
-        )
+        jobs_cancel_waiting(session_id=session_id)

@@ -27,13 +27,15 @@ from apps.context.jobs import (
     job_give_back,
     job_progress,
     job_take,
+    job_want,
     lease_renew,
 )
-from apps.context.models import AddedFile, CodeIndex, IndexJob, JobState, JobTarget
+from apps.context.models import AddedFile, CodeIndex, IndexJob, JobState, JobTarget, Overlay
 from apps.context.reading import FilesReader, WorkStopped
 from apps.context.types import IndexGivenUp, Lease, LeaseLost
 from apps.context.vectors import vectors_fill, vectors_want
 from apps.context.walking import (
+    Added,
     Change,
     TreeFile,
     configuration_key,
@@ -43,6 +45,7 @@ from apps.context.walking import (
 from apps.context.writing import index_locked
 from apps.core.database import DATABASE_AWAY
 from apps.core.errors import ApplicationError, NotFound
+from apps.core.kill_points import kill_point, kill_points_of
 from apps.core.queue import enqueue
 from apps.projects.git import GitError
 from apps.projects.repository import commit_resolve, repository_path
@@ -95,7 +98,8 @@ def _claimed_run(index_id: int) -> None:
     try:
         try:
             while not _stopping.is_set() and (job := job_take(lease)) is not None:
-                job_run(lease, job)
+                with kill_points_of(job.id):
+                    job_run(lease, job)
         finally:
             # Whatever ended it: a job that is not done is taken up again by the next sweep.
             index_release(lease)
@@ -110,7 +114,8 @@ def vectors_run(*, project_id: uuid.UUID) -> None:
     if _stopping.is_set() or not _filling.acquire(blocking=False):
         return
     try:
-        vectors_fill(project_id=project_id, stop=_stopping.is_set)
+        with kill_points_of(project_id):
+            vectors_fill(project_id=project_id, stop=_stopping.is_set)
     except DATABASE_AWAY as error:
         logger.warning("the database is away, the vectors of %s are left to the next sweep: %s", project_id, error)
     finally:
@@ -146,7 +151,6 @@ def job_run(lease: Lease, job: IndexJob) -> None:
     else:
         job_end(lease, job, state=JobState.COMPLETED, commit=commit, notes=run.notes)
         if run.has_read:
-            vectors_want(run.project_id)
             enqueue(FILL_TASK, project_id=str(run.project_id))
             enqueue(LOCATE_TASK, project_id=str(run.project_id))
 
@@ -184,12 +188,18 @@ class _Run:
         commit = commit_resolve(
             project_id=self._index.project_id, revision=self._job.revision or self._index.project.head_commit or "HEAD"
         )
-        if self._job.rebuild and self._job.attempts == 1:
-            writing.index_clear(lease=self._lease)
+        if self._job.rebuild:
+            # What sessions have otherwise is forgotten too, and read again after this.
+            for session_id, revision in Overlay.objects.filter(index=self._index).values_list("session_id", "revision"):
+                job_want(
+                    project=self._index.project, target=JobTarget.SESSION, session_id=session_id, revision=revision
+                )
+            # Once, however often the job is taken up: what was read since stays.
+            writing.index_clear(lease=self._lease, job_id=self._job.id)
             self._index.refresh_from_db()
         index = self._index
         self._configuration = f"{configuration_key()}{index.added_version}"
-        added = {file.path: (file.blob, file.size) for file in AddedFile.objects.filter(index=index)}
+        added = self._added()
         same_rules = index.configuration_key == self._configuration
         if index.complete and index.commit == commit and same_rules:
             self._tell("ready", always=True)
@@ -199,7 +209,7 @@ class _Run:
             changes = tree_changes(git_dir=self._git_dir, old=index.commit, new=commit, added=added)
         if changes is None:
             self._tell("listing", always=True)
-            walk = tree_walk(git_dir=self._git_dir, revision=commit, added=added)
+            walk = tree_walk(git_dir=self._git_dir, revision=commit, added=added, hold=self._hold)
             if walk.cut:
                 self.notes.append(
                     {
@@ -254,6 +264,7 @@ class _Run:
                 file_ids.extend(ids)
 
         self._reader.read(added, read)
+        kill_point("index.read")
         with index_locked(self._lease) as cursor:
             generation = index.generation if growing else index.generation + 1
             if not growing:
@@ -265,9 +276,12 @@ class _Run:
                 [generation, commit, self._configuration, index.id],
             )
             writing.entries_prune(cursor, lease=self._lease)
+            # With the tree, and not after it: whoever takes the job up again finds nothing that is left to read.
+            self._vectors_want()
             cursor.execute(
                 "UPDATE context_indexjob SET text_ready_at = clock_timestamp() WHERE id = %s", [self._job.id]
             )
+        kill_point("index.taken")
         self._tell("ready", always=True)
         writing.segments_merge(lease=self._lease)
         if self._reader.asked > _MUCH_FILES:
@@ -285,6 +299,10 @@ class _Run:
             )
             return {row[0]: _Known(*row[1:]) for row in cursor.fetchall()}
 
+    def _added(self) -> dict[str, Added]:
+        rows = AddedFile.objects.filter(index=self._index)
+        return {row.path: Added(row.blob, row.size, row.hidden) for row in rows}
+
     # --- A session's files --------------------------------------------------------------------------------------------
 
     def session(self) -> str:
@@ -294,11 +312,11 @@ class _Run:
             self.head()
             index.refresh_from_db()
         revision = self._job.revision
-        added = {file.path: (file.blob, file.size) for file in AddedFile.objects.filter(index=index)}
+        added = self._added()
         changes = tree_changes(git_dir=self._git_dir, old=index.commit, new=revision, added=added)
         if changes is None:
             # It changed what is ignored: then all of it is compared.
-            walk = tree_walk(git_dir=self._git_dir, revision=revision, added=added)
+            walk = tree_walk(git_dir=self._git_dir, revision=revision, added=added, hold=self._hold)
             known = self._known(None)
             present = {file.path for file in walk.files}
             changes = (
@@ -328,9 +346,14 @@ class _Run:
                 revision=revision,
                 files=files,
             )
+            self._vectors_want()
         self._tell("ready", always=True)
         writing.segments_merge(lease=self._lease)
         return index.commit
+
+    def _vectors_want(self) -> None:
+        if self.has_read:
+            vectors_want(self.project_id)
 
     @property
     def has_read(self) -> bool:
@@ -339,13 +362,16 @@ class _Run:
 
     def _pause(self) -> None:
         """Between two pieces of work: hold the lease, hear whether to stop, tell how far it is."""
+        self._hold()
+        self._tell("parsing")
+
+    def _hold(self) -> None:
         if _stopping.is_set():
             raise _Stopped
         if time.monotonic() - self._renewed > _RENEW_SECONDS:
             self._renewed = time.monotonic()
             if lease_renew(self._lease, self._job.id):
                 raise _Cancelled
-        self._tell("parsing")
 
     def _tell(self, phase: str, *, always: bool = False) -> None:
         if always or time.monotonic() - self._told > _PROGRESS_SECONDS:

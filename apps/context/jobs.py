@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Max, Q
 from django.utils import timezone
 
 from apps.context.models import ACTIVE_JOB_STATES, CodeIndex, IndexEvent, IndexJob, JobState, JobTarget
 from apps.context.types import Lease, LeaseLost
-from apps.context.writing import LEASE_SECONDS
+from apps.context.writing import LEASE_SECONDS, lease_hold
 from apps.core.errors import ApplicationError, Conflict
 from apps.core.queue import enqueue_on_commit
 from apps.core.realtime import publish_on_commit
@@ -31,6 +31,8 @@ _CLAIM = """
 UPDATE context_codeindex SET fence = fence + 1, lease_until = clock_timestamp() + make_interval(secs => %s)
 WHERE id = %s AND (lease_until IS NULL OR lease_until < clock_timestamp()) RETURNING fence
 """
+# Numbers are given one after the other, so that whoever sees a job has seen those before it, or can.
+_NUMBER_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('context_indexjob.number', %s))"
 _RELEASE = "UPDATE context_codeindex SET lease_until = NULL WHERE id = %s AND fence = %s"
 
 
@@ -61,25 +63,29 @@ def job_want(
         )
     index = index_get_or_create(project)
     with transaction.atomic():
-        waiting = IndexJob.objects.select_for_update().filter(
-            index=index, target=target, session_id=session_id, state=JobState.WAITING
-        )
-        job = waiting.first()
-        if job is None:
+        job = None
+        while job is None:
+            waiting = IndexJob.objects.select_for_update().filter(
+                index=index, target=target, session_id=session_id, state=JobState.WAITING
+            )
+            job = waiting.first()
+            if job is not None:
+                break
             try:
                 with transaction.atomic():
                     job = IndexJob.objects.create(
                         index=index,
+                        number=_number_next(index),
                         target=target,
                         session_id=session_id,
                         revision=revision,
                         rebuild=rebuild,
                         commit=project.head_commit if target == JobTarget.HEAD else "",
                     )
-                event_add(job, "IndexQueued", {"target": target.value})
             except IntegrityError:
-                # Somebody wanted the same a moment before us.
-                job = waiting.get()
+                # Somebody wanted the same a moment before us; it may even have been taken up by now.
+                continue
+            event_add(job, "IndexQueued", {"target": target.value})
         if job.revision != revision or (rebuild and not job.rebuild):
             job.revision, job.rebuild = revision, job.rebuild or rebuild
             job.save(update_fields=["revision", "rebuild", "updated_at"])
@@ -92,15 +98,26 @@ def job_cancel(*, job: IndexJob) -> IndexJob:
     with transaction.atomic():
         locked = IndexJob.objects.select_for_update().get(id=job.id)
         if locked.state == JobState.WAITING:
-            locked.state = JobState.CANCELLED
-            locked.finished_at = timezone.now()
-            locked.save(update_fields=["state", "finished_at", "updated_at"])
-            event_add(locked, "IndexCancelled", {})
+            _cancel(locked)
         elif locked.state == JobState.RUNNING and not locked.cancel_wanted:
             locked.cancel_wanted = True
             locked.save(update_fields=["cancel_wanted", "updated_at"])
             enqueue_on_commit(RUN_TASK, index_id=str(locked.index_id))
     return locked
+
+
+def jobs_cancel_waiting(*, session_id: uuid.UUID) -> None:
+    """Nobody wants a session's files to be read any more."""
+    with transaction.atomic():
+        for job in IndexJob.objects.select_for_update().filter(session_id=session_id, state=JobState.WAITING):
+            _cancel(job)
+
+
+def _cancel(job: IndexJob) -> None:
+    job.state = JobState.CANCELLED
+    job.finished_at = timezone.now()
+    job.save(update_fields=["state", "finished_at", "updated_at"])
+    event_add(job, "IndexCancelled", {})
 
 
 def index_claim(index_id: int) -> Lease | None:
@@ -120,13 +137,7 @@ def index_release(lease: Lease) -> None:
 def lease_renew(lease: Lease, job_id: uuid.UUID) -> bool:
     """Hold it for longer; whether somebody wants the job to stop. Raises LeaseLost."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE context_codeindex SET lease_until = clock_timestamp() + make_interval(secs => %s)"
-            " WHERE id = %s AND fence = %s",
-            [LEASE_SECONDS, lease.index_id, lease.fence],
-        )
-        if not cursor.rowcount:
-            raise LeaseLost
+        lease_hold(cursor, lease)
     return bool(IndexJob.objects.filter(id=job_id).values_list("cancel_wanted", flat=True).first())
 
 
@@ -203,6 +214,13 @@ def jobs_wanted() -> list[int]:
     free = Q(index__lease_until__isnull=True) | Q(index__lease_until__lt=timezone.now())
     wanted = IndexJob.objects.filter(free, state__in=ACTIVE_JOB_STATES).order_by("created_at")
     return list(dict.fromkeys(wanted.values_list("index_id", flat=True)[:500]))
+
+
+def _number_next(index: CodeIndex) -> int:
+    """The next job's number, nobody else's until this transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute(_NUMBER_LOCK, [index.id])
+    return int(IndexJob.objects.filter(index=index).aggregate(last=Max("number"))["last"] or 0) + 1
 
 
 def _fence_check(lease: Lease) -> None:

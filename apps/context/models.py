@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
@@ -91,6 +92,8 @@ class IndexJob(BaseModel):
     """One run of indexing: wanted by a row, woken by the queue, taken up under the index's lease."""
 
     index = models.ForeignKey(CodeIndex, on_delete=models.CASCADE, related_name="jobs")
+    #: Of the index's jobs, from 1, in the order in which they were wanted; one that is seen has all before it there.
+    number = models.PositiveBigIntegerField(default=0)
     target = models.CharField(max_length=10, choices=JobTarget.choices, default=JobTarget.HEAD)
     #: The session whose files they are; no foreign key, since sessions are of an app above.
     session_id = models.UUIDField(null=True, blank=True)
@@ -123,6 +126,7 @@ class IndexJob(BaseModel):
                 | Q(target=JobTarget.SESSION, session_id__isnull=False),
                 name="index_job_session_has_id",
             ),
+            models.UniqueConstraint(fields=["index", "number"], name="index_job_number_unique"),
             # Wanting it again while it waits wants nothing more.
             models.UniqueConstraint(
                 fields=["index"], condition=Q(state=JobState.WAITING, target=JobTarget.HEAD), name="index_job_head_once"
@@ -204,13 +208,15 @@ class TreeEntry(models.Model):
 
 
 class AddedFile(BaseModel):
-    """A file that was put into the context by hand: the rules leave it out, or the repository doesn't have it."""
+    """A file that was put into the context by hand, or taken out of it, whatever the rules and the repository say."""
 
     index = models.ForeignKey(CodeIndex, on_delete=models.CASCADE, related_name="added")
     path = models.TextField()
     #: A content in the project's repository; empty: as the commit has it.
     blob = models.CharField(max_length=64, blank=True, default="")
     size = models.BigIntegerField(default=0)
+    #: It is left out, although the repository has it.
+    hidden = models.BooleanField(default=False)
 
     class Meta:
         ordering = ["path"]
@@ -244,6 +250,39 @@ class OverlayEntry(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["overlay", "path"], name="overlay_entry_path_unique")]
+
+
+class FileSummary(models.Model):
+    """What a model says that a content is for: made once for a content and a model, when somebody asks for it."""
+
+    id = models.BigAutoField(primary_key=True)
+    index = models.ForeignKey(CodeIndex, on_delete=models.CASCADE, related_name="summaries")
+    #: git's id of the content.
+    blob = models.CharField(max_length=64)
+    #: ``PROVIDER:MODEL``, with an address behind it where it is not the vendor's own.
+    model = models.CharField(max_length=850)
+    #: The model as it was asked for; empty: the one of a role.
+    asked = models.CharField(max_length=850, blank=True, default="")
+    #: Who pays.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, related_name="+", null=True, blank=True
+    )
+    #: Somebody wanted it then, last of all; it is the file's summary if this is later than of others.
+    asked_at = models.DateTimeField()
+    #: While it is being made: names the try, and says when it has come to nothing.
+    attempt = models.UUIDField(null=True, blank=True)
+    patience_until = models.DateTimeField(null=True, blank=True)
+    #: A worker has this try, and no other takes it.
+    taken_at = models.DateTimeField(null=True, blank=True)
+    text = models.TextField(blank=True, default="")
+    #: The model saw the file's beginning alone.
+    partial = models.BooleanField(default=False)
+    made_at = models.DateTimeField(null=True, blank=True)
+    #: `{code, message, next_step}` of a try that failed.
+    reason = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["index", "blob", "model"], name="file_summary_once")]
 
 
 class CodeChunk(models.Model):

@@ -29,6 +29,9 @@ _HOT_SPOTS = 20
 _NODES = 30
 _EDGES = 120
 _MANIFEST_BYTES = 512_000
+_MANIFESTS = frozenset({"package.json", "pyproject.toml"})
+#: Of a repository with very many packages those nearest to its top.
+_MANIFESTS_READ = 200
 _SECONDS = 30
 _ARROW = (
     '<defs><marker id="to" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="6" markerHeight="6" orient="auto">'
@@ -168,18 +171,23 @@ def _languages(files: Sequence[_File]) -> tuple[LanguageShare, ...]:
 
 
 def _entry_points(git_dir: Path, files: Sequence[_File]) -> tuple[EntryPoint, ...]:
-    found = []
+    found: dict[str, list[EntryPoint]] = {}
+    manifests: dict[str, _File] = {}
     for file in files:
         name = posixpath.basename(file.path)
         if name in _ENTRY_NAMES and file.path.count("/") <= 3 and not _is_test(file.path):
-            found.append(EntryPoint(file.path, _ENTRY_NAMES[name]))
-        if name in ("package.json", "pyproject.toml") and file.path.count("/") <= 2 and file.size <= _MANIFEST_BYTES:
-            try:
-                content = next(contents_read(git_dir=git_dir, blobs=[file.blob])).decode("utf-8", "replace")
-            except LookupError:
-                continue
-            found += _manifest_entries(file.path, name, content)
-    return tuple(found[:100])
+            found[file.path] = [EntryPoint(file.path, _ENTRY_NAMES[name])]
+        if name in _MANIFESTS and file.path.count("/") <= 2 and file.size <= _MANIFEST_BYTES:
+            manifests[file.path] = file
+    chosen = sorted(manifests.values(), key=lambda file: (file.path.count("/"), file.path))[:_MANIFESTS_READ]
+    try:
+        contents = list(contents_read(git_dir=git_dir, blobs=[file.blob for file in chosen])) if chosen else []
+    except (LookupError, GitError):
+        contents = []
+    for file, content in zip(chosen, contents, strict=False):
+        told = content.decode("utf-8", "replace")
+        found[file.path] = _manifest_entries(file.path, posixpath.basename(file.path), told)
+    return tuple(entry for file in files for entry in found.get(file.path, ()))[:100]
 
 
 def _manifest_entries(path: str, name: str, content: str) -> list[EntryPoint]:

@@ -1,7 +1,7 @@
 """The processes that parse (``parsing_process``), shared by all jobs of this process.
 
 So many at a time, however many projects are being read; idle ones end after a while. One that dies, or is silent for
-too long, is replaced; its files are tried one at a time then, so that only the one that it died of has failed.
+too long, is replaced; its files are tried one at a time then, and the one that it died of is read by its lines.
 """
 
 from __future__ import annotations
@@ -34,11 +34,17 @@ _ROOT = Path(__file__).resolve().parent.parent.parent
 _SECONDS = 30.0
 _SECONDS_PER_MIB = 10.0
 _IDLE_SECONDS = 60.0
+#: Of one file by itself, before it is read by its lines.
+_TRIES = 3
 _READ_BYTES = 1 << 20
 
 
 class ParserDied(Exception):
     """The process ended, or was ended for being silent; the message says which."""
+
+    def __init__(self, message: str, *, was_slow: bool = False) -> None:
+        super().__init__(message)
+        self.was_slow = was_slow
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class _Parser:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     self.kill()
-                    raise ParserDied("the parser took too long")
+                    raise ParserDied("the parser took too long", was_slow=True)
                 for key, _ in selector.select(left):
                     try:
                         if key.fileobj is self._requests:
@@ -125,9 +131,13 @@ class _Parser:
                         raise ParserDied(f"the parser died ({self._process.returncode})") from None
         return answer
 
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for stream in (self._requests, self._answers):
             with contextlib.suppress(OSError):
@@ -184,17 +194,37 @@ class ParserPool:
             return [self._ask(index_id, files, first_chunk)]
         except ParserDied as error:
             if len(files) == 1:
-                logger.warning("a file could not be parsed: %s", error)
-                return [_failed(index_id, files[0], str(error))]
+                return [self._ask_again(index_id, files[0], first_chunk, error)]
         found = []
         for file in files:
             found += self._parse(index_id, [file], first_chunk)
             first_chunk += chunk_ids_needed([file])
         return found
 
-    def _ask(self, index_id: int, files: Sequence[ParseFile], first_chunk: int) -> ParsedBatch:
+    def _ask_again(self, index_id: int, file: ParseFile, first_chunk: int, error: ParserDied) -> ParsedBatch:
+        """Again, by new processes: those that died may have been killed for no fault of the file."""
+        for _ in range(_TRIES):
+            if error.was_slow:
+                break
+            try:
+                return self._ask(index_id, [file], first_chunk)
+            except ParserDied as again:
+                error = again
+        return self._ask_by_lines(index_id, file, first_chunk, str(error))
+
+    def _ask_by_lines(self, index_id: int, file: ParseFile, first_chunk: int, why: str) -> ParsedBatch:
+        """The file that a grammar died of, without it; its words are found all the same."""
+        logger.warning("a file is read by its lines: %s", why)
+        try:
+            return self._ask(index_id, [file], first_chunk, by_lines=f"{why}: read by lines")
+        except ParserDied as error:
+            logger.warning("a file could not be read: %s", error)
+            return _failed(index_id, file, str(error))
+
+    def _ask(self, index_id: int, files: Sequence[ParseFile], first_chunk: int, *, by_lines: str = "") -> ParsedBatch:
         asked = {
             "index": index_id,
+            "by_lines": by_lines,
             "first_chunk": first_chunk,
             "files": [{"id": file.id, "path": file.path, "blob": file.blob} for file in files],
         }
@@ -221,9 +251,7 @@ class ParserPool:
     @contextlib.contextmanager
     def _parser(self) -> Iterator[_Parser]:
         with self._slots:
-            with self._lock:
-                parser = self._idle.pop() if self._idle else None
-            parser = parser or _Parser()
+            parser = self._idle_take() or _Parser()
             try:
                 yield parser
             except BaseException:
@@ -235,6 +263,15 @@ class ParserPool:
                     self._idle.append(parser)
                     self._reap_later()
                     return
+            parser.kill()
+
+    def _idle_take(self) -> _Parser | None:
+        """One that waits for work, and lives."""
+        while True:
+            with self._lock:
+                parser = self._idle.pop() if self._idle else None
+            if parser is None or parser.is_alive():
+                return parser
             parser.kill()
 
     def _reap_later(self) -> None:

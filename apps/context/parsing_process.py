@@ -13,7 +13,6 @@ import contextlib
 import gc
 import json
 import os
-import resource
 import struct
 from array import array
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from apps.context.parsing.types import ParsedFile
 from apps.context.postings import length_byte, records_pack
 from apps.context.terms import word_terms, words_count
 
-_MEMORY_BYTES = 2 << 30
+_MEMORY_BYTES = 1 << 30
 _COUNT = struct.Struct(">I")
 _SIZE = struct.Struct(">Q")
 #: Of one file; what is more says nothing more about it.
@@ -93,6 +92,10 @@ class _Batch:
     def add(self, *, file_id: int, path: str, blob: str, size: int, parsed: ParsedFile) -> None:
         if parsed.is_generated:
             self._file(file_id, path, blob, size, parsed, state="skipped", reason="it is generated, or minified")
+            return
+        if parsed.broken and not parsed.chunks:
+            # Nothing of it is found.
+            self._file(file_id, path, blob, size, parsed, state="skipped", reason=parsed.broken)
             return
         state = "parsed" if parsed.symbols or (parsed.language and not parsed.broken) else "lines"
         index, file = rows.big_field(self.index_id), rows.big_field(file_id)
@@ -272,12 +275,15 @@ def request_answer(parts: Sequence[bytes]) -> list[bytes]:
     asked = json.loads(parts[0])
     batch = _Batch(index_id=asked["index"], next_chunk=asked["first_chunk"], now=datetime.now(UTC))
     for wanted, content in zip(asked["files"], parts[1:], strict=True):
-        parsed = file_parse(path=wanted["path"], content=content)
+        parsed = file_parse(path=wanted["path"], content=content, by_lines=asked.get("by_lines", ""))
         batch.add(file_id=wanted["id"], path=wanted["path"], blob=wanted["blob"], size=len(content), parsed=parsed)
     return batch.parts()
 
 
 def main() -> None:
+    # Here, since the pool imports this module on systems that don't have it.
+    import resource
+
     # What is printed by accident must not get between the frames.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -24,13 +24,15 @@ from apps.context.locating.files_index import FilesIndex
 from apps.context.locating.locate import Located, locate
 from apps.context.locating.memory import CommitMemory, MemoryTerms, MemoryView
 from apps.context.searching.search import index_view
-from apps.context.tree_terms import Key, terms_load, tree_fingerprint
+from apps.context.tree_terms import FILES_MOST, Key, terms_load, tree_fingerprint
 from apps.context.types import IndexState, View
-from apps.core.errors import InvalidInput
+from apps.core.errors import InvalidInput, Unavailable
 from apps.projects.models import Project
 
 TEXT_CHARACTERS = 200_000
 _HELD = 4
+#: Files of all views together that are held at most, but for the last one asked for.
+_HELD_FILES = 60_000
 #: How many files are worked out while somebody waits; a worker works out all.
 _FILES_ASKED, _FILES_BEHIND = 2_000, 10_000_000
 #: After so many seconds a history that took too long is tried again.
@@ -55,8 +57,9 @@ class _Held:
     memory: MemoryView | None
     keys: dict[Key, FileTerms]
     history_known: bool
-    #: Files that there was no time for.
+    #: Files that there was no time for, and no room.
     missing: int
+    left_out: int
 
 
 @dataclass
@@ -95,6 +98,8 @@ def files_locate(*, project: Project, text: str, session_id: uuid.UUID | None = 
     notes = []
     if held.missing:
         notes.append(f"{held.missing} files are still being worked out.")
+    if held.left_out:
+        notes.append(f"{held.left_out} files that lie deepest are left out: there are more than {FILES_MOST}.")
     if not held.history_known:
         notes.append(_HISTORY_NOTE)
     if state.lagging:
@@ -104,7 +109,7 @@ def files_locate(*, project: Project, text: str, session_id: uuid.UUID | None = 
 
 
 def locating_prepare(*, project: Project) -> None:
-    """Work out ahead of time what locating needs of the project's default branch."""
+    """Work out ahead of time what locating needs of the project's default branch; Unavailable: another one's turn."""
     view, state = index_view(project=project)
     _hold(project, view, state, is_asked=False)
 
@@ -124,7 +129,15 @@ def _hold(project: Project, view: View, state: IndexState, *, is_asked: bool) ->
             _held.move_to_end(key)
     if held is not None and held.missing == 0 and (held.history_known or not state.commit):
         return held
-    with _building:
+    # Another project's history may be on its way, for many minutes: whoever asks is answered before.
+    if not _building.acquire(timeout=SECONDS_ASKED if is_asked else 0):
+        if held is not None and is_asked:
+            return held
+        raise Unavailable(
+            "What locating goes by is still being put together.",
+            next_step="Try again in a minute; search works meanwhile.",
+        )
+    try:
         with _lock:
             before = held or next(
                 (other for known, other in reversed(_held.items()) if known[0] == view.index_id), None
@@ -136,17 +149,21 @@ def _hold(project: Project, view: View, state: IndexState, *, is_asked: bool) ->
                 most=_FILES_ASKED if is_asked else _FILES_BEHIND,
             )
             files = FilesIndex({path: terms for path, (_, terms) in loaded.files.items()})
-            keys, missing = dict(loaded.files.values()), loaded.missing
+            keys, missing, left_out = dict(loaded.files.values()), loaded.missing, loaded.left_out
         else:
-            files, keys, missing = held.files, held.keys, 0
+            files, keys, missing, left_out = held.files, held.keys, 0, held.left_out
         memory, known = _memory(project, view, state, files, is_asked=is_asked)
-        made = _Held(files, memory, keys, known, missing)
+        made = _Held(files, memory, keys, known, missing, left_out)
         with _lock:
             _held[key] = made
             _held.move_to_end(key)
-            while len(_held) > _HELD:
+            while len(_held) > _HELD or (
+                len(_held) > 1 and sum(len(one.files) for one in _held.values()) > _HELD_FILES
+            ):
                 _held.popitem(last=False)
         return made
+    finally:
+        _building.release()
 
 
 def _memory(

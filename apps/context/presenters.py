@@ -9,14 +9,15 @@ from django.db import connection
 
 from apps.context import selectors
 from apps.context.dependencies import ImportResolver
-from apps.context.models import CodeFile, CodeIndex
+from apps.context.models import CodeFile, CodeIndex, FileSummary
 from apps.context.overview import imports_resolved
 from apps.context.searching.candidates import visible_condition
 from apps.context.searching.projects import ProjectsFound
 from apps.context.searching.search import index_state
+from apps.context.summaries import summary_reason, summary_state
 from apps.context.types import View
+from apps.context.vectors import vectors_state
 from apps.projects.models import Project
-from apps.vector_store.spaces import status_get
 
 #: Shorter functions are alike by chance.
 _DUPLICATE_CHARACTERS = 200
@@ -25,7 +26,7 @@ _DUPLICATES = 50
 
 def state_present(project: Project) -> dict[str, Any]:
     """How the index stands, its vectors included."""
-    return {**asdict(index_state(project=project)), "vectors": status_get(project.id, "primary", count=False).state}
+    return {**asdict(index_state(project=project)), "vectors": vectors_state(project.id)}
 
 
 def search_present(found: ProjectsFound) -> dict[str, Any]:
@@ -36,6 +37,11 @@ def search_present(found: ProjectsFound) -> dict[str, Any]:
         "stale": found.stale,
         "truncated": found.truncated,
     }
+
+
+def summary_present(summary: FileSummary) -> dict[str, Any]:
+    shown = {name: getattr(summary, name) for name in ("model", "text", "partial", "asked_at", "made_at")}
+    return {**shown, "state": summary_state(summary), "reason": summary_reason(summary)}
 
 
 def file_present(file: CodeFile) -> dict[str, Any]:
@@ -54,6 +60,7 @@ def file_present(file: CodeFile) -> dict[str, Any]:
         "indexed_at": file.indexed_at,
         "project": project_id,
         "added": selectors.added_get(file) is not None,
+        "summary": summary_present(summary) if (summary := selectors.summary_get(file)) is not None else None,
         "definitions": selectors.file_symbols(file),
         "imports": [
             {

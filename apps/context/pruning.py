@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from apps.context import writing
@@ -28,7 +28,10 @@ _DEAD_SHARE = 0.2
 
 def indexes_prune() -> None:
     """Each index that nobody is at."""
-    IndexJob.objects.filter(created_at__lt=timezone.now() - _JOBS_KEPT).exclude(state__in=ACTIVE_JOB_STATES).delete()
+    # The last one of an index stays: the next gets the number after it.
+    later = IndexJob.objects.filter(index_id=OuterRef("index_id"), number__gt=OuterRef("number"))
+    old = IndexJob.objects.filter(Exists(later), created_at__lt=timezone.now() - _JOBS_KEPT)
+    old.exclude(state__in=ACTIVE_JOB_STATES).delete()
     for index_id in list(CodeIndex.objects.values_list("id", flat=True)):
         lease = index_claim(index_id)
         if lease is None:

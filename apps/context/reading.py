@@ -22,6 +22,7 @@ from apps.context.parser_version import PARSER_VERSION
 from apps.context.types import Lease
 from apps.context.walking import TreeFile, contents_read, is_binary
 from apps.context.writing import PostingsBuffer, index_locked
+from apps.core.kill_points import kill_point
 
 #: Of one request to a parser; the first ones are small, so that something is found soon.
 _BATCH_FILES = 120
@@ -120,6 +121,7 @@ class FilesReader:
                         more = False
                     elif (asked := self._ask(batch, done)) is not None:
                         waiting.append(asked)
+                kill_point("index.parsing")
                 if waiting:
                     wait([asked.answer for asked in waiting], timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
                 unwritten += [asked for asked in waiting if asked.answer.done()]
@@ -148,6 +150,8 @@ class FilesReader:
                 writing.batch_write(cursor, batches=batches, buffer=buffer)
                 done(cursor, asked.files)
             writing.postings_flush(cursor, lease=self._lease, buffer=buffer)
+            kill_point("index.writing")
+        kill_point("index.written")
         for asked in ready:
             tally.files_done += len(asked.files)
             for facts in (facts for batch in asked.answer.result() for facts in batch.facts):

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, Max, OuterRef, Q, QuerySet, Subquery
 
 from apps.authentication.models import User
 from apps.context.models import (
+    ACTIVE_JOB_STATES,
     AddedFile,
     CodeFile,
     CodeIndex,
     CodeSymbol,
+    FileSummary,
     IndexEvent,
     IndexJob,
     Overlay,
     OverlayEntry,
     TreeEntry,
 )
-from apps.context.types import View
+from apps.context.types import JobHead, View
 from apps.core.errors import NotFound
 from apps.projects.models import Project
 from apps.projects.selectors import project_get_for_user, project_list
@@ -41,8 +44,41 @@ def job_list(*, project: Project) -> QuerySet[IndexJob]:
     return IndexJob.objects.select_related("index").filter(index__project=project)
 
 
-def job_events(*, job: IndexJob, after: int = 0, limit: int = 500) -> list[IndexEvent]:
-    return list(IndexEvent.objects.filter(job=job, seq__gt=after)[:limit])
+def job_events(*, job_id: uuid.UUID, after: int = 0, limit: int = 500) -> list[IndexEvent]:
+    return list(IndexEvent.objects.filter(job_id=job_id, seq__gt=after)[:limit])
+
+
+def jobs_current(*, project_id: uuid.UUID) -> list[JobHead]:
+    """The project's jobs that haven't ended, and the last one, in the order of their numbers."""
+    jobs = IndexJob.objects.filter(index__project_id=project_id)
+    last = jobs.aggregate(last=Max("number"))["last"]
+    return _heads(jobs.filter(Q(state__in=ACTIVE_JOB_STATES) | Q(number=last)))
+
+
+def jobs_named(*, project_id: uuid.UUID, job_ids: Collection[uuid.UUID]) -> list[JobHead]:
+    """Those of these jobs that are the project's."""
+    return _heads(IndexJob.objects.filter(index__project_id=project_id, id__in=job_ids))
+
+
+def jobs_after(*, project_id: uuid.UUID, number: int, limit: int) -> list[JobHead]:
+    """The project's next jobs after one."""
+    return _heads(IndexJob.objects.filter(index__project_id=project_id, number__gt=number), limit)
+
+
+def _heads(jobs: QuerySet[IndexJob], limit: int | None = None) -> list[JobHead]:
+    rows = jobs.order_by("number").values_list("id", "number", "target", "state", "seq")[:limit]
+    return [JobHead(*row) for row in rows]
+
+
+def jobs_looked_at(project_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, dict[str, Any]]:
+    """What is another whenever a job of the project has news; one query for all of them."""
+    jobs = IndexJob.objects.filter(index__project_id__in=project_ids)
+    last = IndexJob.objects.filter(index=OuterRef("index")).order_by("-number").values("number")[:1]
+    news: dict[uuid.UUID, dict[str, Any]] = {}
+    rows = jobs.filter(Q(state__in=ACTIVE_JOB_STATES) | Q(number=Subquery(last)))
+    for project_id, number, seq in rows.order_by("number").values_list("index__project_id", "number", "seq"):
+        news.setdefault(project_id, {"jobs": []})["jobs"].append([number, seq])
+    return news
 
 
 def files_visible(view: View) -> QuerySet[CodeFile]:
@@ -80,6 +116,11 @@ def file_view(file: CodeFile) -> View:
 
 def file_symbols(file: CodeFile) -> list[CodeSymbol]:
     return list(CodeSymbol.objects.filter(file=file).order_by("start_line", "id"))
+
+
+def summary_get(file: CodeFile) -> FileSummary | None:
+    """The summary of the file's content that was asked for last."""
+    return FileSummary.objects.filter(index_id=file.index_id, blob=file.blob).order_by("-asked_at", "-id").first()
 
 
 def added_get(file: CodeFile) -> AddedFile | None:

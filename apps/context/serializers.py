@@ -124,6 +124,12 @@ class FileAddSerializer(serializers.Serializer[Any]):
         trim_whitespace=False,
         help_text="Without it the repository has to have the file, which the rules may leave out.",
     )
+    hidden = serializers.BooleanField(default=False, help_text="Leave it out, although the repository has it.")
+
+
+class FilePathSerializer(serializers.Serializer[Any]):
+    project = serializers.UUIDField()
+    path = serializers.CharField(max_length=1_000, trim_whitespace=False)
 
 
 class FileAddedSerializer(serializers.Serializer[Any]):
@@ -163,11 +169,39 @@ class DuplicateSerializer(serializers.Serializer[Any]):
     own_end_line = serializers.IntegerField()
 
 
+class SummaryRequestSerializer(serializers.Serializer[Any]):
+    model = serializers.CharField(
+        required=False,
+        default="",
+        allow_blank=True,
+        max_length=800,
+        help_text="`PROVIDER:MODEL`, with `@URL` behind it for another address. Default: the researcher's.",
+    )
+
+
+class FileSummarySerializer(serializers.Serializer[Any]):
+    """What a model says that the file is for."""
+
+    state = serializers.ChoiceField(choices=["making", "ready", "failed"])
+    text = serializers.CharField(help_text="Empty until it is `ready`.")
+    model = serializers.CharField(help_text="`PROVIDER:MODEL`, with `@URL` where it is not the vendor's own address.")
+    # DRF takes fields off the class, where the name means something else.
+    partial = serializers.BooleanField(  # type: ignore[assignment]
+        help_text="The file is long, and the model saw its beginning alone."
+    )
+    asked_at = serializers.DateTimeField()
+    made_at = serializers.DateTimeField(allow_null=True)
+    reason = serializers.DictField(allow_null=True, help_text="`{code, message, next_step}` of one that failed.")
+
+
 class FileDetailSerializer(FileSerializer):
     """A file with its analysis."""
 
     project = serializers.UUIDField()
     added = serializers.BooleanField(help_text="Whether it was put into the context by hand.")
+    summary = FileSummarySerializer(
+        allow_null=True, help_text="The one of this content that was asked for last; null: none was."
+    )
     definitions = SymbolSerializer(many=True)
     imports = ImportSerializer(many=True)
     dependents = serializers.ListField(child=serializers.CharField(), help_text="Files of the project that import it.")
@@ -179,6 +213,7 @@ class FileDetailSerializer(FileSerializer):
             *FileSerializer.Meta.fields,
             "project",
             "added",
+            "summary",
             "definitions",
             "imports",
             "dependents",

@@ -12,10 +12,14 @@ from apps.context.indexing import index_run, vectors_run
 from apps.context.jobs import jobs_wanted
 from apps.context.places import locating_prepare
 from apps.context.pruning import indexes_prune
+from apps.context.summaries import summaries_prune
 from apps.context.tree_terms import terms_prune
 from apps.context.types import IndexMissing
 from apps.context.vectors import vectors_due
+from apps.core.errors import Unavailable
 from apps.projects.models import Project
+
+_TURN_SECONDS = 30
 
 
 @shared_task(name="apps.context.tasks.run_index")
@@ -50,6 +54,9 @@ def prepare_locating(project_id: str) -> None:
         locating_prepare(project=project)
     except IndexMissing:
         return
+    except Unavailable:
+        # One project at a time, and no thread of the worker waits for that.
+        prepare_locating.apply_async((project_id,), countdown=_TURN_SECONDS)
     finally:
         close_old_connections()
 
@@ -59,3 +66,16 @@ def prune_indexes() -> None:
     """Forget files that no tree has any more."""
     indexes_prune()
     terms_prune()
+    summaries_prune()
+
+
+@shared_task(name="apps.context.tasks.make_summary")
+def make_summary(summary_id: str, attempt: str) -> None:
+    """Have a model say what a file is for."""
+    # The libraries of models take a while to load, and most processes make no summaries.
+    from apps.context.summarising import summary_make
+
+    try:
+        summary_make(summary_id=int(summary_id), attempt=uuid.UUID(attempt))
+    finally:
+        close_old_connections()

@@ -14,6 +14,8 @@ from apps.context.searching.candidates import visible_condition
 from apps.context.types import View
 
 _BATCH = 200
+#: Of one view: some 30 KiB each are held in memory.
+FILES_MOST = 40_000
 Key = tuple[str, str, int]
 
 
@@ -55,15 +57,20 @@ def tree_fingerprint(view: View) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TreeTerms:
-    """The terms of the files of a view by their paths; ``missing`` files there was no time for."""
+    """Terms of a view's files by path; for ``missing`` ones there was no time, for ``left_out`` no room."""
 
     files: dict[str, tuple[Key, FileTerms]]
     missing: int
+    left_out: int
 
 
 def terms_load(*, view: View, known: Mapping[Key, FileTerms], most: int) -> TreeTerms:
     """The terms of each file of the view. ``known`` are not looked up again; no more than ``most`` are worked out."""
     files = tree_files(view)
+    left_out = max(0, len(files) - FILES_MOST)
+    if left_out:
+        # What lies near the top is what people wrote; heaps of files lie deep.
+        files = sorted(files, key=lambda file: (file.path.count("/"), file.path))[:FILES_MOST]
     found: dict[Key, FileTerms] = {file.key: known[file.key] for file in files if file.key in known}
     missing = {file.key: file for file in files if file.key not in found}
     if missing:
@@ -73,7 +80,7 @@ def terms_load(*, view: View, known: Mapping[Key, FileTerms], most: int) -> Tree
     for key, terms in _made(view.index_id, list(missing.values())[:most]):
         found[key] = terms
     those = {file.path: (file.key, found[file.key]) for file in files if file.key in found}
-    return TreeTerms(those, len(files) - len(those))
+    return TreeTerms(those, len(files) - len(those), left_out)
 
 
 def _stored(index_id: int, missing: Mapping[Key, TreeFile]) -> Iterator[tuple[Key, FileTerms]]:

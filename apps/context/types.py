@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -31,6 +32,19 @@ class Lease:
 
     index_id: int
     fence: int
+
+
+@dataclass(frozen=True)
+class JobHead:
+    """How far a job is, for whoever follows its events."""
+
+    id: uuid.UUID
+    #: Of the project's jobs, in the order in which they were wanted.
+    number: int
+    target: str
+    state: str
+    #: The last event's number.
+    seq: int
 
 
 @dataclass(frozen=True)

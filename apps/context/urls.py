@@ -14,6 +14,7 @@ urlpatterns = [
     path("context/index/<uuid:job_id>/events/", views.JobEventsView.as_view(), name="context-job-events"),
     path("context/files/", views.FileListView.as_view(), name="context-files"),
     path("context/files/<str:file_id>/", views.FileDetailView.as_view(), name="context-file"),
+    path("context/files/<str:file_id>/summary/", views.FileSummaryView.as_view(), name="context-file-summary"),
     path("context/overview/", views.OverviewView.as_view(), name="context-overview"),
     path("context/overview/graph.svg/", views.OverviewGraphView.as_view(), name="context-overview-graph"),
     path("context/locate/", views_locating.LocateView.as_view(), name="context-locate"),

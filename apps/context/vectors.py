@@ -7,9 +7,10 @@ What was broken off goes on where it was, since nothing that has a vector is emb
 from __future__ import annotations
 
 import logging
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 from django.db.models import F, Q
@@ -17,7 +18,8 @@ from django.utils import timezone
 
 from apps.context.models import CodeIndex
 from apps.context.parsing.types import chunk_header
-from apps.vector_store.spaces import projects_due, space_fill, spaces_plan, status_get
+from apps.core.database import DATABASE_AWAY
+from apps.vector_store.spaces import RETRY_AFTER, projects_due, projects_lacking, space_fill, spaces_plan, status_get
 from apps.vector_store.types import Payer
 
 logger = logging.getLogger(__name__)
@@ -69,17 +71,54 @@ class ChunkTexts:
             }
 
 
+class _Held:
+    """Holds the lease from a thread of its own: one call of a provider may take longer than a lease."""
+
+    def __init__(self, index_id: int, fence: int) -> None:
+        self._mine = CodeIndex.objects.filter(id=index_id, vectors_fence=fence)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._hold, name="vectors-lease", daemon=True)
+        #: Somebody else fills them now.
+        self.is_lost = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _hold(self) -> None:
+        while not self._ended.wait(_LEASE.total_seconds() / 8):
+            try:
+                self.is_lost = not self._mine.update(vectors_lease_until=timezone.now() + _LEASE)
+            except DATABASE_AWAY as error:
+                logger.warning("the lease of vectors was not renewed: %s", error)
+            finally:
+                connection.close()
+            if self.is_lost:
+                return
+
+
 def vectors_want(project_id: uuid.UUID) -> None:
     """Have the project's vectors filled, by whoever is free."""
     CodeIndex.objects.filter(project_id=project_id).update(vectors_wanted=F("vectors_wanted") + 1)
 
 
+def vectors_state(project_id: uuid.UUID) -> str:
+    """How far the project's vectors are: not ``ready`` while there are chunks that nobody has looked at yet."""
+    state = status_get(project_id, "primary", count=False).state
+    behind = CodeIndex.objects.filter(project_id=project_id, vectors_wanted__gt=F("vectors_filled"))
+    return "filling" if state == "ready" and behind.exists() else state
+
+
 def vectors_due() -> list[uuid.UUID]:
     """Projects whose vectors are to be filled, and that nobody fills."""
-    CodeIndex.objects.filter(project_id__in=projects_due(), vectors_wanted=F("vectors_filled")).update(
-        vectors_wanted=F("vectors_wanted") + 1
-    )
     free = Q(vectors_lease_until__isnull=True) | Q(vectors_lease_until__lt=timezone.now())
+    idle = CodeIndex.objects.filter(free, complete=True, vectors_wanted=F("vectors_filled"))
+    # What was switched on, or got its key, after the project was indexed.
+    lacking = projects_lacking(list(idle.values_list("project_id", flat=True)))
+    idle.filter(project_id__in=[*projects_due(), *lacking]).update(vectors_wanted=F("vectors_wanted") + 1)
     wanted = CodeIndex.objects.filter(free, generation__gt=0, vectors_wanted__gt=F("vectors_filled"))
     return list(wanted.values_list("project_id", flat=True)[:100])
 
@@ -96,25 +135,26 @@ def vectors_fill(*, project_id: uuid.UUID, stop: StopCheck | None = None) -> str
         index.vectors_fence += 1
         index.save(update_fields=["vectors_lease_until", "vectors_fence"])
     mine = CodeIndex.objects.filter(id=index.id, vectors_fence=index.vectors_fence)
-    renewed = now
+    held = _Held(index.id, index.vectors_fence)
 
     def progress(done: int, wanted: int) -> bool:
-        nonlocal renewed
-        if timezone.now() - renewed > _LEASE / 8:
-            renewed = timezone.now()
-            if not mine.update(vectors_lease_until=renewed + _LEASE):
-                return False
-        return stop is None or not stop()
+        return not held.is_lost and (stop is None or not stop())
 
     payer = Payer(project_id=project_id)
     whole = True
+    rest_until: datetime | None = None
+    held.start()
     try:
         for space in spaces_plan(payer):
             filled = space_fill(space=space, source=ChunkTexts(index.id), payer=payer, progress=progress)
             # What failed has a time at which it is tried again; what was broken off goes on with the next sweep.
             whole = whole and (filled.complete or filled.status.state == "stopped")
+        if projects_lacking([project_id]):
+            # It can't have a space yet (no key, nobody there to ask): not at once again.
+            rest_until = timezone.now() + RETRY_AFTER
     finally:
-        mine.update(vectors_lease_until=None)
+        held.end()
+        mine.update(vectors_lease_until=rest_until)
     if whole:
         mine.update(vectors_filled=index.vectors_wanted)
     return status_get(project_id, "primary").state

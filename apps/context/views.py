@@ -18,7 +18,9 @@ from apps.context.models import CodeIndex
 from apps.context.overview import graph_svg, overview_make
 from apps.context.searching.projects import projects_search
 from apps.context.searching.search import index_view
+from apps.context.summaries import summary_want
 from apps.context.types import SearchFilters, SearchRequest
+from apps.core.errors import NotFound
 from apps.core.pagination import PagedView
 from apps.projects.models import Project
 from apps.projects.selectors import project_get_for_user
@@ -84,7 +86,7 @@ class JobEventsView(APIView):
         job = selectors.job_get_for_user(user=request_user(request), job_id=job_id)
         query = serializers.EventsQuerySerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
-        events = selectors.job_events(job=job, **query.validated_data)
+        events = selectors.job_events(job_id=job.id, **query.validated_data)
         return Response(serializers.IndexEventPageSerializer({"events": events}).data)
 
 
@@ -118,13 +120,32 @@ class FileListView(PagedView):
         responses={202: serializers.FileAddedSerializer},
     )
     def post(self, request: Request) -> Response:
-        """Put a file into the context that the rules leave out, or that the repository doesn't have."""
+        """Put a file into the context that the rules leave out, or that the repository doesn't have; or hide one."""
         data = serializers.FileAddSerializer(data=request.data)
         data.is_valid(raise_exception=True)
         fields: dict[str, Any] = data.validated_data
         project = project_get_for_user(user=request_user(request), project_id=fields["project"], write=True)
-        added, job = adding.file_add(project=project, path=fields["path"], content=fields.get("content"))
+        added, job = adding.file_add(
+            project=project, path=fields["path"], content=fields.get("content"), hidden=fields["hidden"]
+        )
         return Response(serializers.FileAddedSerializer({"path": added.path, "job": job}).data, status=202)
+
+    @extend_schema(
+        operation_id="context_files_restore",
+        tags=["context"],
+        parameters=[serializers.FilePathSerializer],
+        responses={202: serializers.JobSerializer},
+    )
+    def delete(self, request: Request) -> Response:
+        """Have a path be as the repository has it: take out what was added there, show what was hidden."""
+        query = serializers.FilePathSerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        asked: dict[str, Any] = query.validated_data
+        project = project_get_for_user(user=request_user(request), project_id=asked["project"], write=True)
+        job = adding.path_remove(project=project, path=asked["path"])
+        if job is None:
+            raise NotFound("Nothing was added or hidden at this path.")
+        return Response(serializers.JobSerializer(job).data, status=202)
 
 
 class FileDetailView(APIView):
@@ -144,6 +165,26 @@ class FileDetailView(APIView):
         project = project_get_for_user(user=user, project_id=project_id, write=True)
         job = adding.file_remove(project=project, file=file)
         return Response(serializers.JobSerializer(job).data, status=202)
+
+
+class FileSummaryView(APIView):
+    @extend_schema(
+        operation_id="context_files_summarise",
+        tags=["context"],
+        request=serializers.SummaryRequestSerializer,
+        responses={200: serializers.FileSummarySerializer, 202: serializers.FileSummarySerializer},
+    )
+    def post(self, request: Request, file_id: str) -> Response:
+        """Have a model say what a file is for (202); one that is there already is answered with (200)."""
+        user = request_user(request)
+        file = selectors.file_get_for_user(user=user, file_id=file_id)
+        data = serializers.SummaryRequestSerializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        project_id = CodeIndex.objects.values_list("project_id", flat=True).get(id=file.index_id)
+        project = project_get_for_user(user=user, project_id=project_id, write=True)
+        summary = summary_want(project=project, user=user, file=file, model=data.validated_data["model"].strip())
+        shown = presenters.summary_present(summary)
+        return Response(serializers.FileSummarySerializer(shown).data, status=200 if summary.made_at else 202)
 
 
 class OverviewView(APIView):

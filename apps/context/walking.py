@@ -6,9 +6,10 @@ it, and no loops.
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,11 @@ _CONTENT_BYTES = 256 * 1024 * 1024
 _SECONDS = 300
 #: Nobody writes code deeper than that; rules are looked at for each folder on the way.
 _DEPTH = 60
+#: Of a path; Linux has no longer ones in one piece, and a longer one would not fit into an index of PostgreSQL's.
+_PATH_BYTES = 1_500
+_CUT = "…#"
+#: Files after which whoever walks says that it is still at it.
+_HELD_FILES = 1_000
 _LINK, _MODULE = "120000", "160000"
 #: Where git looks for a NUL to tell what is binary.
 _HEAD_BYTES = 8000
@@ -54,6 +60,15 @@ class TreeFile:
         return 0 if self.skip else PARSER_VERSION
 
 
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What people have said of a path: a content that stands there (empty: the tree's own), or that nothing does."""
+
+    blob: str = ""
+    size: int = 0
+    hidden: bool = False
+
+
 @dataclass(frozen=True)
 class Change:
     """A path that is otherwise in one tree than in another; ``file`` is None where it is gone."""
@@ -77,14 +92,34 @@ class _Entry:
     path: str
 
 
-def tree_walk(*, git_dir: Path, revision: str, added: Mapping[str, tuple[str, int]] | None = None) -> Walk:
+class _Held:
+    """Has what holds the lease called while git works."""
+
+    def __init__(self, hold: Callable[[], None]) -> None:
+        self._hold = hold
+
+    def tick(self) -> None:
+        self._hold()
+
+    def progress(self, text: str) -> None:
+        """git has nothing to say here."""
+
+
+def tree_walk(
+    *,
+    git_dir: Path,
+    revision: str,
+    added: Mapping[str, Added] | None = None,
+    hold: Callable[[], None] | None = None,
+) -> Walk:
     """Every file of the tree, at most ``ARCHON_INDEX_FILES``, and besides those that were ``added`` by hand.
 
-    ``added`` are contents and sizes by path; an empty content stands for the tree's own, whatever the rules say.
+    ``hold`` is called again and again meanwhile: very large trees take longer than a lease lasts.
     """
     listing = git_run(
         "ls-tree", "-r", "-l", "-z", "--full-tree", revision,
         git_dir=git_dir, max_output=_LISTING_BYTES, cut_output=True, timeout=_SECONDS,
+        watch=_Held(hold) if hold is not None else None,
     )  # fmt: skip
     entries = list(_entries(listing.stdout))
     cut = listing.truncated or len(entries) > settings.ARCHON_INDEX_FILES
@@ -95,17 +130,21 @@ def tree_walk(*, git_dir: Path, revision: str, added: Mapping[str, tuple[str, in
     rules = IgnoredPaths(_ignore_texts(git_dir, entries))
     seen: set[str] = set()
     files = []
-    for entry in entries:
+    for number, entry in enumerate(entries):
+        if hold is not None and number % _HELD_FILES == 0:
+            hold()
         # Two names that no text can tell apart are one.
         if entry.path not in seen:
             seen.add(entry.path)
             files.append(_tree_file(entry, rules, added or {}))
-    files += [TreeFile(path, blob, size) for path, (blob, size) in (added or {}).items() if blob and path not in seen]
+    files += [
+        TreeFile(path, one.blob, one.size) for path, one in (added or {}).items() if one.blob and path not in seen
+    ]
     return Walk(tuple(files), cut=cut)
 
 
 def tree_changes(
-    *, git_dir: Path, old: str, new: str, added: Mapping[str, tuple[str, int]] | None = None
+    *, git_dir: Path, old: str, new: str, added: Mapping[str, Added] | None = None
 ) -> tuple[Change, ...] | None:
     """What is otherwise in ``new`` than in ``old``; None when an ignore file, or one
     that was added, is among it: then walk the whole tree."""
@@ -118,7 +157,7 @@ def tree_changes(
         if not facts.startswith(b":"):
             continue
         _, mode, _, blob, _ = facts.decode().split(" ")
-        path = path_display(path_decode(raw_path))
+        path = _path_kept(path_display(path_decode(raw_path)))
         if posixpath.basename(path) in IGNORE_FILES:
             return None
         changed[path] = (mode, blob)
@@ -213,14 +252,24 @@ def _entries(listing: bytes) -> Iterator[_Entry]:
         parts = facts.split()
         if tab and len(parts) == 4:
             mode, _, blob, size = parts
-            path = path_display(path_decode(name))
+            path = _path_kept(path_display(path_decode(name)))
             yield _Entry(sys.intern(mode.decode()), blob.decode(), 0 if size == b"-" else int(size), path)
 
 
-def _tree_file(entry: _Entry, rules: IgnoredPaths, added: Mapping[str, tuple[str, int]]) -> TreeFile:
+def _path_kept(path: str) -> str:
+    """The path; of one that is longer than an index of the database takes its beginning, and what tells it apart."""
+    raw = path.encode("utf-8", "surrogateescape")
+    if len(raw) <= _PATH_BYTES:
+        return path
+    return f"{path_display(path_decode(raw[:_PATH_BYTES]))}{_CUT}{hashlib.sha256(raw).hexdigest()[:16]}"
+
+
+def _tree_file(entry: _Entry, rules: IgnoredPaths, added: Mapping[str, Added]) -> TreeFile:
     if entry.path in added and entry.mode not in (_LINK, _MODULE):
-        blob, size = added[entry.path]
-        return TreeFile(entry.path, blob or entry.blob, size if blob else entry.size)
+        one = added[entry.path]
+        if one.hidden:
+            return TreeFile(entry.path, entry.blob, entry.size, "it was hidden by hand")
+        return TreeFile(entry.path, one.blob or entry.blob, one.size if one.blob else entry.size)
     return TreeFile(entry.path, entry.blob, entry.size, _skip_reason(entry, rules))
 
 
@@ -229,6 +278,8 @@ def _skip_reason(entry: _Entry, rules: IgnoredPaths) -> str:
         return "it is a symbolic link"
     if entry.mode == _MODULE:
         return "it is a submodule"
+    if len(entry.path) > 200 and _CUT in entry.path and len(entry.path.encode()) > _PATH_BYTES:
+        return f"its path has more than {_PATH_BYTES} bytes"
     if entry.path.count("/") > _DEPTH:
         return f"it lies more than {_DEPTH} folders deep"
     if rules.ignores(entry.path):

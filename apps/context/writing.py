@@ -58,19 +58,24 @@ class PostingsBuffer:
         return taken
 
 
+def lease_hold(cursor: Any, lease: Lease) -> None:
+    """Hold the index for as long again. Raises LeaseLost where it is somebody else's."""
+    cursor.execute(
+        "UPDATE context_codeindex SET lease_until = clock_timestamp() + make_interval(secs => %s)"
+        " WHERE id = %s AND fence = %s",
+        [LEASE_SECONDS, lease.index_id, lease.fence],
+    )
+    if not cursor.rowcount:
+        raise LeaseLost
+
+
 @contextmanager
 def index_locked(lease: Lease) -> Iterator[Any]:
     """A transaction in which the index is ours; a cursor. What it wrote last may be lost in a crash of the database:
     then all of it is, in the order in which it came, and the job does it again."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL synchronous_commit = off")
-        cursor.execute(
-            "UPDATE context_codeindex SET lease_until = clock_timestamp() + make_interval(secs => %s)"
-            " WHERE id = %s AND fence = %s",
-            [LEASE_SECONDS, lease.index_id, lease.fence],
-        )
-        if not cursor.rowcount:
-            raise LeaseLost
+        lease_hold(cursor, lease)
         yield cursor
 
 
@@ -281,9 +286,10 @@ def postings_compact(*, lease: Lease) -> None:
         postings_flush(cursor, lease=lease, buffer=buffer)
 
 
-def index_clear(*, lease: Lease) -> None:
-    """Forget everything that was read."""
+def index_clear(*, lease: Lease, job_id: object) -> None:
+    """Forget everything that was read, and that the job wants it forgotten."""
     with index_locked(lease) as cursor:
+        cursor.execute("UPDATE context_indexjob SET rebuild = false WHERE id = %s", [job_id])
         for table in ("codesymbol", "codechunk"):
             cursor.execute(
                 f"DELETE FROM context_{table} WHERE file_id IN (SELECT id FROM context_codefile WHERE index_id = %s)",

@@ -91,6 +91,8 @@ class AsyncDatabase:
             },
         )
         self._threads = ThreadPoolExecutor(max_threads, thread_name_prefix="orm")
+        #: For what may take long: no session's own work waits behind it.
+        self._slow_threads = ThreadPoolExecutor(max_threads, thread_name_prefix="orm-slow")
 
     async def open(self) -> None:
         await self.pool.open(wait=True, timeout=OPEN_SECONDS)
@@ -98,6 +100,7 @@ class AsyncDatabase:
     async def close(self) -> None:
         await self.pool.close()
         self._threads.shutdown(wait=False)
+        self._slow_threads.shutdown(wait=False)
 
     async def connections_check(self) -> None:
         """Throw out connections that broke while nobody used them, as all do when the database restarts."""
@@ -150,7 +153,13 @@ class AsyncDatabase:
 
         A thread can't be cancelled, so a caller that is waits for it: whoever comes next meets nobody still at work.
         """
+        return await self._run(self._threads, function, *args, **kwargs)
 
+    async def run_in_slow_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for what may take seconds (a search that embeds): in threads that no other work waits for."""
+        return await self._run(self._slow_threads, function, *args, **kwargs)
+
+    async def _run(self, threads: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         def call() -> T:
             try:
                 return function(*args, **kwargs)
@@ -159,4 +168,4 @@ class AsyncDatabase:
 
         # As the caller, whom its context names.
         there = contextvars.copy_context()
-        return await uninterrupted(asyncio.get_running_loop().run_in_executor(self._threads, there.run, call))
+        return await uninterrupted(asyncio.get_running_loop().run_in_executor(threads, there.run, call))

@@ -22,7 +22,7 @@ from django.conf import settings
 
 logger = logging.getLogger(__name__)
 
-#: Every point, in the order in which a session meets them, and what has happened there.
+#: Every point, in the order in which a session (and then a job of indexing) meets them, and what has happened there.
 KILL_POINTS = {
     "model.reserved": "the most that a model call may cost is reserved; nothing was sent yet",
     "model.replied": "the reply has come; nothing of it is written",
@@ -43,6 +43,13 @@ KILL_POINTS = {
     "report.written": "the session is completed; what it holds is not let go of",
     "merge.before": "a merge is worked out; the target branch is where it was",
     "merge.moved": "the target branch has the work; no row says so",
+    "index.parsing": "files are with the parsers of an index; what they made is not written",
+    "index.writing": "rows and postings of files are written, in a transaction that is not committed",
+    "index.written": "files are written; those that come next are not",
+    "index.read": "every file of a commit is written; the tree is still that of the one before",
+    "index.taken": "the tree is the commit's; the job's row says that it runs",
+    "vectors.embedded": "texts are embedded, and kept by the cache; the index has no vectors of them",
+    "vectors.written": "the index has the vectors of some texts; others are missing",
 }
 
 _session: ContextVar[str] = ContextVar("kill_point_session", default="")
@@ -50,7 +57,7 @@ _session: ContextVar[str] = ContextVar("kill_point_session", default="")
 
 @contextlib.contextmanager
 def kill_points_of(session_id: object) -> Iterator[None]:
-    """The points that are met inside belong to this session."""
+    """The points that are met inside belong to this session (job of indexing, or project whose vectors are filled)."""
     token = _session.set(str(session_id))
     try:
         yield

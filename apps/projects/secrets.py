@@ -140,3 +140,10 @@ def session_secrets_load(*, project_id: uuid.UUID, uses: Sequence[Mapping[str, A
         for place in use["places"]:
             found[place][use["name"]] = values[use["name"]]
     return SessionSecrets(**found)
+
+
+def project_redactor(*, project_id: uuid.UUID) -> Redactor:
+    """Takes every secret of the project out of what leaves it. Raises SecretUnreadable rather than let one pass."""
+    rows = ProjectSecret.objects.filter(project_id=project_id)
+    values = {row.name: secret_decrypt(row.value, what=f"the secret {row.name}") for row in rows}
+    return Redactor(values) if values else NOTHING_SECRET

@@ -35,9 +35,11 @@ from .choices import (
     ModelConfiguration,
     ModelOptions,
     Role,
+    SessionModels,
     choices_make,
     configuration_read,
     options_merge,
+    reference_join,
     server_configuration,
 )
 from .keys import stored_keys
@@ -166,6 +168,31 @@ def project_configuration_set(*, project: Project, configuration: ModelConfigura
         project=project, defaults={"configuration": configuration.model_dump(mode="json", exclude_defaults=True)}
     )
     return configuration
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """What is called."""
+
+    #: With its address, where that is not the vendor's own.
+    name: str
+    spec: ModelSpec
+
+
+def model_choose(*, project: Project, user: User, role: Role, asked: str = "") -> ChosenModel:
+    """The model that is asked for, or else the one that the project or the server has for a role; without fallbacks.
+
+    Raises :class:`ModelNotAvailable` where there is none or its key is missing, :class:`ModelRefused` or InvalidInput
+    for one that cannot be used.
+    """
+    stored = stored_keys(user_id=user.id, project_id=project.id)
+    if asked:
+        places = [configuration_read({"model": asked})]
+    else:
+        places = [project_configuration(project), server_configuration()]
+    options = choices_make(roles=[role], places=places, stored=stored)[role]
+    models = SessionModels(choices={role: options}, default=options, stored=stored)
+    return ChosenModel(reference_join(*options.reference), models.for_role(role).spec)
 
 
 def _alone(options: ModelOptions) -> ModelConfiguration:

@@ -17,24 +17,17 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from django.db import IntegrityError
-from django.utils import timezone
-
-from apps.authentication.models import User
-from apps.core.cancellation import uninterrupted
 from apps.core.database import AsyncDatabase
-from apps.core.errors import NotFound
-from apps.projects.models import Project
 from integrations.embedders.errors import EmbedError
-from integrations.llm_providers.prices import price_actual, price_ceiling
+from integrations.llm_providers.prices import price_actual
 from integrations.llm_providers.types import CallFailure, ModelSpec
 
 from . import ledger
-from .models import Budget, CallState, ModelCall
 from .provider_rates import ProviderRates
 from .retry import RetryPolicy
-from .services import budget_create, calls_expire
-from .types import Limits, Usage
+from .rooms import price_of
+from .services import lost_calls_expire
+from .types import Usage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +43,6 @@ ROLE = "embedder"
 LOST_AFTER = timedelta(minutes=15)
 #: A text that is too long for a model is cut in half until it fits, but not to less than this.
 SHORTEST_CUT = 400
-_NAMESPACE = uuid.UUID("0d5d1f0a-8a3c-4c83-9a60-2f6c2f2f1a57")
 _PER_TEXT = 8
 #: Models that read less than this, in characters, are not found out.
 _LEAST_LONG = 1_500
@@ -73,30 +65,9 @@ class EmbedCall:
     deadline_s: float = 900.0
 
 
-def embedding_scope(*, project_id: uuid.UUID, user_id: uuid.UUID | None) -> uuid.UUID:
-    """The budget of what is embedded outside of sessions, for a user in a project; opened where there is none.
-
-    It has no limits of its own: those of the project and of the user hold.
-    """
-    scope_id = uuid.uuid5(_NAMESPACE, f"{project_id}:{user_id or ''}")
-    if not Budget.objects.filter(scope_id=scope_id).exists():
-        project = Project.objects.filter(id=project_id).first()
-        if project is None:
-            raise NotFound("There is no such project.")
-        user = User.objects.filter(id=user_id).first() if user_id else None
-        try:
-            budget_create(scope_id=scope_id, project=project, user=user, limits=Limits())
-        except IntegrityError:  # somebody else was as quick
-            pass
-    return scope_id
-
-
 def embedding_calls_expire() -> int:
     """Count as spent what is held for calls of embedders whose process died, and say how many those were."""
-    dead = ModelCall.objects.filter(
-        role=ROLE, state=CallState.RESERVED, started_at__lt=timezone.now() - LOST_AFTER
-    ).values_list("budget_id", "key")[:1000]
-    return sum(calls_expire(scope_id=scope_id, key=key) for scope_id, key in dead)
+    return lost_calls_expire(role=ROLE, after=LOST_AFTER)
 
 
 class EmbeddingGateway:
@@ -195,18 +166,20 @@ class EmbeddingGateway:
         while True:
             # Before anything is held: waiting for one's turn must not keep others from spending.
             admission = await rates.admit(call.spec, tokens=lambda: rough)
-            reservation = await uninterrupted(ledger.reserve(database, _demand(call, texts)))
+            reservation = await _reserve(database, _demand(call, texts))
             tries += 1
             try:
                 answer = await endpoint.embed(texts, kind=call.kind, dimension=call.dimension, asked=call.asked)
             except BaseException as error:
-                charged = isinstance(error, EmbedError) and error.charged
+                # Cancelled (its time was up), it counts as well: the endpoint is at work, and charges for that.
+                charged = error.charged if isinstance(error, EmbedError) else isinstance(error, asyncio.CancelledError)
                 usage, cost = _usage(call.spec, rough if charged else 0, estimated=charged)
                 await _settle(database, reservation, usage, cost, "failed", str(error))
                 if not isinstance(error, EmbedError):
                     raise
                 failure = _failure(error)
-                wait = retry.wait(failure, tries)
+                # Tried again as long as a failure costs nothing.
+                wait = None if charged else retry.wait(failure, tries)
                 await rates.cool(call.spec, failure, wait)
                 if wait is None:
                     raise
@@ -249,6 +222,13 @@ def embedding_gateway_close() -> None:
         gateway.close()
 
 
+async def _reserve(database: AsyncDatabase, demand: ledger.Demand) -> ledger.Reservation:
+    async def give_back(reservation: ledger.Reservation) -> None:
+        await _settle(database, reservation, Usage(), Decimal(0), "failed", "cancelled")
+
+    return await ledger.reserve_or_return(database, demand, give_back)
+
+
 async def _settle(
     database: AsyncDatabase, reservation: ledger.Reservation, usage: Usage, cost: Decimal, state: str, error: str
 ) -> None:
@@ -262,16 +242,6 @@ async def _settle(
 
 def _demand(call: EmbedCall, texts: Sequence[str]) -> ledger.Demand:
     spec = call.spec
-
-    def price(read: int, written: int) -> Decimal | None:
-        return price_ceiling(
-            provider=spec.provider,
-            model=spec.model,
-            base_url=spec.base_url,
-            input_tokens=read,
-            output_tokens=written,
-        )
-
     return ledger.Demand(
         scope_id=call.scope_id,
         key=f"{ROLE}:{uuid.uuid4()}",
@@ -282,7 +252,7 @@ def _demand(call: EmbedCall, texts: Sequence[str]) -> ledger.Demand:
         input_ceiling=lambda: _tokens_ceiling(texts),
         # No vocabulary makes more of text or code than one token of two bytes, over a whole batch.
         input_close=lambda: _tokens_ceiling(texts) // 2,
-        price=price,
+        price=price_of(spec),
     )
 
 

@@ -200,18 +200,10 @@ class ModelGateway:
             return reply
 
     async def _reserve(self, demand: ledger.Demand) -> ledger.Reservation:
-        held: list[ledger.Reservation] = []
+        async def give_back(reservation: ledger.Reservation) -> None:
+            await uninterrupted(self._settle_alone(reservation, Usage(), Decimal(0), "failed", "cancelled"))
 
-        async def hold() -> None:
-            held.append(await ledger.reserve(self._database, demand))
-
-        try:
-            await uninterrupted(hold())
-        except asyncio.CancelledError:
-            for reservation in held:
-                await uninterrupted(self._settle_alone(reservation, Usage(), Decimal(0), "failed", "cancelled"))
-            raise
-        return held[0]
+        return await ledger.reserve_or_return(self._database, demand, give_back)
 
     async def _answer(
         self, call: _Call, asked: ModelSpec, reservation: ledger.Reservation

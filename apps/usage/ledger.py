@@ -7,6 +7,7 @@ so that two calls cannot both take the last of anything. ``ledger_statements`` h
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import logging
 import uuid
@@ -17,6 +18,7 @@ from typing import Any
 
 from psycopg import errors
 
+from apps.core.cancellation import uninterrupted
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.errors import NotFound
 
@@ -161,6 +163,24 @@ async def is_settled(connection: Connection, reservation: Reservation) -> bool:
 async def _book(connection: Connection, allowances: list[int], day: datetime.date | None, **amounts: Any) -> None:
     if allowances:
         await connection.execute(sql.BOOK, {**_NOTHING, **amounts, "allowances": allowances, "day": day})
+
+
+async def reserve_or_return(
+    database: AsyncDatabase, demand: Demand, give_back: Callable[[Reservation], Awaitable[None]]
+) -> Reservation:
+    """A reservation that no cancellation leaves behind: one that was made by then is given back."""
+    held: list[Reservation] = []
+
+    async def hold() -> None:
+        held.append(await reserve(database, demand))
+
+    try:
+        await uninterrupted(hold())
+    except asyncio.CancelledError:
+        for reservation in held:
+            await give_back(reservation)
+        raise
+    return held[0]
 
 
 async def _reserve_closely(database: AsyncDatabase, demand: Demand, tokens: int, *, last: bool) -> Reservation | None:

@@ -9,11 +9,12 @@ from decimal import Decimal
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 
-from integrations.llm_providers.prices import price_actual, price_ceiling
+from integrations.llm_providers.prices import price_actual
 from integrations.llm_providers.tokens import reply_tokens, reply_tokens_rough
 
 from . import ledger
 from .request import ModelRequest
+from .rooms import price_of
 from .types import Usage
 
 #: Where the details of a vendor's usage name what was written to its cache.
@@ -81,16 +82,6 @@ def usage_metadata_of(usage: Usage) -> UsageMetadata:
 def demand_of(request: ModelRequest, *, scope_id: uuid.UUID, key: str, role: str) -> ledger.Demand:
     """The most that the call may take."""
     spec = request.spec
-
-    def price(read: int, written: int) -> Decimal | None:
-        return price_ceiling(
-            provider=spec.provider,
-            model=spec.model,
-            base_url=spec.base_url,
-            input_tokens=read,
-            output_tokens=written,
-        )
-
     return ledger.Demand(
         scope_id=scope_id,
         key=key,
@@ -100,7 +91,7 @@ def demand_of(request: ModelRequest, *, scope_id: uuid.UUID, key: str, role: str
         output_tokens=spec.max_output_tokens,
         input_ceiling=request.ceiling,
         input_close=request.close,
-        price=price,
+        price=price_of(spec),
     )
 
 

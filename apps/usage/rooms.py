@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from decimal import ROUND_UP, Decimal
 from typing import Any
 
+from integrations.llm_providers.prices import price_ceiling
+from integrations.llm_providers.types import ModelSpec
+
 from .errors import BudgetExceeded
 from .types import LimitName, Period, Scope
 
@@ -16,6 +19,21 @@ _SMALLEST_AMOUNT = Decimal("1e-9")
 
 #: US dollars for so many input and output tokens; None: no price is known.
 Price = Callable[[int, int], Decimal | None]
+
+
+def price_of(spec: ModelSpec) -> Price:
+    """The most that so many tokens of the model cost."""
+
+    def price(read: int, written: int) -> Decimal | None:
+        return price_ceiling(
+            provider=spec.provider,
+            model=spec.model,
+            base_url=spec.base_url,
+            input_tokens=read,
+            output_tokens=written,
+        )
+
+    return price
 
 
 def money(value: Decimal) -> Decimal:

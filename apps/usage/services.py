@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
 
 from apps.authentication.models import User
 from apps.core.errors import InvalidInput, NotFound
@@ -15,9 +17,11 @@ from apps.projects.models import Project
 from . import ledger_statements as sql
 from .allowances import allowances_lock, limits_check
 from .amounts import allowances_of, lost_amounts, lost_move
-from .models import Budget
+from .models import Budget, CallState, ModelCall
 from .selectors import budget_state
 from .types import BudgetState, Limits
+
+_STANDING = uuid.UUID("0d5d1f0a-8a3c-4c83-9a60-2f6c2f2f1a57")
 
 
 @transaction.atomic
@@ -36,6 +40,24 @@ def budget_create(*, scope_id: uuid.UUID, project: Project, user: User | None, l
         limit_steps=limits.steps,
     )
     return budget_state(budget)
+
+
+def standing_scope(*, project_id: uuid.UUID, user_id: uuid.UUID | None) -> uuid.UUID:
+    """The budget of what is called outside of sessions, for a user in a project; opened where there is none.
+
+    It has no limits of its own: those of the project and of the user hold.
+    """
+    scope_id = uuid.uuid5(_STANDING, f"{project_id}:{user_id or ''}")
+    if not Budget.objects.filter(scope_id=scope_id).exists():
+        project = Project.objects.filter(id=project_id).first()
+        if project is None:
+            raise NotFound("There is no such project.")
+        user = User.objects.filter(id=user_id).first() if user_id else None
+        try:
+            budget_create(scope_id=scope_id, project=project, user=user, limits=Limits())
+        except IntegrityError:  # somebody else was as quick
+            pass
+    return scope_id
 
 
 def budget_lock(*, scope_id: uuid.UUID) -> None:
@@ -89,6 +111,12 @@ def calls_expire(*, scope_id: uuid.UUID, key: str | None) -> int:
             if allowances:
                 cursor.execute(sql.BOOK, {"allowances": allowances, "day": row["day"], **lost_amounts(row)})
     return len(lost)
+
+
+def lost_calls_expire(*, role: str, after: timedelta) -> int:
+    """Count as spent what is held for calls of a role that nobody has settled by then, and say how many those were."""
+    dead = ModelCall.objects.filter(role=role, state=CallState.RESERVED, started_at__lt=timezone.now() - after)
+    return sum(calls_expire(scope_id=scope, key=key) for scope, key in dead.values_list("budget_id", "key")[:1000])
 
 
 def _rows(cursor: Any) -> list[dict[str, Any]]:

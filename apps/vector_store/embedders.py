@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from django.conf import settings
+from django.db import connection
 
 from apps.core.encryption import SecretUnreadable
 from apps.usage.choices import reference_join, reference_split
-from apps.usage.embedding import EmbedCall, embedding_gateway, embedding_scope
+from apps.usage.embedding import EmbedCall, embedding_gateway
 from apps.usage.errors import ModelCallFailed, provider_error_translate
 from apps.usage.keys import stored_keys
 from apps.usage.retry import RetryPolicy
+from apps.usage.services import standing_scope
 from integrations.cache.keys import digest
 from integrations.embedders import minilm, static
 from integrations.embedders.errors import EmbedderMissing, EmbedError
@@ -23,7 +25,7 @@ from integrations.embedders.known import PROTOCOLS, can_shorten, dimension_known
 from integrations.llm_providers.credentials import endpoint_parse, model_resolve, vendor_endpoint
 from integrations.llm_providers.errors import ProviderError
 from integrations.llm_providers.types import ModelSpec
-from integrations.llm_providers.vendors import VENDORS, vendor_find
+from integrations.llm_providers.vendors import VENDORS, Vendor, vendor_find
 
 from .cache import CachedEmbedder
 from .errors import EmbedderFailed, EmbedderNotConfigured, EmbedderRefused
@@ -117,6 +119,7 @@ class LocalEmbedder:
         return self._model.dimension
 
     def embed(self, texts: Sequence[str], *, kind: EmbedKind) -> Vectors:
+        _connection_return()
         try:
             return _engine(self._model, kind).embed(texts)
         except EmbedderMissing as error:
@@ -210,8 +213,15 @@ def embedder_make(choice: EmbedderChoice, payer: Payer | None, *, cached: bool =
 
 
 def embedder_of_record(record: EmbedderRecord, payer: Payer | None) -> Embedder:
-    """The embedder that vectors are from, whatever is chosen now."""
-    return embedder_make(EmbedderChoice(reference_join(record.name, record.base_url), record.asked_dimension), payer)
+    """The embedder that vectors are from, whatever is chosen now. EmbedderNotConfigured where another one answers to
+    its name by now: a newer version, or what is at the vendor's address since the operator set another."""
+    choice = EmbedderChoice(reference_join(record.name, record.base_url), record.asked_dimension)
+    if not is_of(choice, record.key):
+        raise EmbedderNotConfigured(
+            f"the vectors are of {record.key}, and {choice.name} is another embedder now",
+            next_step="Wait: everything is embedded anew by itself.",
+        )
+    return embedder_make(choice, payer)
 
 
 def embedder_record(choice: EmbedderChoice, payer: Payer | None) -> EmbedderRecord:
@@ -224,16 +234,23 @@ def embedder_record(choice: EmbedderChoice, payer: Payer | None) -> EmbedderReco
     return _provider_record(choice, spec_resolve(choice, payer), payer)
 
 
-def reference_of(choice: EmbedderChoice) -> tuple[str, str]:
-    """Name and address as an embedder's row has them, without a look at keys: empty for the vendor's own address."""
+def is_of(choice: EmbedderChoice, key: str) -> bool:
+    """Whether vectors of the key are of what is chosen, their length aside, as far as can be told without asking.
+
+    False as well for what can't be used as it stands.
+    """
+    if choice.is_off:
+        return False
     if choice.is_local:
-        return choice.name, ""
+        return LOCAL_MODELS[choice.name].key == key
     name, address = reference_split(choice.name)
     vendor = vendor_find(name.partition(":")[0])
     assert vendor is not None, name
-    endpoint = endpoint_parse(address) if address else None
-    is_own = endpoint is None or endpoint == vendor_endpoint(vendor)
-    return f"{vendor.name}:{name.partition(':')[2].strip()}", "" if is_own or endpoint is None else endpoint.url
+    try:
+        endpoint = endpoint_parse(address) if address else vendor_endpoint(vendor)
+    except ProviderError:
+        return False
+    return endpoint is not None and key.startswith(_key_start(vendor, name.partition(":")[2].strip(), endpoint.url))
 
 
 def spec_resolve(choice: EmbedderChoice, payer: Payer) -> ModelSpec:
@@ -272,7 +289,11 @@ def _provider_record(choice: EmbedderChoice, spec: ModelSpec, payer: Payer) -> E
     assert vendor is not None
     own = spec.base_url == vendor_endpoint(vendor).url
     base_url = "" if own else spec.base_url
-    known = EmbedderRecord.objects.filter(name=spec.name, base_url=base_url, asked_dimension=choice.dimension).first()
+    # The vendor's own address may be one that the operator has set: another address is another model.
+    start = _key_start(vendor, spec.model, spec.base_url)
+    known = EmbedderRecord.objects.filter(
+        name=spec.name, base_url=base_url, asked_dimension=choice.dimension, key__startswith=start
+    ).first()
     if known is not None:
         return known
     dimension = choice.dimension or dimension_known(spec)
@@ -284,16 +305,22 @@ def _provider_record(choice: EmbedderChoice, spec: ModelSpec, payer: Payer) -> E
             f"{spec.name} makes vectors of {dimension} numbers, and {MAX_DIMENSION} is the most that is kept here",
             next_step="Choose another model.",
         )
-    # The vendor's own address may be one that the operator has set: another address is another model.
-    version = "api" if spec.base_url == vendor.base_url else digest(spec.base_url)[:8]
-    key = f"{spec.provider}:{spec.model}:{version}:{dimension}"
-    return _record(spec.name, base_url, choice.dimension, key=key, dimension=dimension)
+    return _record(spec.name, base_url, choice.dimension, key=f"{start}{dimension}", dimension=dimension)
+
+
+def _key_start(vendor: Vendor, model: str, address: str) -> str:
+    """Of the keys of the model at the address."""
+    return f"{vendor.name}:{model}:{'api' if address == vendor.base_url else digest(address)[:8]}:"
 
 
 def _record(name: str, base_url: str, asked: int, *, key: str, dimension: int) -> EmbedderRecord:
     record, _ = EmbedderRecord.objects.get_or_create(
         key=key, defaults={"name": name, "base_url": base_url, "asked_dimension": asked, "dimension": dimension}
     )
+    if record.base_url != base_url:
+        # The same address was the vendor's own, or has become it.
+        record.base_url = base_url
+        record.save(update_fields=["base_url"])
     return record
 
 
@@ -302,7 +329,7 @@ def _provider_embed(
 ) -> Vectors:
     scope_id = payer.scope_id
     if scope_id is None:
-        scope_id = embedding_scope(project_id=payer.project_id, user_id=payer.user_id)
+        scope_id = standing_scope(project_id=payer.project_id, user_id=payer.user_id)
     call = EmbedCall(scope_id=scope_id, spec=spec, kind=kind, dimension=dimension, asked=asked)
     if kind == "query":
         call = EmbedCall(
@@ -314,6 +341,7 @@ def _provider_embed(
             timeout_s=_QUERY_SECONDS,
             deadline_s=_QUERY_DEADLINE_S,
         )
+    _connection_return()
     try:
         return embedding_gateway().embed(call, texts, retry=_QUERY_RETRY if kind == "query" else None)
     except EmbedError as error:
@@ -326,6 +354,12 @@ def _provider_embed(
             retryable=error.retryable,
             retry_after=error.retry_after,
         ) from error
+
+
+def _connection_return() -> None:
+    """Embedding takes seconds, and the pool's connections are few: others have this thread's meanwhile."""
+    if not connection.in_atomic_block:
+        connection.close()
 
 
 def _failed(error: EmbedError) -> EmbedderFailed:

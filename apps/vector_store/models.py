@@ -29,7 +29,6 @@ class EmbedderRecord(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["name", "base_url", "asked_dimension"], name="embedder_once"),
             models.CheckConstraint(condition=models.Q(dimension__gt=0), name="embedder_dimension_positive"),
         ]
 

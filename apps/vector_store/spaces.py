@@ -9,6 +9,7 @@ Whoever knows the texts fills a space (``space_fill``) and keeps it up to date (
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -20,10 +21,11 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from apps.core.errors import ApplicationError, LimitReached, NotFound, Unavailable
+from apps.core.errors import ApplicationError, InvalidInput, NotFound, Unavailable
+from apps.core.kill_points import kill_point
 from apps.projects.models import Project
 
-from .embedders import OFF, EmbedderChoice, choice_read, embedder_of_record, embedder_record, reference_of
+from .embedders import OFF, EmbedderChoice, choice_read, embedder_of_record, embedder_record, is_of, spec_resolve
 from .errors import EmbedderFailed, EmbedderRefused, VectorIndexUnavailable
 from .index_choice import index_chosen, vector_index
 from .indexes.namespaces import MAX_LIMIT
@@ -40,10 +42,16 @@ MAX_HITS = MAX_LIMIT
 BATCH = 256
 #: What failed and may succeed later is tried again after this, or after what was asked for.
 RETRY_AFTER = timedelta(minutes=2)
+#: So long queries don't ask an embedder that has just failed: each would wait for it before its words are looked up.
+DOWN_SECONDS = 15.0
 #: A namespace that no space has is emptied after this: whoever made it may be about to take it.
 _ORPHANED_AFTER = timedelta(minutes=10)
 #: Says how far a space is (done, of); False: stop.
 Progress = Callable[[int, int], bool]
+
+
+#: Until when each embedder is not asked by queries, and why.
+_down: dict[int, tuple[float, ApplicationError]] = {}
 
 
 @dataclass(frozen=True)
@@ -65,8 +73,12 @@ def choice_for(project_id: uuid.UUID, slot: Slot) -> EmbedderChoice:
 
 def choice_server(slot: Slot) -> EmbedderChoice:
     """What the server's settings say. Raises :class:`EmbedderRefused`."""
-    name = settings.ARCHON_EMBEDDER if slot == "primary" else settings.ARCHON_EMBEDDER_SECOND
-    return choice_read(name or OFF, settings.ARCHON_EMBEDDER_DIMENSION)
+    return choice_read(_server_name(slot), settings.ARCHON_EMBEDDER_DIMENSION)
+
+
+def _server_name(slot: str) -> str:
+    name: str = settings.ARCHON_EMBEDDER if slot == "primary" else settings.ARCHON_EMBEDDER_SECOND
+    return name or OFF
 
 
 def embedders_get(project_id: uuid.UUID) -> dict[str, Any]:
@@ -96,8 +108,10 @@ def spaces_plan(payer: Payer) -> list[VectorSpace]:
     for slot in SLOTS:
         try:
             planned += _slot_plan(payer, slot)
-        except (Unavailable, EmbedderRefused, LimitReached) as error:
+        except ApplicationError as error:
             logger.warning("vectors of project %s (%s): %s", payer.project_id, slot, error.message)
+            for space in _spaces(payer.project_id).filter(slot=slot):
+                _failure_write(space, error)
     now = timezone.now()
     due = [space for space in planned if space.retry_at is None or space.retry_at <= now]
     return sorted(due, key=lambda space: (space.role != SpaceRole.FILLING, space.slot))
@@ -119,13 +133,27 @@ def projects_due(*, limit: int = 100) -> list[uuid.UUID]:
     return list(due)
 
 
+def projects_lacking(project_ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
+    """Those of the projects that have no space in a slot for which an embedder is chosen."""
+    chosen = {row.project_id: row for row in ProjectEmbedders.objects.filter(project_id__in=project_ids)}
+    there = set(VectorSpace.objects.filter(project_id__in=project_ids).values_list("project_id", "slot"))
+    servers = {slot: _server_name(slot) for slot in SLOTS}
+
+    def is_lacking(project_id: uuid.UUID) -> bool:
+        row = chosen.get(project_id)
+        names = ((slot, (row.name_of(slot) if row is not None else "") or servers[slot]) for slot in SLOTS)
+        return any(name.strip().lower() != OFF and (project_id, slot) not in there for slot, name in names)
+
+    return [project_id for project_id in project_ids if is_lacking(project_id)]
+
+
 def space_fill(*, space: VectorSpace, source: TextSource, payer: Payer, progress: Progress | None = None) -> Filled:
     """Embed what has no vector yet, and let the space serve once it is complete.
 
     May be broken off at any time, and called again: what is there isn't made anew. What stands in the way is written
     to the space and told by its status; nothing raises but what is a bug.
     """
-    made = 0
+    made, wanted_space = 0, _wanted(space)
     if not VectorSpace.objects.filter(id=space.id).exists():
         # Another one has taken its place.
         return Filled(made, False, status_get(space.project_id, _slot(space)))
@@ -140,9 +168,15 @@ def space_fill(*, space: VectorSpace, source: TextSource, payer: Payer, progress
                 texts = source.texts(missing[start : start + BATCH])
                 if texts:
                     vectors = embedder.embed(list(texts.values()), kind="document")
+                    kill_point("vectors.embedded")
+                    # It is there again.
+                    _down.pop(space.embedder_id, None)
                     index.upsert(namespace=space.namespace.name, vectors=list(zip(texts, vectors, strict=True)))
+                    kill_point("vectors.written")
                 made += len(texts)
-                if progress is not None and not progress(done + start + len(texts), wanted):
+                # Nothing is paid for any more once something else, or nothing, was chosen.
+                is_other = _wanted(space) != wanted_space
+                if is_other or (progress is not None and not progress(done + start + len(texts), wanted)):
                     return Filled(made, False, status_get(space.project_id, _slot(space)))
             done += len(batch)
     except ApplicationError as error:
@@ -194,10 +228,16 @@ def vectors_search(
     space = _serving(payer.project_id, slot)
     if space is None:
         return VectorHits((), status_get(payer.project_id, slot))
+    down = _down.get(space.embedder_id)
+    if down is not None and time.monotonic() < down[0]:
+        return VectorHits((), _stopped(status_get(payer.project_id, slot), down[1]))
     try:
         (vector,) = embedder_of_record(space.embedder, payer).embed([query], kind="query")
         hits = _query(space, vector, min(limit, MAX_HITS), ids)
-    except (EmbedderFailed, VectorIndexUnavailable, Unavailable) as error:
+    except (Unavailable, InvalidInput) as error:
+        # The latter where the operator allows the embedder's address no more.
+        if isinstance(error, EmbedderFailed):
+            _down[space.embedder_id] = (time.monotonic() + DOWN_SECONDS, error)
         return VectorHits((), _stopped(status_get(payer.project_id, slot), error))
     return VectorHits(tuple(hits), status_get(payer.project_id, slot, count=False))
 
@@ -268,14 +308,20 @@ def _slot_plan(payer: Payer, slot: Slot) -> list[VectorSpace]:
 
 def _is_other(space: VectorSpace) -> bool:
     """Whether something else than the space's embedder and index is wanted, as far as a look at names tells."""
-    try:
-        choice = choice_for(space.project_id, _slot(space))
-    except EmbedderRefused:
+    wanted = _wanted(space)
+    if wanted is None:
         return False
-    if choice.is_off or space.namespace.index != index_chosen():
-        return True
+    choice, index = wanted
     other_dimension = bool(choice.dimension) and choice.dimension != space.embedder.dimension
-    return reference_of(choice) != (space.embedder.name, space.embedder.base_url) or other_dimension
+    return space.namespace.index != index or other_dimension or not is_of(choice, space.embedder.key)
+
+
+def _wanted(space: VectorSpace) -> tuple[EmbedderChoice, str] | None:
+    """What is chosen for the space's slot now; None: nothing that could be read."""
+    try:
+        return choice_for(space.project_id, _slot(space)), index_chosen()
+    except EmbedderRefused:
+        return None
 
 
 def _space_make(
@@ -363,9 +409,11 @@ def _unplanned(status: SpaceStatus, project_id: uuid.UUID, slot: Slot) -> SpaceS
         choice = choice_for(project_id, slot)
         if choice.is_off:
             return SpaceStatus(slot, "off", "", "", 0, "nothing is embedded here")
+        if not choice.is_local:
+            spec_resolve(choice, Payer(project_id=project_id))
         index = vector_index(index_chosen())
         index.count(namespace="")
-    except (Unavailable, EmbedderRefused) as error:
+    except (Unavailable, InvalidInput) as error:
         return _stopped(status, error)
     return status
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import httpx2
@@ -84,6 +84,7 @@ class EmbedEndpoint:
         for that length.
         """
         url, headers, body = self._request(texts, kind, dimension if asked else None)
+        answered = False
         try:
             async with self._http.stream("POST", url, headers=headers, json=body) as response:
                 content = bytearray()
@@ -96,13 +97,16 @@ class EmbedEndpoint:
             document = json.loads(bytes(content))
             if (told := error_status(document)) is not None:
                 raise self._refused(told, bytes(content), response.headers)
+            # Whatever is wrong with it from here on: it is an answer, and paid for.
+            answered = True
             rows, tokens = self._rows(document)
             return Embedded(self._vectors(rows, len(texts), dimension), tokens)
         except (httpx2.HTTPError, RedirectRefused, OSError) as error:
             failure = transport_failure(self._spec, error) or unreadable_failure(self._spec, error, self._wording)
             raise _error(failure) from error
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-            raise _error(unreadable_failure(self._spec, error, self._wording)) from error
+            unreadable = unreadable_failure(self._spec, error, self._wording)
+            raise _error(replace(unreadable, charged=answered)) from error
 
     def _request(
         self, texts: Sequence[str], kind: Literal["document", "query"], dimension: int | None

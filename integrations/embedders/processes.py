@@ -146,14 +146,27 @@ class ProcessPool:
                         next_step="Try again later; ARCHON_EMBED_PROCESSES says how many there are.",
                         retryable=True,
                     )
-                if self._free:
-                    return self._free.pop()
+                while self._free:
+                    process = self._free.pop()
+                    if process.is_alive():
+                        return process
+                    # Killed while it had nothing to do: another one takes its place.
+                    process.end()
+                    self._count -= 1
                 if self._count < self._size:
                     self._count += 1
                     break
                 self._changed.wait(timeout=1.0)
         try:
             return _Process(self._command)
+        except OSError as error:
+            self._gone()
+            raise EmbedError(
+                f"no process that embeds could be started: {error}",
+                kind="crashed",
+                next_step="See whether the machine is out of memory, processes or open files.",
+                retryable=True,
+            ) from error
         except BaseException:
             self._gone()
             raise
@@ -224,6 +237,9 @@ class _Process:
     def pid(self) -> int:
         return self._process.pid
 
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
     def ask(self, texts: Sequence[str], dimension: int) -> NDArray[np.float32]:
         import numpy as np
 
@@ -262,10 +278,12 @@ class _Process:
     def _read_exactly(self, size: int, deadline: float) -> bytes:
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
+        # Not select: that knows no descriptor from 1,024 on, and a server has a socket for everyone who watches.
+        answers = select.poll()
+        answers.register(descriptor, select.POLLIN)
         parts = bytearray()
         while len(parts) < size:
-            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
+            if not answers.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 raise _Ended("it did not answer in time")
             part = os.read(descriptor, size - len(parts))
             if not part:

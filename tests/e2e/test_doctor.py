@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.launching import archon_run
 from tests.processes import processes_of
 
@@ -25,6 +27,7 @@ def test_a_sound_machine_has_no_problem_and_nothing_stays_running(archon_home: P
     assert processes_of(archon_home) == {}
 
 
+@pytest.mark.slow
 def test_keys_are_named_and_never_shown(archon_home: Path) -> None:
     secrets = {
         "OPENAI_API_KEY": _SECRET,
@@ -55,6 +58,7 @@ def test_services_that_do_not_answer_are_problems_with_a_way_out(archon_home: Pa
         assert variable in findings[name]["next_step"]
 
 
+@pytest.mark.slow
 def test_a_container_engine_that_is_not_there_is_a_problem_and_nothing_takes_its_place(archon_home: Path) -> None:
     answer = archon_run(
         archon_home,

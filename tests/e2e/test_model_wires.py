@@ -86,6 +86,7 @@ def mends(stack: LiveStack, tmp_path: Path, way: Way, case_name: str) -> None:
     assert all(request.stream is way.streams for request in server.requests[1:])
 
 
+@pytest.mark.slow
 def test_a_bug_is_mended_over_a_wire(stack: LiveStack, tmp_path: Path) -> None:
     mends(stack, tmp_path, FIRST, QUICK)
 

@@ -28,6 +28,7 @@ def server() -> Iterator[OpenAIServer]:
         assert running.refused == []
 
 
+@pytest.mark.slow
 def test_the_second_of_two_sessions_is_rebased_checked_and_merged(
     stack: LiveStack, server: OpenAIServer, tmp_path: Path
 ) -> None:

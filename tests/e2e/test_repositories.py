@@ -70,6 +70,7 @@ def verified(done: Ran) -> dict[str, Any]:
     return said
 
 
+@pytest.mark.slow
 def test_an_address_with_a_token(place: Place, server: OpenAIServer, tmp_path: Path) -> None:
     work = repository_build(place.forge.folder / "private", FILES)
     place.forge.tokens["private"] = TOKEN
@@ -186,6 +187,7 @@ def test_a_folder_of_a_monorepo_with_a_submodule(place: Place, server: OpenAISer
     assert [file.path for file in diff.files] == ["services/api/answer.txt", "services/api/seen.txt"]
 
 
+@pytest.mark.slow
 def test_sync_and_remove(place: Place) -> None:
     work = repository_build(place.forge.folder / "moving", FILES)
     archon = place.stack.archon

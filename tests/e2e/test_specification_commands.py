@@ -79,6 +79,7 @@ def test_migrate_serve_work_and_beat(archon_home: Path, server: tuple[str, ...])
     assert wait_until(lambda: not processes_of(archon_home))
 
 
+@pytest.mark.slow
 def test_a_superuser_can_be_made(archon_home: Path) -> None:
     assert manage(archon_home, "migrate").returncode == 0
     made = manage(

@@ -21,6 +21,7 @@ def limits(stack: LiveStack, command: str, *options: str) -> dict[str, Any]:
     return ran.document
 
 
+@pytest.mark.slow
 def test_a_session_at_its_projects_limit_is_paused_with_the_reason_and_goes_on_once_it_is_raised(
     stack: LiveStack, tmp_path: Path
 ) -> None:

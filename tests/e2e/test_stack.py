@@ -110,6 +110,7 @@ def test_ctrl_c_reaches_nobody_but_the_runner(archon_home: Path) -> None:
         assert group == [process.pid]
 
 
+@pytest.mark.slow
 def test_a_second_up_says_where_the_first_is(archon_home: Path) -> None:
     with up(archon_home) as (process, url):
         second = archon_run(archon_home, "up", "--port", "0")
@@ -178,6 +179,7 @@ def test_a_stack_that_is_kept_stays_until_down(archon_home: Path) -> None:
     assert processes_of(archon_home) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_shell")
 def test_a_command_that_ends_does_not_stop_up(archon_home: Path) -> None:
     with up(archon_home) as (_, url):

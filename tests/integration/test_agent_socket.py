@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from asgiref.sync import sync_to_async
-from channels.routing import URLRouter
-from channels.testing import WebsocketCommunicator
 from django.db import connections
 from pytest_django.fixtures import Settings
 
@@ -21,55 +19,13 @@ from apps.agents.types import AgentType, Event, SessionStatus
 from apps.authentication.models import User
 from apps.authentication.services.api_keys import api_key_create, api_key_delete
 from apps.authentication.services.credentials import credentials_get, ticket_create
-from apps.chat import consumers
+from apps.chat import sockets
 from apps.chat.live import live_close, live_get
-from apps.chat.routing import websocket_urlpatterns
 from apps.projects.models import Membership
 from apps.projects.services import project_create
+from tests.integration.socket_client import Watcher
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]
-
-APPLICATION = URLRouter(websocket_urlpatterns)
-
-
-class Watcher:
-    """A client's end of a socket."""
-
-    def __init__(self, path: str, *, origin: str | None = None) -> None:
-        headers = [(b"host", b"archon.test")] + ([(b"origin", origin.encode())] if origin else [])
-        self._communicator = WebsocketCommunicator(APPLICATION, path, headers=headers)
-
-    async def __aenter__(self) -> Watcher:
-        connected, _ = await self._communicator.connect()
-        assert connected
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._communicator.disconnect()
-
-    async def send(self, frame: Any) -> None:
-        await self._communicator.send_json_to(frame)
-
-    async def send_text(self, text: str) -> None:
-        await self._communicator.send_to(text_data=text)
-
-    async def frame(self) -> dict[str, Any]:
-        frame: dict[str, Any] = await self._communicator.receive_json_from(timeout=10)
-        return frame
-
-    async def frames_until(self, kind: str) -> list[dict[str, Any]]:
-        """Frames up to the first of this kind, that one included."""
-        frames = [await self.frame()]
-        while frames[-1]["type"] != kind:
-            frames.append(await self.frame())
-        return frames
-
-    async def closed(self) -> int:
-        """The code that the server closes with; frames before it are passed over."""
-        while True:
-            output = await self._communicator.receive_output(timeout=10)
-            if output["type"] == "websocket.close":
-                return int(output["code"])
 
 
 class Scene:
@@ -180,7 +136,7 @@ async def test_an_ended_session_is_replayed_and_ends(scene: Scene) -> None:
 async def test_writers_and_watchers_at_once_miss_and_repeat_nothing(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumers, "PAGE", 7)
+    monkeypatch.setattr(sockets, "PAGE", 7)
 
     async def write() -> None:
         for _ in range(20):
@@ -261,7 +217,7 @@ async def test_a_wrong_token_is_refused(scene: Scene) -> None:
 
 
 async def test_a_silent_client_is_closed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumers, "AUTHENTICATE_SECONDS", 0.1)
+    monkeypatch.setattr(sockets, "AUTHENTICATE_SECONDS", 0.1)
     async with Watcher(scene.path) as watcher:
         assert await watcher.closed() == 4408
 
@@ -280,7 +236,7 @@ async def test_an_address_that_is_none_is_closed() -> None:
 
 
 async def test_who_loses_membership_is_closed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumers, "RIGHT_SECONDS", 0.1)
+    monkeypatch.setattr(sockets, "RIGHT_SECONDS", 0.1)
     async with Watcher(scene.path) as watcher:
         await watcher.send(scene.hello())
         await watcher.frames_until("event")
@@ -289,7 +245,7 @@ async def test_who_loses_membership_is_closed(scene: Scene, monkeypatch: pytest.
 
 
 async def test_a_revoked_key_is_closed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumers, "RIGHT_SECONDS", 0.1)
+    monkeypatch.setattr(sockets, "RIGHT_SECONDS", 0.1)
     credentials = await sync_to_async(credentials_get)(scene.key)
     async with Watcher(scene.path) as watcher:
         await watcher.send(scene.hello())

@@ -288,7 +288,10 @@ def test_a_rebuild_reads_everything_again(tmp_path: Path) -> None:
     assert code.paths("parse http header")[0] == "greeting/people.py"
 
 
-def test_a_file_that_kills_its_parser_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("condition", "state", "failed"), [("True", "failed", 1), ("not by_lines", "lines", 0)])
+def test_a_file_that_kills_its_parser_is_read_by_lines_or_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, condition: str, state: str, failed: int
+) -> None:
     """The parser dies of one file: the others of its batch are read, and the job comes to its end."""
     code = code_make(tmp_path, {**FILES, "deadly.py": "def deadly(): pass\n"})
     trap = tmp_path / "trap" / "sitecustomize.py"
@@ -297,10 +300,10 @@ def test_a_file_that_kills_its_parser_fails_alone(tmp_path: Path, monkeypatch: p
         "import os, sys\n"
         "import apps.context.parsing.parse as parse\n"
         "whole = parse.file_parse\n"
-        "def file_parse(*, path, content):\n"
-        "    if path == 'deadly.py':\n"
+        "def file_parse(*, path, content, by_lines):\n"
+        f"    if path == 'deadly.py' and {condition}:\n"
         "        os.abort()\n"
-        "    return whole(path=path, content=content)\n"
+        "    return whole(path=path, content=content, by_lines=by_lines)\n"
         "parse.file_parse = file_parse\n"
     )
     from apps.context import parser_pool
@@ -312,8 +315,8 @@ def test_a_file_that_kills_its_parser_fails_alone(tmp_path: Path, monkeypatch: p
         job = code.index()
     finally:
         parser_pool.parser_pool_close()
-    assert job.state == JobState.COMPLETED and job.progress["failed"] == 1
-    assert _states(code.project)["deadly.py"][0] == "failed"
+    assert job.state == JobState.COMPLETED and job.progress["failed"] == failed
+    assert _states(code.project)["deadly.py"][0] == state
     assert "died" in _states(code.project)["deadly.py"][1]
     assert code.paths("parse http header")[0] == "greeting/people.py"
 

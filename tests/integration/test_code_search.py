@@ -76,7 +76,7 @@ def test_patterns_find_lines(code: Code) -> None:
 
 
 def test_bad_patterns_are_told_and_costly_ones_are_not_costly(code: Code) -> None:
-    for pattern in ("(unclosed", r"(?=look)", "a\nb", "x" * 1_001):
+    for pattern in ("(unclosed", r"(?=look)", "x" * 1_001):
         with pytest.raises(InvalidInput) as told:
             code.search(pattern, "regex")
         assert told.value.next_step

@@ -74,7 +74,7 @@ def test_unready_without_redis(settings: Any) -> None:
 def test_vectors_say_why_they_are_unavailable() -> None:
     assert vectors_status().available
     with connection.cursor() as cursor:
-        cursor.execute("DROP EXTENSION vector")
+        cursor.execute("DROP EXTENSION vector CASCADE")
     status = vectors_status()
     assert not status.available
     assert "CREATE EXTENSION" in status.detail
@@ -86,7 +86,7 @@ def test_vectors_say_why_they_are_unavailable() -> None:
 def test_migrate_works_for_a_role_that_may_not_enable_vectors() -> None:
     role = f"plain_{uuid.uuid4().hex}"
     with connection.cursor() as cursor:
-        cursor.execute("DROP EXTENSION vector")
+        cursor.execute("DROP EXTENSION vector CASCADE")
         cursor.execute("DELETE FROM django_migrations WHERE app = 'core'")
         cursor.execute(f"CREATE ROLE {role}")
         cursor.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")

@@ -45,6 +45,7 @@ def started(database: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_replicas_that_start_together(database: str) -> None:
     processes = [started(database) for _ in range(3)]
     answers = [process.communicate(timeout=150)[0] for process in processes]
@@ -53,6 +54,7 @@ def test_replicas_that_start_together(database: str) -> None:
     assert sum("No migrations to apply" in answer for answer in answers) == 2
 
 
+@pytest.mark.slow
 def test_who_comes_later_waits_for_who_is_at_it(database: str) -> None:
     with connected(database) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])

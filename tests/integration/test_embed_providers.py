@@ -31,7 +31,7 @@ from tests.loopback.json_server import Answer
 
 from .embed_scene import all_closed, calls, embedder_at, owner_of, payer_make, project_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 TEXTS = ["def sort(users): ...", "class HttpClient: ...", "SELECT 1", "  indented = True\n"]
 

@@ -98,6 +98,7 @@ def test_those_who_ask_at_the_same_time_get_one_environment(source: Path) -> Non
     assert environments[0].path is not None and not environments[0].path.exists()
 
 
+@pytest.mark.slow
 def test_a_setup_that_fails_says_why_and_leaves_nothing(source: Path, settings: Settings) -> None:
     commit = project_import(source, {"requirements.txt": "there-is-no-such-thing\n"})
     with pytest.raises(EnvironmentSetupFailed) as failure:

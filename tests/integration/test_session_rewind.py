@@ -213,6 +213,7 @@ def every_step(scene: tuple[User, Project, str], *, part: int, parts: int) -> No
         whole_require(session_run(session.id), files)
 
 
+@pytest.mark.slow
 def test_a_session_goes_back_to_some_of_its_steps_and_on_to_its_end(scene: tuple[User, Project, str]) -> None:
     every_step(scene, part=3, parts=9)
 

@@ -52,6 +52,7 @@ def home(settings: Settings) -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.slow
 async def test_neither_sees_what_the_other_leaves(home: Path) -> None:
     source = repository_build(home / "source", {"shared.txt": "the project's\n"})
     project_id = uuid.uuid4()

@@ -19,7 +19,7 @@ from apps.vector_store.types import Vector, VectorIndex
 from integrations.pinecone_config import PineconeConfig
 from tests.loopback.pinecone_server import PineconeServer
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 DIMENSION = 24
 

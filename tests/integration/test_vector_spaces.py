@@ -40,7 +40,7 @@ from tests.loopback.pinecone_server import PineconeServer
 
 from .embed_scene import Texts, all_closed, payer_make
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 CHUNKS = {
     f"chunk-{number}": f"def function_{number} {word} of the program"
@@ -245,7 +245,6 @@ def test_without_a_key_the_state_says_so(payer: Payer, settings: Any) -> None:
 def test_postgres_without_pgvector_is_a_state_and_no_error(server: EmbedServer, payer: Payer) -> None:
     with connection.cursor() as cursor:
         cursor.execute("DROP EXTENSION vector CASCADE")
-        cursor.execute(f"DROP TABLE IF EXISTS {TABLE}")
     try:
         status, _ = fill(payer, Texts(dict(CHUNKS)))
         assert (status.state, status.vectors) == ("stopped", 0)
@@ -261,6 +260,18 @@ def test_postgres_without_pgvector_is_a_state_and_no_error(server: EmbedServer, 
     VectorSpace.objects.update(retry_at=None)
     status, _ = fill(payer, Texts(dict(CHUNKS)))
     assert (status.state, status.vectors) == ("ready", 40)
+
+
+def test_vectors_that_were_lost_with_the_extension_are_made_again(server: EmbedServer, payer: Payer) -> None:
+    fill(payer, Texts(dict(CHUNKS)))
+    with connection.cursor() as cursor:
+        cursor.execute("DROP EXTENSION vector CASCADE")
+        cursor.execute("CREATE EXTENSION vector")
+    assert vectors_search(payer=payer, query="network", limit=3).status.state == "stopped"
+    assert projects_due() == [payer.project_id]
+    status, _ = fill(payer, Texts(dict(CHUNKS)))
+    assert (status.state, status.vectors) == ("ready", 40)
+    assert len(vectors_search(payer=payer, query="network", limit=3).hits) == 3
 
 
 def test_a_projects_end_takes_its_vectors_along(server: EmbedServer, payer: Payer) -> None:

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.agents.services.framing import material_frame
 from apps.agents.services.issues import (
     comments_parse,
     issue_addresses,
@@ -16,6 +15,7 @@ from apps.agents.services.issues import (
     log_address,
     log_needs_token,
 )
+from apps.core.framing import material_frame
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from apps.agents.models import Attachment, SessionSource
 from apps.agents.nodes.context import RunContext
 from apps.agents.services.attachments import attachment_path, text_read
 from apps.agents.services.ci_logs import log_clean, log_cut
-from apps.agents.services.framing import MATERIAL_NOTE, material_frame
 from apps.agents.services.images import image_normalise, session_image_put
 from apps.agents.services.sources import (
     source_fetch,
@@ -25,6 +24,7 @@ from apps.agents.services.sources import (
 )
 from apps.agents.tools.base import text_cut
 from apps.agents.types import AttachmentKind, Event, SourceKind
+from apps.core.framing import MATERIAL_NOTE, material_frame
 from apps.projects.workspace import SANDBOX_ATTACHMENTS
 
 #: Characters of one source, of one attached text, and of all texts together in a brief.

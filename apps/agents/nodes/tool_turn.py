@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Mapping
@@ -30,9 +31,13 @@ from apps.agents.tools.edit_formats import edit_format_used
 from apps.agents.tools.policy import Allowed, Refused, call_judge
 from apps.agents.types import Event, SessionStatus, ToolCallStatus
 from apps.context.freshness import session_files_changed
+from apps.core.database import DATABASE_AWAY
+from apps.core.errors import ApplicationError
 from apps.core.kill_points import kill_point
 from apps.core.storable import json_storable, text_storable
 from apps.projects.workspace import WorkspaceError
+
+logger = logging.getLogger(__name__)
 
 UNKNOWN_OUTCOME = (
     "This call was interrupted (the session was paused, or the process that ran it died) before its result could be"
@@ -140,13 +145,7 @@ async def call_carry_out(
     message = await context.ledger.database.keep(record)
     kill_point("tool.recorded")
     if snapshot is not None and snapshot.tree:
-        # A wake-up that gets lost is made up for by the next one.
-        await context.ledger.database.run_in_thread(
-            session_files_changed,
-            project_id=context.facts.project_id,
-            session_id=context.facts.session_id,
-            tree=snapshot.tree,
-        )
+        await _index_tell(context, snapshot.tree)
     transcript.append(message)
     return isinstance(result, Finish) and message.content != NOT_ENDED
 
@@ -188,6 +187,17 @@ async def _content(context: RunContext, text: str, result: Observation | Finish)
         for shown in images
     ]
     return [{"type": "text", "text": text}, *put]
+
+
+async def _index_tell(context: RunContext, tree: str) -> None:
+    """Have the index follow the session's files; what gets lost is made up for by the next call that changes some."""
+    facts = context.facts
+    try:
+        await context.ledger.database.run_in_thread(
+            session_files_changed, project_id=facts.project_id, session_id=facts.session_id, tree=tree
+        )
+    except (ApplicationError, *DATABASE_AWAY) as error:
+        logger.warning("the index of session %s was not told of its files: %s", facts.session_id, error)
 
 
 async def _result_of(

@@ -60,4 +60,4 @@ class CodeKnowledge:
         def look() -> Found:
             return read(Project.objects.get(id=self.project_id))
 
-        return await self.database.run_in_thread(look)
+        return await self.database.run_in_slow_thread(look)

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from apps.agents.services.framing import material_frame
+from apps.core.framing import material_frame
 from apps.projects.repository_files import CommitFiles
 
 AGENTS, CLAUDE = "AGENTS.md", "CLAUDE.md"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -103,8 +104,14 @@ class FileTerms:
             raise ValueError("damaged") from error
         fields = np.frombuffer(body, dtype="<u4", count=fields_size // 4, offset=head_size).reshape(-1, 3)
         chunks = np.frombuffer(body, dtype="<u4", count=chunks_size // 4, offset=head_size + fields_size).reshape(-1, 3)
+        # Thousands of files are held, and most of their words are the same: each is there once.
         return cls(
-            language, tuple(terms), fields, chunks, tuple(ChunkPlace(*place) for place in places), tuple(defined)
+            sys.intern(language),
+            tuple(map(sys.intern, terms)),
+            fields.astype(np.uint32),
+            chunks.astype(np.uint32),
+            tuple(ChunkPlace(sys.intern(kind), sys.intern(name), first, last) for kind, name, first, last in places),
+            tuple(map(sys.intern, defined)),
         )
 
 

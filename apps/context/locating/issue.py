@@ -14,7 +14,7 @@ from apps.context.locating.traces import Frame, frames_of, is_frame_line
 TEXT_LIMIT = 40_000
 _TERMS = 500
 _TITLE_WEIGHT, _REPEATS = 4.0, 3
-_COMMENTS = re.compile(r"<!--.*?-->", re.DOTALL)
+_COMMENT_BEGINS, _COMMENT_ENDS = "<!--", "-->"
 _FENCE = re.compile(r"^\s*(?:```|~~~)")
 _HEADING = re.compile(r"^\s*(?:#{1,6}\s+(.*?)\s*#*|\*\*(.{3,60}?)\*\*:?)\s*$")
 #: Headings of templates, which say nothing; under the latter all is left out too.
@@ -47,7 +47,10 @@ _DOTTED = re.compile(r"\b[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)+")
 _SNAKE = re.compile(r"\b_{0,2}[a-z0-9]+(?:_[a-z0-9]+)+_{0,2}\b|\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b|\b__\w+__\b")
 _WORD = re.compile(r"\b[A-Za-z][A-Za-z0-9]{2,79}\b")
 _HUMP = re.compile(r"[a-z0-9][A-Z]|[A-Z]{2}[a-z]")
-_PATH = re.compile(r"(?<![\w/.-])(?:[A-Za-z]:)?[\w.@~+-]*(?:[\\/][\w.@+-]+)*[\w-]\.[A-Za-z][\w+]{0,9}\b(?!\()")
+#: It begins where no character of a path stands before: from each of them on it would take the square of their number.
+_PATH = re.compile(
+    r"(?<![\w/\\.@~+-])(?:[A-Za-z]:)?[\w.@~+-]*(?:[\\/][\w.@+-]+)*(?<=[\w-])\.[A-Za-z][\w+]{0,9}\b(?!\()"
+)
 _MODULE = re.compile(r"\b[a-z_]\w*(?:\.[a-z_]\w*){1,8}\b")
 _NUMBER = re.compile(
     r"(?:#|\b(?:gh|issue|ticket|pr|pull|bug|refs?|fix(?:es|ed)?|close[sd]?)[\s#/-]+(?:request\s+)?#?)(\d{2,6})\b", re.I
@@ -76,7 +79,7 @@ class Wanted:
 
 def issue_read(text: str) -> Wanted:
     """Any text is taken; of an empty one nothing is wanted."""
-    text = _COMMENTS.sub(" ", _cut(text).replace("\r\n", "\n").replace("\x00", " "))
+    text = _comments_dropped(_cut(text).replace("\r\n", "\n").replace("\x00", " "))
     title, prose, code, traceback = _zones(text)
     counts = [Counter(terms_of_text("\n".join(zone))) for zone in (prose, code, traceback)]
     title_terms = Counter(terms_of_text(title))
@@ -95,6 +98,19 @@ def issue_read(text: str) -> Wanted:
         numbers=tuple(dict.fromkeys(_NUMBER.findall(text) + _ISSUE_ADDRESS.findall(text)))[:_LIMIT],
         hashes=tuple(dict.fromkeys(_HASH.findall(text)))[:_LIMIT],
     )
+
+
+def _comments_dropped(text: str) -> str:
+    """Without HTML's comments; one that doesn't end is none. Not by an expression, which looks for each one's end."""
+    pieces: list[str] = []
+    at = 0
+    while (begin := text.find(_COMMENT_BEGINS, at)) >= 0:
+        end = text.find(_COMMENT_ENDS, begin + len(_COMMENT_BEGINS))
+        if end < 0:
+            break
+        pieces.append(text[at:begin])
+        at = end + len(_COMMENT_ENDS)
+    return " ".join([*pieces, text[at:]])
 
 
 def _cut(text: str) -> str:

@@ -9,7 +9,7 @@ _TEXTS = frozenset({"markdown", "restructuredtext", "text", "asciidoc", "diff", 
 _DATA = frozenset({"json", "yaml", "toml", "ini", "xml", ""})
 _TEST = re.compile(
     r"(?:^|/)(?:tests?|testing|specs?|__tests__|__mocks__|e2e|testdata|fixtures|testsuite|androidTest|benchmarks?)/|"
-    r"(?:^|/)(?:test_[^/]*|conftest|[^/]*_tests?|[^/]*[._-](?:test|spec)s?|[^/]*(?:Test|Tests|TestCase|Spec|IT))\.\w+$|"
+    r"(?:^|/)(?:test_[^/]*|conftest|[^/]*_tests?|[^/]*[._-](?:test|spec)s?|[^/]*(?:Test|Tests|TestCase|Spec|[a-z0-9]IT))\.\w+$|"
     r"(?:^|/)(?:[^/]*\.)?(?:Unit)?Tests?/"
 )
 _FOREIGN = re.compile(
@@ -19,12 +19,15 @@ _FOREIGN = re.compile(
 _EXAMPLE = re.compile(r"(?:^|/)(?:docs?|documentation|examples?|samples?|demos?|tutorials?|site|website)/")
 _INITIAL = re.compile(r"(?:^|/)(?:__init__\.pyi?|index\.[cm]?[jt]sx?|mod\.rs|package-info\.java)$")
 
+#: Where the JVM's builds have what is shipped: a ``KeySpec.java`` there is no test, nor is JUnit's own ``Test.java``.
+_SHIPPED = re.compile(r"(?:^|/)src/(?:main|commonMain|jvmMain|androidMain|iosMain|jsMain|nativeMain)/")
+
 #: What a file's score is worth.
 TEST_WORTH, TEXT_WORTH, DATA_WORTH, FOREIGN_WORTH, EXAMPLE_WORTH = 0.3, 0.25, 0.5, 0.15, 0.6
 
 
 def is_test(path: str) -> bool:
-    return _TEST.search(path) is not None
+    return _TEST.search(path) is not None and not _SHIPPED.search(path)
 
 
 def is_initial(path: str) -> bool:

@@ -61,7 +61,8 @@ def duplicates_find(*, texts: Mapping[str, str], window: int = WINDOW, limit: in
                 those.append((file, at))
     covered: list[set[int]] = [set() for _ in files]
     found: list[Duplicate] = []
-    done: set[tuple[int, int, int, int]] = set()
+    #: For two files and how far apart the places in them are, up to where the first one's are done.
+    done: dict[tuple[int, int, int], int] = {}
     for those in places.values():
         if len(those) < 2:
             continue
@@ -69,9 +70,11 @@ def duplicates_find(*, texts: Mapping[str, str], window: int = WINDOW, limit: in
             covered[file].update(range(at, at + window))
         first = those[0]
         for second in those[1:]:
-            if (*first, *second) in done:
+            apart = (first[0], second[0], second[1] - first[1])
+            if first[1] < done.get(apart, 0):
                 continue
-            length = _grow(files, first, second, window, done)
+            length = _grow(files, first, second, window)
+            done[apart] = first[1] + length - window + 1
             if first[0] == second[0] and second[1] < first[1] + length:
                 continue  # a run that repeats itself
             found.append(_duplicate(files, first, second, length))
@@ -89,9 +92,8 @@ def _grow(
     first: tuple[int, int],
     second: tuple[int, int],
     window: int,
-    done: set[tuple[int, int, int, int]],
 ) -> int:
-    """How far both places go on alike; what lies within is done."""
+    """How far both places go on alike."""
     one, other = files[first[0]][2], files[second[0]][2]
     length = window
     while (
@@ -100,8 +102,6 @@ def _grow(
         and one[first[1] + length] == other[second[1] + length]
     ):
         length += 1
-    for offset in range(length - window + 1):
-        done.add((first[0], first[1] + offset, second[0], second[1] + offset))
     return length
 
 

@@ -36,12 +36,18 @@ _GENERATED_NAMES = re.compile(
     r"|\.designer\.cs|/?(?:package-lock|npm-shrinkwrap|composer\.lock|pnpm-lock)[^/]*|/?(?:yarn|poetry|uv|Cargo|Gemfile|Pipfile)\.lock)$",
     re.IGNORECASE,
 )
+_PROSE_NAMES = re.compile(r"\.(?:md|markdown|mdx|mkd|rst|rest|adoc|asciidoc|txt)$", re.IGNORECASE)
+#: Characters of a line, in the mean, beyond which it is a program's.
+_CODE_LINE, _PROSE_LINE = 400, 4_000
 _TODO_WORDS = (b"TODO", b"FIXME", b"XXX", b"HACK", b"BUG")
 _IMPORT_BYTES, _IMPORTED_NAMES = 10_000, 300
 
 
-def file_parse(*, path: str, content: bytes) -> ParsedFile:
-    """What the file says. Never raises: what is wrong is said in ``broken``, and the rest is read as well as it can."""
+def file_parse(*, path: str, content: bytes, by_lines: str = "") -> ParsedFile:
+    """What the file says. Never raises: what is wrong is said in ``broken``, and the rest is read as well as it can.
+
+    ``by_lines`` says why no grammar is to look at it; empty: the language's does.
+    """
     if b"\x00" in content[:_BINARY_HEAD] and not content.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")):
         return ParsedFile("", 0, broken="binary: it holds a NUL byte")
     language = language_of(path, content) or ""
@@ -50,8 +56,8 @@ def file_parse(*, path: str, content: bytes) -> ParsedFile:
         return ParsedFile(language, content.count(b"\n"), broken=f"too large: {size} MiB, over {READ_BYTES >> 20}")
     source = Source.of(utf8_of(content))
     generated = is_generated(path=path, content=source.content)
-    broken = ""
-    grammar = grammar_of(language)
+    broken = by_lines
+    grammar = None if by_lines else grammar_of(language)
     if grammar is not None and len(source.content) > PARSED_BYTES:
         broken, grammar = f"over {PARSED_BYTES >> 10} KiB: read by lines", None
     if grammar is not None and source.content.strip():
@@ -72,7 +78,9 @@ def is_generated(*, path: str, content: bytes) -> bool:
     """A program wrote it: its name or its first lines say so, or its lines are longer than people write."""
     if _GENERATED_NAMES.search(path) or _GENERATED.search(content[:1_000]):
         return True
-    return len(content) > 5_000 and len(content) > 400 * (content.count(b"\n") + 1)
+    # People write a paragraph a line.
+    longest = _PROSE_LINE if _PROSE_NAMES.search(path) else _CODE_LINE
+    return len(content) > 5_000 and len(content) > longest * (content.count(b"\n") + 1)
 
 
 def _parsed(path: str, source: Source, grammar: Grammar, generated: bool) -> ParsedFile:

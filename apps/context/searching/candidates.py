@@ -92,6 +92,19 @@ def scope_make(*, view: View, filters: SearchFilters) -> Scope:
     return Scope(view, filters, tuple(kept))
 
 
+def scope_conditions(scope: Scope) -> tuple[list[str], dict[str, Any]]:
+    """SQL that is true of a ``chunk`` of a ``file`` in the scope, joined by AND, and its parameters."""
+    conditions = [visible_condition(scope.view)]
+    parameters: dict[str, Any] = dict(scope.view.parameters)
+    if scope.file_ids is not None:
+        conditions.append("file.id = ANY(%(files)s)")
+        parameters["files"] = list(scope.file_ids)
+    if scope.filters.kinds:
+        conditions.append("chunk.kind = ANY(%(kinds)s)")
+        parameters["kinds"] = list(scope.filters.kinds)
+    return conditions, parameters
+
+
 def scope_chunk_ids(scope: Scope) -> list[int]:
     """Every chunk of a narrow scope."""
     with connection.cursor() as cursor:
@@ -122,14 +135,8 @@ def chunks_pass(*, scope: Scope, ranked: Sequence[tuple[int, float]], limit: int
 
 
 def _piece_pass(scope: Scope, piece: Sequence[tuple[int, float]], limit: int) -> list[Candidate]:
-    conditions = [visible_condition(scope.view)]
-    parameters: dict[str, Any] = {**scope.view.parameters, "ids": [chunk_id for chunk_id, _ in piece]}
-    if scope.file_ids is not None:
-        conditions.append("file.id = ANY(%(files)s)")
-        parameters["files"] = list(scope.file_ids)
-    if scope.filters.kinds:
-        conditions.append("chunk.kind = ANY(%(kinds)s)")
-        parameters["kinds"] = list(scope.filters.kinds)
+    conditions, parameters = scope_conditions(scope)
+    parameters["ids"] = [chunk_id for chunk_id, _ in piece]
     # Texts of the best alone: those of the others are never looked at.
     with connection.cursor() as cursor:
         # The chunks first, whatever PostgreSQL knows of its tables: a project that was just read has no statistics yet,

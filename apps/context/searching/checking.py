@@ -27,6 +27,8 @@ from apps.projects.worktree import worktree_path
 _MAX_BYTES = 64 << 20
 _MAX_LINE = 400
 _MAX_SNIPPET_LINES = 200
+#: Over how many lines a signature is looked for, and how long a line is that may begin one.
+_SIGNATURE_LINES, _SIGNATURE_LINE = 40, 2_000
 _INNER_KINDS = frozenset({"function", "method", "class", "interface", "struct", "enum", "trait", "type", "section"})
 _WHOLE_KINDS = frozenset({"function", "method"})
 
@@ -98,10 +100,8 @@ def _current_blobs(now: Now, candidates: Sequence[Candidate]) -> dict[str, str]:
         facts, tab, name = line.partition(b"\t")
         if tab:
             present[path_display(path_decode(name))] = facts.split()[2].decode()
-    for path, blob in AddedFile.objects.filter(index__project_id=now.project_id, path__in=paths).values_list(
-        "path", "blob"
-    ):
-        present[path] = blob or present.get(path, "")
+    for added in AddedFile.objects.filter(index__project_id=now.project_id, path__in=paths):
+        present[added.path] = "" if added.hidden else added.blob or present.get(added.path, "")
     return {path: present.get(path, "") for path in paths if present.get(path, "") != known[path]}
 
 
@@ -183,14 +183,15 @@ def _confirm(candidate: Candidate, lines: list[str], *, changed: bool) -> tuple[
     if not changed:
         return (candidate, False) if candidate.start_line <= len(lines) else None
     text = candidate.text or candidate.signature
+    # Chunks begin with the blank lines that stand before what they hold.
+    blank = len(text) - len(text.lstrip("\n"))
     wanted = [line.rstrip("\r") for line in text.strip("\n").split("\n")]
     if not wanted or not any(line.strip() for line in wanted):
         return None
     stripped = [line.rstrip("\r") for line in lines]
     if not candidate.text:
-        # A symbol is there while its name is defined by the same line.
-        places = [number for number, line in enumerate(stripped) if wanted[0].strip() and wanted[0].strip() in line]
-        wanted = wanted[:1]
+        # A symbol is there while the same signature is: on one line, or spread over some as it often is.
+        places = _signature_places(wanted[0], stripped)
     else:
         places = [
             number
@@ -199,15 +200,28 @@ def _confirm(candidate: Candidate, lines: list[str], *, changed: bool) -> tuple[
         ]
     if not places:
         return None
-    nearest = min(places, key=lambda place: abs(place + 1 - candidate.start_line))
-    offset = nearest + 1 - candidate.start_line
+    first = candidate.start_line + blank
+    offset = min((place + 1 - first for place in places), key=abs)
     placed = replace(
         candidate,
-        start_line=candidate.start_line + offset,
+        start_line=first + offset,
         end_line=candidate.end_line + offset,
         line=candidate.line + offset if candidate.line else 0,
     )
     return placed, True
+
+
+def _signature_places(signature: str, lines: Sequence[str]) -> list[int]:
+    """Where a signature, which the index has on one line, begins."""
+    sought = "".join(signature.split())
+    first = signature.split()[0]
+    places = []
+    for number, line in enumerate(lines):
+        if first in line and len(line) <= _SIGNATURE_LINE:
+            after = "".join("".join(lines[number : number + _SIGNATURE_LINES]).split())
+            if sought in after[: len("".join(line.split())) + len(sought) - 1]:
+                places.append(number)
+    return places
 
 
 def _word_weights(query: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""One ranking out of two: each scaled to between 0 and 1 over its best, then weighed (reference figures: ADR 0019)."""
+"""One ranking out of two: each scaled to between 0 and 1 over its best, then weighed (figures: ADR 0019)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from apps.context.searching.candidates import Candidate
 #: How many of each ranking are fused.
 DEPTH = 100
 TEXT_WEIGHT = 0.4
-VECTOR_WEIGHT = 0.6
+#: What a chunk counts by its kind; others 1. What lies between a module's or a class's functions is rarely what is
+#: asked for, but has many words: on docstrings of networkx this takes a fused ranking from .626 to .667 MRR@10, on
+#: Django's from .493 to .510 (ADR 0019).
+KIND_WEIGHTS = {"module": 0.7, "class": 0.8}
+
+
+def kind_weight(kind: str) -> float:
+    """What a score counts by the kind of its chunk."""
+    return KIND_WEIGHTS.get(kind, 1.0)
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ def rankings_fuse(
     fused = []
     for chunk_id, candidate in {candidate.chunk_id: candidate for candidate in (*vector, *text)}.items():
         of_text, of_vector = text_scaled.get(chunk_id, 0.0), vector_scaled.get(chunk_id, 0.0)
-        score = text_weight * of_text + (1 - text_weight) * of_vector
+        score = (text_weight * of_text + (1 - text_weight) * of_vector) * kind_weight(candidate.kind)
         fused.append(
             Fused(
                 replace(candidate, score=score),
@@ -43,6 +51,12 @@ def rankings_fuse(
             )
         )
     return sorted(fused, key=lambda each: (-each.candidate.score, each.candidate.chunk_id))
+
+
+def kinds_weigh(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Best first, by scores that count what their kinds are worth."""
+    weighed = [replace(candidate, score=candidate.score * kind_weight(candidate.kind)) for candidate in candidates]
+    return sorted(weighed, key=lambda each: -each.score)
 
 
 def scores_scale(ranking: Sequence[Candidate]) -> dict[int, float]:

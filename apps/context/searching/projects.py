@@ -6,8 +6,8 @@ import uuid
 from dataclasses import dataclass, replace
 
 from apps.authentication.models import User
-from apps.context.models import Overlay
-from apps.context.searching.fusion import TEXT_WEIGHT
+from apps.context.models import IndexJob, Overlay
+from apps.context.searching.fusion import TEXT_WEIGHT, kind_weight
 from apps.context.searching.search import code_search
 from apps.context.types import Hit, IndexMissing, IndexState, SearchRequest
 from apps.core.errors import InvalidInput, NotFound
@@ -47,6 +47,8 @@ def projects_search(
         project = project_get_for_user(user=user, project_id=project_id)
         if session_id is not None:
             session_check(project, session_id)
+            if not _session_is_of(project, session_id):
+                session_id = None
         return _merged([_one(user, project, request, session_id)], request)
     if session_id is not None:
         raise InvalidInput("A session is of one project: name that too.", next_step="send project")
@@ -79,6 +81,16 @@ def session_check(project: Project, session_id: uuid.UUID) -> None:
         raise NotFound("There is no such session in the project.")
 
 
+def _session_is_of(project: Project, session_id: uuid.UUID) -> bool:
+    """Whether the project's index was ever told of the session: only then may its checkout be looked into. Of any other
+    one nothing is known here but an id, which may be that of a session of people whose code this user may not see."""
+    told = (
+        Overlay.objects.filter(index__project_id=project.id, session_id=session_id),
+        IndexJob.objects.filter(index__project_id=project.id, session_id=session_id),
+    )
+    return any(each.exists() for each in told)
+
+
 def _one(user: User, project: Project, request: SearchRequest, session_id: uuid.UUID | None) -> ProjectsFound:
     payer = Payer(project_id=project.id, user_id=user.id)
     found = code_search(project=project, request=request, session_id=session_id, payer=payer)
@@ -89,7 +101,7 @@ def _one(user: User, project: Project, request: SearchRequest, session_id: uuid.
 def _merged(found: list[ProjectsFound], request: SearchRequest) -> ProjectsFound:
     if len(found) == 1:
         return found[0]
-    every = _rescaled([hit for result in found for hit in result.hits])
+    every = _rescaled([result.hits for result in found])
     every.sort(key=lambda each: (-each.hit.score, str(each.project_id), each.hit.path, each.hit.start_line))
     return ProjectsFound(
         hits=tuple(every[: request.limit]),
@@ -100,8 +112,9 @@ def _merged(found: list[ProjectsFound], request: SearchRequest) -> ProjectsFound
     )
 
 
-def _rescaled(hits: list[ProjectHit]) -> list[ProjectHit]:
+def _rescaled(results: list[tuple[ProjectHit, ...]]) -> list[ProjectHit]:
     """Fused scores on one scale: what they are made of is on one, more or less, before fusing scales it."""
+    hits = [each for result in results for each in result]
     texts = [each.hit.fused_of[0] for each in hits if each.hit.fused_of and each.hit.fused_of[0] is not None]
     vectors = [each.hit.fused_of[1] for each in hits if each.hit.fused_of and each.hit.fused_of[1] is not None]
     if not texts and not vectors:
@@ -113,8 +126,14 @@ def _rescaled(hits: list[ProjectHit]) -> list[ProjectHit]:
         return (value - min(known)) / (max(known) - min(known)) if max(known) > min(known) else 1.0
 
     rescaled = []
-    for each in hits:
-        text, vector = each.hit.fused_of or (None, None)
-        score = TEXT_WEIGHT * share(text, texts) + (1 - TEXT_WEIGHT) * share(vector, vectors)
-        rescaled.append(replace(each, hit=replace(each.hit, score=round(score, 6))))
+    for result in results:
+        # In a project whose vectors aren't there yet words alone decide: it must not stand behind all others for that.
+        has_vectors = any(each.hit.fused_of and each.hit.fused_of[1] is not None for each in result)
+        weight = TEXT_WEIGHT if has_vectors else 1.0
+        for each in result:
+            text, vector = each.hit.fused_of or (None, None)
+            score = weight * share(text, texts) + (1 - weight) * share(vector, vectors)
+            # A score by words alone has it in it.
+            score *= kind_weight(each.hit.kind) if has_vectors else 1.0
+            rescaled.append(replace(each, hit=replace(each.hit, score=round(score, 6))))
     return rescaled

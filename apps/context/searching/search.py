@@ -10,17 +10,17 @@ from typing import Any
 from apps.context.models import CodeIndex, IndexJob, JobState, JobTarget, Overlay
 from apps.context.searching.candidates import Candidate, Scope, scope_make
 from apps.context.searching.checking import Now, hits_check
-from apps.context.searching.fusion import DEPTH, TEXT_WEIGHT, rankings_fuse
-from apps.context.searching.meaning import meaning_search
+from apps.context.searching.fusion import DEPTH, KIND_WEIGHTS, TEXT_WEIGHT, kinds_weigh, rankings_fuse
+from apps.context.searching.meaning import MeaningFound, meaning_search
 from apps.context.searching.regex import regex_search
 from apps.context.searching.symbol import symbol_search
 from apps.context.searching.text import TextFound, terms_explain, text_search
 from apps.context.types import Hit, IndexMissing, IndexState, SearchRequest, SearchResult, View
-from apps.core.errors import InvalidInput
+from apps.core.errors import InvalidInput, LimitReached
 from apps.core.storable import text_storable
 from apps.projects.models import Project, RepositoryState
 from apps.projects.repository import repository_path
-from apps.vector_store.types import Payer
+from apps.vector_store.types import Payer, SpaceStatus
 
 QUERY_CHARACTERS = 20_000
 #: Candidates beyond those that are wanted, in place of those whose files are otherwise now.
@@ -41,8 +41,9 @@ def code_search(
 ) -> SearchResult:
     """What answers the request in a project's code (with a session: in its files), held against the files.
 
-    Who may read the project is for the caller to see to. Raises IndexMissing where nothing was indexed yet,
-    InvalidInput for a query that can't be understood.
+    Who may read the project, and that the session is one of it (its checkout is found by its id alone), is for the
+    caller to see to. Raises IndexMissing where nothing was indexed yet, InvalidInput for a query that can't be
+    understood.
     """
     _request_check(request)
     request = replace(request, query=text_storable(request.query))
@@ -151,17 +152,28 @@ def _found(scope: Scope, request: SearchRequest, payer: Payer) -> _Found:
         return _Found(lines.candidates, truncated=lines.truncated or len(lines.candidates) > request.limit)
     if request.mode == "text":
         text = text_search(scope=scope, query=request.query, limit=wanted)
-        return _Found(text.candidates, list(text.notes), scores=_text_scores(scope, request, text, text.candidates))
+        ranked = kinds_weigh(text.candidates)
+        return _Found(ranked, list(text.notes), scores=_text_scores(scope, request, text, ranked))
     depth = max(DEPTH, wanted)
-    meaning = meaning_search(scope=scope, payer=payer, query=request.query, limit=depth)
+    try:
+        meaning = meaning_search(scope=scope, payer=payer, query=request.query, limit=depth)
+    except LimitReached as error:
+        if request.mode == "vector":
+            raise
+        # Words cost nothing.
+        meaning = MeaningFound((), SpaceStatus("primary", "stopped", "", "", -1, error.message, error.next_step))
     notes = _vector_notes(meaning.status.state, meaning.status.detail, mode=request.mode)
     if request.mode == "vector":
-        scores = {candidate.chunk_id: {"cosine": round(candidate.score, 6)} for candidate in meaning.candidates}
-        return _Found(meaning.candidates, notes, vectors=meaning.status.state, scores=scores)
+        scores = {
+            candidate.chunk_id: {"cosine": round(candidate.score, 6), **_kind_told(candidate)}
+            for candidate in meaning.candidates
+        }
+        return _Found(kinds_weigh(meaning.candidates), notes, vectors=meaning.status.state, scores=scores)
     text = text_search(scope=scope, query=request.query, limit=depth)
     if not meaning.candidates:
-        scores = _text_scores(scope, request, text, text.candidates)
-        return _Found(text.candidates, [*text.notes, *notes], vectors=meaning.status.state, scores=scores)
+        ranked = kinds_weigh(text.candidates)
+        scores = _text_scores(scope, request, text, ranked)
+        return _Found(ranked, [*text.notes, *notes], vectors=meaning.status.state, scores=scores)
     fused = rankings_fuse(text=text.candidates, vector=meaning.candidates)
     explained = _text_scores(scope, request, text, [each.candidate for each in fused[:wanted]])
     told = {
@@ -172,6 +184,7 @@ def _found(scope: Scope, request: SearchRequest, payer: Payer) -> _Found:
             "vector": each.vector,
             "vector_scaled": round(each.vector_scaled, 4),
             "vector_weight": round(1 - TEXT_WEIGHT, 4),
+            **_kind_told(each.candidate),
             **explained.get(each.candidate.chunk_id, {}),
         }
         for each in fused[:wanted]
@@ -187,7 +200,13 @@ def _text_scores(
         return {}
     ids = [candidate.chunk_id for candidate in candidates[: request.limit + _SPARE]]
     shares = terms_explain(index_id=scope.view.index_id, postings=text.postings, chunk_ids=ids)
-    return {chunk_id: {"terms": terms} for chunk_id, terms in shares.items()}
+    kinds = {candidate.chunk_id: _kind_told(candidate) for candidate in candidates}
+    return {chunk_id: {"terms": terms, **kinds[chunk_id]} for chunk_id, terms in shares.items()}
+
+
+def _kind_told(candidate: Candidate) -> dict[str, float]:
+    weight = KIND_WEIGHTS.get(candidate.kind)
+    return {} if weight is None else {"kind_weight": weight}
 
 
 def _vector_notes(state: str, detail: str, *, mode: str) -> list[str]:
@@ -206,4 +225,7 @@ def _vector_notes(state: str, detail: str, *, mode: str) -> list[str]:
 def _scores_told(hit: Hit, found: _Found, request: SearchRequest) -> Hit:
     told = found.scores.get(hit.scores["chunk"], {})
     fused_of = (told.get("text"), told.get("vector")) if "text_scaled" in told else None
+    if fused_of is None and request.mode == "hybrid":
+        # Words alone decided.
+        fused_of = (hit.score, None)
     return replace(hit, scores=dict(told) if request.explain else {}, fused_of=fused_of)

@@ -35,7 +35,8 @@ class IgnoreRules:
     def with_file(self, prefix: str, text: str) -> IgnoreRules:
         """With those of the ``.gitignore`` of the folder ``prefix`` (empty, or ending in a slash)."""
         added = [rule for line in text.splitlines() if (rule := _rule(prefix, line)) is not None]
-        return IgnoreRules((*self.rules, *added)[:_RULES_LIMIT]) if added else self
+        # Of too many the strongest stay.
+        return IgnoreRules((*self.rules, *added)[-_RULES_LIMIT:]) if added else self
 
     def ignores(self, path: str, *, is_folder: bool) -> bool:
         for rule in reversed(self.rules):

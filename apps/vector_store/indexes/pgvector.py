@@ -19,7 +19,7 @@ from django.db.utils import ProgrammingError
 
 from apps.core.vectors import vectors_status
 from apps.vector_store.errors import VectorIndexUnavailable
-from apps.vector_store.models import VectorNamespace
+from apps.vector_store.models import VectorNamespace, VectorSpace
 from apps.vector_store.types import Scored
 
 from .namespaces import (
@@ -134,8 +134,12 @@ class PgVectorIndex:
 
 def table_exists() -> bool:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass(%s)", [TABLE])
-        return cursor.fetchone()[0] is not None
+        # An extension that was dropped takes its column along, and leaves the table.
+        cursor.execute(
+            "SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s AND NOT attisdropped",
+            [TABLE, "embedding"],
+        )
+        return cursor.fetchone() is not None
 
 
 def table_ensure() -> None:
@@ -151,6 +155,9 @@ def table_ensure() -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         # Two processes may be as quick: `IF NOT EXISTS` alone is no lock.
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [TABLE])
+        if not table_exists():
+            # What is left of one that has lost its vectors tells of some that aren't there.
+            cursor.execute(f"DROP TABLE IF EXISTS {TABLE}")
         cursor.execute(_CREATE)
 
 
@@ -238,8 +245,11 @@ def _errors_told() -> Iterator[None]:
         yield
     except ProgrammingError as error:
         state = getattr(error.__cause__, "sqlstate", "")
-        if state not in ("42P01", "42704", "42883"):
+        if state not in ("42P01", "42704", "42883", "42703"):
             raise
+        if not connection.in_atomic_block:
+            # So that they are filled again once there is one.
+            VectorSpace.objects.filter(namespace__index=NAME, complete=True).update(complete=False)
         raise VectorIndexUnavailable(
             "there are no vectors in this database: it has no pgvector, or has lost it",
             next_step="Text search works without. Look at `vectors` in /api/ready/ or ./archon doctor.",

@@ -22,7 +22,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from apps.vector_store.errors import VectorIndexUnavailable
-from apps.vector_store.models import PineconeVector, VectorNamespace
+from apps.vector_store.models import PineconeVector, VectorNamespace, VectorSpace
 from apps.vector_store.types import Scored
 from integrations.pinecone_config import PineconeConfig, pinecone_open
 
@@ -265,7 +265,7 @@ class PineconeIndex:
 
         logger.info("making the Pinecone index %s for vectors of %s numbers", name, dimension)
         try:
-            return client.indexes.create(
+            made = client.indexes.create(
                 name=name,
                 schema={"fields": {_FIELD: {"type": "dense_vector", "dimension": dimension, "metric": _METRIC}}},
                 deployment={
@@ -275,6 +275,8 @@ class PineconeIndex:
                 },
                 timeout=_READY_SECONDS,
             )
+            _forget_kept(dimension)
+            return made
         except ConflictError:  # another process was as quick
             deadline = time.monotonic() + _READY_SECONDS
             while not (found := client.indexes.describe(name)).status.ready and time.monotonic() < deadline:
@@ -375,6 +377,15 @@ _UNCONFIRMED = Q(content__isnull=False) | Q(deleted=True)
 
 def _unconfirmed(row: VectorNamespace) -> Any:
     return PineconeVector.objects.filter(_UNCONFIRMED, namespace=row).order_by(F("written_at"), F("vector_id"))
+
+
+def _forget_kept(dimension: int) -> None:
+    """A new index has nothing: what another one had (deleted since, or of another name) is to be filled in anew."""
+    PineconeVector.objects.filter(
+        namespace__index=NAME, namespace__dimension=dimension, content__isnull=True, deleted=False
+    ).delete()
+    PineconeVector.objects.filter(namespace__index=NAME, namespace__dimension=dimension).update(sent_at=None)
+    VectorSpace.objects.filter(namespace__index=NAME, namespace__dimension=dimension).update(complete=False)
 
 
 def _batch_size(dimension: int) -> int:
