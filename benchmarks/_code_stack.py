@@ -19,13 +19,18 @@ _GIT = (
 
 
 @contextmanager
-def stack_alone() -> Iterator[Path]:
-    """Services in a folder of their own, migrated, with Django set up; the folder."""
+def stack_alone(*, second: str = "") -> Iterator[Path]:
+    """Services in a folder of their own, migrated, with Django set up; the folder.
+
+    ``second`` names one more embedder beside the one that is chosen.
+    """
     with tempfile.TemporaryDirectory(prefix="archon-bench-") as name:
         folder = Path(name)
         os.chmod(folder, 0o755)
         os.environ["ARCHON_HOME"] = str(folder / "home")
         os.environ["ARCHON_REPOSITORY_ROOTS"] = name
+        if second:
+            os.environ["ARCHON_EMBEDDER_SECOND"] = second
         for variable in ("DB_HOST", "REDIS_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
             os.environ.pop(variable, None)
         from config.bootstrap import prepare

@@ -36,13 +36,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--queries", type=Path, required=True, help="JSON lines")
     parser.add_argument("--mode", choices=_MODES, default="hybrid")
     parser.add_argument("--limit", type=int, default=0, help="so many queries, evenly chosen (0: all)")
+    parser.add_argument("--second", default="", metavar="EMBEDDER", help="a third signal, such as minilm")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     options = parser.parse_args(argv)
     questions = questions_read(options.queries)
     if options.limit and len(questions) > options.limit:
         step = len(questions) / options.limit
         questions = [questions[int(number * step)] for number in range(options.limit)]
-    with stack_alone() as folder:
+    with stack_alone(second=options.second) as folder:
         report = _measure(folder, repository_copy(options.repo, folder / "repository"), questions, options.mode)
     if options.json:
         print(json.dumps(report, indent=2))
@@ -118,6 +119,8 @@ def _measure(folder: Path, repository: Path, questions: Sequence[Question], mode
         started = time.monotonic()
         vectors = vectors_fill(project_id=project.id)
         print(f"vectors: {vectors} after {time.monotonic() - started:.1f} s", file=sys.stderr)
+        if vectors != "ready":
+            sys.exit("a search by meaning can't be measured without all vectors")
     answers, seconds = [], []
     # The first one loads what all need.
     code_search(project=project, request=SearchRequest(query="first", mode=mode))  # type: ignore[arg-type]

@@ -11,13 +11,14 @@ from integrations.embedders.errors import EmbedderMissing
 from integrations.llm_providers.vendors import vendor_find
 from integrations.pinecone_config import PineconeConfigError, environment_parse
 
-_LOCAL = "minilm"
+#: What there is without any setting.
+_DEFAULT = static.MODEL
 
 
 def vectors() -> Iterator[Finding]:
     """Which embedders are chosen, whether they can be used as far as settings tell, and which index there is."""
     chosen = {name: os.environ.get(name, "").strip() for name in ("ARCHON_EMBEDDER", "ARCHON_EMBEDDER_SECOND")}
-    yield from _embedder("embedder", chosen["ARCHON_EMBEDDER"] or _LOCAL)
+    yield from _embedder("embedder", chosen["ARCHON_EMBEDDER"] or _DEFAULT)
     if chosen["ARCHON_EMBEDDER_SECOND"]:
         yield from _embedder("second embedder", chosen["ARCHON_EMBEDDER_SECOND"])
     yield from _index()
@@ -25,9 +26,9 @@ def vectors() -> Iterator[Finding]:
 
 def _embedder(title: str, name: str) -> Iterator[Finding]:
     if name.lower() == "off":
-        advice = "set ARCHON_EMBEDDER, for example to minilm"
+        advice = f"set ARCHON_EMBEDDER, for example to {_DEFAULT}"
         yield Finding(title, State.MISSING, "off: search by meaning finds nothing", advice)
-    elif name.lower() == _LOCAL:
+    elif name.lower() == "minilm":
         try:
             minilm.model_file()
         except EmbedderMissing as error:

@@ -12,9 +12,9 @@ _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """The variables of a fresh shell, and ``ARCHON_HOME``; without vectors, which take a core for each stack."""
+    """The variables of a fresh shell, and ``ARCHON_HOME``."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    return {**kept, "ARCHON_HOME": str(home), "ARCHON_EMBEDDER": "off", "PYTHONUNBUFFERED": "1", **more}
+    return {**kept, "ARCHON_HOME": str(home), "PYTHONUNBUFFERED": "1", **more}
 
 
 def archon_spawn(home: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:

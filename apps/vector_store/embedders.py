@@ -192,7 +192,7 @@ def embedder_make(choice: EmbedderChoice, payer: Payer | None, *, cached: bool =
     """
     if choice.is_off:
         raise EmbedderNotConfigured(
-            "embedding is switched off here", next_step="An operator sets ARCHON_EMBEDDER, for example to minilm."
+            "embedding is switched off here", next_step="An operator sets ARCHON_EMBEDDER, for example to archon-static."
         )
     made: Embedder
     if choice.is_local:

@@ -270,10 +270,10 @@ OPENROUTER_API_KEY = env("OPENROUTER_API_KEY", default="")
 OLLAMA_BASE_URL = env("OLLAMA_BASE_URL", default="")
 VLLM_BASE_URL = env("VLLM_BASE_URL", default="")
 LMSTUDIO_BASE_URL = env("LMSTUDIO_BASE_URL", default="")
-#: Who makes vectors of texts: `minilm` or `archon-static` (here, offline), `provider:model` (with an address as
+#: Who makes vectors of texts: `archon-static` or `minilm` (here, offline), `provider:model` (with an address as
 #: `provider:model@url`) or `off`; a second one beside it; and how many numbers a vector has, 0: as many as the model
 #: has by itself.
-ARCHON_EMBEDDER: str = env("ARCHON_EMBEDDER", default="") or "minilm"
+ARCHON_EMBEDDER: str = env("ARCHON_EMBEDDER", default="") or "archon-static"
 ARCHON_EMBEDDER_SECOND: str = env("ARCHON_EMBEDDER_SECOND", default="")
 ARCHON_EMBEDDER_DIMENSION: int = env.int("ARCHON_EMBEDDER_DIMENSION", default=0)
 #: Processes with which one worker embeds offline, and for how many seconds they wait for more.
