@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ from apps.context.jobs import (
 from apps.context.models import AddedFile, CodeIndex, IndexJob, JobState, JobTarget, Overlay
 from apps.context.reading import FilesReader, WorkStopped
 from apps.context.types import IndexGivenUp, Lease, LeaseLost
-from apps.context.vectors import vectors_fill, vectors_want
+from apps.context.vectors import vectors_want
 from apps.context.walking import (
     Added,
     Change,
@@ -63,8 +62,6 @@ LOCATE_TASK = "apps.context.tasks.prepare_locating"
 _stopping = threading.Event()
 #: Indexes that a process does at a time: the others wait for the next sweep, and other jobs find a thread.
 _slots = threading.BoundedSemaphore(2)
-#: Embedding has processes of its own, which one project keeps busy.
-_filling = threading.BoundedSemaphore(1)
 
 
 class _Cancelled(WorkStopped):
@@ -78,6 +75,11 @@ class _Stopped(WorkStopped):
 def indexes_stop() -> None:
     """Let go of what this process is indexing, for another to take up: the process ends."""
     _stopping.set()
+
+
+def is_stopping() -> bool:
+    """Whether this process is about to end."""
+    return _stopping.is_set()
 
 
 def index_run(*, index_id: int) -> None:
@@ -107,20 +109,6 @@ def _claimed_run(index_id: int) -> None:
         logger.info("the index %s is somebody else's now, or gone with its project", index_id)
     except DATABASE_AWAY as error:
         logger.warning("the database is away, the index %s is left to the next sweep: %s", index_id, error)
-
-
-def vectors_run(*, project_id: uuid.UUID) -> None:
-    """Fill a project's vectors, one project at a time in this process."""
-    if _stopping.is_set() or not _filling.acquire(blocking=False):
-        return
-    try:
-        with kill_points_of(project_id):
-            vectors_fill(project_id=project_id, stop=_stopping.is_set)
-    except DATABASE_AWAY as error:
-        logger.warning("the database is away, the vectors of %s are left to the next sweep: %s", project_id, error)
-    finally:
-        _filling.release()
-        close_old_connections()
 
 
 def job_run(lease: Lease, job: IndexJob) -> None:

@@ -7,8 +7,9 @@ import uuid
 from celery import shared_task
 from django.db import close_old_connections
 
+from apps.context.filling import vectors_run
 from apps.context.freshness import heads_follow
-from apps.context.indexing import index_run, vectors_run
+from apps.context.indexing import index_run
 from apps.context.jobs import jobs_wanted
 from apps.context.places import locating_prepare
 from apps.context.pruning import indexes_prune

@@ -97,6 +97,16 @@ class Snippet:
 
 
 @dataclass(frozen=True)
+class FusedPart:
+    """What one signal gave to a fused score, before it was scaled; None: the hit is not among its best."""
+
+    #: Values of one scale can be compared: those of words, or of one embedder's vectors.
+    scale: str
+    weight: float
+    value: float | None
+
+
+@dataclass(frozen=True)
 class Hit:
     """Code that was found, as it is in the file: it was looked at before this was said."""
 
@@ -118,8 +128,8 @@ class Hit:
     moved: bool = False
     #: How the score came about; empty unless asked for.
     scores: Mapping[str, Any] = field(default_factory=dict)
-    #: Of a fused score: what text and vectors gave, before either was scaled.
-    fused_of: tuple[float | None, float | None] | None = None
+    #: What a fused score is made of; empty: it isn't fused.
+    fused_of: tuple[FusedPart, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from apps.vector_store.types import Payer
 
 logger = logging.getLogger(__name__)
 
-_BATCH = 512
+#: Chunks that are looked at together: a change of one file looks at all of them.
+_BATCH = 4_096
 _LEASE = timedelta(seconds=120)
 #: Whether to break off.
 StopCheck = Callable[[], bool]

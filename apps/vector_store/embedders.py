@@ -29,16 +29,23 @@ from integrations.llm_providers.vendors import VENDORS, Vendor, vendor_find
 
 from .cache import CachedEmbedder
 from .errors import EmbedderFailed, EmbedderNotConfigured, EmbedderRefused
+from .former_models import model_find, model_keep
 from .models import EmbedderRecord
 from .types import Embedder, EmbedKind, Payer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from integrations.embedders.static.model import StaticModel
+
     from .types import Vectors
 
 #: Says that nothing is embedded.
 OFF = "off"
 LOCAL_VENDOR = "local"
 MAX_DIMENSION = 8_192
+#: Texts that a provider embeds before their vectors are written.
+BATCH = 256
 #: A question is waited for: one more try, soon.
 _QUERY_RETRY = RetryPolicy(attempts=2, base_s=0.3, max_s=1.0, max_retry_after_s=2.0)
 _QUERY_SECONDS, _QUERY_DEADLINE_S = 15.0, 25.0
@@ -56,16 +63,19 @@ class _Engine(Protocol):
 
 @dataclass(frozen=True)
 class LocalModel:
-    """An embedder that needs no provider. ``engine`` makes what runs it; ``check`` raises EmbedderMissing."""
+    """An embedder that needs no provider. ``engine`` makes what runs it."""
 
     name: str
     model: str
     version: str
     dimension: int
-    check: Callable[[], object]
+    #: Where it is, or part of it. Raises EmbedderMissing.
+    folder: Callable[[], Path]
     engine: Callable[[EmbedKind], _Engine]
     #: It takes less time than to look whether the vector is known: none is kept in the cache.
     is_instant: bool = False
+    #: Texts that are embedded before their vectors are written, which takes some seconds at the most.
+    batch: int = 64
 
     @property
     def key(self) -> str:
@@ -86,7 +96,7 @@ LOCAL_MODELS: dict[str, LocalModel] = {
             model=minilm.MODEL,
             version=minilm.VERSION,
             dimension=minilm.DIMENSION,
-            check=minilm.model_file,
+            folder=minilm.model_file,
             engine=_minilm_engine,
         ),
         LocalModel(
@@ -94,9 +104,10 @@ LOCAL_MODELS: dict[str, LocalModel] = {
             model=static.MODEL,
             version=static.VERSION,
             dimension=static.DIMENSION,
-            check=static.model_folder,
+            folder=static.model_folder,
             engine=static.engine,
             is_instant=True,
+            batch=1_024,
         ),
     )
 }
@@ -126,6 +137,25 @@ class LocalEmbedder:
             raise EmbedderNotConfigured(error.message, next_step=error.next_step) from error
         except EmbedError as error:
             raise _failed(error) from error
+
+
+class FormerEmbedder:
+    """An earlier version of our own model, for vectors that are still from it."""
+
+    def __init__(self, *, key: str, model: StaticModel) -> None:
+        self._key = key
+        self._model = model
+
+    @property
+    def key(self) -> str:
+        return self._key
+
+    @property
+    def dimension(self) -> int:
+        return self._model.dimension
+
+    def embed(self, texts: Sequence[str], *, kind: EmbedKind) -> Vectors:
+        return self._model.embed(texts, kind=kind)
 
 
 class ProviderEmbedder:
@@ -192,7 +222,8 @@ def embedder_make(choice: EmbedderChoice, payer: Payer | None, *, cached: bool =
     """
     if choice.is_off:
         raise EmbedderNotConfigured(
-            "embedding is switched off here", next_step="An operator sets ARCHON_EMBEDDER, for example to archon-static."
+            "embedding is switched off here",
+            next_step="An operator sets ARCHON_EMBEDDER, for example to archon-static.",
         )
     made: Embedder
     if choice.is_local:
@@ -213,15 +244,39 @@ def embedder_make(choice: EmbedderChoice, payer: Payer | None, *, cached: bool =
 
 
 def embedder_of_record(record: EmbedderRecord, payer: Payer | None) -> Embedder:
-    """The embedder that vectors are from, whatever is chosen now. EmbedderNotConfigured where another one answers to
-    its name by now: a newer version, or what is at the vendor's address since the operator set another."""
+    """The embedder that vectors are from, whatever is chosen now: of our own model an earlier version as well.
+
+    EmbedderNotConfigured where another one answers to its name by now: a newer version, or what is at the vendor's
+    address since the operator set another.
+    """
     choice = EmbedderChoice(reference_join(record.name, record.base_url), record.asked_dimension)
     if not is_of(choice, record.key):
+        if record.name == static.MODEL and (former := model_find(record.key)) is not None:
+            return FormerEmbedder(key=record.key, model=former)
         raise EmbedderNotConfigured(
             f"the vectors are of {record.key}, and {choice.name} is another embedder now",
             next_step="Wait: everything is embedded anew by itself.",
         )
     return embedder_make(choice, payer)
+
+
+def is_instant(record: EmbedderRecord) -> bool:
+    """Whether its vectors are made as fast as texts are read."""
+    model = LOCAL_MODELS.get(record.name)
+    return model is not None and model.is_instant
+
+
+def texts_batch(record: EmbedderRecord) -> int:
+    """How many texts are embedded before their vectors are written."""
+    model = LOCAL_MODELS.get(record.name)
+    return BATCH if model is None else model.batch
+
+
+def model_preserve(record: EmbedderRecord) -> None:
+    """Have vectors of our own model served by it after an upgrade, until they are made anew."""
+    model = LOCAL_MODELS.get(record.name)
+    if model is not None and model.name == static.MODEL and model.key == record.key:
+        model_keep(key=record.key, source=model.folder())
 
 
 def embedder_record(choice: EmbedderChoice, payer: Payer | None) -> EmbedderRecord:

@@ -25,8 +25,20 @@ from apps.core.errors import ApplicationError, InvalidInput, NotFound, Unavailab
 from apps.core.kill_points import kill_point
 from apps.projects.models import Project
 
-from .embedders import OFF, EmbedderChoice, choice_read, embedder_of_record, embedder_record, is_of, spec_resolve
+from .embedders import (
+    OFF,
+    EmbedderChoice,
+    choice_read,
+    embedder_of_record,
+    embedder_record,
+    is_instant,
+    is_of,
+    model_preserve,
+    spec_resolve,
+    texts_batch,
+)
 from .errors import EmbedderFailed, EmbedderRefused, VectorIndexUnavailable
+from .former_models import models_prune
 from .index_choice import index_chosen, vector_index
 from .indexes.namespaces import MAX_LIMIT
 from .models import ProjectEmbedders, SpaceRole, VectorNamespace, VectorSpace
@@ -38,8 +50,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_HITS = MAX_LIMIT
-#: Texts that are embedded before their vectors are written.
-BATCH = 256
 #: What failed and may succeed later is tried again after this, or after what was asked for.
 RETRY_AFTER = timedelta(minutes=2)
 #: So long queries don't ask an embedder that has just failed: each would wait for it before its words are looked up.
@@ -114,7 +124,8 @@ def spaces_plan(payer: Payer) -> list[VectorSpace]:
                 _failure_write(space, error)
     now = timezone.now()
     due = [space for space in planned if space.retry_at is None or space.retry_at <= now]
-    return sorted(due, key=lambda space: (space.role != SpaceRole.FILLING, space.slot))
+    # What takes seconds doesn't wait for what takes an hour.
+    return sorted(due, key=lambda space: (not is_instant(space.embedder), space.role != SpaceRole.FILLING, space.slot))
 
 
 def projects_due(*, limit: int = 100) -> list[uuid.UUID]:
@@ -160,12 +171,14 @@ def space_fill(*, space: VectorSpace, source: TextSource, payer: Payer, progress
     try:
         embedder = embedder_of_record(space.embedder, payer)
         index = vector_index(space.namespace.index)
+        model_preserve(space.embedder)
+        size = texts_batch(space.embedder)
         batches = [list(batch) for batch in source.ids()]
         wanted, done = sum(map(len, batches)), 0
         for batch in batches:
             missing = sorted(index.missing(namespace=space.namespace.name, ids=batch))
-            for start in range(0, len(missing), BATCH):
-                texts = source.texts(missing[start : start + BATCH])
+            for start in range(0, len(missing), size):
+                texts = source.texts(missing[start : start + size])
                 if texts:
                     vectors = embedder.embed(list(texts.values()), kind="document")
                     kill_point("vectors.embedded")
@@ -195,9 +208,9 @@ def vectors_write(*, payer: Payer, texts: Mapping[str, str]) -> list[SpaceStatus
         try:
             embedder = embedder_of_record(space.embedder, payer)
             index = vector_index(space.namespace.index)
-            ids = list(texts)
-            for start in range(0, len(ids), BATCH):
-                part = ids[start : start + BATCH]
+            ids, size = list(texts), texts_batch(space.embedder)
+            for start in range(0, len(ids), size):
+                part = ids[start : start + size]
                 vectors = embedder.embed([texts[vector_id] for vector_id in part], kind="document")
                 index.upsert(namespace=space.namespace.name, vectors=list(zip(part, vectors, strict=True)))
         except ApplicationError as error:
@@ -242,6 +255,23 @@ def vectors_search(
     return VectorHits(tuple(hits), status_get(payer.project_id, slot, count=False))
 
 
+def vectors_lacking(*, project_id: uuid.UUID, ids: Collection[str], slot: Slot) -> set[str]:
+    """Which of them have no vector in the space that serves; all, where none does or its index is away."""
+    space = _serving(project_id, slot) if ids else None
+    if space is None:
+        return set(ids)
+    try:
+        return vector_index(space.namespace.index).missing(namespace=space.namespace.name, ids=ids)
+    except VectorIndexUnavailable:
+        return set(ids)
+
+
+def slots_serving(project_id: uuid.UUID) -> tuple[Slot, ...]:
+    """The slots that have vectors, however many, to be searched."""
+    serving = {_slot(space) for space in _spaces(project_id) if space.role == SpaceRole.SERVING}
+    return tuple(slot for slot in SLOTS if slot in serving)
+
+
 def statuses(project_id: uuid.UUID) -> list[SpaceStatus]:
     """How far the vectors of each slot are."""
     return [status_get(project_id, slot) for slot in SLOTS]
@@ -280,6 +310,11 @@ def namespaces_sweep() -> int:
     old = timezone.now() - _ORPHANED_AFTER
     orphans = VectorNamespace.objects.filter(of_space=True, space=None, created_at__lt=old)
     return sum(_namespace_drop(namespace) for namespace in orphans)
+
+
+def models_forget() -> int:
+    """Let go of earlier models of our own that no vectors are from any more; says how many."""
+    return models_prune(keys=set(VectorSpace.objects.values_list("embedder__key", flat=True)))
 
 
 def _slot_plan(payer: Payer, slot: Slot) -> list[VectorSpace]:

@@ -36,10 +36,11 @@ def tend_vectors() -> None:
 
     from .cache import cache_prune
     from .indexes.pgvector_tuning import namespaces_tune
-    from .spaces import namespaces_sweep
+    from .spaces import models_forget, namespaces_sweep
 
     embedding_calls_expire()
     namespaces_sweep()
+    models_forget()
     cache_prune()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [_LOCK])

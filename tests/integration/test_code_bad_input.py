@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from apps.context.indexing import vectors_run
+from apps.context.filling import vectors_run
 from apps.context.models import CodeFile, CodeIndex, JobState
 from apps.context.searching.regex import spans_lines
 from apps.core.errors import InvalidInput

@@ -64,7 +64,12 @@ def test_texts_become_vectors_offline(client: CheckedClient) -> None:
 
 
 def test_a_model_of_our_own_embeds_within_the_server(client: CheckedClient) -> None:
-    texts = ["net/mail.py send\ndef send(to, text): smtp.sendmail(ME, to, text)", "ui.py draw\ndef draw(): ...", "\n\n", "???"]
+    texts = [
+        "net/mail.py send\ndef send(to, text): smtp.sendmail(ME, to, text)",
+        "ui.py draw\ndef draw(): ...",
+        "\n\n",
+        "???",
+    ]
     asked = {"model": "archon-static", "texts": ["deliver an email message"], "kind": "query"}
     code = client.post(EMBED, {"model": "archon-static", "texts": texts}).json()
     question = client.post(EMBED, asked).json()

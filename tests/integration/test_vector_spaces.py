@@ -358,6 +358,6 @@ class TestPineconeSpaces:
 
 
 def test_batches_of_any_size_are_written(server: EmbedServer, payer: Payer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spaces, "BATCH", 3)
+    monkeypatch.setattr(spaces, "texts_batch", lambda record: 3)
     status, _ = fill(payer, Texts(dict(CHUNKS)))
     assert (status.state, status.vectors) == ("ready", 40)

@@ -19,7 +19,7 @@ from apps.context.postings import (
     records_unpack,
 )
 from apps.context.searching.candidates import Candidate
-from apps.context.searching.fusion import rankings_fuse, scores_scale
+from apps.context.searching.fusion import Signal, SignalName, rankings_fuse, scores_scale
 from apps.context.searching.regex import literals_required
 from apps.context.terms import LONG_WORD, text_terms, word_terms
 from apps.context.walking import IgnoredPaths, is_binary
@@ -113,13 +113,70 @@ def _candidate(chunk_id: int, score: float) -> Candidate:
     return Candidate(chunk_id, 1, "a.py", "", "python", "function", "f", 1, 2, "", score=score)
 
 
+def _signal(name: SignalName, scale: str, scores: dict[int, float], unknown: frozenset[int] = frozenset()) -> Signal:
+    return Signal(name, scale, [_candidate(chunk_id, score) for chunk_id, score in scores.items()], unknown)
+
+
+def _fused(*signals: Signal) -> dict[int, float]:
+    return {each.candidate.chunk_id: each.candidate.score for each in rankings_fuse(signals)}
+
+
+_TEXT = {1: 30.0, 2: 20.0, 3: 10.0}
+_MEANT = {3: 0.9, 2: 0.8, 4: 0.5}
+_STATIC, _MINILM = "local:archon-static:1:256", "local:minilm-l6-v2-int8:1:384"
+
+
 def test_fusion_scales_each_ranking_and_weighs_it() -> None:
-    text = [_candidate(1, 30.0), _candidate(2, 20.0), _candidate(3, 10.0)]
-    vector = [_candidate(3, 0.9), _candidate(2, 0.8), _candidate(4, 0.5)]
-    fused = {each.candidate.chunk_id: each.candidate.score for each in rankings_fuse(text=text, vector=vector)}
+    text = _signal("text", "text", _TEXT)
+    fused = _fused(text, _signal("vector", _MINILM, _MEANT))
     assert fused == pytest.approx({1: 0.4, 2: 0.4 * 0.5 + 0.6 * 0.75, 3: 0.6, 4: 0.0})
+    fused = _fused(text, _signal("vector", _STATIC, _MEANT))
+    assert fused == pytest.approx({1: 0.3, 2: 0.3 * 0.5 + 0.7 * 0.75, 3: 0.7, 4: 0.0})
     assert scores_scale([_candidate(1, 2.0), _candidate(2, 2.0)]) == {1: 1.0, 2: 1.0}
-    assert rankings_fuse(text=[], vector=[]) == []
+    assert rankings_fuse([]) == []
+
+
+def test_a_third_signal_counts_as_much_as_each_of_the_others() -> None:
+    text, vector = _signal("text", "text", _TEXT), _signal("vector", _STATIC, _MEANT)
+    found = rankings_fuse([text, vector, _signal("second", _MINILM, {2: 0.7, 1: 0.2})])
+    scores = {each.candidate.chunk_id: each.candidate.score for each in found}
+    assert scores == pytest.approx({1: 1 / 3, 2: (0.5 + 0.75 + 1) / 3, 3: 1 / 3, 4: 0.0})
+    best = found[0]
+    assert best.candidate.chunk_id == 2
+    assert [(share.name, share.scale, share.value) for share in best.shares] == [
+        ("text", "text", 20.0),
+        ("vector", _STATIC, 0.8),
+        ("second", _MINILM, 0.7),
+    ]
+
+
+def test_of_a_chunk_without_a_vector_the_other_signals_decide() -> None:
+    text = _signal("text", "text", _TEXT)
+    scores = _fused(text, _signal("vector", _STATIC, {3: 0.9, 2: 0.8}, frozenset({1})))
+    assert scores == pytest.approx({1: 1.0, 2: 0.3 * 0.5, 3: 0.7})
+
+
+@given(
+    text=st.dictionaries(st.integers(1, 30), st.floats(0.1, 50), max_size=20),
+    vectors=st.lists(st.dictionaries(st.integers(1, 30), st.floats(-1, 1), min_size=1, max_size=20), max_size=2),
+    unknown=st.frozensets(st.integers(1, 30)),
+)
+def test_fused_scores_are_between_none_and_all(
+    text: dict[int, float], vectors: list[dict[int, float]], unknown: frozenset[int]
+) -> None:
+    names: tuple[SignalName, ...] = ("vector", "second")
+    signals = [_signal("text", "text", text)]
+    for name, scale, found in zip(names, (_STATIC, _MINILM), vectors, strict=False):
+        signals.append(_signal(name, scale, found, unknown - found.keys()))
+    fused = rankings_fuse(signals)
+    assert {each.candidate.chunk_id for each in fused} == text.keys() | {key for found in vectors for key in found}
+    scores = [each.candidate.score for each in fused]
+    assert scores == sorted(scores, reverse=True)
+    assert all(-1e-9 <= score <= 1 + 1e-9 for score in scores)
+    for each in fused:
+        # What all signals that know the chunk have first is first.
+        if all(share.scaled == 1.0 for share in each.shares):
+            assert each.candidate.score == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from apps.context.parsing.parse import file_parse
 from apps.context.searching.candidates import Candidate
 from apps.context.searching.checking import _confirm
 from apps.context.searching.projects import ProjectHit, _rescaled
-from apps.context.types import Hit, Snippet
+from apps.context.types import FusedPart, Hit, Snippet
 from apps.context.walking import tree_walk
 from apps.projects.sandbox.gitignore import IgnoreRules
 from cli.code_watch import _WatchedFolder
@@ -84,14 +84,21 @@ def test_a_signature_over_some_lines_is_found_again() -> None:
 
 
 def test_a_project_without_vectors_does_not_stand_behind_all_others() -> None:
-    def hit(path: str, fused_of: tuple[float | None, float | None]) -> ProjectHit:
+    def hit(path: str, *fused_of: FusedPart) -> ProjectHit:
         made = Hit(path, 1, 1, "", "function", "python", 1.0, "c", Snippet(1, ""), fused_of=fused_of)
         return ProjectHit(uuid.uuid4(), made)
 
-    embedded = (hit("a.py", (3.0, 0.4)), hit("b.py", (2.0, 0.2)))
-    words = (hit("exact.py", (20.0, None)),)
+    def parts(text: float, vector: float, embedder: str) -> tuple[FusedPart, FusedPart]:
+        return FusedPart("text", 0.3, text), FusedPart(embedder, 0.7, vector)
+
+    embedded = (hit("a.py", *parts(3.0, 0.4, "e")), hit("b.py", *parts(2.0, 0.2, "e")))
+    words = (hit("exact.py", FusedPart("text", 1.0, 20.0)),)
     scores = {each.hit.path: each.hit.score for each in _rescaled([embedded, words])}
     assert scores["exact.py"] > scores["a.py"] > scores["b.py"]
+    # Another embedder's cosines are no measure of this one's.
+    other = (hit("c.py", *parts(2.5, 0.9, "o")), hit("d.py", *parts(2.0, 0.8, "o")))
+    scores = {each.hit.path: each.hit.score for each in _rescaled([embedded, other])}
+    assert scores["a.py"] > scores["c.py"] > scores["b.py"] == scores["d.py"]
 
 
 def test_a_watched_folder_keeps_what_archonignore_names(tmp_path: Path) -> None:

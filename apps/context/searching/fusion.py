@@ -1,19 +1,55 @@
-"""One ranking out of two: each scaled to between 0 and 1 over its best, then weighed (figures: ADR 0019)."""
+"""One ranking out of several: each scaled to between 0 and 1 over its best, then weighed (figures: ADR 0019)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from apps.context.searching.candidates import Candidate
 
 #: How many of each ranking are fused.
 DEPTH = 100
+#: What words count beside one embedder's vectors, by the beginning of its key, and beside those of any other.
+TEXT_WEIGHTS = {"local:archon-static:": 0.3}
 TEXT_WEIGHT = 0.4
 #: What a chunk counts by its kind; others 1. What lies between a module's or a class's functions is rarely what is
 #: asked for, but has many words: on docstrings of networkx this takes a fused ranking from .626 to .667 MRR@10, on
 #: Django's from .493 to .510 (ADR 0019).
 KIND_WEIGHTS = {"module": 0.7, "class": 0.8}
+#: ``vector`` and ``second`` are the project's slots of vectors.
+SignalName = Literal["text", "vector", "second"]
+#: What scores by words can be compared with: their like alone.
+TEXT_SCALE = "text"
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One ranking, the best first."""
+
+    name: SignalName
+    #: ``TEXT_SCALE``, or the key of the embedder that made it.
+    scale: str
+    ranking: Sequence[Candidate]
+    #: Chunks of which it knows nothing, since they have no vector yet: the other signals decide on them.
+    unknown: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a signal says of one chunk. ``value``: its own score; None: the chunk is not among its best."""
+
+    name: SignalName
+    scale: str
+    weight: float
+    value: float | None
+    scaled: float
+
+
+@dataclass(frozen=True)
+class Fused:
+    candidate: Candidate
+    shares: tuple[Share, ...]
 
 
 def kind_weight(kind: str) -> float:
@@ -21,36 +57,44 @@ def kind_weight(kind: str) -> float:
     return KIND_WEIGHTS.get(kind, 1.0)
 
 
-@dataclass(frozen=True)
-class Fused:
-    candidate: Candidate
-    text: float | None
-    vector: float | None
-    text_scaled: float
-    vector_scaled: float
+def signal_weights(signals: Sequence[Signal]) -> Mapping[SignalName, float]:
+    """What each of them counts; together 1."""
+    embedders = [signal for signal in signals if signal.scale != TEXT_SCALE]
+    if len(signals) != 2 or len(embedders) != 1:
+        return {signal.name: 1 / len(signals) for signal in signals}
+    text = next((weight for key, weight in TEXT_WEIGHTS.items() if embedders[0].scale.startswith(key)), TEXT_WEIGHT)
+    return {signal.name: 1 - text if signal is embedders[0] else text for signal in signals}
 
 
-def rankings_fuse(
-    *, text: Sequence[Candidate], vector: Sequence[Candidate], text_weight: float = TEXT_WEIGHT
-) -> list[Fused]:
-    """Best first. What only one ranking has counts nothing in the other."""
-    text_scaled, vector_scaled = scores_scale(text), scores_scale(vector)
-    raw_text = {candidate.chunk_id: candidate.score for candidate in text}
-    raw_vector = {candidate.chunk_id: candidate.score for candidate in vector}
+def rankings_fuse(signals: Sequence[Signal]) -> list[Fused]:
+    """Best first. A chunk that is not among a signal's best has nothing of it; of one that it can't know nothing is
+    said by it, for or against."""
+    weights = signal_weights(signals)
+    scaled = {signal.name: scores_scale(signal.ranking) for signal in signals}
+    raw = {signal.name: {each.chunk_id: each.score for each in signal.ranking} for signal in signals}
     fused = []
-    for chunk_id, candidate in {candidate.chunk_id: candidate for candidate in (*vector, *text)}.items():
-        of_text, of_vector = text_scaled.get(chunk_id, 0.0), vector_scaled.get(chunk_id, 0.0)
-        score = (text_weight * of_text + (1 - text_weight) * of_vector) * kind_weight(candidate.kind)
-        fused.append(
-            Fused(
-                replace(candidate, score=score),
-                text=raw_text.get(chunk_id),
-                vector=raw_vector.get(chunk_id),
-                text_scaled=of_text,
-                vector_scaled=of_vector,
+    candidates = {each.chunk_id: each for signal in reversed(signals) for each in signal.ranking}
+    for chunk_id, candidate in candidates.items():
+        shares = tuple(
+            Share(
+                signal.name,
+                signal.scale,
+                weights[signal.name],
+                raw[signal.name].get(chunk_id),
+                scaled[signal.name].get(chunk_id, 0.0),
             )
+            for signal in signals
+            if chunk_id not in signal.unknown
         )
+        score = shares_sum([(share.weight, share.scaled) for share in shares]) * kind_weight(candidate.kind)
+        fused.append(Fused(replace(candidate, score=score), shares))
     return sorted(fused, key=lambda each: (-each.candidate.score, each.candidate.chunk_id))
+
+
+def shares_sum(shares: Sequence[tuple[float, float]]) -> float:
+    """The mean of values by their weights."""
+    total = sum(weight for weight, _ in shares)
+    return sum(weight * value for weight, value in shares) / total if total else 0.0
 
 
 def kinds_weigh(candidates: Sequence[Candidate]) -> list[Candidate]:

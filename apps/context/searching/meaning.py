@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apps.context.searching.candidates import Candidate, Scope, chunks_pass, scope_chunk_ids
-from apps.vector_store.spaces import vectors_search
+from apps.vector_store.spaces import vectors_lacking, vectors_search
 from apps.vector_store.types import Payer, Scored, Slot, SpaceStatus
 
 #: More than are wanted are asked for, since some belong to files that the tree doesn't have any more.
@@ -30,6 +30,12 @@ def meaning_search(*, scope: Scope, payer: Payer, query: str, limit: int, slot: 
         more = vectors_search(payer=payer, query=query, limit=asked * 10, slot=slot)
         candidates = _passing(scope, more.hits, limit)
     return MeaningFound(candidates, found.status)
+
+
+def meaning_lacks(*, payer: Payer, candidates: Sequence[Candidate], slot: Slot) -> frozenset[int]:
+    """Those of the chunks of which nothing can be known: they have no vector yet."""
+    ids = [str(candidate.chunk_id) for candidate in candidates]
+    return frozenset(int(lacking) for lacking in vectors_lacking(project_id=payer.project_id, ids=ids, slot=slot))
 
 
 def _passing(scope: Scope, hits: Sequence[Scored], limit: int) -> tuple[Candidate, ...]:

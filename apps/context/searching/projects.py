@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from apps.authentication.models import User
 from apps.context.models import IndexJob, Overlay
-from apps.context.searching.fusion import TEXT_WEIGHT, kind_weight
+from apps.context.searching.fusion import kind_weight, shares_sum
 from apps.context.searching.search import code_search
-from apps.context.types import Hit, IndexMissing, IndexState, SearchRequest
+from apps.context.types import FusedPart, Hit, IndexMissing, IndexState, SearchRequest
 from apps.core.errors import InvalidInput, NotFound
 from apps.projects.models import Project
 from apps.projects.selectors import project_get_for_user, project_list
@@ -113,27 +113,28 @@ def _merged(found: list[ProjectsFound], request: SearchRequest) -> ProjectsFound
 
 
 def _rescaled(results: list[tuple[ProjectHit, ...]]) -> list[ProjectHit]:
-    """Fused scores on one scale: what they are made of is on one, more or less, before fusing scales it."""
+    """Fused scores on one scale: what they are made of is on one, more or less, before fusing scales it.
+
+    What has no vectors yet is weighed by its words alone: it must not stand behind all others for that.
+    """
     hits = [each for result in results for each in result]
-    texts = [each.hit.fused_of[0] for each in hits if each.hit.fused_of and each.hit.fused_of[0] is not None]
-    vectors = [each.hit.fused_of[1] for each in hits if each.hit.fused_of and each.hit.fused_of[1] is not None]
-    if not texts and not vectors:
+    known: dict[str, list[float]] = {}
+    for each in hits:
+        for part in each.hit.fused_of:
+            if part.value is not None:
+                known.setdefault(part.scale, []).append(part.value)
+    if not known:
         return hits
 
-    def share(value: float | None, known: list[float]) -> float:
-        if value is None or not known:
+    def share(part: FusedPart) -> float:
+        values = known.get(part.scale)
+        if part.value is None or not values:
             return 0.0
-        return (value - min(known)) / (max(known) - min(known)) if max(known) > min(known) else 1.0
+        least, most = min(values), max(values)
+        return (part.value - least) / (most - least) if most > least else 1.0
 
     rescaled = []
-    for result in results:
-        # In a project whose vectors aren't there yet words alone decide: it must not stand behind all others for that.
-        has_vectors = any(each.hit.fused_of and each.hit.fused_of[1] is not None for each in result)
-        weight = TEXT_WEIGHT if has_vectors else 1.0
-        for each in result:
-            text, vector = each.hit.fused_of or (None, None)
-            score = weight * share(text, texts) + (1 - weight) * share(vector, vectors)
-            # A score by words alone has it in it.
-            score *= kind_weight(each.hit.kind) if has_vectors else 1.0
-            rescaled.append(replace(each, hit=replace(each.hit, score=round(score, 6))))
+    for each in hits:
+        score = shares_sum([(part.weight, share(part)) for part in each.hit.fused_of]) * kind_weight(each.hit.kind)
+        rescaled.append(replace(each, hit=replace(each.hit, score=round(score, 6))))
     return rescaled

@@ -10,17 +10,28 @@ from typing import Any
 from apps.context.models import CodeIndex, IndexJob, JobState, JobTarget, Overlay
 from apps.context.searching.candidates import Candidate, Scope, scope_make
 from apps.context.searching.checking import Now, hits_check
-from apps.context.searching.fusion import DEPTH, KIND_WEIGHTS, TEXT_WEIGHT, kinds_weigh, rankings_fuse
-from apps.context.searching.meaning import MeaningFound, meaning_search
+from apps.context.searching.fusion import (
+    DEPTH,
+    KIND_WEIGHTS,
+    TEXT_SCALE,
+    Fused,
+    Signal,
+    SignalName,
+    kind_weight,
+    kinds_weigh,
+    rankings_fuse,
+)
+from apps.context.searching.meaning import MeaningFound, meaning_lacks, meaning_search
 from apps.context.searching.regex import regex_search
 from apps.context.searching.symbol import symbol_search
 from apps.context.searching.text import TextFound, terms_explain, text_search
-from apps.context.types import Hit, IndexMissing, IndexState, SearchRequest, SearchResult, View
+from apps.context.types import FusedPart, Hit, IndexMissing, IndexState, SearchRequest, SearchResult, View
 from apps.core.errors import InvalidInput, LimitReached
 from apps.core.storable import text_storable
 from apps.projects.models import Project, RepositoryState
 from apps.projects.repository import repository_path
-from apps.vector_store.types import Payer, SpaceStatus
+from apps.vector_store.spaces import slots_serving
+from apps.vector_store.types import Payer, Slot, SpaceStatus
 
 QUERY_CHARACTERS = 20_000
 #: Candidates beyond those that are wanted, in place of those whose files are otherwise now.
@@ -34,6 +45,8 @@ class _Found:
     truncated: bool = False
     vectors: str = ""
     scores: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    #: What fused scores are made of, by chunk.
+    fused: Mapping[int, Fused] = field(default_factory=dict)
 
 
 def code_search(
@@ -154,43 +167,83 @@ def _found(scope: Scope, request: SearchRequest, payer: Payer) -> _Found:
         text = text_search(scope=scope, query=request.query, limit=wanted)
         ranked = kinds_weigh(text.candidates)
         return _Found(ranked, list(text.notes), scores=_text_scores(scope, request, text, ranked))
+    return _found_by_meaning(scope, request, payer, wanted)
+
+
+def _found_by_meaning(scope: Scope, request: SearchRequest, payer: Payer, wanted: int) -> _Found:
+    """By the vectors of each slot that has some, and in hybrid mode by words as well."""
     depth = max(DEPTH, wanted)
+    slots: list[Slot] = ["primary", *(slot for slot in slots_serving(payer.project_id) if slot != "primary")]
+    meanings = {slot: _meaning(scope, request, payer, depth, slot) for slot in slots}
+    notes = _vector_notes(meanings["primary"].status, mode=request.mode)
+    if "second" in meanings:
+        notes += _second_notes(meanings["second"].status)
+    vectors = meanings["primary"].status.state
+    text = TextFound((), ())
+    if request.mode == "hybrid":
+        text = text_search(scope=scope, query=request.query, limit=depth)
+    signals = _signals(payer, text.candidates if request.mode == "hybrid" else None, meanings)
+    if len(signals) == 1:
+        # Scores stay what they are where there is nothing to weigh them against.
+        ranked = kinds_weigh(signals[0].ranking)
+        scores = _text_scores(scope, request, text, ranked)
+        if signals[0].name != "text":
+            scores = {
+                candidate.chunk_id: {"cosine": round(candidate.score, 6), **_kind_told(candidate)}
+                for candidate in signals[0].ranking
+            }
+        return _Found(ranked, [*text.notes, *notes], vectors=vectors, scores=scores)
+    fused = rankings_fuse(signals)
+    candidates = [each.candidate for each in fused]
+    explained = _text_scores(scope, request, text, candidates[:wanted])
+    return _Found(
+        candidates,
+        [*text.notes, *notes],
+        vectors=vectors,
+        scores={
+            each.candidate.chunk_id: {**_fused_told(each), **explained.get(each.candidate.chunk_id, {})}
+            for each in fused[:wanted]
+        },
+        fused={each.candidate.chunk_id: each for each in fused[:wanted]},
+    )
+
+
+def _meaning(scope: Scope, request: SearchRequest, payer: Payer, depth: int, slot: Slot) -> MeaningFound:
     try:
-        meaning = meaning_search(scope=scope, payer=payer, query=request.query, limit=depth)
+        return meaning_search(scope=scope, payer=payer, query=request.query, limit=depth, slot=slot)
     except LimitReached as error:
         if request.mode == "vector":
             raise
         # Words cost nothing.
-        meaning = MeaningFound((), SpaceStatus("primary", "stopped", "", "", -1, error.message, error.next_step))
-    notes = _vector_notes(meaning.status.state, meaning.status.detail, mode=request.mode)
-    if request.mode == "vector":
-        scores = {
-            candidate.chunk_id: {"cosine": round(candidate.score, 6), **_kind_told(candidate)}
-            for candidate in meaning.candidates
-        }
-        return _Found(kinds_weigh(meaning.candidates), notes, vectors=meaning.status.state, scores=scores)
-    text = text_search(scope=scope, query=request.query, limit=depth)
-    if not meaning.candidates:
-        ranked = kinds_weigh(text.candidates)
-        scores = _text_scores(scope, request, text, ranked)
-        return _Found(ranked, [*text.notes, *notes], vectors=meaning.status.state, scores=scores)
-    fused = rankings_fuse(text=text.candidates, vector=meaning.candidates)
-    explained = _text_scores(scope, request, text, [each.candidate for each in fused[:wanted]])
-    told = {
-        each.candidate.chunk_id: {
-            "text": each.text,
-            "text_scaled": round(each.text_scaled, 4),
-            "text_weight": TEXT_WEIGHT,
-            "vector": each.vector,
-            "vector_scaled": round(each.vector_scaled, 4),
-            "vector_weight": round(1 - TEXT_WEIGHT, 4),
-            **_kind_told(each.candidate),
-            **explained.get(each.candidate.chunk_id, {}),
-        }
-        for each in fused[:wanted]
-    }
-    candidates = [each.candidate for each in fused]
-    return _Found(candidates, [*text.notes, *notes], vectors=meaning.status.state, scores=told)
+        return MeaningFound((), SpaceStatus(slot, "stopped", "", "", -1, error.message, error.next_step))
+
+
+def _signals(payer: Payer, text: Sequence[Candidate] | None, meanings: Mapping[Slot, MeaningFound]) -> list[Signal]:
+    """The rankings that there are: of words, if they are asked for, and of each embedder that found something."""
+    found = {slot: meaning for slot, meaning in meanings.items() if meaning.candidates}
+    signals = [Signal("text", TEXT_SCALE, text)] if text is not None else []
+    every = {each.chunk_id: each for each in text or ()}
+    for meaning in found.values():
+        every |= {each.chunk_id: each for each in meaning.candidates}
+    for slot, meaning in found.items():
+        own = {each.chunk_id for each in meaning.candidates}
+        others = [each for chunk_id, each in every.items() if chunk_id not in own]
+        unknown = meaning_lacks(payer=payer, candidates=others, slot=slot)
+        name: SignalName = "vector" if slot == "primary" else "second"
+        signals.append(Signal(name, meaning.status.embedder_key, meaning.candidates, unknown))
+    return signals
+
+
+def _fused_told(fused: Fused) -> dict[str, Any]:
+    """How a fused score came about; a signal that can say nothing of the chunk is left out."""
+    told: dict[str, Any] = {}
+    for share in fused.shares:
+        told[share.name] = share.value
+        told[f"{share.name}_scaled"] = round(share.scaled, 4)
+        told[f"{share.name}_weight"] = round(share.weight, 4)
+        if share.scale != TEXT_SCALE:
+            told[f"{share.name}_embedder"] = share.scale
+    return {**told, **_kind_told(fused.candidate)}
 
 
 def _text_scores(
@@ -209,23 +262,36 @@ def _kind_told(candidate: Candidate) -> dict[str, float]:
     return {} if weight is None else {"kind_weight": weight}
 
 
-def _vector_notes(state: str, detail: str, *, mode: str) -> list[str]:
-    if state in ("ready", "refilling"):
+def _vector_notes(status: SpaceStatus, *, mode: str) -> list[str]:
+    if status.state in ("ready", "refilling"):
         return []
     instead = "words alone decide" if mode == "hybrid" else "this finds what has vectors already"
+    if mode == "hybrid" and status.state == "filling":
+        instead = "words alone decide where there are none yet"
     why = {
         "off": "There are no vectors here",
         "empty": "Nothing is embedded yet",
         "filling": "Vectors are still being filled in",
         "stopped": "Vectors can't be made or read now",
-    }.get(state, "Vectors are not ready")
-    return [f"{why}{f' ({detail})' if detail else ''}: {instead}."]
+    }.get(status.state, "Vectors are not ready")
+    return [f"{why}{f' ({status.detail})' if status.detail else ''}: {instead}."]
+
+
+def _second_notes(status: SpaceStatus) -> list[str]:
+    if status.state in ("ready", "refilling", "off"):
+        return []
+    why = "are still being filled in" if status.state in ("filling", "empty") else "can't be made or read now"
+    detail = f" ({status.detail})" if status.detail else ""
+    return [f"The second embedder's vectors {why}{detail}: they count where they are there."]
 
 
 def _scores_told(hit: Hit, found: _Found, request: SearchRequest) -> Hit:
     told = found.scores.get(hit.scores["chunk"], {})
-    fused_of = (told.get("text"), told.get("vector")) if "text_scaled" in told else None
-    if fused_of is None and request.mode == "hybrid":
+    fused = found.fused.get(hit.scores["chunk"])
+    parts: tuple[FusedPart, ...] = ()
+    if fused is not None:
+        parts = tuple(FusedPart(share.scale, share.weight, share.value) for share in fused.shares)
+    elif request.mode == "hybrid":
         # Words alone decided.
-        fused_of = (hit.score, None)
-    return replace(hit, scores=dict(told) if request.explain else {}, fused_of=fused_of)
+        parts = (FusedPart(TEXT_SCALE, 1.0, hit.score / kind_weight(hit.kind)),)
+    return replace(hit, scores=dict(told) if request.explain else {}, fused_of=parts)

@@ -1,0 +1,193 @@
+"""Hybrid search out of words, the embedder that is there without a setting, and one more where it is switched on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as configured
+from django.db import connection
+
+from apps.context.vectors import vectors_fill
+from apps.vector_store import embedders, spaces
+from apps.vector_store.indexes.pgvector import TABLE
+from apps.vector_store.models import VectorSpace
+from apps.vector_store.spaces import status_get
+from integrations.embedders import static
+from tests.loopback.embed_server import EmbedServer
+from tests.loopback.json_server import Answer
+
+from .context_scene import Code, code_make
+from .embed_scene import all_closed
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+STATIC_KEY = f"local:{static.MODEL}:{static.VERSION}:{static.DIMENSION}"
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    with all_closed():
+        yield
+
+
+@pytest.fixture
+def server(settings: Any) -> Iterator[EmbedServer]:
+    with EmbedServer(dimension=64) as running:
+        settings.OPENAI_BASE_URL, settings.OPENAI_API_KEY = running.base_url, running.api_key
+        settings.ARCHON_EMBEDDER_SECOND, settings.ARCHON_EMBEDDER_DIMENSION = "openai:text-embedding-3-small", 64
+        yield running
+        assert running.refused == []
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Code:
+    made = code_make(tmp_path)
+    made.index()
+    return made
+
+
+def test_without_a_setting_code_is_found_by_meaning(code: Code) -> None:
+    assert configured.ARCHON_EMBEDDER == static.MODEL
+    assert vectors_fill(project_id=code.project.id) == "ready"
+    found = code.search("welcome a human with text", "vector")
+    assert (found.hits[0].symbol, found.index.vectors, found.notes) == ("Greeter.greet_person", "ready", ())
+    hit = code.search("parse header line", "hybrid", explain=True).hits[0]
+    assert hit.symbol == "parseHTTPHeader"
+    assert (hit.scores["text_weight"], hit.scores["vector_weight"]) == (0.3, 0.7)
+    assert hit.scores["vector_embedder"] == STATIC_KEY
+    assert hit.scores["terms"]
+    assert hit.score == pytest.approx(0.3 * hit.scores["text_scaled"] + 0.7 * hit.scores["vector_scaled"], abs=1e-4)
+    assert code.search("parse header line", "hybrid").hits[0].scores == {}
+
+
+def test_a_third_signal_is_told_with_the_others(code: Code, server: EmbedServer) -> None:
+    vectors_fill(project_id=code.project.id)
+    found = code.search("parse header line", "hybrid", explain=True)
+    assert found.notes == ()
+    scores = found.hits[0].scores
+    for name in ("text", "vector", "second"):
+        assert scores[f"{name}_weight"] == pytest.approx(1 / 3, abs=1e-4)
+        assert 0 <= scores[f"{name}_scaled"] <= 1
+    assert scores["vector_embedder"] == STATIC_KEY
+    assert scores["second_embedder"].startswith("openai:text-embedding-3-small")
+    # By meaning alone both embedders are asked.
+    meant = code.search("parse header line", "vector", explain=True).hits[0].scores
+    assert (meant["vector_weight"], meant["second_weight"]) == (0.5, 0.5)
+    assert "text_weight" not in meant
+
+
+def test_while_the_third_fills_it_counts_where_it_is(
+    code: Code, server: EmbedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has no second vector yet is neither raised nor lowered by that."""
+    monkeypatch.setattr(spaces, "texts_batch", lambda record: 1)
+    rounds = iter(range(1_000))
+
+    def stop() -> bool:
+        # Not before the first embedder is through, whose chunks are as many.
+        return status_get(code.project.id, "primary").state == "ready" and next(rounds) >= 1
+
+    vectors_fill(project_id=code.project.id, stop=stop)
+    assert status_get(code.project.id, "second").state == "filling"
+    found = code.search("parse header line greet person zebra", "hybrid", explain=True, limit=20)
+    told = [hit.scores for hit in found.hits]
+    assert {"second_weight" in scores for scores in told} == {True, False}
+    assert all("vector_weight" in scores for scores in told)
+    assert any("still being filled in" in note for note in found.notes)
+    vectors_fill(project_id=code.project.id)
+    found = code.search("parse header line greet person zebra", "hybrid", explain=True, limit=20)
+    assert found.notes == () and all("second_weight" in hit.scores for hit in found.hits)
+
+
+def test_a_third_signal_that_is_away_leaves_the_other_two(code: Code, server: EmbedServer) -> None:
+    vectors_fill(project_id=code.project.id)
+    server.instead = lambda texts: Answer(503, {"error": {"message": "overloaded"}})
+    found = code.search("a header nobody asked for before", "hybrid", explain=True)
+    assert found.hits and "second_weight" not in found.hits[0].scores
+    assert found.hits[0].scores["text_weight"] == 0.3
+    assert any("second embedder" in note and "503" in note for note in found.notes)
+
+
+def test_the_first_vectors_do_not_wait_for_the_third(code: Code, server: EmbedServer) -> None:
+    server.instead = lambda texts: Answer(503, {"error": {"message": "overloaded"}})
+    assert vectors_fill(project_id=code.project.id) == "ready"
+    assert status_get(code.project.id, "second").state == "stopped"
+    assert code.search("welcome a human", "hybrid").hits
+
+
+def test_after_an_upgrade_the_old_model_serves_until_the_new_ones_vectors_are_there(
+    code: Code, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two versions of our own model: the key differs, all is embedded anew behind, and no search goes without."""
+    vectors_fill(project_id=code.project.id)
+    before = [hit.symbol for hit in code.search("parse header line", "vector").hits]
+    newer = _newer_model(tmp_path)
+    monkeypatch.setitem(embedders.LOCAL_MODELS, static.MODEL, newer)
+    assert spaces.projects_due() == [code.project.id]
+    assert [hit.symbol for hit in code.search("parse header line", "vector").hits] == before
+    # Broken off in the middle, with changed code in between.
+    monkeypatch.setattr(spaces, "texts_batch", lambda record: 1)
+    vectors_fill(project_id=code.project.id, stop=lambda: True)
+    status = status_get(code.project.id, "primary")
+    assert (status.state, status.embedder_key, status.filling_key) == ("refilling", STATIC_KEY, newer.key)
+    code.commit({"weather.py": "def forecast_rain(town):\n    return SKY[town].clouds > 3\n"})
+    code.index()
+    vectors_fill(project_id=code.project.id, stop=lambda: True)
+    assert [hit.symbol for hit in code.search("parse header line", "vector").hits][:2] == before[:2]
+    assert vectors_fill(project_id=code.project.id) == "ready"
+    assert status_get(code.project.id, "primary").embedder_key == newer.key
+    found = code.search("will there be rain in a town", "hybrid", explain=True).hits[0]
+    assert (found.symbol, found.scores["vector_embedder"]) == ("forecast_rain", newer.key)
+    # The copy of the old model goes with its vectors, that of the new one stays for the next upgrade.
+    copies = configured.ARCHON_HOME / "embedders"
+    assert len(list(copies.iterdir())) == 2
+    assert spaces.models_forget() == 1
+    assert [folder.name for folder in copies.iterdir()] == [newer.key.replace(":", "-")]
+
+
+def test_without_a_copy_of_the_old_model_words_serve_and_the_reason_is_told(
+    code: Code, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors_fill(project_id=code.project.id)
+    VectorSpace.objects.update(embedder=_record_of_another_version())
+    found = code.search("parse header line", "hybrid")
+    assert found.hits[0].symbol == "parseHTTPHeader"
+    assert any("embedded anew" in note or "another embedder" in note for note in found.notes)
+    assert vectors_fill(project_id=code.project.id) == "ready"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(DISTINCT namespace_id) FROM {TABLE}")
+        assert cursor.fetchone()[0] >= 1
+    assert status_get(code.project.id, "primary").embedder_key == STATIC_KEY
+
+
+def _newer_model(folder: Path) -> embedders.LocalModel:
+    """The model of the next version, as an upgrade would bring it: the same table with its numbers turned round."""
+    import json
+    import shutil
+    from dataclasses import replace
+
+    import numpy as np
+
+    from integrations.embedders.static.model import StaticModel
+
+    target = folder / "newer"
+    shutil.copytree(static.FOLDER, target)
+    np.save(target / "vectors.npy", np.ascontiguousarray(np.load(target / "vectors.npy")[:, ::-1]))
+    description = json.loads((target / "model.json").read_text("utf-8"))
+    (target / "model.json").write_text(json.dumps({**description, "version": "next"}), "utf-8")
+    model = StaticModel(target)
+    return replace(
+        embedders.LOCAL_MODELS[static.MODEL],
+        version="next",
+        folder=lambda: target,
+        engine=lambda kind: static.Engine(model, kind),
+    )
+
+
+def _record_of_another_version() -> embedders.EmbedderRecord:
+    return embedders.EmbedderRecord.objects.create(
+        key=f"local:{static.MODEL}:before:{static.DIMENSION}", name=static.MODEL, dimension=static.DIMENSION
+    )
