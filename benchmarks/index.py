@@ -29,10 +29,10 @@ _SAMPLE_SECONDS = 0.1
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="archon bench index", description=__doc__)
     parser.add_argument("--repo", type=Path, required=True, help="a folder, or a repository (its last commit)")
-    parser.add_argument("--second", default="", metavar="EMBEDDER", help="one more embedder, such as minilm, as well")
+    parser.add_argument("--vectors", action="store_true", help="has no effect: vectors are always waited for")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     options = parser.parse_args(argv)
-    with stack_alone(second=options.second) as folder:
+    with stack_alone() as folder:
         report = _measure(folder, repository_copy(options.repo, folder / "repository"))
     if options.json:
         print(json.dumps(report, indent=2))

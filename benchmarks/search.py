@@ -112,15 +112,18 @@ def _measure(folder: Path, repository: Path, questions: Sequence[Question], mode
     if job.state != "completed":
         sys.exit(f"the repository could not be indexed: {job.reason}")
     print(f"indexed in {time.monotonic() - started:.1f} s", file=sys.stderr)
-    vectors = ""
+    vectors = "not asked for"
     if mode in ("vector", "hybrid"):
         from apps.context.vectors import vectors_fill
+        from apps.vector_store.spaces import statuses
 
         started = time.monotonic()
-        vectors = vectors_fill(project_id=project.id)
+        vectors_fill(project_id=project.id)
+        told = statuses(project.id)
+        vectors = ", ".join(f"{each.embedder_key} {each.state}" for each in told if each.state != "off")
         print(f"vectors: {vectors} after {time.monotonic() - started:.1f} s", file=sys.stderr)
-        if vectors != "ready":
-            sys.exit("a search by meaning can't be measured without all vectors")
+        if any(each.state not in ("ready", "off") for each in told):
+            sys.exit("a search by meaning can't be measured before all vectors are there")
     answers, seconds = [], []
     # The first one loads what all need.
     code_search(project=project, request=SearchRequest(query="first", mode=mode))  # type: ignore[arg-type]

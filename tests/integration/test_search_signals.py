@@ -52,8 +52,8 @@ def code(tmp_path: Path) -> Code:
 def test_without_a_setting_code_is_found_by_meaning(code: Code) -> None:
     assert configured.ARCHON_EMBEDDER == static.MODEL
     assert vectors_fill(project_id=code.project.id) == "ready"
-    found = code.search("welcome a human with text", "vector")
-    assert (found.hits[0].symbol, found.index.vectors, found.notes) == ("Greeter.greet_person", "ready", ())
+    found = code.search("splitting headers into keys and values", "vector")
+    assert (found.hits[0].symbol, found.index.vectors, found.notes) == ("parseHTTPHeader", "ready", ())
     hit = code.search("parse header line", "hybrid", explain=True).hits[0]
     assert hit.symbol == "parseHTTPHeader"
     assert (hit.scores["text_weight"], hit.scores["vector_weight"]) == (0.3, 0.7)
