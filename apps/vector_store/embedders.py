@@ -130,7 +130,8 @@ class LocalEmbedder:
         return self._model.dimension
 
     def embed(self, texts: Sequence[str], *, kind: EmbedKind) -> Vectors:
-        _connection_return()
+        if not self._model.is_instant:
+            _connection_return()
         try:
             return _engine(self._model, kind).embed(texts)
         except EmbedderMissing as error:
@@ -228,9 +229,10 @@ def embedder_make(choice: EmbedderChoice, payer: Payer | None, *, cached: bool =
     made: Embedder
     if choice.is_local:
         model = LOCAL_MODELS[choice.name]
-        record = _record(choice.name, "", 0, key=model.key, dimension=model.dimension)
         made = LocalEmbedder(model)
-        cached = cached and not model.is_instant
+        if model.is_instant:
+            return made
+        record = embedder_record(choice, payer)
     else:
         if payer is None:
             raise EmbedderRefused(
