@@ -183,15 +183,9 @@ def _found_by_meaning(scope: Scope, request: SearchRequest, payer: Payer, wanted
     if request.mode == "hybrid":
         text = text_search(scope=scope, query=request.query, limit=depth)
     signals = _signals(payer, text.candidates if request.mode == "hybrid" else None, meanings)
-    if len(signals) == 1:
-        # Scores stay what they are where there is nothing to weigh them against.
-        ranked = kinds_weigh(signals[0].ranking)
+    if [signal.name for signal in signals] == ["text"]:
+        ranked = kinds_weigh(text.candidates)
         scores = _text_scores(scope, request, text, ranked)
-        if signals[0].name != "text":
-            scores = {
-                candidate.chunk_id: {"cosine": round(candidate.score, 6), **_kind_told(candidate)}
-                for candidate in signals[0].ranking
-            }
         return _Found(ranked, [*text.notes, *notes], vectors=vectors, scores=scores)
     fused = rankings_fuse(signals)
     candidates = [each.candidate for each in fused]
