@@ -1,8 +1,9 @@
 """``./archon train evaluate --corpus FOLDER QUESTIONS …``: how well a model answers questions about code.
 
 The questions are those of ``archon bench search`` (``{"query", "relevant_symbols": ["PATH::NAME"]}``), the documents
-are the folder's chunks as an index makes them. Vectors alone, BM25 alone, and both fused; and the questions that share
-no word with the name of what answers them apart, since those are what vectors are for.
+are the folder's chunks as an index makes them, and count by their kinds as in search. Vectors alone, BM25 alone, and
+both fused; and the questions that share no word with the name of what answers them apart, since those are what vectors
+are for.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from apps.context.parsing.parse import file_parse
+from apps.context.searching.fusion import kind_weight
 from integrations.embedders import minilm, static
 from integrations.embedders.static.model import StaticModel
 from integrations.embedders.static.stems import WORD, word_stems
-from training.ranking import Bm25, figures, fused, ranks
+from training.ranking import Bm25, figures, fused, ranks, scaled
 
 TEXT_SHARE = 0.3
 
 
 class Task(NamedTuple):
     documents: list[str]
+    #: What each counts by its kind.
+    weights: list[float]
     queries: list[str]
     #: The documents that answer each query.
     answers: list[list[int]]
@@ -56,11 +60,13 @@ def main(argv: list[str]) -> int:
 def task_read(folder: Path, questions: Path) -> Task:
     """The folder's chunks, and the questions of which at least one answer is among them."""
     documents: list[str] = []
+    weights: list[float] = []
     where: dict[str, list[int]] = {}
     for path, content in folder_files(folder):
         for chunk in file_parse(path=path, content=content).chunks:
             where.setdefault(f"{path}::{chunk.qualified_name}", []).append(len(documents))
             documents.append(f"{chunk.header}\n{chunk.text}")
+            weights.append(kind_weight(chunk.kind))
     queries, answers, names = [], [], []
     for line in questions.read_text("utf-8").splitlines():
         told = json.loads(line)
@@ -69,7 +75,7 @@ def task_read(folder: Path, questions: Path) -> Task:
             queries.append(told["query"])
             answers.append(found)
             names.append(told["relevant_symbols"][0].rpartition("::")[2].rpartition(".")[2])
-    return Task(documents, queries, answers, names)
+    return Task(documents, weights, queries, answers, names)
 
 
 def folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -99,9 +105,8 @@ def task_measure(task: Task, model: StaticModel, *, with_minilm: bool) -> dict[s
             pool.close()
         by_way["minilm"] = other
         by_way["text+minilm"] = fused(worded, other, text_share=0.4)
-        by_way["text+vector+minilm"] = (
-            fused(worded, vectors, text_share=0.5) * 2 + fused(other, other, text_share=0.0)
-        ) / 3
+        by_way["text+vector+minilm"] = (scaled(worded) + scaled(vectors) + scaled(other)) / 3
+    weights = np.array(task.weights, dtype=np.float32)
     apart = np.array([not shares_a_stem(query, name) for query, name in zip(task.queries, task.names, strict=True)])
     report: dict[str, Any] = {
         "documents": len(task.documents),
@@ -109,7 +114,7 @@ def task_measure(task: Task, model: StaticModel, *, with_minilm: bool) -> dict[s
         "docs_per_cpu_s": round(len(task.documents) / max(seconds, 1e-9)),
     }
     for way, scores in by_way.items():
-        places = ranks(scores, task.answers)
+        places = ranks(scores * weights, task.answers)
         report[way] = asdict(figures(places)) | {"no_shared_word": asdict(figures(places[apart]))}
     return report
 

@@ -57,11 +57,11 @@ class Figures:
 
 def fused(text: Scores, vector: Scores, *, text_share: float) -> Scores:
     """Both on a scale from 0 to 1 over their best, and added."""
-    made: Scores = text_share * _scaled(text) + (1 - text_share) * _scaled(vector)
+    made: Scores = text_share * scaled(text) + (1 - text_share) * scaled(vector)
     return made
 
 
-def _scaled(scores: Scores) -> Scores:
+def scaled(scores: Scores) -> Scores:
     top = min(_TOP, scores.shape[1])
     best = np.partition(scores, -top, axis=1)[:, -top:]
     low, high = best.min(1, keepdims=True), best.max(1, keepdims=True)

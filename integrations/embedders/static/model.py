@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -68,16 +70,22 @@ class StaticModel:
     def embed(self, texts: Sequence[str], *, kind: Literal["document", "query"]) -> Vectors:
         """One row a text, of length one; texts without any word that is known are all alike."""
         made = np.full((len(texts), self.dimension), self.dimension**-0.5, dtype=np.float32)
-        batch = self._query_bags if kind == "query" else self._document_bags
-        for start in range(0, len(texts), _BATCH):
-            self._pool(made[start : start + _BATCH], *batch(texts[start : start + _BATCH]))
+        if kind == "query":
+            for row, text in enumerate(texts):
+                self._query_pool(made[row], text)
+        else:
+            for start in range(0, len(texts), _BATCH):
+                self._pool(made[start : start + _BATCH], *self._document_bags(texts[start : start + _BATCH]))
         return made
 
-    def _query_bags(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
+    def _query_pool(self, made: Vectors, text: str) -> None:
+        """One by one: what arrays cost to set up is more than a dozen words do."""
         known = self._vocabulary.__getitem__
-        bags = [list(chain.from_iterable(map(known, WORD.findall(text[:MAX_CHARACTERS])))) for text in texts]
-        rows, numbers, times = _counted(bags, self._stems)
-        return rows, numbers, self._query[numbers] * self._times[times]
+        times = Counter(chain.from_iterable(map(known, WORD.findall(text[:MAX_CHARACTERS]))))
+        if times:
+            numbers = list(times)
+            weights = self._query[numbers] * self._times[[min(each, _MAX_TIMES - 1) for each in times.values()]]
+            _set_direction(made, weights @ self._table[numbers].astype(np.float32))
 
     def _document_bags(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
         known = self._vocabulary.__getitem__
@@ -95,10 +103,13 @@ class StaticModel:
         for row in range(len(made)):
             start, end = bounds[row], bounds[row + 1]
             if start < end:
-                vector = weights[start:end] @ table[numbers[start:end]].astype(np.float32)
-                length = float(np.sqrt(vector @ vector))
-                if length > 0:
-                    made[row] = vector / length
+                _set_direction(made[row], weights[start:end] @ table[numbers[start:end]].astype(np.float32))
+
+
+def _set_direction(made: Vectors, vector: Vectors) -> None:
+    length = math.sqrt(vector @ vector)
+    if length > 0:
+        np.multiply(vector, 1 / length, out=made)
 
 
 def _counted(
