@@ -10,6 +10,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
@@ -19,6 +20,7 @@ from django.utils import timezone
 from apps.context.models import CodeIndex
 from apps.context.parsing.types import chunk_header
 from apps.core.database import DATABASE_AWAY
+from apps.vector_store.embedders import is_instant
 from apps.vector_store.spaces import RETRY_AFTER, projects_due, projects_lacking, space_fill, spaces_plan, status_get
 from apps.vector_store.types import Payer
 
@@ -137,25 +139,58 @@ def vectors_fill(*, project_id: uuid.UUID, stop: StopCheck | None = None) -> str
         index.save(update_fields=["vectors_lease_until", "vectors_fence"])
     mine = CodeIndex.objects.filter(id=index.id, vectors_fence=index.vectors_fence)
     held = _Held(index.id, index.vectors_fence)
-
-    def progress(done: int, wanted: int) -> bool:
-        return not held.is_lost and (stop is None or not stop())
-
-    payer = Payer(project_id=project_id)
-    whole = True
     rest_until: datetime | None = None
     held.start()
     try:
-        for space in spaces_plan(payer):
-            filled = space_fill(space=space, source=ChunkTexts(index.id), payer=payer, progress=progress)
-            # What failed has a time at which it is tried again; what was broken off goes on with the next sweep.
-            whole = whole and (filled.complete or filled.status.state == "stopped")
+        wanted: int | None = index.vectors_wanted
+        while wanted is not None:
+            filled = _spaces_fill(index.id, project_id, wanted, lambda: held.is_lost or (stop is not None and stop()))
+            if filled.is_whole:
+                mine.update(vectors_filled=wanted)
+            wanted = filled.wanted_anew
         if projects_lacking([project_id]):
             # It can't have a space yet (no key, nobody there to ask): not at once again.
             rest_until = timezone.now() + RETRY_AFTER
     finally:
         held.end()
         mine.update(vectors_lease_until=rest_until)
-    if whole:
-        mine.update(vectors_filled=index.vectors_wanted)
     return status_get(project_id, "primary").state
+
+
+@dataclass(frozen=True)
+class _Round:
+    """How far one look at all spaces came."""
+
+    is_whole: bool
+    #: The count of what was wanted, where something was since: the first vectors of that come before the rest.
+    wanted_anew: int | None = None
+
+
+def _spaces_fill(index_id: int, project_id: uuid.UUID, wanted: int, stop: StopCheck) -> _Round:
+    payer = Payer(project_id=project_id)
+    wanted_anew: int | None = None
+
+    def progress(done: int, of: int) -> bool:
+        return not stop()
+
+    def progress_slow(done: int, of: int) -> bool:
+        nonlocal wanted_anew
+        behind = CodeIndex.objects.filter(id=index_id, vectors_wanted__gt=wanted)
+        wanted_anew = behind.values_list("vectors_wanted", flat=True).first()
+        return wanted_anew is None and not stop()
+
+    is_whole = True
+    for number, space in enumerate(spaces_plan(payer)):
+        if number and stop():
+            return _Round(is_whole=False)
+        filled = space_fill(
+            space=space,
+            source=ChunkTexts(index_id),
+            payer=payer,
+            progress=progress if is_instant(space.embedder) else progress_slow,
+        )
+        # What failed has a time at which it is tried again; what was broken off goes on with the next sweep.
+        is_whole = is_whole and (filled.complete or filled.status.state == "stopped")
+        if wanted_anew is not None:
+            return _Round(is_whole=False, wanted_anew=None if stop() else wanted_anew)
+    return _Round(is_whole)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from integrations.embedders.static.model import StaticModel
 
-    from .types import Vectors
+    from .types import Vector, Vectors
 
 #: Says that nothing is embedded.
 OFF = "off"
@@ -260,6 +260,11 @@ def embedder_of_record(record: EmbedderRecord, payer: Payer | None) -> Embedder:
             next_step="Wait: everything is embedded anew by itself.",
         )
     return embedder_make(choice, payer)
+
+
+def says_nothing(vector: Vector) -> bool:
+    """Whether it is what our own model makes of a text without any word that it knows: all numbers are the same."""
+    return len(vector) > 1 and bool((vector == vector[0]).all())
 
 
 def is_instant(record: EmbedderRecord) -> bool:

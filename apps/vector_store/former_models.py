@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Collection
 from functools import lru_cache
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _UNFINISHED = ".new-"
+#: Whoever made a younger copy may be about to fill the first vectors of it, or be at copying it.
+_YOUNG_SECONDS = 3_600.0
 
 
 def model_keep(*, key: str, source: Path) -> None:
@@ -36,6 +39,8 @@ def model_keep(*, key: str, source: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, unfinished)
+        # Copying gives it the age of what was copied.
+        os.utime(unfinished)
         os.rename(unfinished, target)
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -48,19 +53,22 @@ def model_find(key: str) -> StaticModel | None:
     folder = _folder(key)
     try:
         return _loaded(folder, folder.stat().st_mtime_ns) if folder.is_dir() else None
-    except EmbedderMissing as error:
-        logger.warning("the copy of %s cannot be used: %s", key, error.message)
-        return None
-    except OSError:
+    except (EmbedderMissing, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        # What another version wrote may be anything.
+        logger.warning("the copy of %s cannot be used: %s", key, error)
         return None
 
 
 def models_prune(*, keys: Collection[str]) -> int:
-    """Take copies away that are of none of the keys; says how many that were."""
+    """Take copies away that are of none of the keys, and older than an hour; says how many that were."""
     kept = {_folder(key).name for key in keys}
     pruned = 0
     for folder in _root().glob("*"):
-        if folder.name not in kept:
+        try:
+            is_young = time.time() - folder.stat().st_mtime < _YOUNG_SECONDS
+        except FileNotFoundError:
+            continue
+        if folder.name not in kept and not is_young:
             shutil.rmtree(folder, ignore_errors=True)
             pruned += 1
     return pruned

@@ -34,6 +34,7 @@ from .embedders import (
     is_instant,
     is_of,
     model_preserve,
+    says_nothing,
     spec_resolve,
     texts_batch,
 )
@@ -76,6 +77,14 @@ class Filled:
 def choice_for(project_id: uuid.UUID, slot: Slot) -> EmbedderChoice:
     """What the project says of the slot, or else the server. Raises :class:`EmbedderRefused`."""
     row = ProjectEmbedders.objects.filter(project_id=project_id).first()
+    choice = _choice_of(row, slot)
+    if slot == "second" and choice == _choice_of(row, "primary"):
+        # Its vectors are there already, and would count twice.
+        return EmbedderChoice(OFF)
+    return choice
+
+
+def _choice_of(row: ProjectEmbedders | None, slot: Slot) -> EmbedderChoice:
     if row is not None and row.name_of(slot):
         return choice_read(row.name_of(slot), row.dimension)
     return choice_server(slot)
@@ -152,8 +161,10 @@ def projects_lacking(project_ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
 
     def is_lacking(project_id: uuid.UUID) -> bool:
         row = chosen.get(project_id)
-        names = ((slot, (row.name_of(slot) if row is not None else "") or servers[slot]) for slot in SLOTS)
-        return any(name.strip().lower() != OFF and (project_id, slot) not in there for slot, name in names)
+        names = {slot: ((row.name_of(slot) if row is not None else "") or servers[slot]).strip() for slot in SLOTS}
+        if names["second"].lower() == names["primary"].lower():
+            del names["second"]
+        return any(name.lower() != OFF and (project_id, slot) not in there for slot, name in names.items())
 
     return [project_id for project_id in project_ids if is_lacking(project_id)]
 
@@ -246,6 +257,8 @@ def vectors_search(
         return VectorHits((), _stopped(status_get(payer.project_id, slot), down[1]))
     try:
         (vector,) = embedder_of_record(space.embedder, payer).embed([query], kind="query")
+        if says_nothing(vector):
+            return VectorHits((), status_get(payer.project_id, slot, count=False), is_unknown=True)
         hits = _query(space, vector, min(limit, MAX_HITS), ids)
     except (Unavailable, InvalidInput) as error:
         # The latter where the operator allows the embedder's address no more.

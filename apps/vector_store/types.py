@@ -103,6 +103,8 @@ class VectorHits:
 
     hits: tuple[Scored, ...]
     status: SpaceStatus
+    #: The embedder knows nothing of what was asked for, so that nothing is near to it.
+    is_unknown: bool = False
 
 
 @dataclass(frozen=True)

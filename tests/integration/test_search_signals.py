@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from django.conf import settings as configured
 from django.db import connection
 
+from apps.context.models import CodeChunk
 from apps.context.vectors import vectors_fill
 from apps.vector_store import embedders, spaces
 from apps.vector_store.indexes.pgvector import TABLE
@@ -19,7 +21,7 @@ from integrations.embedders import static
 from tests.loopback.embed_server import EmbedServer
 from tests.loopback.json_server import Answer
 
-from .context_scene import Code, code_make
+from .context_scene import FILES, Code, code_make
 from .embed_scene import all_closed
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -82,7 +84,7 @@ def test_a_third_signal_is_told_with_the_others(code: Code, server: EmbedServer)
 def test_while_the_third_fills_it_counts_where_it_is(
     code: Code, server: EmbedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What has no second vector yet is neither raised nor lowered by that."""
+    """What has no second vector yet is judged by the others, and not as if it were far from the question."""
     monkeypatch.setattr(spaces, "texts_batch", lambda record: 1)
     rounds = iter(range(1_000))
 
@@ -96,6 +98,14 @@ def test_while_the_third_fills_it_counts_where_it_is(
     told = [hit.scores for hit in found.hits]
     assert {"second_weight" in scores for scores in told} == {True, False}
     assert all("vector_weight" in scores for scores in told)
+    for hit in found.hits:
+        weighed = [
+            (hit.scores[f"{name}_weight"], hit.scores[f"{name}_scaled"])
+            for name in ("text", "vector", "second")
+            if f"{name}_weight" in hit.scores
+        ]
+        mean = sum(weight * scaled for weight, scaled in weighed) / sum(weight for weight, _ in weighed)
+        assert hit.score == pytest.approx(mean * hit.scores.get("kind_weight", 1), abs=1e-3)
     assert any("still being filled in" in note for note in found.notes)
     vectors_fill(project_id=code.project.id)
     found = code.search("parse header line greet person zebra", "hybrid", explain=True, limit=20)
@@ -116,6 +126,51 @@ def test_the_first_vectors_do_not_wait_for_the_third(code: Code, server: EmbedSe
     assert vectors_fill(project_id=code.project.id) == "ready"
     assert status_get(code.project.id, "second").state == "stopped"
     assert code.search("welcome a human", "hybrid").hits
+
+
+def test_a_word_that_the_embedder_does_not_know_is_found_by_itself(tmp_path: Path) -> None:
+    files = {**FILES, "codes.py": "def refuse(answer):\n    answer.status = 404  # не найдено\n    return answer\n"}
+    code = code_make(tmp_path, files)
+    code.index()
+    vectors_fill(project_id=code.project.id)
+    for query in ("404", "не найдено"):
+        found = code.search(query, "hybrid", explain=True)
+        assert found.hits[0].symbol == "refuse"
+        assert "vector_weight" not in found.hits[0].scores
+        assert any(STATIC_KEY in note for note in found.notes)
+        assert code.search(query, "vector").hits == ()
+
+
+def test_one_embedder_in_both_places_is_one(code: Code, settings: Any) -> None:
+    settings.ARCHON_EMBEDDER_SECOND = static.MODEL
+    assert spaces.projects_lacking([code.project.id]) == [code.project.id]
+    vectors_fill(project_id=code.project.id)
+    assert status_get(code.project.id, "second").state == "off"
+    assert spaces.projects_lacking([code.project.id]) == []
+    assert "second_weight" not in code.search("parse header", "hybrid", explain=True).hits[0].scores
+
+
+def test_changed_code_has_its_first_vectors_before_all_the_second_ones(
+    code: Code, server: EmbedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever fills the second ones for an hour sees that there is something new, whichever process read it."""
+    monkeypatch.setattr(spaces, "texts_batch", lambda record: 1)
+    before = CodeChunk.objects.count()
+    seen: list[tuple[int, int]] = []
+
+    def look() -> bool:
+        primary, second = spaces.statuses(code.project.id)
+        if second.vectors == 1 and not any(of_second for _, of_second in seen):
+            code.commit({"weather.py": "def forecast_rain(town):\n    return SKY[town].clouds > 3\n"})
+            code.index()
+        seen.append((primary.vectors, second.vectors))
+        return False
+
+    assert vectors_fill(project_id=code.project.id, stop=look) == "ready"
+    primary, second = spaces.statuses(code.project.id)
+    added = CodeChunk.objects.count() - before
+    assert added and primary.vectors == second.vectors == before + added
+    assert min(of_second for of_primary, of_second in seen if of_primary == before + added) == 2
 
 
 def test_after_an_upgrade_the_old_model_serves_until_the_new_ones_vectors_are_there(
@@ -144,7 +199,12 @@ def test_after_an_upgrade_the_old_model_serves_until_the_new_ones_vectors_are_th
     # The copy of the old model goes with its vectors, that of the new one stays for the next upgrade.
     copies = configured.ARCHON_HOME / "embedders"
     assert len(list(copies.iterdir())) == 2
-    assert spaces.models_forget() == 1
+    # One that was just made may be about to be used.
+    (copies / ".new-half").mkdir()
+    assert spaces.models_forget() == 0
+    for folder in copies.iterdir():
+        os.utime(folder, (0, 0))
+    assert spaces.models_forget() == 2
     assert [folder.name for folder in copies.iterdir()] == [newer.key.replace(":", "-")]
 
 

@@ -17,6 +17,8 @@ _SPARE = 3
 class MeaningFound:
     candidates: tuple[Candidate, ...]
     status: SpaceStatus
+    #: The embedder knows no word of the query.
+    is_unknown: bool = False
 
 
 def meaning_search(*, scope: Scope, payer: Payer, query: str, limit: int, slot: Slot = "primary") -> MeaningFound:
@@ -29,7 +31,7 @@ def meaning_search(*, scope: Scope, payer: Payer, query: str, limit: int, slot: 
         # The filters leave little of what is near: look further.
         more = vectors_search(payer=payer, query=query, limit=asked * 10, slot=slot)
         candidates = _passing(scope, more.hits, limit)
-    return MeaningFound(candidates, found.status)
+    return MeaningFound(candidates, found.status, found.is_unknown)
 
 
 def meaning_lacks(*, payer: Payer, candidates: Sequence[Candidate], slot: Slot) -> frozenset[int]:

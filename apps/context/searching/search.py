@@ -38,6 +38,9 @@ QUERY_CHARACTERS = 20_000
 _SPARE = 20
 
 
+_UNKNOWN_NOTE = "No word of the query is known to {}: by meaning it finds nothing."
+
+
 @dataclass
 class _Found:
     candidates: Sequence[Candidate]
@@ -176,6 +179,7 @@ def _found_by_meaning(scope: Scope, request: SearchRequest, payer: Payer, wanted
     slots: list[Slot] = ["primary", *(slot for slot in slots_serving(payer.project_id) if slot != "primary")]
     meanings = {slot: _meaning(scope, request, payer, depth, slot) for slot in slots}
     notes = _vector_notes(meanings["primary"].status, mode=request.mode)
+    notes += [_UNKNOWN_NOTE.format(meaning.status.embedder_key) for meaning in meanings.values() if meaning.is_unknown]
     if "second" in meanings:
         notes += _second_notes(meanings["second"].status)
     vectors = meanings["primary"].status.state
