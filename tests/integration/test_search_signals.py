@@ -15,7 +15,7 @@ from apps.context.models import CodeChunk
 from apps.context.vectors import vectors_fill
 from apps.vector_store import embedders, spaces
 from apps.vector_store.indexes.pgvector import TABLE
-from apps.vector_store.models import VectorSpace
+from apps.vector_store.models import EmbedderRecord, VectorSpace
 from apps.vector_store.spaces import status_get
 from integrations.embedders import static
 from tests.loopback.embed_server import EmbedServer
@@ -247,7 +247,7 @@ def _newer_model(folder: Path) -> embedders.LocalModel:
     )
 
 
-def _record_of_another_version() -> embedders.EmbedderRecord:
-    return embedders.EmbedderRecord.objects.create(
+def _record_of_another_version() -> EmbedderRecord:
+    return EmbedderRecord.objects.create(
         key=f"local:{static.MODEL}:before:{static.DIMENSION}", name=static.MODEL, dimension=static.DIMENSION
     )
