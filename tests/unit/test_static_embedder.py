@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from apps.context.parsing.types import chunk_header
 from integrations.embedders import static
 from integrations.embedders.errors import EmbedderMissing
-from integrations.embedders.static.fields import text_fields
+from integrations.embedders.static.fields import FIELDS, FIRST_BODY, text_fields, text_words
 from integrations.embedders.static.model import StaticModel
-from integrations.embedders.static.stems import STOP_WORDS, Vocabulary, stem, word_stems
+from integrations.embedders.static.stems import STOP_WORDS, WORD, Vocabulary, stem, word_stems
 
 pytestmark = pytest.mark.unit
 
@@ -72,6 +72,35 @@ def test_fields_are_those_of_a_chunks_header() -> None:
     assert text_fields("") == ("", "", "", "")
 
 
+def test_words_are_told_apart_by_where_they_stand() -> None:
+    text = (
+        "shop/basket.py Basket.add\ndef add(item):\n    # keep what is chosen\n    total = price(item)\n"
+        "    log('one more: %s', item)\n    return total"
+    )
+    told = dict(zip(FIELDS, text_words(text), strict=True))
+    assert told == {
+        "name": ["add"],
+        "qualifier": ["Basket"],
+        "path": ["shop", "basket"],
+        "signature": ["def", "add", "item"],
+        "call": ["price", "log"],
+        "prose": ["keep", "what", "is", "chosen", "one", "more", "s"],
+        "body": ["total", "item", "item", "return", "total"],
+    }
+    assert dict(zip(FIELDS, text_words("any (text) 'of people'"), strict=True))["prose"] == [
+        "any",
+        "text",
+        "of",
+        "people",
+    ]
+
+
+@given(st.text(alphabet="ab_1 \n\t\"'`#/*(){}.,\\", max_size=200))
+def test_no_word_is_lost_or_counted_twice(text: str) -> None:
+    found = [word for words in text_words(f"a.py f\n{text}")[FIRST_BODY:] for word in words]
+    assert sorted(found) == sorted(WORD.findall(text))
+
+
 HOSTILE = [
     "",
     " ",
@@ -83,6 +112,9 @@ HOSTILE = [
     "x" * 5_000_000,
     "_" * 100_000,
     "a b " * 500_000,
+    "a.py f\n\n" + "/*" * 5_000,
+    "a.py f\n\n" + "\"'" * 5_000,
+    "a.py f\n\n" + '"""' * 3_000,
 ]
 
 

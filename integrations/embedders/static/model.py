@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from integrations.embedders.errors import EmbedderMissing
-from integrations.embedders.static.fields import BODY, FIELDS, text_fields
+from integrations.embedders.static.fields import FIELDS, FIRST_BODY, text_words
 from integrations.embedders.static.stems import WORD, Vocabulary
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class StaticModel:
         names, bodies = np.exp(weights[:, NAMES]) * scale, np.exp(weights[:, BODIES]) * scale
         #: By field and stem, one field after the other.
         self._document = np.concatenate(
-            [(bodies if number == BODY else names) * fields[number] for number in range(len(FIELDS))]
+            [(bodies if number >= FIRST_BODY else names) * fields[number] for number in range(len(FIELDS))]
         )
         self._times = np.log1p(np.arange(_MAX_TIMES, dtype=np.float32))
 
@@ -90,9 +90,9 @@ class StaticModel:
     def _document_bags(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
         known = self._vocabulary.__getitem__
         bags = [
-            list(chain.from_iterable(map(known, WORD.findall(field))))
+            list(chain.from_iterable(map(known, words)))
             for text in texts
-            for field in text_fields(text[:MAX_CHARACTERS])
+            for words in text_words(text[:MAX_CHARACTERS])
         ]
         rows, numbers, times = _counted(bags, self._stems)
         weights = self._document[rows % len(FIELDS) * self._stems + numbers] * self._times[times]
