@@ -44,9 +44,6 @@ class Recipe:
     body_dropout: float = 0.3
     name_dropout: float = 0.15
     body_entries: int = 96
-    #: How often all that a query and its document share is left out of the document: what else tells that they belong
-    #: together has to be learnt too.
-    shared_dropout: float = 0.0
     #: How often all of the prose is the query, where there is some.
     prose_share: float = 0.25
     seed: int = 1
@@ -136,10 +133,7 @@ def batch_sides(corpus: Corpus, rows: Ints, recipe: Recipe, random: np.random.Ge
     stems, zeros = joined
     times = np.concatenate([side.times, other.times])[order]
     queries = Side(owners[order], stems, zeros, times, len(rows))
-    documents = _documents(corpus.documents, rows, recipe, random)
-    if recipe.shared_dropout:
-        documents = _without_shared(documents, queries, random.random(len(rows)) < recipe.shared_dropout)
-    return queries, documents
+    return queries, _documents(corpus.documents, rows, recipe, random)
 
 
 def _documents(bags: Bags, rows: Ints, recipe: Recipe, random: np.random.Generator) -> Side:
@@ -152,15 +146,6 @@ def _documents(bags: Bags, rows: Ints, recipe: Recipe, random: np.random.Generat
     keep |= ~body
     keep &= ~((fields == NAME) & (random.random(len(rows)) < recipe.name_dropout)[owners])
     return _side(bags, entries[keep], owners[keep], len(rows))
-
-
-def _without_shared(documents: Side, queries: Side, chosen: NDArray[np.bool_]) -> Side:
-    stems = int(max(documents.stems.max(initial=0), queries.stems.max(initial=0))) + 1
-    shared = np.isin(documents.rows * stems + documents.stems, queries.rows * stems + queries.stems)
-    keep = ~(shared & chosen[documents.rows])
-    return Side(
-        documents.rows[keep], documents.stems[keep], documents.fields[keep], documents.times[keep], documents.size
-    )
 
 
 def _entries(bags: Bags, rows: Ints) -> tuple[Ints, Ints]:

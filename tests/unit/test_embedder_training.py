@@ -408,17 +408,6 @@ def test_files_that_use_what_is_evaluated_are_left_out(path: str, content: bytes
     assert uses_evaluated(path, content) is uses
 
 
-def test_what_a_pair_shares_can_be_left_out_of_the_document() -> None:
-    corpus = toy_corpus(8)
-    rows = np.arange(len(corpus))
-    recipe = dataclasses.replace(RECIPE, shared_dropout=1.0, body_dropout=0.0, name_dropout=0.0, prose_share=0.0)
-    queries, documents = batch_sides(corpus, rows, recipe, np.random.default_rng(1))
-    asked = set(zip(queries.rows.tolist(), queries.stems.tolist(), strict=True))
-    assert asked.isdisjoint(zip(documents.rows.tolist(), documents.stems.tolist(), strict=True))
-    whole = batch_sides(corpus, rows, dataclasses.replace(recipe, shared_dropout=0.0), np.random.default_rng(1))[1]
-    assert len(documents.stems) <= len(whole.stems) and documents.size == whole.size == len(rows)
-
-
 def test_the_model_the_list_and_the_card_agree() -> None:
     told = json.loads((static.FOLDER / "model.json").read_text())
     packages = packages_read()
