@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from integrations.embedders import static
@@ -375,6 +375,7 @@ def test_what_resembles_what_is_evaluated(query: str, code: str, near: bool) -> 
 SAMPLES = st.frozensets(st.integers(0, 60), min_size=1, max_size=16)
 
 
+@settings(deadline=None)
 @given(SAMPLES, SAMPLES)
 def test_samples_agree_both_ways(one: frozenset[int], other: frozenset[int]) -> None:
     told = samples_agree(one, other)
@@ -383,6 +384,7 @@ def test_samples_agree_both_ways(one: frozenset[int], other: frozenset[int]) -> 
     assert (told > 0) <= bool(one & other)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=400))
 def test_a_text_resembles_itself(text: str) -> None:
     evaluated = Evaluated()

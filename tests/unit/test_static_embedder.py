@@ -95,6 +95,7 @@ def test_words_are_told_apart_by_where_they_stand() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab_1 \n\t\"'`#/*(){}.,\\", max_size=200))
 def test_no_word_is_lost_or_counted_twice(text: str) -> None:
     found = [word for words in text_words(f"a.py f\n{text}")[FIRST_BODY:] for word in words]
