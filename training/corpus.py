@@ -5,23 +5,26 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from integrations.embedders.static.fields import text_fields
+from integrations.embedders.static.fields import text_words
 from integrations.embedders.static.stems import WORD, Vocabulary, stem, word_parts
 from training.manifest import Package
 from training.pairs import Pair, code_key, query_key
+from training.resembling import Evaluated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Ints = NDArray[np.int64]
 
+#: Changes when the same pairs would give another corpus.
+CORPUS_RULES = 2
 #: A question that stands at more pieces of code in all packages says little of each.
 _SAME_QUERIES = 3
 
@@ -57,21 +60,6 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.packages)
-
-
-@dataclass
-class Evaluated:
-    """What the model is held against: nothing that resembles it is learnt."""
-
-    queries: set[str] = field(default_factory=set)
-    codes: set[str] = field(default_factory=set)
-
-    def add(self, pair: Pair) -> None:
-        self.queries.add(query_key(pair.query))
-        self.codes.add(code_key(pair.text))
-
-    def has(self, *, query: str, code: str) -> bool:
-        return query in self.queries or code in self.codes
 
 
 class _Stems(dict[str, tuple[int, ...]]):
@@ -128,11 +116,11 @@ def corpus_make(
     for package_number, (package, pairs) in enumerate(files):
         for pair in pairs:
             query, code = query_key(pair.query), code_key(pair.text)
-            if evaluated.has(query=query, code=code):
-                resembling += 1
-                continue
             if code in codes or uses[query] >= _SAME_QUERIES:
                 doubled += 1
+                continue
+            if evaluated.resembles(pair):
+                resembling += 1
                 continue
             codes.add(code)
             uses[query] += 1
@@ -140,9 +128,7 @@ def corpus_make(
             if not asked:
                 continue
             began = len(documents.stems)
-            for at, text in enumerate(text_fields(f"{pair.path} {pair.qualified_name}\n{pair.text}")):
-                documents.add(_stems_of(known, text), at)
-            documents.close()
+            _document_add(documents, known, pair)
             queries.add(asked, 0)
             queries.close()
             proses.add(_stems_of(known, pair.prose), 0)
@@ -173,6 +159,12 @@ def corpus_make(
         languages=tuple(language_of),
         language_numbers=np.array(languages, dtype=np.int8),
     )
+
+
+def _document_add(rows: _Rows, known: _Stems, pair: Pair) -> None:
+    for at, words in enumerate(text_words(f"{pair.path} {pair.qualified_name}\n{pair.text}")):
+        rows.add(chain.from_iterable(map(known.__getitem__, words)), at)
+    rows.close()
 
 
 def _stems_of(known: _Stems, text: str) -> list[int]:

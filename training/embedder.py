@@ -21,8 +21,8 @@ from integrations.embedders import static
 from training.archives import UnreadableArchive
 from training.beginning import vectors_begin, vectors_random, words_embed
 from training.corpus import (
+    CORPUS_RULES,
     Corpus,
-    Evaluated,
     corpus_make,
     corpus_read,
     corpus_write,
@@ -34,6 +34,7 @@ from training.licences import is_permitted
 from training.manifest import LIST, FetchFailed, Package, package_fetch, packages_read
 from training.mining import RULES, package_mine, pairs_file, pairs_read
 from training.network import Parameters, parameters_start
+from training.resembling import Evaluated
 
 _FETCHERS = 2
 _began = time.monotonic()
@@ -122,7 +123,7 @@ def _mined(archives: list[tuple[Package, Path]], folder: Path, *, processes: int
 
 def _corpus(packages: list[Package], cache: Path, *, stems: int) -> tuple[Corpus, str]:
     pairs = cache / "pairs"
-    told = json.dumps([RULES, stems, [(each.slug, each.sha256, each.use) for each in packages]])
+    told = json.dumps([RULES, CORPUS_RULES, stems, [(each.slug, each.sha256, each.use) for each in packages]])
     digest = hashlib.sha256(told.encode()).hexdigest()[:12]
     path = cache / f"corpus-{digest}.npz"
     if path.exists():

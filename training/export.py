@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 
 from integrations.embedders.static.fields import FIELDS
-from integrations.embedders.static.model import BODIES, DESCRIPTION, NAMES, QUERY, SCALE, STEMS, VECTORS, WEIGHTS
+from integrations.embedders.static.model import (
+    BODIES,
+    DESCRIPTION,
+    FORMAT,
+    NAMES,
+    QUERY,
+    SCALE,
+    STEMS,
+    VECTORS,
+    WEIGHTS,
+)
 from training.corpus import Corpus
 from training.network import Parameters
 
@@ -32,6 +42,7 @@ def model_write(parameters: Parameters, corpus: Corpus, folder: Path, *, version
     lines = (f"{stem}\t{count}\n" for stem, count in zip(corpus.stems, corpus.counts.tolist(), strict=True))
     (folder / STEMS).write_text("".join(lines), "utf-8")
     description = {
+        "format": FORMAT,
         "version": version,
         "dimension": int(table.shape[1]),
         "fields": {name: round(float(value), 4) for name, value in zip(FIELDS, parameters["fields"], strict=True)},

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from integrations.embedders.static.fields import BODY, FIELDS
+from integrations.embedders.static.fields import FIRST_BODY, NAME
 from training.corpus import Bags, Corpus
 from training.network import Parameters, Side, loss_and_gradients
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-_NAME = FIELDS.index("name")
 _WARM_STEPS = 50
 _LAST_RATE = 0.02
 _BETAS = (0.9, 0.98)
@@ -121,15 +120,6 @@ def _batches(corpus: Corpus, recipe: Recipe) -> Iterator[Ints]:
 
 def batch_sides(corpus: Corpus, rows: Ints, recipe: Recipe, random: np.random.Generator) -> tuple[Side, Side]:
     """The queries and documents of a batch, with what is left out of them this time."""
-    entries, owners = _entries(corpus.documents, rows)
-    fields = corpus.documents.fields[entries]
-    body = fields == BODY
-    sizes = np.bincount(owners, body, len(rows))
-    keep = random.random(len(entries)) < np.minimum(1.0, recipe.body_entries / np.maximum(sizes, 1))[owners]
-    keep &= random.random(len(entries)) >= recipe.body_dropout
-    keep |= ~body
-    keep &= ~((fields == _NAME) & (random.random(len(rows)) < recipe.name_dropout)[owners])
-    documents = _side(corpus.documents, entries[keep], owners[keep], len(rows))
     prosaic = corpus.proses.bounds[rows + 1] > corpus.proses.bounds[rows]
     prosaic &= random.random(len(rows)) < recipe.prose_share
     short, long = np.flatnonzero(~prosaic), np.flatnonzero(prosaic)
@@ -142,7 +132,20 @@ def batch_sides(corpus: Corpus, rows: Ints, recipe: Recipe, random: np.random.Ge
     joined = (np.concatenate(pair)[order] for pair in ((side.stems, other.stems), (side.fields, other.fields)))
     stems, zeros = joined
     times = np.concatenate([side.times, other.times])[order]
-    return Side(owners[order], stems, zeros, times, len(rows)), documents
+    queries = Side(owners[order], stems, zeros, times, len(rows))
+    return queries, _documents(corpus.documents, rows, recipe, random)
+
+
+def _documents(bags: Bags, rows: Ints, recipe: Recipe, random: np.random.Generator) -> Side:
+    entries, owners = _entries(bags, rows)
+    fields = bags.fields[entries]
+    body = fields >= FIRST_BODY
+    sizes = np.bincount(owners, body, len(rows))
+    keep = random.random(len(entries)) < np.minimum(1.0, recipe.body_entries / np.maximum(sizes, 1))[owners]
+    keep &= random.random(len(entries)) >= recipe.body_dropout
+    keep |= ~body
+    keep &= ~((fields == NAME) & (random.random(len(rows)) < recipe.name_dropout)[owners])
+    return _side(bags, entries[keep], owners[keep], len(rows))
 
 
 def _entries(bags: Bags, rows: Ints) -> tuple[Ints, Ints]:

@@ -11,26 +11,37 @@ _REFUSED = re.compile(
     r"|SEE LICEN|UNLICENSED|Other/Proprietary",
     re.IGNORECASE,
 )
+#: What a term may be, once the words around it are gone: "Licensed under the MIT License (MIT)" is "MIT".
 _ACCEPTED = (
-    ("Apache-2.0", r"\bApache\b"),
-    ("MIT", r"\bMIT\b|\bExpat\b"),
-    ("BSD", r"\bBSD\b"),
-    ("ISC", r"\bISC\b"),
-    ("MPL-2.0", r"\bMPL\b|Mozilla Public License"),
-    ("PSF-2.0", r"\bPSF\b|Python Software Foundation|\bPython-2\.0\b"),
-    ("Zlib", r"\bzlib\b"),
-    ("ZPL-2.1", r"\bZPL\b|Zope Public"),
-    ("HPND", r"\bHPND\b|Historical Permission"),
-    ("BSL-1.0", r"\bBSL-1\.0\b|Boost Software"),
-    ("0BSD", r"\b0BSD\b"),
-    ("CC0-1.0", r"\bCC0\b"),
-    ("Unlicense", r"\bUnlicense\b"),
+    r"Apache(?:[ -]Software)?(?:[ -]?(?:2|2\.0))?(?: 2\.0)?",
+    r"MIT(?:-0|-CMU| No Attribution)?|Expat",
+    r"(?:Two-clause |New |Simplified |Modified )?BSD(?:[ -]?[234][ -]clause)?(?:~Google)?|[23]-clause BSD|0BSD",
+    r"ISC",
+    r"MPL[ -]?2(?:\.0)?|Mozilla Public(?: 2\.0)?",
+    r"PSF(?:-2\.0)?|Python Software Foundation|Python-2\.0",
+    r"zlib(?:/libpng)?|ZPL[ -]2\.1|Zope Public|HPND|Historical Permission Notice and Disclaimer",
+    r"BSL-1\.0|Boost(?:[ -]Software)?(?:-License)?(?:[ -]1\.0)?",
+    r"CC0(?:-1\.0)?|CC-BY-[34]\.0|Unlicense|public-domain|W3C|Unicode(?:-DFS-2016|-3\.0)?",
 )
+_TERM = re.compile("|".join(_ACCEPTED), re.IGNORECASE)
+_AROUND = re.compile(
+    r"\((?:MIT(?:-0)?|Apache 2\.0|2\.0|ISCL|MPL 2\.0|HPND|Unlicense)\)"
+    r"|(?<![\w-])(?:licen[sc]ed?|the|version|under|OSI Approved|with LLVM-exception|,|::|v(?=2))(?![\w-])|,",
+    re.IGNORECASE,
+)
+_BETWEEN = re.compile(r"\s+(?:AND|OR)\s+", re.IGNORECASE)
 _LONGEST = 100
 
 
 def is_permitted(licence: str) -> bool:
-    return bool(licence) and not _REFUSED.search(licence) and any(re.search(p, licence, re.I) for _, p in _ACCEPTED)
+    """Whether each licence that is stated permits it, whichever of them one may choose."""
+    if not licence.strip() or _REFUSED.search(licence):
+        return False
+    return all(_is_accepted(term) for term in _BETWEEN.split(_AROUND.sub(" ", licence)))
+
+
+def _is_accepted(term: str) -> bool:
+    return _TERM.fullmatch(" ".join(term.split())) is not None
 
 
 def wheel_licence(metadata: str) -> str:
@@ -41,7 +52,7 @@ def wheel_licence(metadata: str) -> str:
         line.rpartition(" :: ")[2] for line in re.findall(r"^Classifier: License :: (.+)$", head, re.MULTILINE)
     ]
     text = re.findall(r"^License: (.+)$", head, re.MULTILINE)
-    told = expression or classifiers + [line for line in text if len(line) <= _LONGEST]
+    told = expression or classifiers or [line for line in text if len(line) <= _LONGEST]
     return _joined(told)
 
 

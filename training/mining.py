@@ -8,7 +8,7 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from apps.context.parsing.languages import language_of
@@ -19,7 +19,7 @@ from training.pairs import SKIPPED_PATH, Pair, code_key, query_key
 from training.python_pairs import python_pairs
 
 #: Changes when the same archive would give other pairs.
-RULES = 1
+RULES = 2
 #: Of one package, so that none speaks for all.
 MAX_PAIRS = 9_000
 _MAX_BYTES = {"python": 60_000_000}
@@ -52,6 +52,16 @@ _BUILT = (
 #: Django is what the model is held against: what is Django's, or speaks of it, may be learnt from by no way.
 _DJANGO_PATH = re.compile(r"(?:^|/)django[^/]*(?:/|$)")
 _MENTIONS_DJANGO = re.compile(rb"\A.{0,4000}django|^\s*(?:from|import) django", re.MULTILINE | re.DOTALL)
+#: What has or uses one of the others that it is held against.
+_EVALUATED_PATH = re.compile(
+    r"(?:^|/)(?:twisted|scrapy|celery|mitmproxy|zenml|rxjs|go-git|petgraph)(?:\.\w+)?(?:/|$)", re.IGNORECASE
+)
+_EVALUATED_NAMES = tuple(b"twisted scrapy celery mitmproxy zenml rxjs ol go-git petgraph".split())
+_EVALUATED_USED = re.compile(
+    rb"""^\s*(?:from|import)\s+(?:twisted|scrapy|celery|mitmproxy|zenml)\b"""
+    rb"""|(?:from|import|require\()\s*["'](?:rxjs|ol)(?:/[^"'\n]{0,80})?["']|["/]go-git/|\bpetgraph::""",
+    re.MULTILINE,
+)
 
 
 def pairs_file(package: Package, folder: Path) -> Path:
@@ -63,15 +73,18 @@ def package_mine(package: Package, archive: Path, folder: Path) -> int:
     made = pairs_file(package, folder)
     if made.exists():
         return -1
-    pairs = list(_unique(archive_pairs(archive, with_django=package.use == "evaluate")))
+    found, using = archive_pairs(archive, evaluated=package.use == "evaluate")
+    pairs = list(_unique(found))
     random.Random(package.name).shuffle(pairs)
+    # After the sample: what joins the packages that are held out changes no other pairs.
+    pairs = [pair for pair in pairs[:MAX_PAIRS] if pair.path not in using]
     folder.mkdir(parents=True, exist_ok=True)
     half = made.with_suffix(f".{os.getpid()}")
     with gzip.open(half, "wt", encoding="utf-8", compresslevel=1) as file:
-        for pair in pairs[:MAX_PAIRS]:
+        for pair in pairs:
             file.write(json.dumps(pair) + "\n")
     half.replace(made)
-    return min(len(pairs), MAX_PAIRS)
+    return len(pairs)
 
 
 def pairs_read(made: Path) -> Iterator[Pair]:
@@ -80,8 +93,8 @@ def pairs_read(made: Path) -> Iterator[Pair]:
             yield Pair(*json.loads(line))
 
 
-def archive_pairs(archive: Path, *, with_django: bool = False) -> Iterator[Pair]:
-    """All pairs of an archive, its sources before what was built of them."""
+def archive_pairs(archive: Path, *, evaluated: bool = False) -> tuple[list[Pair], set[str]]:
+    """All pairs of an archive, its sources before what was built of them; and the files that use what is held out."""
     found = []
     for path, content in archive_files(archive):
         language = language_of(path, content[:200])
@@ -89,23 +102,35 @@ def archive_pairs(archive: Path, *, with_django: bool = False) -> Iterator[Pair]
             found.append((_rank(path), path, language, content))
     found.sort(key=lambda each: each[:2])
     read: Counter[str] = Counter()
+    pairs: list[Pair] = []
+    using: set[str] = set()
     for _, path, language, content in found:
         read[language] += len(content)
         if read[language] > _MAX_BYTES.get(language, _MAX_OTHER_BYTES):
             continue
-        if not with_django and (_DJANGO_PATH.search(path) or _MENTIONS_DJANGO.search(content)):
-            continue
+        if not evaluated:
+            if _DJANGO_PATH.search(path) or _MENTIONS_DJANGO.search(content):
+                continue
+            if uses_evaluated(path, content):
+                using.add(path)
         if language == "python":
-            yield from python_pairs(path=path, content=content)
+            pairs.extend(python_pairs(path=path, content=content))
         else:
-            yield from grammar_pairs(path=path, content=content)
+            pairs.extend(grammar_pairs(path=path, content=content))
+    return pairs, using
+
+
+def uses_evaluated(path: str, content: bytes) -> bool:
+    if _EVALUATED_PATH.search(path):
+        return True
+    return any(name in content for name in _EVALUATED_NAMES) and _EVALUATED_USED.search(content) is not None
 
 
 def _rank(path: str) -> int:
     return next((rank for rank, pattern in enumerate(_BUILT) if pattern.search(path)), len(_BUILT))
 
 
-def _unique(pairs: Iterator[Pair]) -> Iterator[Pair]:
+def _unique(pairs: Iterable[Pair]) -> Iterator[Pair]:
     """Without queries that stand at several pieces of code, since none of these is the answer, and without copies."""
     kept: dict[str, Pair] = {}
     for pair in pairs:

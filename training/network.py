@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from integrations.embedders.static.fields import BODY, FIELDS
+from integrations.embedders.static.fields import FIELDS, FIRST_BODY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 FORWARD = 0.6
 _START_SCALE, _MAX_SCALE = 20.0, 60.0
 #: Names count for more than bodies before anything is learnt.
-_START_FIELDS = {"name": 1.0, "qualifier": 0.3, "path": 0.0, "body": 0.0}
-#: Masked: no more than nothing after the exponential.
-_NEVER = -1e4
+_START_FIELDS = {"name": 1.0, "qualifier": 0.3}
 
 Parameters = dict[str, "Floats"]
 
@@ -50,7 +48,7 @@ def parameters_start(vectors: Floats, frequencies: Floats, *, dtype: type[np.flo
         "query": weights.astype(dtype),
         "names": weights.astype(dtype),
         "bodies": weights.astype(dtype),
-        "fields": np.array([_START_FIELDS[each] for each in FIELDS], dtype=dtype),
+        "fields": np.array([_START_FIELDS.get(each, 0.0) for each in FIELDS], dtype=dtype),
         "scale": np.array([np.log(_START_SCALE)], dtype=dtype),
     }
 
@@ -60,7 +58,8 @@ def query_weights(parameters: Parameters, side: Side) -> Floats:
 
 
 def document_weights(parameters: Parameters, side: Side) -> Floats:
-    where = np.where(side.fields == BODY, parameters["bodies"][side.stems], parameters["names"][side.stems])
+    body = side.fields >= FIRST_BODY
+    where = np.where(body, parameters["bodies"][side.stems], parameters["names"][side.stems])
     return np.exp(where + parameters["fields"][side.fields]) * side.times
 
 
@@ -86,7 +85,7 @@ def loss_and_gradients(
     entry_d = _weight_gradients(table, documents, back_d) * weights_d
     stems = len(table)
     gradients["query"] += np.bincount(queries.stems, entry_q, stems).astype(table.dtype)
-    body = documents.fields == BODY
+    body = documents.fields >= FIRST_BODY
     gradients["bodies"] += np.bincount(documents.stems[body], entry_d[body], stems).astype(table.dtype)
     gradients["names"] += np.bincount(documents.stems[~body], entry_d[~body], stems).astype(table.dtype)
     gradients["fields"] += np.bincount(documents.fields, entry_d, len(FIELDS)).astype(table.dtype)
@@ -98,23 +97,17 @@ def _contrast(cosines: Floats, scale: float, query_numbers: Ints) -> tuple[float
     """The loss, its gradient by the cosines, and by the scale's logarithm."""
     size = len(cosines)
     scores = cosines * cosines.dtype.type(scale)
+    # The scale is bounded, so that no exponential of single precision overflows, and one does for both ways.
+    wrong = np.exp(scores)
     same = query_numbers[:, None] == query_numbers[None, :]
     np.fill_diagonal(same, False)
-    scores[same] = _NEVER
-    own = scores.diagonal().copy()
-    forth = scores - scores.max(1, keepdims=True)
-    np.exp(forth, out=forth)
-    total = forth.sum(1, keepdims=True)
-    loss = FORWARD * float((np.log(total[:, 0]) + scores.max(1) - own).mean())
-    forth *= FORWARD / size / total
-    back = scores - scores.max(0, keepdims=True)
-    np.exp(back, out=back)
-    total = back.sum(0, keepdims=True)
-    loss += (1 - FORWARD) * float((np.log(total[0]) + scores.max(0) - own).mean())
-    back *= (1 - FORWARD) / size / total
-    wrong = np.add(forth, back, out=forth)
+    wrong[same] = 0
+    forth, back = wrong.sum(1), wrong.sum(0)
+    own = scores.diagonal()
+    loss = float((FORWARD * np.log(forth) + (1 - FORWARD) * np.log(back) - own).mean())
+    wrong *= (FORWARD / size / forth)[:, None] + ((1 - FORWARD) / size / back)[None, :]
     wrong[np.arange(size), np.arange(size)] -= cosines.dtype.type(1 / size)
-    by_scale = float((wrong * scores).sum())
+    by_scale = float(np.vdot(wrong, scores))
     wrong *= cosines.dtype.type(scale)
     return loss, (wrong, by_scale)
 

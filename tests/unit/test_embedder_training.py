@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import random
 import zipfile
@@ -10,23 +11,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from integrations.embedders import static
 from integrations.embedders.static.model import StaticModel
 from training.archives import UnreadableArchive, archive_about
 from training.beginning import vectors_random
-from training.corpus import Corpus, Evaluated, corpus_make, corpus_read, corpus_write, inverse_frequencies
+from training.corpus import Corpus, corpus_make, corpus_read, corpus_write, inverse_frequencies
 from training.export import model_write
 from training.grammar_pairs import file_undocumented, grammar_pairs
 from training.learning import Recipe, batch_sides, learn
 from training.licences import debian_licence, is_permitted, npm_licence, wheel_licence
-from training.manifest import FetchFailed, Package, package_fetch, packages_read
-from training.mining import package_mine, pairs_file, pairs_read
+from training.manifest import LIST, FetchFailed, Package, package_fetch, packages_read
+from training.mining import package_mine, pairs_file, pairs_read, uses_evaluated
 from training.network import loss_and_gradients, parameters_start
 from training.packages import main as packages_main
 from training.pairs import Pair, first_sentence, prose_of
 from training.python_pairs import python_pairs
 from training.questions import main as questions_main
 from training.ranking import Bm25, figures, fused, ranks
+from training.resembling import Evaluated, code_sample, samples_agree
 
 pytestmark = pytest.mark.unit
 
@@ -140,6 +145,18 @@ def test_prose_that_says_no_more_than_the_query_is_none() -> None:
         ("GNU General Public License v3", False),
         ("Proprietary", False),
         ("Whatever", False),
+        ("MIT AND Whatever", False),
+        ("MIT OR <unknown>", False),
+        ("MIT License AND Copyright 2020 Someone", False),
+        ("Apache License, Version 2.0", True),
+        ("Apache Software License (Apache 2.0)", True),
+        ("MIT No Attribution License (MIT-0)", True),
+        ("Apache-2.0 WITH LLVM-exception or Apache-2.0 or MIT", True),
+        ("The Unlicense (Unlicense)", True),
+        ("BSD-like", False),
+        ("MIT (with what we add)", False),
+        ("(MIT or Whatever) AND MIT", False),
+        ("Limited MITigation", False),
     ],
 )
 def test_licences(licence: str, permitted: bool) -> None:
@@ -148,7 +165,9 @@ def test_licences(licence: str, permitted: bool) -> None:
 
 def test_licences_are_read_as_they_are_stated() -> None:
     assert wheel_licence("Name: a\nLicense-Expression: MIT\nLicense: x\n\nLicense: GPL") == "MIT"
-    assert wheel_licence("Name: a\nClassifier: License :: OSI Approved :: BSD License\n") == "BSD License"
+    classified = "Name: a\nLicense: Copyright of someone\nClassifier: License :: OSI Approved :: BSD License\n"
+    assert wheel_licence(classified) == "BSD License"
+    assert wheel_licence("Name: a\nLicense: Apache 2.0\n") == "Apache 2.0"
     assert npm_licence('{"license": {"type": "ISC"}}') == "ISC"
     assert npm_licence("{}") == ""
     copyright_file = "Files: *\nCopyright: x\nLicense: Expat\n text\n\nFiles: debian/*\nLicense: GPL-2+\n"
@@ -323,6 +342,85 @@ def test_what_is_evaluated_on_is_not_learnt(tmp_path: Path) -> None:
     assert again.stems == corpus.stems and again.forms == corpus.forms
     assert np.array_equal(again.documents.stems, corpus.documents.stems)
     assert np.array_equal(again.documents.bounds, corpus.documents.bounds)
+
+
+LOADED = (
+    "def load(path):\n    rows = read(path)\n    table = parse(rows, header=True)\n    return table.sorted(key=len)"
+)
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "near"),
+    [
+        ("Rows of the file: load all sorted", "x", True),
+        ("Loads all the sorted rows of files", "x", True),
+        # One stem more, one less, and one instead of another.
+        ("load quickly all sorted rows of the file", "x", True),
+        ("load the sorted rows of the file", "x", True),
+        ("load all sorted columns of the file", "x", True),
+        ("load quickly every column of the file", "x", False),
+        ("something that nobody asks", LOADED.replace("    ", "  "), True),
+        ("something that nobody asks", LOADED.replace("sorted(key=len)", "sorted(key=size)"), True),
+        ("something that nobody asks", LOADED.upper(), True),
+        ("something that nobody asks", "def load(path):\n    return open(path)\n    # nothing else", False),
+        ("something that nobody asks", "", False),
+    ],
+)
+def test_what_resembles_what_is_evaluated(query: str, code: str, near: bool) -> None:
+    evaluated = Evaluated()
+    evaluated.add(Pair("python", "load all sorted rows of the file", "", "a.py", "load", LOADED))
+    assert evaluated.resembles(Pair("python", query, "", "b.py", "other", code)) is near
+
+
+SAMPLES = st.frozensets(st.integers(0, 60), min_size=1, max_size=16)
+
+
+@settings(deadline=None)
+@given(SAMPLES, SAMPLES)
+def test_samples_agree_both_ways(one: frozenset[int], other: frozenset[int]) -> None:
+    told = samples_agree(one, other)
+    assert told == samples_agree(other, one) and 0 <= told <= 1
+    assert samples_agree(one, one) == 1
+    assert (told > 0) <= bool(one & other)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=400))
+def test_a_text_resembles_itself(text: str) -> None:
+    evaluated = Evaluated()
+    evaluated.add(Pair("python", "any question of all", "", "a.py", "f", text))
+    assert evaluated.resembles(Pair("python", "any question of all", "", "b.py", "g", "pass"))
+    words = len(code_sample(text))
+    assert 1 <= words <= 16
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "uses"),
+    [
+        ("a/b.py", b"import os\n    from twisted.internet import reactor\n", True),
+        ("a/b.py", b"# what celery does is not imported here\n", False),
+        ("providers/celery/executor.py", b"", True),
+        ("src/stream.ts", b"import { Observable } from 'rxjs/operators';", True),
+        ("src/map.ts", b'const ol = require("old-map");', False),
+        ("git/open.go", b'import "github.com/go-git/go-git/v5"', True),
+        ("src/graph.rs", b"use petgraph::graph::Graph;", True),
+    ],
+)
+def test_files_that_use_what_is_evaluated_are_left_out(path: str, content: bytes, uses: bool) -> None:
+    assert uses_evaluated(path, content) is uses
+
+
+def test_the_model_the_list_and_the_card_agree() -> None:
+    told = json.loads((static.FOLDER / "model.json").read_text())
+    packages = packages_read()
+    assert told["made_of"]["list_sha256"] == hashlib.sha256(LIST.read_bytes()).hexdigest()
+    assert told["made_of"]["packages"] == sum(each.use == "train" for each in packages)
+    card = (LIST.parent.parent / "docs" / "reference" / "archon-static.md").read_text()
+    assert f"Version {static.VERSION}: {told['made_of']['stems']:,} stems of {static.DIMENSION} numbers" in card
+    assert f"{told['made_of']['pairs']:,} pairs" in card
+    for language, pairs in told["made_of"]["languages"].items():
+        assert pairs < 1_000 or f"{pairs:,} " in card, language
+    assert told["made_of"]["recipe"] == dataclasses.asdict(Recipe(dimension=static.DIMENSION))
 
 
 def test_ranking() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from hypothesis import strategies as st
 from apps.context.parsing.types import chunk_header
 from integrations.embedders import static
 from integrations.embedders.errors import EmbedderMissing
-from integrations.embedders.static.fields import text_fields
-from integrations.embedders.static.model import StaticModel
-from integrations.embedders.static.stems import STOP_WORDS, Vocabulary, stem, word_stems
+from integrations.embedders.static.fields import FIELDS, FIRST_BODY, text_fields, text_words
+from integrations.embedders.static.model import FORMAT, StaticModel
+from integrations.embedders.static.stems import STOP_WORDS, WORD, Vocabulary, stem, word_stems
 
 pytestmark = pytest.mark.unit
 
@@ -72,6 +73,37 @@ def test_fields_are_those_of_a_chunks_header() -> None:
     assert text_fields("") == ("", "", "", "")
 
 
+def test_words_are_told_apart_by_where_they_stand() -> None:
+    text = (
+        "shop/basket.py Basket.add\ndef add(item):\n    # keep what is chosen\n    total = price(item)\n"
+        "    log('one more: %s', item)\n    return total"
+    )
+    told = dict(zip(FIELDS, text_words(text), strict=True))
+    assert told == {
+        "name": ["add"],
+        "qualifier": ["Basket"],
+        "path": ["shop", "basket"],
+        "signature": ["def", "add", "item"],
+        "call": ["price", "log"],
+        "prose": ["keep", "what", "is", "chosen", "one", "more", "s"],
+        "body": ["total", "item", "item", "return", "total"],
+    }
+    assert dict(zip(FIELDS, text_words("any (text) 'of people'"), strict=True))["prose"] == [
+        "any",
+        "text",
+        "of",
+        "people",
+    ]
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="ab_1 \n\t\"'`#/*(){}.,\\", max_size=200))
+def test_no_word_is_lost_or_counted_twice(text: str) -> None:
+    found = [word for words in text_words(f"a.py f\n{text}")[FIRST_BODY:] for word in words]
+    assert sorted(found) == sorted(WORD.findall(text))
+
+
+KINDS: tuple[static.EmbedKind, ...] = ("document", "query")
 HOSTILE = [
     "",
     " ",
@@ -83,6 +115,9 @@ HOSTILE = [
     "x" * 5_000_000,
     "_" * 100_000,
     "a b " * 500_000,
+    "a.py f\n\n" + "/*" * 5_000,
+    "a.py f\n\n" + "\"'" * 5_000,
+    "a.py f\n\n" + '"""' * 3_000,
 ]
 
 
@@ -167,3 +202,112 @@ def test_a_model_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     (broken / "vectors.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(EmbedderMissing, match="cannot be read"):
         StaticModel(broken)
+
+
+def _truncated(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def _without_a_field(content: bytes) -> bytes:
+    told = json.loads(content)
+    del told["fields"]["call"]
+    return json.dumps(told).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.json", lambda _: b""),
+        ("model.json", lambda _: b"[]"),
+        ("model.json", lambda _: b"\xff\xfe"),
+        ("model.json", _truncated),
+        ("model.json", _without_a_field),
+        ("model.json", lambda content: content.replace(b'"version"', b'"edition"')),
+        ("model.json", lambda content: content.replace(b'"dimension": 256', b'"dimension": null')),
+        ("model.json", lambda content: content.replace(b'"name": ', b'"name": 1e999, "x": ')),
+        ("stems.tsv", lambda _: b"\xff"),
+        ("stems.tsv", _truncated),
+        ("weights.npy", lambda _: b""),
+        ("weights.npy", _truncated),
+        ("weights.npy", lambda _: b"PK\x03\x04"),
+        ("weights.npy", lambda content: content[:-8] + b"\x00\x7e" * 4),
+        ("vectors.npy", lambda _: b""),
+        ("vectors.npy", _truncated),
+    ],
+)
+def test_whatever_is_wrong_with_a_model_it_is_said_to_be_missing(
+    tmp_path: Path, name: str, damage: Callable[[bytes], bytes]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(static.model_folder(), folder)
+    content = (folder / name).read_bytes()
+    damaged = damage(content)
+    assert damaged != content
+    (folder / name).write_bytes(damaged)
+    with pytest.raises(EmbedderMissing) as refused:
+        StaticModel(folder)
+    assert "ARCHON_EMBEDDER" in refused.value.next_step
+
+
+@pytest.mark.parametrize("told", [None, 0, FORMAT + 1, str(FORMAT)])
+def test_a_model_that_was_made_for_another_reader_is_refused(tmp_path: Path, told: object) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(static.model_folder(), folder)
+    description = json.loads((folder / "model.json").read_text())
+    description["format"] = told
+    if told is None:
+        del description["format"]
+    (folder / "model.json").write_text(json.dumps(description))
+    with pytest.raises(EmbedderMissing, match="format"):
+        StaticModel(folder)
+
+
+def test_words_that_are_data_are_not_kept() -> None:
+    vocabulary = Vocabulary(["data"])
+    for number in range(50):
+        assert vocabulary[f"data_{number}_" + "f" * 8_000] == (0,)
+    assert vocabulary["data_row"] == (0,)
+    assert list(vocabulary) == ["data_row"]
+
+
+#: By version of the model: what reading makes of :data:`GOLDEN_TEXTS` and of made-up words, and the first numbers of
+#: the texts' vectors. They are added to, never changed: where they differ, vectors in databases are no longer what
+#: the model would make of their texts, and ``VERSION`` (with another reader, ``FORMAT`` too) has to say so.
+GOLDEN: dict[str, tuple[str, list[list[float]]]] = {
+    "3": (
+        "025225b71847fd71",
+        [
+            [0.0362, 0.0466, 0.1822, 0.1337, -0.0255, -0.0494],
+            [0.1038, -0.0293, 0.0661, 0.0133, 0.1863, 0.0151],
+            [0.0985, -0.0098, -0.0023, 0.1832, -0.0845, -0.1169],
+            [0.1613, 0.1342, -0.0002, -0.1748, -0.0591, -0.0114],
+            [0.0556, 0.0458, 0.1772, 0.1538, -0.047, -0.0594],
+            [0.0979, -0.0007, 0.1118, 0.0036, 0.1345, 0.0714],
+            [0.0933, -0.0146, -0.0058, 0.1762, -0.0854, -0.1103],
+            [0.1556, 0.1274, 0.0083, -0.178, -0.0662, -0.0125],
+        ],
+    )
+}
+GOLDEN_TEXTS = (
+    "net/mail.py Mailer.send\ndef send(self, to, text):\n    # through the relay\n    server.sendmail(ME, [to or 'nobody'], text)",
+    "src/ui/canvas.ts\n/** Draws once. */\nexport class CanvasRenderer { drawLine(a: Point) { this.ctx.lineTo(a.x) } }",
+    "parse the HTTP headers of a response, and keep unparsable ones",
+    "untersuchung zzqx_datapools404 fooBARBaz",
+)
+
+
+def _reading() -> str:
+    """A digest of how texts are read, endings, shapes of words and fields."""
+    bases = "pars", "quer", "clas", "us", "bas", "addr", "analys", "x", "HTTPServ", "utf8Nam", "snake_cas", "CONST_VAL"
+    endings = "", "e", "es", "s", "ss", "y", "ies", "ed", "ing", "ings", "ering", "us", "er"
+    words = [base + (ending.upper() if base.isupper() else ending) for base in bases for ending in endings]
+    read = [word_stems(word) for word in words], [text_words(text) for text in GOLDEN_TEXTS], sorted(STOP_WORDS), FIELDS
+    return hashlib.sha256(json.dumps(read).encode()).hexdigest()[:16]
+
+
+def test_vectors_are_those_of_their_version(model: StaticModel) -> None:
+    assert static.VERSION in GOLDEN, "a new version's numbers are written down once, and never again"
+    reading, numbers = GOLDEN[static.VERSION]
+    assert _reading() == reading
+    made = [row for kind in KINDS for row in model.embed(GOLDEN_TEXTS, kind=kind)[:, :6]]
+    assert np.array(made) == pytest.approx(np.array(numbers), abs=1e-3)

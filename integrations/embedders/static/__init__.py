@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EmbedKind = Literal["document", "query"]
 MODEL = "archon-static"
 #: Changes when the same text would get another vector.
-VERSION = "2"
+VERSION = "3"
 DIMENSION = 256
 #: The most stems that have a vector of their own, and in how many pairs the rarest of them was.
 STEMS, MIN_COUNT = 24_500, 5

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 
 from integrations.embedders.errors import EmbedderMissing
-from integrations.embedders.static.fields import BODY, FIELDS, text_fields
+from integrations.embedders.static.fields import FIELDS, FIRST_BODY, text_words
 from integrations.embedders.static.stems import WORD, Vocabulary
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
+#: How a folder is read, and a text by it: words, stems, fields and what is summed. Changes with any of these, since a
+#: table that was made for other stems gives vectors that look right and are not.
+FORMAT = 1
 #: The parts of the model's folder.
 DESCRIPTION, STEMS, WEIGHTS, VECTORS = "model.json", "stems.tsv", "weights.npy", "vectors.npy"
 #: The columns of the weights: what a number of a vector's row is multiplied by, and the logarithms of a stem's
@@ -30,6 +34,8 @@ SCALE, QUERY, NAMES, BODIES = range(4)
 MAX_CHARACTERS = 8_000
 _BATCH = 128
 _MAX_TIMES = 4_000
+#: What reading raises where a file is no file of its kind, or is cut off, or was written for another reader.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, OverflowError, BadZipFile)
 
 
 class StaticModel:
@@ -38,32 +44,29 @@ class StaticModel:
     def __init__(self, folder: Path) -> None:
         try:
             description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text("utf-8"))
+            if (format_told := description.get("format")) != FORMAT:
+                raise _refusal(f"the model in {folder.name} is of format {format_told}, and {FORMAT} is read here")
+            self.version, self.dimension = str(description["version"]), int(description["dimension"])
+            fields = np.exp(np.array([description["fields"][field] for field in FIELDS], dtype=np.float32))
             stems = [line.partition("\t")[0] for line in (folder / STEMS).read_text("utf-8").splitlines()]
             weights = np.load(folder / WEIGHTS).astype(np.float32)
             table = np.load(folder / VECTORS, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise EmbedderMissing(
-                f"the model in {folder.name} cannot be read: {error}",
-                next_step="Restore the folder from the release, or choose another embedder with ARCHON_EMBEDDER.",
-            ) from error
-        self.version = str(description["version"])
-        self.dimension = int(description["dimension"])
-        if table.shape != (len(stems), self.dimension) or weights.shape != (len(stems), 4) or table.dtype != np.int8:
-            raise EmbedderMissing(
-                f"the model in {folder.name} is not whole: {len(stems)} stems, {table.shape} vectors",
-                next_step="Restore the folder from the release, or choose another embedder with ARCHON_EMBEDDER.",
-            )
+            shapes = table.shape, weights.shape, fields.shape
+            is_whole = table.dtype == np.int8 and np.isfinite(weights).all() and np.isfinite(fields).all()
+        except _UNREADABLE as error:
+            raise _refusal(f"the model in {folder.name} cannot be read: {error!r}") from error
+        if not is_whole or shapes != ((len(stems), self.dimension), (len(stems), 4), (len(FIELDS),)):
+            raise _refusal(f"the model in {folder.name} is not whole: {len(stems)} stems, {table.shape} vectors")
         # The same memory, without what makes each look-up of a memmap slow.
         self._table: NDArray[np.int8] = table.view(np.ndarray)
         self._stems = len(stems)
         self._vocabulary = Vocabulary(stems)
         scale = weights[:, SCALE]
-        fields = np.exp(np.array([description["fields"][field] for field in FIELDS], dtype=np.float32))
         self._query = np.exp(weights[:, QUERY]) * scale
         names, bodies = np.exp(weights[:, NAMES]) * scale, np.exp(weights[:, BODIES]) * scale
         #: By field and stem, one field after the other.
         self._document = np.concatenate(
-            [(bodies if number == BODY else names) * fields[number] for number in range(len(FIELDS))]
+            [(bodies if number >= FIRST_BODY else names) * fields[number] for number in range(len(FIELDS))]
         )
         self._times = np.log1p(np.arange(_MAX_TIMES, dtype=np.float32))
 
@@ -90,9 +93,9 @@ class StaticModel:
     def _document_bags(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
         known = self._vocabulary.__getitem__
         bags = [
-            list(chain.from_iterable(map(known, WORD.findall(field))))
+            list(chain.from_iterable(map(known, words)))
             for text in texts
-            for field in text_fields(text[:MAX_CHARACTERS])
+            for words in text_words(text[:MAX_CHARACTERS])
         ]
         rows, numbers, times = _counted(bags, self._stems)
         weights = self._document[rows % len(FIELDS) * self._stems + numbers] * self._times[times]
@@ -104,6 +107,12 @@ class StaticModel:
             start, end = bounds[row], bounds[row + 1]
             if start < end:
                 _set_direction(made[row], weights[start:end] @ table[numbers[start:end]].astype(np.float32))
+
+
+def _refusal(message: str) -> EmbedderMissing:
+    return EmbedderMissing(
+        message, next_step="Restore the folder from the release, or choose another embedder with ARCHON_EMBEDDER."
+    )
 
 
 def _set_direction(made: Vectors, vector: Vectors) -> None:

@@ -20,6 +20,8 @@ STOP_WORDS = frozenset(
 _MAX_PART = 24
 _MIN_STEM = 3
 _MAX_WORD = 200
+#: Longer ones hardly come twice, and would fill the memory.
+_MAX_KEPT = 64
 
 
 def stem(word: str) -> str:
@@ -48,7 +50,8 @@ def word_stems(word: str) -> list[str]:
 class Vocabulary(dict[str, tuple[int, ...]]):
     """The numbers of a word's stems. A stem that isn't known is cut into known pieces, the longest first.
 
-    A dictionary that fills itself, since nearly all words of a text were seen before; bounded.
+    A dictionary that fills itself, since nearly all words of a text were seen before; bounded in words and in their
+    length.
     """
 
     _LIMIT = 300_000
@@ -63,6 +66,8 @@ class Vocabulary(dict[str, tuple[int, ...]]):
         for each in word_stems(word[:_MAX_WORD]):
             found.extend(self.stem_numbers(each))
         made = tuple(found)
+        if len(word) > _MAX_KEPT:
+            return made
         if len(self) >= self._LIMIT:
             self.clear()
         self[word] = made
