@@ -16,10 +16,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+from tests.database_flush import rows_deleted_after_tests
 from tests.sandbox_fixture import each_sandbox
 
-# pytest finds a fixture by its name in this file.
-__all__ = ["each_sandbox"]
+# pytest finds fixtures by their names in this file.
+__all__ = ["each_sandbox", "rows_deleted_after_tests"]
 
 ROOT = Path(__file__).resolve().parent.parent
 TEST_HOME = ROOT / ".archon" / "test"
