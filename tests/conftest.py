@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -44,9 +45,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run these tiers alone (repeatable; default: unit, integration and e2e, without what is marked slow)",
     )
     parser.addoption(
-        "--every-point",
+        "--every",
         action="store_true",
-        help="let workers die at every point of a session, rather than at a sixth of them that the seed chooses",
+        help="let workers die at every point of a session, and try every case of what is marked `sampled`, rather than"
+        " those that the seed chooses",
     )
 
 
@@ -87,7 +89,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     named = _tiers_named(config)
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
-    for item in items:
+    whole = config.getoption("--every") or bool(named - {None})
+    seed = config.getoption("randomly_seed", 0)
+    cases: Counter[str] = Counter()
+    for item in sorted(items, key=lambda item: item.nodeid):
+        sampled = item.get_closest_marker("sampled")
+        if sampled is not None and not whole:
+            [share] = sampled.args
+            cases[str(item.path)] += 1
+            if (cases[str(item.path)] + seed) % share:
+                left_out.append(item)
+    dropped = set(map(id, left_out))
+    for item in (item for item in items if id(item) not in dropped):
         tier = _tier_of(item.path)
         if tier is not None:
             item.add_marker(tier)
