@@ -26,7 +26,7 @@ def rows_deleted_after_tests() -> Iterator[None]:
         yield
 
 
-_flush = TransactionTestCase._fixture_teardown
+_flush = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]
 
 
 def _rows_delete(test: TransactionTestCase) -> None:
