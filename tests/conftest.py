@@ -89,18 +89,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     named = _tiers_named(config)
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
-    whole = config.getoption("--every") or bool(named - {None})
-    seed = config.getoption("randomly_seed", 0)
-    cases: Counter[str] = Counter()
-    for item in sorted(items, key=lambda item: item.nodeid):
-        sampled = item.get_closest_marker("sampled")
-        if sampled is not None and not whole:
-            [share] = sampled.args
-            cases[str(item.path)] += 1
-            if (cases[str(item.path)] + seed) % share:
-                left_out.append(item)
-    dropped = set(map(id, left_out))
-    for item in (item for item in items if id(item) not in dropped):
+    whole = config.getoption("--every") or named != {None}
+    sampled_out: set[pytest.Item] = set() if whole else _sampled_out(config, items)
+    for item in items:
+        if item in sampled_out:
+            left_out.append(item)
+            continue
         tier = _tier_of(item.path)
         if tier is not None:
             item.add_marker(tier)
@@ -113,6 +107,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
+
+
+def _sampled_out(config: pytest.Config, items: list[pytest.Item]) -> set[pytest.Item]:
+    """The cases of what is marked ``sampled`` that this run's seed leaves out; the same in all of its processes."""
+    seed = config.getoption("randomly_seed", 0)
+    left_out: set[pytest.Item] = set()
+    cases: Counter[str] = Counter()
+    for item in sorted(items, key=lambda item: item.nodeid):
+        sampled = item.get_closest_marker("sampled")
+        if sampled is not None:
+            [share] = sampled.args
+            cases[str(item.path)] += 1
+            if (cases[str(item.path)] + seed) % share:
+                left_out.add(item)
+    return left_out
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

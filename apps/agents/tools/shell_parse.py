@@ -263,10 +263,11 @@ def _command_read(node: Node, reading: _Reading) -> None:
     for child in node.children:
         if child.type == "variable_assignment":
             assignments.append(_assignment(child, reading))
-            continue
-        if child.type == "command_name" and node_text(child) in _RESERVED:
-            reading.problems.append("it has a word of bash's own where it can't be read here")
-        if child.type == "command_name" or (child.type not in _REDIRECTS and node.type != "test_command"):
+        elif child.type == "command_name":
+            if node_text(child) in _RESERVED:
+                reading.problems.append("it has a word of bash's own where it can't be read here")
+            words.append(word_read(child))
+        elif child.type not in _REDIRECTS and node.type != "test_command":
             words.append(word_read(child))
     if node.type == "test_command":
         words = [Word(node.children[0].type if node.children else "[")]
