@@ -10,16 +10,18 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+from tests.database_flush import rows_deleted_after_tests
 from tests.sandbox_fixture import each_sandbox
 
-# pytest finds a fixture by its name in this file.
-__all__ = ["each_sandbox"]
+# pytest finds fixtures by their names in this file.
+__all__ = ["each_sandbox", "rows_deleted_after_tests"]
 
 ROOT = Path(__file__).resolve().parent.parent
 TEST_HOME = ROOT / ".archon" / "test"
@@ -43,9 +45,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run these tiers alone (repeatable; default: unit, integration and e2e, without what is marked slow)",
     )
     parser.addoption(
-        "--every-point",
+        "--every",
         action="store_true",
-        help="let workers die at every point of a session, rather than at a sixth of them that the seed chooses",
+        help="let workers die at every point of a session, and try every case of what is marked `sampled`, rather than"
+        " those that the seed chooses",
     )
 
 
@@ -86,7 +89,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     named = _tiers_named(config)
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
+    whole = config.getoption("--every") or named != {None}
+    sampled_out: set[pytest.Item] = set() if whole else _sampled_out(config, items)
     for item in items:
+        if item in sampled_out:
+            left_out.append(item)
+            continue
         tier = _tier_of(item.path)
         if tier is not None:
             item.add_marker(tier)
@@ -99,6 +107,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
+
+
+def _sampled_out(config: pytest.Config, items: list[pytest.Item]) -> set[pytest.Item]:
+    """The cases of what is marked ``sampled`` that this run's seed leaves out; the same in all of its processes."""
+    seed = config.getoption("randomly_seed", 0)
+    left_out: set[pytest.Item] = set()
+    cases: Counter[str] = Counter()
+    for item in sorted(items, key=lambda item: item.nodeid):
+        sampled = item.get_closest_marker("sampled")
+        if sampled is not None:
+            [share] = sampled.args
+            cases[str(item.path)] += 1
+            if (cases[str(item.path)] + seed) % share:
+                left_out.add(item)
+    return left_out
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

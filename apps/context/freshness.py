@@ -6,10 +6,13 @@ just changed it may say so at once. A session's edits come as trees that its wor
 
 from __future__ import annotations
 
+import logging
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import Exists, F, OuterRef, Q
 
 from apps.context.jobs import job_want, jobs_cancel_waiting
@@ -26,7 +29,11 @@ from apps.context.walking import configuration_key
 from apps.core.errors import Conflict
 from apps.projects.models import Project, RepositoryState
 
+logger = logging.getLogger(__name__)
+
 _PROJECTS_A_SWEEP = 50
+#: A worker that stands still may hold a row of the index: nobody who only tells of a change waits longer for it.
+_LOCK_WAIT = "3s"
 
 
 def heads_follow() -> None:
@@ -54,17 +61,25 @@ def head_changed(*, project: Project) -> None:
     """The default branch has moved: have the index follow, if it follows by itself or was made before."""
     if settings.ARCHON_INDEX_AUTO or CodeIndex.objects.filter(project=project).exists():
         try:
-            job_want(project=project)
+            with _soon():
+                job_want(project=project)
         except Conflict:
             # Its repository is gone or not there yet; what brings one says so again.
             return
+        except OperationalError as error:
+            # The sweep compares, and says so again.
+            logger.warning("the index of project %s was not told of its new head: %s", project.id, error)
 
 
 def session_files_changed(*, project_id: uuid.UUID, session_id: uuid.UUID, tree: str) -> None:
-    """A session's files are now those of this tree of the project's repository."""
+    """A session's files are now those of this tree of the project's repository.
+
+    Raises OperationalError where somebody holds the index's rows; what is said at the next change holds then.
+    """
     project = Project.objects.filter(id=project_id, repository_state=RepositoryState.READY).first()
     if project is not None and (settings.ARCHON_INDEX_AUTO or CodeIndex.objects.filter(project_id=project_id).exists()):
-        job_want(project=project, target=JobTarget.SESSION, session_id=session_id, revision=tree)
+        with _soon():
+            job_want(project=project, target=JobTarget.SESSION, session_id=session_id, revision=tree)
 
 
 def session_files_forget(*, session_id: uuid.UUID) -> None:
@@ -74,3 +89,12 @@ def session_files_forget(*, session_id: uuid.UUID) -> None:
         OverlayEntry.objects.filter(overlay_id__in=list(overlays.values_list("id", flat=True))).delete()
         overlays.delete()
         jobs_cancel_waiting(session_id=session_id)
+
+
+@contextmanager
+def _soon() -> Iterator[None]:
+    """A transaction that waits for nobody's rows for long. Raises OperationalError."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [_LOCK_WAIT])
+        yield

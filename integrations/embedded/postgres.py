@@ -26,6 +26,8 @@ _SETTINGS = {
     # Processes that a single machine with a small database has no use for.
     "max_logical_replication_workers": "0",
     "io_method": "sync",
+    # A process that stands still in the middle of a transaction holds its locks no longer than that.
+    "idle_in_transaction_session_timeout": "60s",
     "log_min_messages": "warning",
     "timezone": "UTC",
 }

@@ -13,7 +13,13 @@ from apps.projects.environment import environment_detect, environment_prepare
 from tests.ecosystems import CMAKE, GO, RUST, SAMPLES, Sample
 from tests.integration.project_sample import project_import, reachable_home
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.enable_socket, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.sampled(2),
+    pytest.mark.enable_socket,
+    pytest.mark.timeout(900),
+]
 
 
 @pytest.fixture

@@ -92,18 +92,21 @@ def test_a_bug_is_mended_over_a_wire(stack: LiveStack, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", [way for way in (*STREAMED, *OTHERS) if way != FIRST], ids=str)
 def test_a_bug_is_mended_over_each_wire(stack: LiveStack, tmp_path: Path, way: Way) -> None:
     mends(stack, tmp_path, way, QUICK)
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", [*STREAMED, Way("openai-chat", envelope=True)], ids=str)
 def test_a_real_package_is_mended_over_each_wire(stack: LiveStack, tmp_path: Path, way: Way) -> None:
     mends(stack, tmp_path, way, "itsdangerous, by pytest and freezegun")
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("wire", WIRES)
 def test_documents_in_the_place_of_streams_do_as_well(stack: LiveStack, tmp_path: Path, wire: str) -> None:
     case, spoken = CASES[QUICK], WIRES[wire]

@@ -142,9 +142,9 @@ class Scene:
 
         assert wait_until(lambda: state() == "ready", seconds=_PATIENCE), (state(), self.fleet.complaints())
 
-    def search(self, project: str, query: str, mode: str) -> list[tuple[Any, ...]]:
+    def search(self, project: str, query: str, mode: str, *, kind: Sequence[str] = ()) -> list[tuple[Any, ...]]:
         """All that is found, and how good it is."""
-        body = {"project": project, "query": query, "mode": mode, "limit": 50}
+        body = {"project": project, "query": query, "mode": mode, "limit": 50, "kind": list(kind)}
         found: dict[str, Any] = {}
 
         def is_answered() -> bool:
@@ -322,6 +322,10 @@ def test_a_worker_is_killed_in_a_first_index(scene: Scene, fresh: tuple[Path, st
     whole_require(scene, project, job, like=like)
     assert scene.ask("GET", f"context/index/{job}/")["attempts"] == 2
     assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in parsers))
+
+
+#: Kinds whose scores are weighed alike: which of equally near chunks are candidates at all is by their ids.
+EQUAL_KINDS = ("function", "method")
 
 
 def best(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

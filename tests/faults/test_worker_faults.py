@@ -272,6 +272,7 @@ def test_many_sessions_survive_their_worker(stack: LiveStack, repository: Path, 
             assert stack.api.session_diff(session.id).diff.count("+once") == 1
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("round_", range(3))
 def test_killed_at_whatever_moment(stack: LiveStack, repository: Path, server: OpenAIServer, round_: int) -> None:
     """Each worker lives for a moment; what a command leaves is there once, or the model was told that it may be."""

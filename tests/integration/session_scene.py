@@ -201,7 +201,7 @@ def messages_of(session_id: uuid.UUID) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def points_taken(points: int, *, part: int, parts: int, every: bool) -> list[int]:
-    """This part's share of the points from 1 on: of all, or of a sixth that the run's seed chooses."""
+    """This part's share of the points from 1 on: of all, or of a twelfth that the run's seed chooses."""
     # The seed is the same in all processes of a run.
-    taken = range(1, points + 1) if every else range(1 + random.randrange(6), points + 1, 6)
+    taken = range(1, points + 1) if every else range(1 + random.randrange(12), points + 1, 12)
     return list(taken)[part::parts]

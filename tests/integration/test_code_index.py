@@ -8,11 +8,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.utils import timezone
 
 from apps.context import reading, writing
+from apps.context.freshness import head_changed, session_files_changed
 from apps.context.indexing import index_run
 from apps.context.jobs import index_claim, index_release, job_cancel, job_take, job_want, jobs_wanted
 from apps.context.models import (
@@ -30,6 +32,7 @@ from apps.context.models import (
 from apps.context.pruning import index_prune
 from apps.context.types import LeaseLost
 from apps.context.writing import index_locked, segments_merge
+from apps.core.database import connection_parameters
 from apps.projects.models import Project
 from apps.projects.services import project_delete
 from tests.integration.context_scene import FILES, code_make, job_finish, tree_make
@@ -350,3 +353,22 @@ def test_after_a_crash_in_the_middle_every_file_has_its_words(tmp_path: Path, mo
     assert job_finish(job).state == JobState.COMPLETED
     assert sorted(code.paths("zebu", limit=50)) == sorted(files)
     assert CodeFile.objects.count() == CodeChunk.objects.values("file_id").distinct().count() == 30
+
+
+def test_whoever_tells_of_a_change_waits_for_nobody_who_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """A session must not stand with a worker that was stopped in the middle of a transaction on the index."""
+    settings.ARCHON_INDEX_AUTO = True
+    monkeypatch.setattr("apps.context.freshness._LOCK_WAIT", "100ms")
+    code = code_make(tmp_path)
+    session_id, commit = uuid.uuid4(), code.project.head_commit
+    session_files_changed(project_id=code.project.id, session_id=session_id, tree=commit)
+    head_changed(project=code.project)
+    with psycopg.connect(**connection_parameters()) as stopped:
+        stopped.execute("SELECT 1 FROM context_indexjob FOR UPDATE")
+        head_changed(project=code.project)
+        with pytest.raises(OperationalError):
+            session_files_changed(project_id=code.project.id, session_id=session_id, tree=commit)
+    session_files_changed(project_id=code.project.id, session_id=session_id, tree=commit)
+    assert IndexJob.objects.filter(session_id=session_id, state=JobState.WAITING).count() == 1

@@ -12,7 +12,7 @@ import pytest
 
 from apps.core.errors import LimitReached
 from apps.core.rate_limit import rate_limit_clear, rate_limit_take
-from integrations.cache.connection import redis_client
+from integrations.cache.connection import redis_client_forget
 
 
 @pytest.fixture(params=["redis", "no redis"])
@@ -21,9 +21,9 @@ def subject(request: pytest.FixtureRequest, settings: Any) -> Iterator[str]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             settings.REDIS_URL = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
-        redis_client.cache_clear()
+        redis_client_forget()
     yield uuid.uuid4().hex
-    redis_client.cache_clear()
+    redis_client_forget()
 
 
 def _accepted(subject: str) -> bool:

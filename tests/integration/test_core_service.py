@@ -16,7 +16,7 @@ from django.test import Client, override_settings
 from apps.core.readiness import readiness_get
 from apps.core.tasks import heartbeat
 from apps.core.vectors import vectors_status
-from integrations.cache.connection import redis_client
+from integrations.cache.connection import redis_client, redis_client_forget
 from tests.api import client_make
 
 
@@ -61,11 +61,11 @@ def test_unready_without_redis(settings: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         settings.REDIS_URL = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
-    redis_client.cache_clear()
+    redis_client_forget()
     try:
         response = client_make().get("/api/ready/")
     finally:
-        redis_client.cache_clear()
+        redis_client_forget()
     assert response.status_code == 503
     assert (_parts(response)["redis"], _parts(response)["worker"]) == (False, False)
 

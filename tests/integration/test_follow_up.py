@@ -333,10 +333,10 @@ def test_a_follow_up_survives_a_worker_that_dies(scene: tuple[User, Project]) ->
 def test_a_follow_up_survives_at_every_third_point(
     scene: tuple[User, Project], part: int, pytestconfig: pytest.Config
 ) -> None:
-    """A quarter of these; all with ``--every-point``. Its nodes are those of any session (``test_session_replay``)."""
+    """A twelfth of these; all with ``--every``. Its nodes are those of any session (``test_session_replay``)."""
     model = recording()
     reference, points = _uninterrupted(scene, model)
-    for at in points_taken(points // 3, part=part, parts=2, every=pytestconfig.getoption("--every-point")):
+    for at in points_taken(points // 3, part=part, parts=2, every=pytestconfig.getoption("--every")):
         at *= 3
         _whole_require(_cut_and_finish(scene, model, at), reference)
 

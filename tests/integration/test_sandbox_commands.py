@@ -110,7 +110,7 @@ async def test_what_a_command_leaves_running_is_gone_when_it_returns(tmp_path: P
 async def test_a_timeout_kills_all_of_it(tmp_path: Path) -> None:
     mark = marker()
     async with opened(tmp_path) as workspace:
-        result = await python_inside_for(workspace, DAEMONS + "time.sleep(3600)", mark, timeout=3)
+        result = await python_inside_for(workspace, DAEMONS + "time.sleep(3600)", mark, timeout=5)
         assert (result.exit_code, result.killed, result.output) == (None, "timeout", "started\n")
         assert processes_alive(mark) == []
         assert (await workspace.command_run("echo next", timeout=20)).output == "next\n"

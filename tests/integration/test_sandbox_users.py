@@ -36,6 +36,7 @@ def reach(paths: list[Path]) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(330)
 @pytest.mark.skipif(os.geteuid() != 0, reason="not started by root: the other modules tried it as this user")
 def test_the_promises_hold_for_an_ordinary_user_too() -> None:
     paths = [Path(sys.base_prefix), Path(sys.prefix).resolve(), REPOSITORY]

@@ -235,8 +235,8 @@ def test_a_session_of_another_wiring_goes_on_from_its_rows(scene: tuple[User, Pr
 def test_a_worker_may_die_at_every_point(
     scene: tuple[User, Project, str], part: int, pytestconfig: pytest.Config
 ) -> None:
-    """A quarter of the points, another one with each seed; all of them with ``--every-point``."""
+    """A twelfth of the points, another one with each seed; all of them with ``--every``."""
     reference, points = uninterrupted(*scene)
     whole_require(reference, reference)
-    for at in points_taken(points, part=part, parts=2, every=pytestconfig.getoption("--every-point")):
+    for at in points_taken(points, part=part, parts=2, every=pytestconfig.getoption("--every")):
         whole_require(cut_and_finish(*scene, at, rewired=at // 4 % 2 == 0), reference)

@@ -260,6 +260,9 @@ def test_what_is_more_than_reading_is_told(risk: Risk, command: str) -> None:
     "command",
     [
         "r\\\nm x",
+        "! { rm x; }",
+        "ls && ! if true; then rm x; fi",
+        "time { rm x; }",
         "ls\u00a0x",
         "ls\u2003x",
         "ls \u200bx",

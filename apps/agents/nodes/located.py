@@ -17,6 +17,8 @@ from apps.core.errors import ApplicationError
 _FILES = 8
 #: A repository that was just imported is still being read; what a large one lacks by then is said.
 _WAIT_SECONDS = 20.0
+#: Whoever reads it may have died: one that has not moved for so long is not waited for.
+_STILL_SECONDS = 4.0
 _LOOK_SECONDS = 0.2
 _HEAD = (
     "Where this likely leads, by the index of the code (path:lines, the likeliest first; made without a model, so"
@@ -45,9 +47,13 @@ async def _locate(context: RunContext, text: str) -> dict[str, Any]:
 
 
 async def _index_wait(context: RunContext) -> None:
-    until = time.monotonic() + _WAIT_SECONDS
-    while _is_coming(await context.code.state()) and time.monotonic() < until:
+    now = moved = time.monotonic()
+    until, last = now + _WAIT_SECONDS, await context.code.state()
+    while _is_coming(last) and now < min(until, moved + _STILL_SECONDS):
         await asyncio.sleep(_LOOK_SECONDS)
+        state, now = await context.code.state(), time.monotonic()
+        if state != last:
+            moved, last = now, state
 
 
 def _is_coming(state: IndexState) -> bool:

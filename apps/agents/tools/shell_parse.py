@@ -48,6 +48,8 @@ _KNOWN = (
         "brace_expression c_style_for_statement subscript postfix_expression"
     )
 )
+#: Where a command's name is one of these, the grammar has misread what bash takes for its own: `! { rm; }`.
+_RESERVED = words_set("! { } if then elif else fi for while until do done case esac select function coproc")
 _ARITHMETIC_TESTS = frozenset({"-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-v", "-R"})
 #: Expansions that do no more than give the variable's value, or a piece of it.
 _PLAIN_EXPANSION = re.compile(r"\$\{#?\w+(\[[@*\d]+\])?(:?[-+?]|##?|%%?|//?|\^\^?|,,?|\})", re.ASCII)
@@ -261,7 +263,11 @@ def _command_read(node: Node, reading: _Reading) -> None:
     for child in node.children:
         if child.type == "variable_assignment":
             assignments.append(_assignment(child, reading))
-        elif child.type == "command_name" or (child.type not in _REDIRECTS and node.type != "test_command"):
+        elif child.type == "command_name":
+            if node_text(child) in _RESERVED:
+                reading.problems.append("it has a word of bash's own where it can't be read here")
+            words.append(word_read(child))
+        elif child.type not in _REDIRECTS and node.type != "test_command":
             words.append(word_read(child))
     if node.type == "test_command":
         words = [Word(node.children[0].type if node.children else "[")]
