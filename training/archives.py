@@ -70,12 +70,11 @@ def archive_about(archive: Path) -> About:
             match = _DEBIAN.match(archive.name)
             assert match is not None, archive.name
             found_text = ""
-            for name, content in _debian_files(archive):
-                if re.fullmatch(r"usr/share/doc/[^/]+/copyright", name):
+            for path, content in _debian_files(archive):
+                if re.fullmatch(r"usr/share/doc/[^/]+/copyright", path):
                     found_text = content.decode("utf-8", "replace")
                     break
-            version = match["version"].replace("%3a", ":")
-            return About("debian", match["name"], version, debian_licence(found_text))
+            return About("debian", match["name"], match["version"].replace("%3a", ":"), debian_licence(found_text))
     except (OSError, ValueError, IndexError, AssertionError, zipfile.BadZipFile, tarfile.TarError) as error:
         raise UnreadableArchive(f"{archive.name}: {error!r}") from error
     raise UnreadableArchive(f"{archive.name} is no wheel, npm package or Debian package")

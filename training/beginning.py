@@ -66,4 +66,4 @@ def vectors_begin(words: Vectors, dimension: int) -> Vectors:
     # The sign of a direction is an accident of the machine.
     made = made * np.where(directions[:dimension].sum(1) < 0, -1, 1)
     made = made / np.maximum(np.linalg.norm(made, axis=1, keepdims=True), 1e-9)
-    return made.astype(np.float32)
+    return np.asarray(made, dtype=np.float32)

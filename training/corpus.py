@@ -213,14 +213,12 @@ def corpus_write(corpus: Corpus, path: Path) -> None:
 
 def corpus_read(path: Path) -> Corpus:
     with np.load(path) as found:
-        bags = {
+        bags: dict[str, Any] = {
             name: Bags(*(found[f"{name}_{part}"] for part in ("stems", "fields", "times", "bounds"))) for name in _BAGS
         }
-        return Corpus(
-            **{name: found[name] for name in _ARRAYS},
-            **{name: tuple(str(found[name]).split("\n")) for name in _TEXTS},
-            **bags,
-        )
+        parts: dict[str, Any] = {name: found[name] for name in _ARRAYS}
+        parts |= {name: tuple(str(found[name]).split("\n")) for name in _TEXTS}
+        return Corpus(**parts, **bags)
 
 
 def inverse_frequencies(corpus: Corpus) -> NDArray[np.float32]:

@@ -1,7 +1,8 @@
 """``./archon train embedder``: from the list of packages to the model that ships.
 
-Fetches the archives (pip, npm, apt), reads pairs of doc comment and code from them, learns, and writes the model's
-folder. What was done is kept in the cache and not done again; the same list, recipe and seed give the same model.
+Fetches the archives (pip, npm, apt), reads pairs of doc comment and code from them, learns, and puts the model's folder
+into the cache, or where --out says. What was done is kept in the cache and not done again; the same list, recipe and
+seed give the same model.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_compl
 from dataclasses import asdict
 from pathlib import Path
 
-from integrations.embedders import static
+from integrations.embedders import minilm, static
+from integrations.embedders.errors import EmbedderMissing
 from training.archives import UnreadableArchive
 from training.beginning import vectors_begin, vectors_random, words_embed
 from training.corpus import (
@@ -28,11 +30,11 @@ from training.corpus import (
     corpus_write,
     inverse_frequencies,
 )
-from training.export import model_write
+from training.export import ModelInTheWay, model_refuse, model_write
 from training.learning import Recipe, learn
 from training.licences import is_permitted
 from training.manifest import LIST, FetchFailed, Package, package_fetch, packages_read
-from training.mining import RULES, package_mine, pairs_file, pairs_read
+from training.mining import RULES, LicenceDiffers, package_mine, pairs_file, pairs_read
 from training.network import Parameters, parameters_start
 from training.resembling import Evaluated
 
@@ -44,7 +46,7 @@ def main(argv: list[str]) -> int:
     recipe = Recipe()
     parser = argparse.ArgumentParser(prog="archon train embedder", description=__doc__)
     parser.add_argument("--cache", type=Path, default=_cache(), help="where archives and what is made of them are kept")
-    parser.add_argument("--out", type=Path, default=static.FOLDER, help="the model's folder")
+    parser.add_argument("--out", type=Path, help="the model's folder (by default in the cache)")
     parser.add_argument("--list", type=Path, default=LIST, help="the list of packages")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes that read archives")
     parser.add_argument("--seed", type=int, default=recipe.seed)
@@ -54,15 +56,37 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--begin", choices=("minilm", "random"), default="minilm", help="the vectors to begin with")
     parser.add_argument("--model-version", default=static.VERSION)
     options = parser.parse_args(argv)
+    out = options.out or options.cache / "model"
     recipe = Recipe(dimension=options.dimension, epochs=options.epochs, seed=options.seed)
     packages = packages_read(options.list)
     refused = [each.name for each in packages if not is_permitted(each.licence)]
     if refused:
         print(f"these may not be learnt from, by their licence: {', '.join(refused)}", file=sys.stderr)
         return 1
+    made_of = {
+        "packages": sum(each.use == "train" for each in packages),
+        "list_sha256": hashlib.sha256(options.list.read_bytes()).hexdigest(),
+        "begin": options.begin,
+        "recipe": asdict(recipe),
+    }
+    # Before most of an hour is spent.
+    try:
+        model_refuse(out, version=options.model_version, made_of=made_of)
+        if options.begin == "minilm":
+            minilm.model_file()
+    except ModelInTheWay as error:
+        print(error, file=sys.stderr)
+        return 1
+    except EmbedderMissing as error:
+        print(f"{error.message}. Install it, or begin with --begin random.", file=sys.stderr)
+        return 1
+    options.cache.mkdir(parents=True, exist_ok=True)
     try:
         archives = _fetched(packages, options.cache / "archives")
         _mined(archives, options.cache / "pairs", processes=options.processes)
+    except LicenceDiffers as error:
+        print(error, file=sys.stderr)
+        return 1
     except (FetchFailed, UnreadableArchive) as error:
         print(
             f"{error}\nRun it again: what is there is kept. A package that is gone is taken off the list.",
@@ -70,26 +94,20 @@ def main(argv: list[str]) -> int:
         )
         return 1
     corpus, digest = _corpus(packages, options.cache, stems=options.stems)
+    if not corpus:
+        print(f"nothing was found to learn from in what {options.list} lists", file=sys.stderr)
+        return 1
     start = _start(corpus, recipe, options.cache / "words.npz", begin=options.begin)
     state = options.cache / f"state-{digest}-{options.begin}.npz"
     parameters = learn(corpus, start, recipe, state=state, tell=_tell)
-    model_write(
-        parameters,
-        corpus,
-        options.out,
-        version=options.model_version,
-        made_of={
-            "packages": sum(each.use == "train" for each in packages),
-            "list_sha256": hashlib.sha256(options.list.read_bytes()).hexdigest(),
-            "pairs": len(corpus),
-            "languages": _languages(corpus),
-            "stems": len(corpus.stems),
-            "begin": options.begin,
-            "recipe": asdict(recipe),
-        },
-    )
+    made_of |= {"pairs": len(corpus), "languages": _languages(corpus), "stems": len(corpus.stems)}
+    try:
+        model_write(parameters, corpus, out, version=options.model_version, made_of=made_of)
+    except ModelInTheWay as error:
+        print(error, file=sys.stderr)
+        return 1
     state.unlink(missing_ok=True)
-    _tell(f"the model is in {options.out}")
+    _tell(f"the model is in {out}")
     return 0
 
 

@@ -97,9 +97,9 @@ def _documented(parsed: ParsedFile, content: bytes) -> Iterator[tuple[Symbol, li
             continue
         cut: list[int] = []
         line = symbol.start_line
-        while (first := ending.get(line - 1)) is not None and first < line:
-            cut.extend(range(first, line))
-            line = first
+        while (begins := ending.get(line - 1)) is not None and begins < line:
+            cut.extend(range(begins, line))
+            line = begins
         if not cut:
             found = next(
                 (lines for lines in inside if symbol.start_line <= lines[0] and lines[1] <= symbol.end_line), None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -163,7 +163,7 @@ def _side(bags: Bags, entries: Ints, owners: Ints, size: int) -> Side:
 def _state_write(path: Path | None, recipe: Recipe, parameters: Parameters, optimiser: Adam) -> None:
     if path is None:
         return
-    kept = {f"p_{name}": value for name, value in parameters.items()}
+    kept: dict[str, Any] = {f"p_{name}": value for name, value in parameters.items()}
     kept |= {f"m_{name}": value for name, value in optimiser.first.items()}
     kept |= {f"v_{name}": value for name, value in optimiser.second.items()}
     half = path.with_suffix(".half.npz")

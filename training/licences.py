@@ -31,6 +31,8 @@ _AROUND = re.compile(
 )
 _BETWEEN = re.compile(r"\s+(?:AND|OR)\s+", re.IGNORECASE)
 _LONGEST = 100
+#: Of files that have a paragraph without a licence: nothing that is permitted.
+_UNSTATED = "unstated"
 
 
 def is_permitted(licence: str) -> bool:
@@ -67,13 +69,20 @@ def npm_licence(package: str) -> str:
 def debian_licence(copyright_file: str) -> str:
     """The licences that a machine-readable copyright file gives to what is not Debian's own packaging."""
     told: list[str] = []
-    for paragraph in copyright_file.replace("\r", "").split("\n\n"):
-        files = re.search(r"^Files:\s*(.+)$", paragraph, re.MULTILINE)
-        licence = re.search(r"^License:\s*(\S.*)$", paragraph, re.MULTILINE)
-        if files and licence and not files[1].strip().startswith("debian/"):
+    # A licence may stand behind an empty line, and belongs to the files before it all the same.
+    is_waiting = False
+    for paragraph in re.split(r"\n[ \t]*\n", copyright_file.replace("\r", "")):
+        files = re.search(r"^Files:((?:.*\n?)(?:[ \t]+.*\n?)*)", paragraph, re.MULTILINE | re.IGNORECASE)
+        licence = re.search(r"^License:[ \t]*(\S.*)$", paragraph, re.MULTILINE | re.IGNORECASE)
+        if is_waiting:
+            told.append(licence[1].strip() if licence and not files else _UNSTATED)
+        # Patterns are set apart by blanks, and stand on as many lines as they need.
+        counts = files is not None and any(not pattern.startswith("debian/") for pattern in files[1].split())
+        if counts and licence:
             told.append(licence[1].strip())
-    return _joined(told)
+        is_waiting = counts and licence is None
+    return _joined([*told, _UNSTATED] if is_waiting else told)
 
 
 def _joined(told: Iterable[str]) -> str:
-    return " AND ".join(dict.fromkeys(one.strip() for one in told if one.strip()))[: _LONGEST * 3]
+    return " AND ".join(dict.fromkeys(one.strip() for one in told if one.strip()))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from apps.context.parsing.languages import language_of
-from training.archives import archive_files
+from training.archives import archive_about, archive_files
 from training.grammar_pairs import grammar_pairs
 from training.manifest import Package
 from training.pairs import SKIPPED_PATH, Pair, code_key, query_key
@@ -64,15 +64,28 @@ _EVALUATED_USED = re.compile(
 )
 
 
+class LicenceDiffers(Exception):
+    """An archive states another licence than the list says."""
+
+
 def pairs_file(package: Package, folder: Path) -> Path:
     return folder / f"{package.slug}.{package.sha256[:8]}.{RULES}.jsonl.gz"
 
 
 def package_mine(package: Package, archive: Path, folder: Path) -> int:
-    """Make the package's file of pairs, unless it is there. Returns how many it has, or -1: it was there."""
+    """Make the package's file of pairs, unless it is there. Returns how many it has, or -1: it was there.
+
+    Raises :class:`LicenceDiffers`, and UnreadableArchive.
+    """
     made = pairs_file(package, folder)
     if made.exists():
         return -1
+    stated = archive_about(archive).licence
+    if stated != package.licence:
+        raise LicenceDiffers(
+            f"{package.file} states {stated or 'no licence'}, and the list says {package.licence}: put it on the list "
+            "anew with ./archon train packages, or take it off."
+        )
     found, using = archive_pairs(archive, evaluated=package.use == "evaluate")
     pairs = list(_unique(found))
     random.Random(package.name).shuffle(pairs)

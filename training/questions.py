@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from apps.context.parsing.languages import language_of
-from training.archives import archive_about, archive_files
+from training.archives import UnreadableArchive, archive_about, archive_files
 from training.grammar_pairs import file_undocumented
 from training.mining import LANGUAGES
 from training.pairs import SKIPPED_PATH, query_key
@@ -34,14 +34,18 @@ def main(argv: list[str]) -> int:
 
 def questions_write(archive: Path, folder: Path, *, name: str, under: str = "") -> int:
     """How many questions were written. One that stands at several places is none."""
+    if name in ("", ".", ".."):
+        raise UnreadableArchive(f"{archive.name} is called {name!r}, which is no name of a folder")
+    root = folder / name
     asked: list[tuple[str, str]] = []
     for path, content in archive_files(archive):
         if not path.startswith(under) or language_of(path, content[:200]) not in LANGUAGES:
             continue
-        if SKIPPED_PATH.search(path) or ".." in path.split("/"):
+        target = root / path
+        # An archive's members may have any name, an absolute one too.
+        if SKIPPED_PATH.search(path) or not target.resolve().is_relative_to(root.resolve()):
             continue
         made = file_undocumented(path=path, content=content)
-        target = folder / name / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(made.content, "utf-8")
         asked.extend((query, f"{path}::{symbol}") for query, symbol in made.questions)

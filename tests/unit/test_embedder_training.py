@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import random
 import zipfile
@@ -19,12 +20,13 @@ from integrations.embedders.static.model import StaticModel
 from training.archives import UnreadableArchive, archive_about
 from training.beginning import vectors_random
 from training.corpus import Corpus, corpus_make, corpus_read, corpus_write, inverse_frequencies
-from training.export import model_write
+from training.embedder import main as embedder_main
+from training.export import ModelInTheWay, model_write
 from training.grammar_pairs import file_undocumented, grammar_pairs
 from training.learning import Recipe, batch_sides, learn
 from training.licences import debian_licence, is_permitted, npm_licence, wheel_licence
-from training.manifest import LIST, FetchFailed, Package, package_fetch, packages_read
-from training.mining import package_mine, pairs_file, pairs_read, uses_evaluated
+from training.manifest import LIST, FetchFailed, Package, package_fetch, packages_read, packages_write
+from training.mining import LicenceDiffers, package_mine, pairs_file, pairs_read, uses_evaluated
 from training.network import loss_and_gradients, parameters_start
 from training.packages import main as packages_main
 from training.pairs import Pair, first_sentence, prose_of
@@ -174,6 +176,36 @@ def test_licences_are_read_as_they_are_stated() -> None:
     assert debian_licence(copyright_file) == "Expat"
 
 
+def test_no_licence_of_a_debian_package_is_overlooked() -> None:
+    many = "".join(f"Files: src/a{number}/*\nLicense: Expat{' ' * number}\n text\n\n" for number in range(20))
+    long = "".join(
+        f"Files: src/b{number}/*\nLicense: BSD-{number}-clause-and-words-that-are-many\n\n" for number in range(20)
+    )
+    for said, permitted in [
+        (many, True),
+        (many + "Files: src/core/*\nLicense: GPL-2+\n", False),
+        (long + "Files: src/core/*\nLicense: GPL-2+\n", False),
+        (many + "Files: debian/* src/core/*\nLicense: GPL-2+\n", False),
+        (many + "Files: debian/*\n src/core/*\nLicense: GPL-2+\n", False),
+        (many + "Files:\n debian/*\n debian/more\nLicense: GPL-2+\n", True),
+        (many + "Files: src/core/*\nCopyright: someone\n", False),
+        (many + "Files: src/core/*\nCopyright: someone\n\nLicense: GPL-2+\n text\n", False),
+        (many + "Files: src/core/*\nCopyright: someone\n\nLicense: MIT\n text\n\nLicense: GPL-2+\n text\n", True),
+        (many + "Files: a/*\n\nFiles: b/*\nLicense: MIT\n", False),
+        (many + " \nFiles: src/core/*\nlicense: GPL-2+\n", False),
+    ]:
+        assert is_permitted(debian_licence(said)) is permitted, said[-80:]
+    assert "GPL-2+" in debian_licence(long + "Files: src/core/*\nLicense: GPL-2+\n")
+
+
+def test_an_archive_of_another_licence_than_the_list_says_is_not_learnt_from(tmp_path: Path) -> None:
+    made = wheel(tmp_path, "shop", {"shop/basket.py": PYTHON}, licence="GPL-3.0-only")
+    package = Package("pypi", "shop", "1.0", made.name, "0" * 64, "MIT")
+    with pytest.raises(LicenceDiffers, match="GPL-3"):
+        package_mine(package, made, tmp_path / "pairs")
+    assert not pairs_file(package, tmp_path / "pairs").exists()
+
+
 def test_the_list_of_packages_is_complete() -> None:
     packages = packages_read()
     assert len({(each.registry, each.name) for each in packages}) == len(packages) > 50
@@ -221,6 +253,16 @@ def test_questions_are_written_as_the_benchmarks_read_them(tmp_path: Path) -> No
     lines = [json.loads(line) for line in (tmp_path / "out" / "shop.jsonl").read_text().splitlines()]
     assert {"query": "Put one more item into it.", "relevant_symbols": ["shop/basket.py::Basket.add"]} in lines
     assert '"""' not in (tmp_path / "out" / "shop" / "shop" / "basket.py").read_text()
+
+
+def test_questions_are_written_within_their_folder_alone(tmp_path: Path) -> None:
+    outside = tmp_path / "elsewhere" / "absolute.py"
+    made = wheel(
+        tmp_path, "shop", {str(outside): PYTHON, "../up.py": PYTHON, "a/../../../far.py": PYTHON, "b.py": PYTHON}
+    )
+    assert questions_main([str(made), "--to", str(tmp_path / "out")]) == 0
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == {made.name, "out/shop.jsonl", "out/shop/b.py"}
 
 
 TOPICS = {
@@ -288,6 +330,106 @@ def test_training_learns_which_words_mean_the_same(tmp_path: Path) -> None:
     queries = [query for query, _ in TOPICS.values()]
     found = model.embed(queries, kind="query") @ model.embed(codes, kind="document").T
     assert found.argmax(1).tolist() == list(range(len(TOPICS)))
+
+
+def toy_model(folder: Path, *, version: str = "0", seed: int = 1, made_of: dict[str, object] | None = None) -> None:
+    corpus = toy_corpus(4)
+    parameters = parameters_start(vectors_random(len(corpus.stems), 16, seed), inverse_frequencies(corpus))
+    model_write(parameters, corpus, folder, version=version, made_of=made_of or {"seed": seed})
+
+
+def test_a_model_in_use_is_replaced_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    toy_model(folder)
+    model = StaticModel(folder)
+    before = model.embed(["deliver the letter"], kind="query").copy()
+    toy_model(folder, version="1", seed=2)
+    assert np.array_equal(model.embed(["deliver the letter"], kind="query"), before)
+    assert not np.array_equal(StaticModel(folder).embed(["deliver the letter"], kind="query"), before)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_another_model_of_the_same_version_is_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    toy_model(folder)
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    toy_model(folder)
+    with pytest.raises(ModelInTheWay, match="--model-version"):
+        toy_model(folder, seed=2)
+    # What people are told of it may be the same, and its numbers not.
+    with pytest.raises(ModelInTheWay, match="other numbers"):
+        toy_model(folder, seed=2, made_of={"seed": 1})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    toy_model(folder)
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(ModelInTheWay, match="no model's folder"):
+        toy_model(folder, version="1")
+    assert (folder / "thesis.txt").read_text() == "years of work"
+
+
+def test_archives_without_any_pair_are_nothing_to_learn_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert embedder_run(tmp_path, "--begin", "random") == 1
+    assert "nothing was found to learn from" in capsys.readouterr().err
+    assert not (tmp_path / "cache" / "model").exists()
+
+
+def embedder_run(tmp_path: Path, *options: str) -> int:
+    """Train on a list of no packages: it can but fail, and early."""
+    listed = tmp_path / "packages.json"
+    packages_write([], listed)
+    return embedder_main(["--list", str(listed), "--cache", str(tmp_path / "cache"), *options])
+
+
+def test_the_shipped_model_is_refused_before_anything_is_fetched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in static.FOLDER.iterdir()}
+    assert embedder_run(tmp_path, "--out", str(static.FOLDER), "--begin", "random") == 1
+    assert "--model-version" in capsys.readouterr().err
+    assert {path.name: path.stat().st_mtime_ns for path in static.FOLDER.iterdir()} == before
+    assert not (tmp_path / "cache").exists()
+
+
+def test_without_minilm_it_says_so_before_anything_is_fetched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name))
+    assert embedder_run(tmp_path) == 1
+    said = capsys.readouterr().err
+    assert "onnxruntime" in said and "--begin random" in said
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_model_is_trained_from_archives_into_the_cache(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    (cache / "archives").mkdir(parents=True)
+    functions = "\n\n".join(
+        f'def {topic}_{name}(it):\n    """{query.capitalize()} with {name}."""\n    {code}\n    return it\n'
+        for name in ("anna", "berta", "carla", "dora", "emma", "frida", "greta", "hanna")
+        for topic, (query, code) in TOPICS.items()
+    )
+    made = wheel(cache / "archives", "shop", {"shop/all.py": functions})
+    listed = tmp_path / "packages.json"
+    assert packages_main([str(made), "--list", str(listed)]) == 0
+    run = ["--list", str(listed), "--cache", str(cache), "--begin", "random", "--dimension", "16", "--processes", "1"]
+    assert embedder_main(run) == 0
+    assert StaticModel(cache / "model").version == static.VERSION
+    numbers = (cache / "model" / "vectors.npy").read_bytes()
+    # The same again is the same; another seed needs another version.
+    assert embedder_main(run) == 0
+    assert embedder_main([*run, "--seed", "2"]) == 1
+    assert (cache / "model" / "vectors.npy").read_bytes() == numbers
+    assert embedder_main([*run, "--seed", "2", "--model-version", "x"]) == 0
+    assert StaticModel(cache / "model").version == "x"
+    assert (cache / "model" / "vectors.npy").read_bytes() != numbers
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not() -> None:

@@ -275,13 +275,13 @@ def test_words_that_are_data_are_not_kept() -> None:
 #: the model would make of their texts, and ``VERSION`` (with another reader, ``FORMAT`` too) has to say so.
 GOLDEN: dict[str, tuple[str, list[list[float]]]] = {
     "3": (
-        "025225b71847fd71",
+        "2681241587bc2c63",
         [
-            [0.0362, 0.0466, 0.1822, 0.1337, -0.0255, -0.0494],
+            [0.0361, 0.0568, 0.1799, 0.1276, -0.0134, -0.0453],
             [0.1038, -0.0293, 0.0661, 0.0133, 0.1863, 0.0151],
             [0.0985, -0.0098, -0.0023, 0.1832, -0.0845, -0.1169],
             [0.1613, 0.1342, -0.0002, -0.1748, -0.0591, -0.0114],
-            [0.0556, 0.0458, 0.1772, 0.1538, -0.047, -0.0594],
+            [0.0524, 0.0556, 0.1704, 0.1481, -0.0324, -0.0514],
             [0.0979, -0.0007, 0.1118, 0.0036, 0.1345, 0.0714],
             [0.0933, -0.0146, -0.0058, 0.1762, -0.0854, -0.1103],
             [0.1556, 0.1274, 0.0083, -0.178, -0.0662, -0.0125],
@@ -289,7 +289,7 @@ GOLDEN: dict[str, tuple[str, list[list[float]]]] = {
     )
 }
 GOLDEN_TEXTS = (
-    "net/mail.py Mailer.send\ndef send(self, to, text):\n    # through the relay\n    server.sendmail(ME, [to or 'nobody'], text)",
+    "net/mail.py Mailer.send\ndef send(self, to, text):\n    # relay\n    server.send(ME, [to or 'nobody'], text)",
     "src/ui/canvas.ts\n/** Draws once. */\nexport class CanvasRenderer { drawLine(a: Point) { this.ctx.lineTo(a.x) } }",
     "parse the HTTP headers of a response, and keep unparsable ones",
     "untersuchung zzqx_datapools404 fooBARBaz",
