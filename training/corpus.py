@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -109,37 +109,21 @@ def corpus_make(
     packages, query_numbers, languages = array("i"), array("i"), array("b")
     language_of: dict[str, int] = {}
     number_of: dict[str, int] = {}
-    codes: set[str] = set()
-    uses: Counter[str] = Counter()
     counts: Counter[int] = Counter()
-    resembling = doubled = 0
-    for package_number, (package, pairs) in enumerate(files):
-        for pair in pairs:
-            query, code = query_key(pair.query), code_key(pair.text)
-            if code in codes or uses[query] >= _SAME_QUERIES:
-                doubled += 1
-                continue
-            if evaluated.resembles(pair):
-                resembling += 1
-                continue
-            codes.add(code)
-            uses[query] += 1
-            asked = _stems_of(known, pair.query)
-            if not asked:
-                continue
-            began = len(documents.stems)
-            _document_add(documents, known, pair)
-            queries.add(asked, 0)
-            queries.close()
-            proses.add(_stems_of(known, pair.prose), 0)
-            proses.close()
-            counts.update({*documents.stems[began:], *asked})
-            packages.append(package_number)
-            query_numbers.append(number_of.setdefault(query, len(number_of)))
-            languages.append(language_of.setdefault(pair.language, len(language_of)))
-        if package_number % 25 == 0:
-            tell(f"{package_number} packages, {len(packages)} pairs, {package.name}")
-    tell(f"{len(packages)} pairs; left out: {resembling} like what is evaluated on, {doubled} copies")
+    for package_number, pair in pairs_learnt(files, evaluated=evaluated, tell=tell):
+        asked = _stems_of(known, pair.query)
+        if not asked:
+            continue
+        began = len(documents.stems)
+        _document_add(documents, known, pair)
+        queries.add(asked, 0)
+        queries.close()
+        proses.add(_stems_of(known, pair.prose), 0)
+        proses.close()
+        counts.update({*documents.stems[began:], *asked})
+        packages.append(package_number)
+        query_numbers.append(number_of.setdefault(query_key(pair.query), len(number_of)))
+        languages.append(language_of.setdefault(pair.language, len(language_of)))
     by_number = list(known.numbers)
     # Those of equal count in alphabetical order: the same packages give the same vocabulary.
     ranked = sorted(counts.items(), key=lambda each: (-each[1], by_number[each[0]]))
@@ -159,6 +143,31 @@ def corpus_make(
         languages=tuple(language_of),
         language_numbers=np.array(languages, dtype=np.int8),
     )
+
+
+def pairs_learnt(
+    files: Iterable[tuple[Package, Iterable[Pair]]], *, evaluated: Evaluated, tell: Callable[[str], None]
+) -> Iterator[tuple[int, Pair]]:
+    """The pairs to learn from, each with its package's number: no copies, and nothing like what is evaluated on."""
+    codes: set[str] = set()
+    uses: Counter[str] = Counter()
+    learnt = resembling = doubled = 0
+    for package_number, (package, pairs) in enumerate(files):
+        for pair in pairs:
+            query, code = query_key(pair.query), code_key(pair.text)
+            if code in codes or uses[query] >= _SAME_QUERIES:
+                doubled += 1
+                continue
+            if evaluated.resembles(pair):
+                resembling += 1
+                continue
+            codes.add(code)
+            uses[query] += 1
+            learnt += 1
+            yield package_number, pair
+        if package_number % 25 == 0:
+            tell(f"{package_number} packages, {learnt} pairs, {package.name}")
+    tell(f"{learnt} pairs; left out: {resembling} like what is evaluated on, {doubled} copies")
 
 
 def _document_add(rows: _Rows, known: _Stems, pair: Pair) -> None:

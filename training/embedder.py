@@ -12,15 +12,12 @@ import hashlib
 import json
 import os
 import sys
-import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
 from integrations.embedders import minilm, static
 from integrations.embedders.errors import EmbedderMissing
-from training.archives import UnreadableArchive
 from training.beginning import vectors_begin, vectors_random, words_embed
 from training.corpus import (
     CORPUS_RULES,
@@ -31,21 +28,28 @@ from training.corpus import (
     inverse_frequencies,
 )
 from training.export import ModelInTheWay, model_refuse, model_write
+from training.gathering import (
+    GatheringFailed,
+    cache_folder,
+    evaluated_read,
+    files_learnt,
+    packages_refuse,
+    pairs_folder,
+    pairs_gather,
+    tell,
+)
 from training.learning import Recipe, learn
-from training.licences import is_permitted
-from training.manifest import LIST, FetchFailed, Package, package_fetch, packages_read
-from training.mining import RULES, LicenceDiffers, package_mine, pairs_file, pairs_read
+from training.manifest import LIST, Package, packages_read
+from training.mining import RULES
 from training.network import Parameters, parameters_start
-from training.resembling import Evaluated
-
-_FETCHERS = 2
-_began = time.monotonic()
 
 
 def main(argv: list[str]) -> int:
     recipe = Recipe()
     parser = argparse.ArgumentParser(prog="archon train embedder", description=__doc__)
-    parser.add_argument("--cache", type=Path, default=_cache(), help="where archives and what is made of them are kept")
+    parser.add_argument(
+        "--cache", type=Path, default=cache_folder(), help="where archives and what is made of them are kept"
+    )
     parser.add_argument("--out", type=Path, help="the model's folder (by default in the cache)")
     parser.add_argument("--list", type=Path, default=LIST, help="the list of packages")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes that read archives")
@@ -59,10 +63,6 @@ def main(argv: list[str]) -> int:
     out = options.out or options.cache / "model"
     recipe = Recipe(dimension=options.dimension, epochs=options.epochs, seed=options.seed)
     packages = packages_read(options.list)
-    refused = [each.name for each in packages if not is_permitted(each.licence)]
-    if refused:
-        print(f"these may not be learnt from, by their licence: {', '.join(refused)}", file=sys.stderr)
-        return 1
     made_of = {
         "packages": sum(each.use == "train" for each in packages),
         "list_sha256": hashlib.sha256(options.list.read_bytes()).hexdigest(),
@@ -71,27 +71,20 @@ def main(argv: list[str]) -> int:
     }
     # Before most of an hour is spent.
     try:
+        packages_refuse(packages)
         model_refuse(out, version=options.model_version, made_of=made_of)
         if options.begin == "minilm":
             minilm.model_file()
-    except ModelInTheWay as error:
+    except (GatheringFailed, ModelInTheWay) as error:
         print(error, file=sys.stderr)
         return 1
     except EmbedderMissing as error:
         print(f"{error.message}. Install it, or begin with --begin random.", file=sys.stderr)
         return 1
-    options.cache.mkdir(parents=True, exist_ok=True)
     try:
-        archives = _fetched(packages, options.cache / "archives")
-        _mined(archives, options.cache / "pairs", processes=options.processes)
-    except LicenceDiffers as error:
+        pairs_gather(packages, options.cache, processes=options.processes)
+    except GatheringFailed as error:
         print(error, file=sys.stderr)
-        return 1
-    except (FetchFailed, UnreadableArchive) as error:
-        print(
-            f"{error}\nRun it again: what is there is kept. A package that is gone is taken off the list.",
-            file=sys.stderr,
-        )
         return 1
     corpus, digest = _corpus(packages, options.cache, stems=options.stems)
     if not corpus:
@@ -99,7 +92,7 @@ def main(argv: list[str]) -> int:
         return 1
     start = _start(corpus, recipe, options.cache / "words.npz", begin=options.begin)
     state = options.cache / f"state-{digest}-{options.begin}.npz"
-    parameters = learn(corpus, start, recipe, state=state, tell=_tell)
+    parameters = learn(corpus, start, recipe, state=state, tell=tell)
     made_of |= {"pairs": len(corpus), "languages": _languages(corpus), "stems": len(corpus.stems)}
     try:
         model_write(parameters, corpus, out, version=options.model_version, made_of=made_of)
@@ -107,52 +100,19 @@ def main(argv: list[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     state.unlink(missing_ok=True)
-    _tell(f"the model is in {out}")
+    tell(f"the model is in {out}")
     return 0
 
 
-def _fetched(packages: list[Package], folder: Path) -> list[tuple[Package, Path]]:
-    """The archives; all that can be had are fetched before it fails for one that cannot."""
-    made: dict[str, Path] = {}
-    failed: list[str] = []
-    with ThreadPoolExecutor(_FETCHERS) as pool:
-        waiting = {pool.submit(package_fetch, package, folder): package for package in packages}
-        for number, done in enumerate(as_completed(waiting), 1):
-            try:
-                made[waiting[done].slug] = done.result()
-            except FetchFailed as error:
-                failed.append(str(error))
-            if number % 25 == 0:
-                _tell(f"{number} of {len(packages)} archives are here")
-    if failed:
-        raise FetchFailed("\n".join(failed))
-    return [(package, made[package.slug]) for package in packages]
-
-
-def _mined(archives: list[tuple[Package, Path]], folder: Path, *, processes: int) -> None:
-    left = [each for each in archives if not pairs_file(each[0], folder).exists()]
-    if not left:
-        return
-    with ProcessPoolExecutor(processes) as pool:
-        waiting = {pool.submit(package_mine, package, archive, folder): package for package, archive in left}
-        for number, done in enumerate(as_completed(waiting), 1):
-            _tell(f"{number} of {len(left)}: {done.result()} pairs of {waiting[done].name}")
-
-
 def _corpus(packages: list[Package], cache: Path, *, stems: int) -> tuple[Corpus, str]:
-    pairs = cache / "pairs"
+    pairs = pairs_folder(cache)
     told = json.dumps([RULES, CORPUS_RULES, stems, [(each.slug, each.sha256, each.use) for each in packages]])
     digest = hashlib.sha256(told.encode()).hexdigest()[:12]
     path = cache / f"corpus-{digest}.npz"
     if path.exists():
         return corpus_read(path), digest
-    evaluated = Evaluated()
-    for package in packages:
-        if package.use == "evaluate":
-            for pair in pairs_read(pairs_file(package, pairs)):
-                evaluated.add(pair)
-    learnt = ((each, pairs_read(pairs_file(each, pairs))) for each in packages if each.use == "train")
-    corpus = corpus_make(learnt, evaluated=evaluated, max_stems=stems, min_count=static.MIN_COUNT, tell=_tell)
+    evaluated, learnt = evaluated_read(packages, pairs), files_learnt(packages, pairs)
+    corpus = corpus_make(learnt, evaluated=evaluated, max_stems=stems, min_count=static.MIN_COUNT, tell=tell)
     corpus_write(corpus, path)
     return corpus, digest
 
@@ -161,20 +121,10 @@ def _start(corpus: Corpus, recipe: Recipe, words: Path, *, begin: str) -> Parame
     if begin == "random":
         vectors = vectors_random(len(corpus.stems), recipe.dimension, recipe.seed)
     else:
-        vectors = vectors_begin(words_embed(corpus.forms, words, tell=_tell), recipe.dimension)
+        vectors = vectors_begin(words_embed(corpus.forms, words, tell=tell), recipe.dimension)
     return parameters_start(vectors, inverse_frequencies(corpus))
 
 
 def _languages(corpus: Corpus) -> dict[str, int]:
     counts = Counter(corpus.language_numbers.tolist())
     return {corpus.languages[number]: count for number, count in counts.most_common()}
-
-
-def _cache() -> Path:
-    home = os.environ.get("ARCHON_HOME")
-    root = Path(home) if home else Path(__file__).resolve().parent.parent / ".archon"
-    return root / "training"
-
-
-def _tell(message: str) -> None:
-    print(f"{time.monotonic() - _began:7.0f} s  {message}", flush=True)
