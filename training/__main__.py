@@ -8,6 +8,7 @@ import sys
 
 COMMANDS = {
     "embedder": "fetch, read and train: from the list of packages to the model",
+    "kinds": "which words of a question ask for a class, and which for a function",
     "packages": "put archives on the list of packages, with version, hash and licence",
     "questions": "a package without its doc comments, and the questions that they are",
     "evaluate": "how well a model answers questions, beside BM25 and fused with it",
