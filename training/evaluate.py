@@ -2,8 +2,8 @@
 
 The questions are those of ``archon bench search`` (``{"query", "relevant_symbols": ["PATH::NAME"]}``), the documents
 are the folder's chunks as an index makes them, and count by their kinds as in search. Vectors alone, BM25 alone, and
-both fused; and the questions that share no word with the name of what answers them apart, since those are what vectors
-are for.
+both fused; questions about functions and about classes by themselves, and those apart that share no word with the name
+of what answers them, since those are what vectors are for.
 """
 
 from __future__ import annotations
@@ -14,24 +14,26 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from apps.context.parsing.parse import file_parse
-from apps.context.searching.fusion import kind_weight
+from apps.context.searching.fusion import kind_weights
 from integrations.embedders import minilm, static
 from integrations.embedders.static.model import StaticModel
 from integrations.embedders.static.stems import WORD, word_stems
 from training.ranking import Bm25, figures, fused, ranks, scaled
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TEXT_SHARE = 0.3
 
 
 class Task(NamedTuple):
     documents: list[str]
-    #: What each counts by its kind.
-    weights: list[float]
+    kinds: list[str]
     queries: list[str]
     #: The documents that answer each query.
     answers: list[list[int]]
@@ -60,13 +62,13 @@ def main(argv: list[str]) -> int:
 def task_read(folder: Path, questions: Path) -> Task:
     """The folder's chunks, and the questions of which at least one answer is among them."""
     documents: list[str] = []
-    weights: list[float] = []
+    kinds: list[str] = []
     where: dict[str, list[int]] = {}
     for path, content in folder_files(folder):
         for chunk in file_parse(path=path, content=content).chunks:
             where.setdefault(f"{path}::{chunk.qualified_name}", []).append(len(documents))
             documents.append(f"{chunk.header}\n{chunk.text}")
-            weights.append(kind_weight(chunk.kind))
+            kinds.append(chunk.kind)
     queries, answers, names = [], [], []
     for line in questions.read_text("utf-8").splitlines():
         told = json.loads(line)
@@ -75,7 +77,7 @@ def task_read(folder: Path, questions: Path) -> Task:
             queries.append(told["query"])
             answers.append(found)
             names.append(told["relevant_symbols"][0].rpartition("::")[2].rpartition(".")[2])
-    return Task(documents, weights, queries, answers, names)
+    return Task(documents, kinds, queries, answers, names)
 
 
 def folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -92,9 +94,10 @@ def task_measure(task: Task, model: StaticModel, *, with_minilm: bool) -> dict[s
     text = Bm25(task.documents)
     worded = np.stack([text.scores(query) for query in task.queries])
     vectors = queries @ documents.T
-    by_way = {
+    by_way: dict[str, NDArray[Any]] = {
         "text": worded,
-        "vector": vectors,
+        # On their scale before kinds count: the best cosines differ by less than kinds do.
+        "vector": scaled(vectors),
         "fused": fused(worded, vectors, text_share=TEXT_SHARE),
     }
     if with_minilm:
@@ -103,10 +106,11 @@ def task_measure(task: Task, model: StaticModel, *, with_minilm: bool) -> dict[s
             other = pool.embed(task.queries) @ pool.embed(task.documents).T
         finally:
             pool.close()
-        by_way["minilm"] = other
+        by_way["minilm"] = scaled(other)
         by_way["text+minilm"] = fused(worded, other, text_share=0.4)
         by_way["text+vector+minilm"] = (scaled(worded) + scaled(vectors) + scaled(other)) / 3
-    weights = np.array(task.weights, dtype=np.float32)
+    weights = kinds_matrix(task)
+    classes = np.array([task.kinds[answer[0]] == "class" for answer in task.answers])
     apart = np.array([not shares_a_stem(query, name) for query, name in zip(task.queries, task.names, strict=True)])
     report: dict[str, Any] = {
         "documents": len(task.documents),
@@ -115,8 +119,22 @@ def task_measure(task: Task, model: StaticModel, *, with_minilm: bool) -> dict[s
     }
     for way, scores in by_way.items():
         places = ranks(scores * weights, task.answers)
-        report[way] = asdict(figures(places)) | {"no_shared_word": asdict(figures(places[apart]))}
+        report[way] = asdict(figures(places)) | {
+            "no_shared_word": asdict(figures(places[apart])),
+            "functions": asdict(figures(places[~classes])),
+            "classes": asdict(figures(places[classes])),
+        }
     return report
+
+
+def kinds_matrix(task: Task) -> NDArray[np.float32]:
+    """What each document counts by its kind, by question."""
+    kinds = sorted(set(task.kinds))
+    column = np.array([kinds.index(kind) for kind in task.kinds])
+    counted = [kind_weights(query) for query in task.queries]
+    by_kind = np.array([[each.get(kind, 1.0) for kind in kinds] for each in counted], dtype=np.float32)
+    made: NDArray[np.float32] = by_kind[:, column]
+    return made
 
 
 def shares_a_stem(query: str, name: str) -> bool:
@@ -133,8 +151,11 @@ def table_print(name: str, report: dict[str, Any], ways: Sequence[str] = ()) -> 
         f" {report['docs_per_cpu_s']} documents a CPU-second"
     )
     for way in ways or [key for key, value in report.items() if isinstance(value, dict)]:
-        told, apart = report[way], report[way]["no_shared_word"]
+        told = report[way]
+        apart, functions, classes = (told[part] for part in ("no_shared_word", "functions", "classes"))
         print(
             f"  {way:20} MRR@10 {told['mrr_at_10']:.3f}  R@1 {told['recall_at_1']:.3f}  R@10 {told['recall_at_10']:.3f}"
+            f"   functions ({functions['questions']}): {functions['mrr_at_10']:.3f}"
+            f"  classes ({classes['questions']}): {classes['mrr_at_10']:.3f}"
             f"   no shared word ({apart['questions']}): {apart['mrr_at_10']:.3f}"
         )

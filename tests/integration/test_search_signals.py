@@ -12,6 +12,7 @@ from django.conf import settings as configured
 from django.db import connection
 
 from apps.context.models import CodeChunk
+from apps.context.searching.fusion import kind_weights
 from apps.context.vectors import vectors_fill
 from apps.vector_store import embedders, spaces
 from apps.vector_store.indexes.pgvector import TABLE
@@ -139,6 +140,47 @@ def test_a_word_that_the_embedder_does_not_know_is_found_by_itself(tmp_path: Pat
         assert "vector_weight" not in found.hits[0].scores
         assert any(STATIC_KEY in note for note in found.notes)
         assert code.search(query, "vector").hits == ()
+
+
+STORES = """class SessionStore:
+    expiry = 3600
+    backend = 'database'
+
+    def load_session(self, key):
+        return self.rows.get(key)
+
+    def save_session(self, key, rows):
+        self.rows[key] = rows
+        return key
+
+
+class SessionStoreError(Exception):
+    code = 'session'
+
+
+def session_store_of(settings):
+    store = SessionStore()
+    store.settings = settings
+    return store
+"""
+
+
+def test_classes_count_by_what_is_asked_and_a_class_is_found_by_its_name(tmp_path: Path) -> None:
+    code = code_make(tmp_path, {**FILES, "store.py": STORES})
+    code.index()
+    vectors_fill(project_id=code.project.id)
+    for mode in ("hybrid", "vector", "text"):
+        for name in ("SessionStore", "class SessionStore"):
+            hit = code.search(name, mode, explain=True).hits[0]
+            assert (hit.symbol, hit.kind) == ("SessionStore", "class"), (mode, name)
+        assert code.search("Base class that stores a session", mode).hits[0].kind == "class"
+        assert code.search("Return the session of a key", mode).hits[0].kind == "method"
+    for query in ("Base class that stores a session", "Return the session of a key"):
+        told = [hit for hit in code.search(query, "hybrid", explain=True).hits if hit.kind == "class"]
+        assert told and {hit.scores["kind_weight"] for hit in told} == {kind_weights(query)["class"]}
+        for hit in told:
+            sums = sum(hit.scores[f"{name}_weight"] * hit.scores[f"{name}_scaled"] for name in ("text", "vector"))
+            assert hit.score == pytest.approx(sums * hit.scores["kind_weight"], abs=1e-4)
 
 
 def test_one_embedder_in_both_places_is_one(code: Code, settings: Any) -> None:

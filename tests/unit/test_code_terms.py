@@ -19,7 +19,7 @@ from apps.context.postings import (
     records_unpack,
 )
 from apps.context.searching.candidates import Candidate
-from apps.context.searching.fusion import Signal, SignalName, rankings_fuse, scores_scale
+from apps.context.searching.fusion import Signal, SignalName, kinds_weigh, rankings_fuse, scores_scale
 from apps.context.searching.regex import literals_required
 from apps.context.terms import LONG_WORD, text_terms, word_terms
 from apps.context.walking import IgnoredPaths, is_binary
@@ -109,8 +109,11 @@ def test_bm25_is_that_of_the_formula(terms: list[dict[int, tuple[int, int]]], li
         assert score == pytest.approx(expected[chunk_id], rel=1e-3)
 
 
-def _candidate(chunk_id: int, score: float) -> Candidate:
-    return Candidate(chunk_id, 1, "a.py", "", "python", "function", "f", 1, 2, "", score=score)
+KINDS = {"module": 0.5, "class": 0.8}
+
+
+def _candidate(chunk_id: int, score: float, kind: str = "function") -> Candidate:
+    return Candidate(chunk_id, 1, "a.py", "", "python", kind, "f", 1, 2, "", score=score)
 
 
 def _signal(name: SignalName, scale: str, scores: dict[int, float], unknown: frozenset[int] = frozenset()) -> Signal:
@@ -118,7 +121,7 @@ def _signal(name: SignalName, scale: str, scores: dict[int, float], unknown: fro
 
 
 def _fused(*signals: Signal) -> dict[int, float]:
-    return {each.candidate.chunk_id: each.candidate.score for each in rankings_fuse(signals)}
+    return {each.candidate.chunk_id: each.candidate.score for each in rankings_fuse(signals, kinds=KINDS)}
 
 
 _TEXT = {1: 30.0, 2: 20.0, 3: 10.0}
@@ -133,12 +136,12 @@ def test_fusion_scales_each_ranking_and_weighs_it() -> None:
     fused = _fused(text, _signal("vector", _STATIC, _MEANT))
     assert fused == pytest.approx({1: 0.3, 2: 0.3 * 0.5 + 0.7 * 0.75, 3: 0.7, 4: 0.0})
     assert scores_scale([_candidate(1, 2.0), _candidate(2, 2.0)]) == {1: 1.0, 2: 1.0}
-    assert rankings_fuse([]) == []
+    assert rankings_fuse([], kinds=KINDS) == []
 
 
 def test_a_third_signal_counts_as_much_as_each_of_the_others() -> None:
     text, vector = _signal("text", "text", _TEXT), _signal("vector", _STATIC, _MEANT)
-    found = rankings_fuse([text, vector, _signal("second", _MINILM, {2: 0.7, 1: 0.2})])
+    found = rankings_fuse([text, vector, _signal("second", _MINILM, {2: 0.7, 1: 0.2})], kinds=KINDS)
     scores = {each.candidate.chunk_id: each.candidate.score for each in found}
     assert scores == pytest.approx({1: 1 / 3, 2: (0.5 + 0.75 + 1) / 3, 3: 1 / 3, 4: 0.0})
     best = found[0]
@@ -156,6 +159,23 @@ def test_of_a_chunk_without_a_vector_the_other_signals_decide() -> None:
     assert scores == pytest.approx({1: 1.0, 2: 0.3 * 0.5, 3: 0.7})
 
 
+def test_kinds_count_after_rankings_were_scaled() -> None:
+    """On raw cosines, which lie close together, any weight would put a class behind hundreds of functions."""
+    found = [(1, 0.91, "class"), (2, 0.90, "function"), (3, 0.52, "module"), (4, 0.5, "function")]
+    vector = Signal("vector", _STATIC, [_candidate(*each) for each in found])
+    fused = [each.candidate for each in rankings_fuse([vector], kinds={"module": 0.5, "class": 1.1})]
+    assert [each.chunk_id for each in fused] == [1, 2, 3, 4]
+    assert fused[0].score == pytest.approx(1.1)
+    fused = [each.candidate for each in rankings_fuse([vector], kinds=KINDS)]
+    assert [each.chunk_id for each in fused] == [2, 1, 3, 4]
+    assert [each.score for each in fused] == pytest.approx([0.4 / 0.41, 0.8, 0.5 * 0.02 / 0.41, 0])
+
+
+def test_words_alone_are_weighed_by_kinds() -> None:
+    ranked = kinds_weigh([_candidate(1, 30.0, "class"), _candidate(2, 25.0), _candidate(3, 20.0, "lines")], kinds=KINDS)
+    assert [(each.chunk_id, each.score) for each in ranked] == [(2, 25.0), (1, 24.0), (3, 20.0)]
+
+
 @given(
     text=st.dictionaries(st.integers(1, 30), st.floats(0.1, 50), max_size=20),
     vectors=st.lists(st.dictionaries(st.integers(1, 30), st.floats(-1, 1), min_size=1, max_size=20), max_size=2),
@@ -168,7 +188,7 @@ def test_fused_scores_are_between_none_and_all(
     signals = [_signal("text", "text", text)]
     for name, scale, found in zip(names, (_STATIC, _MINILM), vectors, strict=False):
         signals.append(_signal(name, scale, found, unknown - found.keys()))
-    fused = rankings_fuse(signals)
+    fused = rankings_fuse(signals, kinds=KINDS)
     assert {each.candidate.chunk_id for each in fused} == text.keys() | {key for found in vectors for key in found}
     scores = [each.candidate.score for each in fused]
     assert scores == sorted(scores, reverse=True)

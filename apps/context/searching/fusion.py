@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from apps.context.searching.asked import asks_for_class
 from apps.context.searching.candidates import Candidate
 
 #: How many of each ranking are fused.
@@ -13,11 +14,14 @@ DEPTH = 100
 #: What words count beside one embedder's vectors, by the beginning of its key, and beside those of any other.
 TEXT_WEIGHTS = {"local:archon-static:": 0.3}
 TEXT_WEIGHT = 0.4
-#: What a chunk counts by its kind; others 1. What lies between a module's functions is rarely what is asked for, but
-#: has many words. What lies between a class's is what a question about the class is answered by (figures: ADR 0019).
-KIND_WEIGHTS = {"module": 0.7, "class": 0.9}
+#: What a chunk counts that lies between a module's functions: rarely what is asked for, and full of words.
+MODULE_WEIGHT = 0.6
+#: What one counts that lies between a class's methods, where a question surely asks for a function, and how much more
+#: where it surely asks for a class. Functions count 1 (figures: ADR 0019).
+CLASS_WEIGHT, CLASS_ASKED = 0.5, 0.7
 #: ``vector`` and ``second`` are the project's slots of vectors.
 SignalName = Literal["text", "vector", "second"]
+KindWeights = Mapping[str, float]
 #: What scores by words can be compared with: their like alone.
 TEXT_SCALE = "text"
 
@@ -51,9 +55,9 @@ class Fused:
     shares: tuple[Share, ...]
 
 
-def kind_weight(kind: str) -> float:
-    """What a score counts by the kind of its chunk."""
-    return KIND_WEIGHTS.get(kind, 1.0)
+def kind_weights(query: str) -> KindWeights:
+    """What a score counts by the kind of its chunk, for this question; kinds that aren't there count 1."""
+    return {"module": MODULE_WEIGHT, "class": round(CLASS_WEIGHT + CLASS_ASKED * asks_for_class(query), 3)}
 
 
 def signal_weights(signals: Sequence[Signal]) -> Mapping[SignalName, float]:
@@ -65,9 +69,12 @@ def signal_weights(signals: Sequence[Signal]) -> Mapping[SignalName, float]:
     return {signal.name: 1 - text if signal is embedders[0] else text for signal in signals}
 
 
-def rankings_fuse(signals: Sequence[Signal]) -> list[Fused]:
-    """Best first. A chunk that is not among a signal's best has nothing of it; of one that it can't know nothing is
-    said by it, for or against."""
+def rankings_fuse(signals: Sequence[Signal], *, kinds: KindWeights) -> list[Fused]:
+    """Best first, by what is said of them and what their kinds count.
+
+    A chunk that is not among a signal's best has nothing of it; of one that it can't know nothing is said by it, for or
+    against.
+    """
     weights = signal_weights(signals)
     scaled = {signal.name: scores_scale(signal.ranking) for signal in signals}
     raw = {signal.name: {each.chunk_id: each.score for each in signal.ranking} for signal in signals}
@@ -85,7 +92,7 @@ def rankings_fuse(signals: Sequence[Signal]) -> list[Fused]:
             for signal in signals
             if chunk_id not in signal.unknown
         )
-        score = shares_sum([(share.weight, share.scaled) for share in shares]) * kind_weight(candidate.kind)
+        score = shares_sum([(share.weight, share.scaled) for share in shares]) * kinds.get(candidate.kind, 1.0)
         fused.append(Fused(replace(candidate, score=score), shares))
     return sorted(fused, key=lambda each: (-each.candidate.score, each.candidate.chunk_id))
 
@@ -96,9 +103,9 @@ def shares_sum(shares: Sequence[tuple[float, float]]) -> float:
     return sum(weight * value for weight, value in shares) / total if total else 0.0
 
 
-def kinds_weigh(candidates: Sequence[Candidate]) -> list[Candidate]:
+def kinds_weigh(candidates: Sequence[Candidate], *, kinds: KindWeights) -> list[Candidate]:
     """Best first, by scores that count what their kinds are worth."""
-    weighed = [replace(candidate, score=candidate.score * kind_weight(candidate.kind)) for candidate in candidates]
+    weighed = [replace(each, score=each.score * kinds.get(each.kind, 1.0)) for each in candidates]
     return sorted(weighed, key=lambda each: -each.score)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from apps.authentication.models import User
 from apps.context.models import IndexJob, Overlay
-from apps.context.searching.fusion import kind_weight, shares_sum
+from apps.context.searching.fusion import KindWeights, kind_weights, shares_sum
 from apps.context.searching.search import code_search
 from apps.context.types import FusedPart, Hit, IndexMissing, IndexState, SearchRequest
 from apps.core.errors import InvalidInput, NotFound
@@ -101,7 +101,7 @@ def _one(user: User, project: Project, request: SearchRequest, session_id: uuid.
 def _merged(found: list[ProjectsFound], request: SearchRequest) -> ProjectsFound:
     if len(found) == 1:
         return found[0]
-    every = _rescaled([result.hits for result in found])
+    every = _rescaled([result.hits for result in found], kind_weights(request.query))
     every.sort(key=lambda each: (-each.hit.score, str(each.project_id), each.hit.path, each.hit.start_line))
     return ProjectsFound(
         hits=tuple(every[: request.limit]),
@@ -112,7 +112,7 @@ def _merged(found: list[ProjectsFound], request: SearchRequest) -> ProjectsFound
     )
 
 
-def _rescaled(results: list[tuple[ProjectHit, ...]]) -> list[ProjectHit]:
+def _rescaled(results: list[tuple[ProjectHit, ...]], kinds: KindWeights) -> list[ProjectHit]:
     """Fused scores on one scale: what they are made of is on one, more or less, before fusing scales it.
 
     What has no vectors yet is weighed by its words alone: it must not stand behind all others for that.
@@ -135,6 +135,7 @@ def _rescaled(results: list[tuple[ProjectHit, ...]]) -> list[ProjectHit]:
 
     rescaled = []
     for each in hits:
-        score = shares_sum([(part.weight, share(part)) for part in each.hit.fused_of]) * kind_weight(each.hit.kind)
+        score = shares_sum([(part.weight, share(part)) for part in each.hit.fused_of])
+        score *= kinds.get(each.hit.kind, 1.0)
         rescaled.append(replace(each, hit=replace(each.hit, score=round(score, 6))))
     return rescaled

@@ -12,12 +12,12 @@ from apps.context.searching.candidates import Candidate, Scope, scope_make
 from apps.context.searching.checking import Now, hits_check
 from apps.context.searching.fusion import (
     DEPTH,
-    KIND_WEIGHTS,
     TEXT_SCALE,
     Fused,
+    KindWeights,
     Signal,
     SignalName,
-    kind_weight,
+    kind_weights,
     kinds_weigh,
     rankings_fuse,
 )
@@ -50,6 +50,8 @@ class _Found:
     scores: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     #: What fused scores are made of, by chunk.
     fused: Mapping[int, Fused] = field(default_factory=dict)
+    #: What scores count by the kinds of chunks.
+    kinds: KindWeights = field(default_factory=dict)
 
 
 def code_search(
@@ -168,8 +170,9 @@ def _found(scope: Scope, request: SearchRequest, payer: Payer) -> _Found:
         return _Found(lines.candidates, truncated=lines.truncated or len(lines.candidates) > request.limit)
     if request.mode == "text":
         text = text_search(scope=scope, query=request.query, limit=wanted)
-        ranked = kinds_weigh(text.candidates)
-        return _Found(ranked, list(text.notes), scores=_text_scores(scope, request, text, ranked))
+        kinds = kind_weights(request.query)
+        ranked = kinds_weigh(text.candidates, kinds=kinds)
+        return _Found(ranked, list(text.notes), scores=_text_scores(scope, request, text, ranked, kinds), kinds=kinds)
     return _found_by_meaning(scope, request, payer, wanted)
 
 
@@ -183,26 +186,28 @@ def _found_by_meaning(scope: Scope, request: SearchRequest, payer: Payer, wanted
     if "second" in meanings:
         notes += _second_notes(meanings["second"].status)
     vectors = meanings["primary"].status.state
+    kinds = kind_weights(request.query)
     text = TextFound((), ())
     if request.mode == "hybrid":
         text = text_search(scope=scope, query=request.query, limit=depth)
     signals = _signals(payer, text.candidates if request.mode == "hybrid" else None, meanings)
     if [signal.name for signal in signals] == ["text"]:
-        ranked = kinds_weigh(text.candidates)
-        scores = _text_scores(scope, request, text, ranked)
-        return _Found(ranked, [*text.notes, *notes], vectors=vectors, scores=scores)
-    fused = rankings_fuse(signals)
+        ranked = kinds_weigh(text.candidates, kinds=kinds)
+        scores = _text_scores(scope, request, text, ranked, kinds)
+        return _Found(ranked, [*text.notes, *notes], vectors=vectors, scores=scores, kinds=kinds)
+    fused = rankings_fuse(signals, kinds=kinds)
     candidates = [each.candidate for each in fused]
-    explained = _text_scores(scope, request, text, candidates[:wanted])
+    explained = _text_scores(scope, request, text, candidates[:wanted], kinds)
     return _Found(
         candidates,
         [*text.notes, *notes],
         vectors=vectors,
         scores={
-            each.candidate.chunk_id: {**_fused_told(each), **explained.get(each.candidate.chunk_id, {})}
+            each.candidate.chunk_id: {**_fused_told(each, kinds), **explained.get(each.candidate.chunk_id, {})}
             for each in fused[:wanted]
         },
         fused={each.candidate.chunk_id: each for each in fused[:wanted]},
+        kinds=kinds,
     )
 
 
@@ -232,7 +237,7 @@ def _signals(payer: Payer, text: Sequence[Candidate] | None, meanings: Mapping[S
     return signals
 
 
-def _fused_told(fused: Fused) -> dict[str, Any]:
+def _fused_told(fused: Fused, kinds: KindWeights) -> dict[str, Any]:
     """How a fused score came about; a signal that can say nothing of the chunk is left out."""
     told: dict[str, Any] = {}
     for share in fused.shares:
@@ -241,22 +246,22 @@ def _fused_told(fused: Fused) -> dict[str, Any]:
         told[f"{share.name}_weight"] = round(share.weight, 4)
         if share.scale != TEXT_SCALE:
             told[f"{share.name}_embedder"] = share.scale
-    return {**told, **_kind_told(fused.candidate)}
+    return {**told, **_kind_told(fused.candidate, kinds)}
 
 
 def _text_scores(
-    scope: Scope, request: SearchRequest, text: TextFound, candidates: Sequence[Candidate]
+    scope: Scope, request: SearchRequest, text: TextFound, candidates: Sequence[Candidate], kinds: KindWeights
 ) -> dict[int, dict[str, Any]]:
     if not request.explain:
         return {}
     ids = [candidate.chunk_id for candidate in candidates[: request.limit + _SPARE]]
     shares = terms_explain(index_id=scope.view.index_id, postings=text.postings, chunk_ids=ids)
-    kinds = {candidate.chunk_id: _kind_told(candidate) for candidate in candidates}
-    return {chunk_id: {"terms": terms, **kinds[chunk_id]} for chunk_id, terms in shares.items()}
+    told = {candidate.chunk_id: _kind_told(candidate, kinds) for candidate in candidates}
+    return {chunk_id: {"terms": terms, **told[chunk_id]} for chunk_id, terms in shares.items()}
 
 
-def _kind_told(candidate: Candidate) -> dict[str, float]:
-    weight = KIND_WEIGHTS.get(candidate.kind)
+def _kind_told(candidate: Candidate, kinds: KindWeights) -> dict[str, float]:
+    weight = kinds.get(candidate.kind)
     return {} if weight is None else {"kind_weight": weight}
 
 
@@ -291,5 +296,5 @@ def _scores_told(hit: Hit, found: _Found, request: SearchRequest) -> Hit:
         parts = tuple(FusedPart(share.scale, share.weight, share.value) for share in fused.shares)
     elif request.mode == "hybrid":
         # Words alone decided.
-        parts = (FusedPart(TEXT_SCALE, 1.0, hit.score / kind_weight(hit.kind)),)
+        parts = (FusedPart(TEXT_SCALE, 1.0, hit.score / found.kinds.get(hit.kind, 1.0)),)
     return replace(hit, scores=dict(told) if request.explain else {}, fused_of=parts)
