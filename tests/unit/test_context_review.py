@@ -93,11 +93,11 @@ def test_a_project_without_vectors_does_not_stand_behind_all_others() -> None:
 
     embedded = (hit("a.py", *parts(3.0, 0.4, "e")), hit("b.py", *parts(2.0, 0.2, "e")))
     words = (hit("exact.py", FusedPart("text", 1.0, 20.0)),)
-    scores = {each.hit.path: each.hit.score for each in _rescaled([embedded, words])}
+    scores = {each.hit.path: each.hit.score for each in _rescaled([embedded, words], kinds={})}
     assert scores["exact.py"] > scores["a.py"] > scores["b.py"]
     # Another embedder's cosines are no measure of this one's.
     other = (hit("c.py", *parts(2.5, 0.9, "o")), hit("d.py", *parts(2.0, 0.8, "o")))
-    scores = {each.hit.path: each.hit.score for each in _rescaled([embedded, other])}
+    scores = {each.hit.path: each.hit.score for each in _rescaled([embedded, other], kinds={})}
     assert scores["a.py"] > scores["c.py"] > scores["b.py"] == scores["d.py"]
 
 
