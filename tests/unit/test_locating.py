@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -333,3 +334,29 @@ def test_the_benchmark_reports_recall(
     assert {"recall_at_5", "recall_at_10", "recall_at_20", "index_s", "p50_ms", "p95_ms"} <= set(report)
     instances.write_text('{"repo": "x"}\n')
     assert bench.main(["--instances", str(instances)]) == 2
+
+
+def test_the_benchmark_measures_the_titles_vector_in_the_same_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    head = Repository(tmp_path).commit("Begin", SHOP)
+    instances = tmp_path / "instances.jsonl"
+    text = (
+        "# Email message to customers\n\nBasket.total of shop/basket.py has the sum of its items, the basket's total."
+    )
+    line = {"repo": str(tmp_path), "commit": head, "text": text, "relevant": ["shop/mail.py"]}
+    instances.write_text(json.dumps(line) + "\n")
+
+    def measured(*more: str) -> dict[str, Any]:
+        assert bench.main(["--instances", str(instances), "--json", *more]) == 0
+        report: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return report
+
+    without = measured()
+    assert without["mrr"] < 1
+    assert "with_vectors" not in without
+    nothing, much = measured("--vectors", "0"), measured("--vectors", "100")
+    assert nothing["mrr"] == nothing["with_vectors"]["mrr"] == much["mrr"] == without["mrr"]
+    assert (nothing["with_vectors"]["better"], nothing["with_vectors"]["worse"]) == (0, 0)
+    assert much["with_vectors"]["recall_at_1"] == much["with_vectors"]["mrr"] == 1
+    assert (much["with_vectors"]["better_at_1"], much["with_vectors"]["worse_at_1"]) == (1, 0)
