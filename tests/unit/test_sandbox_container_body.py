@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from hypothesis import given
@@ -119,3 +121,17 @@ def test_a_file_from_elsewhere_is_lent_by_its_content(tmp_path: Path) -> None:
     assert paths.mount(Bind(tmp_path / "file", "/x")) != first
     with pytest.raises(PathUnknown):
         paths.mount(Bind(tmp_path / "file", "/x", writable=True))
+
+
+def test_many_threads_lend_the_same_at_once(tmp_path: Path) -> None:
+    content = b"x" * 200_000
+    for number in range(20):
+        paths, meet = EnginePaths({}, lending=tmp_path / str(number)), Barrier(8)
+
+        def lend(paths: EnginePaths = paths, meet: Barrier = meet) -> Path:
+            meet.wait()
+            return paths.lend(content, name="server.py")
+
+        with ThreadPoolExecutor(8) as threads:
+            [path] = {lent.result() for lent in [threads.submit(lend) for _ in range(8)]}
+        assert path.read_bytes() == content and [each.name for each in path.parent.iterdir()] == ["server.py"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +119,7 @@ def _installation(folder: Path) -> str:
     try:
         return path.read_text().strip()
     except FileNotFoundError:
-        draft = folder / f".installation.{os.getpid()}"
+        draft = folder / f".installation.{os.getpid()}.{threading.get_ident()}"
         draft.write_text(secrets.token_hex(8))
         try:
             os.link(draft, path)  # the first of two wins

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,8 @@ class EnginePaths:
             folder.mkdir(parents=True, exist_ok=True)
             for place in (self._lending, folder):
                 place.chmod(0o755)
-            draft = folder / f".{name}.{os.getpid()}"
+            # Several threads of a process may lend the same at once.
+            draft = folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
             draft.write_bytes(content)
             draft.chmod(0o755 if executable else 0o644)
             shutil.move(draft, path)
