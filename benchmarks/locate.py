@@ -210,17 +210,10 @@ def _measure(
             }
         )
         print(f"{number + 1} of {len(instances)}: {found[-1][:1] or 'not found'}", file=sys.stderr)
-    report: dict[str, Any] = {
-        "instances": len(found),
-        "failed": failed,
-        **_recalls(found, relevant),
-        "index_s": _mean(index_seconds),
-        "p50_ms": _quantile(query_seconds, 0.5),
-        "p95_ms": _quantile(query_seconds, 0.95),
-    }
+    with_vectors: dict[str, Any] | None = None
     if vectors is not None:
         firsts = [(_first(before), _first(after)) for before, after in zip(found, reordered, strict=True)]
-        report["with_vectors"] = {
+        with_vectors = {
             "weight": vectors,
             **_recalls(reordered, relevant),
             "better": sum(after < before for before, after in firsts),
@@ -229,6 +222,24 @@ def _measure(
             "worse_at_1": sum(before == 1 < after for before, after in firsts),
             "p95_ms": _quantile(vectors_seconds, 0.95),
         }
+    shares = _recalls(found, relevant)
+    report: dict[str, Any] = {
+        "instances": len(found),
+        "failed": failed,
+        "recall_at_1": shares["recall_at_1"],
+        "recall_at_5": shares["recall_at_5"],
+        "recall_at_10": shares["recall_at_10"],
+        "recall_at_20": shares["recall_at_20"],
+        "all_at_1": shares["all_at_1"],
+        "all_at_5": shares["all_at_5"],
+        "all_at_10": shares["all_at_10"],
+        "all_at_20": shares["all_at_20"],
+        "mrr": shares["mrr"],
+        "index_s": _mean(index_seconds),
+        "p50_ms": _quantile(query_seconds, 0.5),
+        "p95_ms": _quantile(query_seconds, 0.95),
+        "with_vectors": with_vectors,
+    }
     return report, details
 
 
