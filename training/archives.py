@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 import subprocess
 import tarfile
@@ -60,11 +61,8 @@ def archive_about(archive: Path) -> About:
                         file = tar.extractfile(member)
                         assert file is not None
                         text = file.read().decode("utf-8", "replace")
-                        name, version = re.search(r'"name"\s*:\s*"([^"]+)"', text), re.search(
-                            r'"version"\s*:\s*"([^"]+)"', text
-                        )
-                        assert name is not None and version is not None
-                        return About("npm", name[1], version[1], npm_licence(text))
+                        told = json.loads(text)
+                        return About("npm", told["name"], told["version"], npm_licence(text))
             raise UnreadableArchive(f"{archive.name} has no package.json")
         if archive.suffix == ".deb":
             match = _DEBIAN.match(archive.name)
@@ -75,7 +73,7 @@ def archive_about(archive: Path) -> About:
                     found_text = content.decode("utf-8", "replace")
                     break
             return About("debian", match["name"], match["version"].replace("%3a", ":"), debian_licence(found_text))
-    except (OSError, ValueError, IndexError, AssertionError, zipfile.BadZipFile, tarfile.TarError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AssertionError, zipfile.BadZipFile, tarfile.TarError) as error:
         raise UnreadableArchive(f"{archive.name}: {error!r}") from error
     raise UnreadableArchive(f"{archive.name} is no wheel, npm package or Debian package")
 

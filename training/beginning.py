@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from integrations.embedders import minilm
+from training.arrays import arrays_write
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,9 +52,7 @@ def words_embed(words: Sequence[str], kept: Path, *, tell: Callable[[str], None]
 
 
 def _words_write(kept: Path, known: dict[str, Vectors]) -> None:
-    half = kept.with_suffix(".half.npz")
-    np.savez(half, words=np.array("\n".join(known)), vectors=np.stack(list(known.values())).astype(np.float32))
-    half.replace(kept)
+    arrays_write(kept, words=np.array("\n".join(known)), vectors=np.stack(list(known.values())).astype(np.float32))
 
 
 def vectors_begin(words: Vectors, dimension: int) -> Vectors:

@@ -14,6 +14,7 @@ import numpy as np
 
 from integrations.embedders.static.fields import text_words
 from integrations.embedders.static.stems import WORD, Vocabulary, stem, word_parts
+from training.arrays import arrays_write
 from training.manifest import Package
 from training.pairs import Pair, code_key, query_key
 from training.resembling import Evaluated
@@ -215,9 +216,7 @@ def corpus_write(corpus: Corpus, path: Path) -> None:
     for name in _BAGS:
         bags = getattr(corpus, name)
         arrays |= {f"{name}_{part}": getattr(bags, part) for part in ("stems", "fields", "times", "bounds")}
-    half = path.with_suffix(".half.npz")
-    np.savez(half, **arrays)
-    half.replace(path)
+    arrays_write(path, **arrays)
 
 
 def corpus_read(path: Path) -> Corpus:

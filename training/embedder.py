@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -30,16 +29,17 @@ from training.corpus import (
 from training.export import ModelInTheWay, model_refuse, model_write
 from training.gathering import (
     GatheringFailed,
-    cache_folder,
+    arguments_add,
     evaluated_read,
     files_learnt,
+    list_told,
     packages_refuse,
     pairs_folder,
     pairs_gather,
     tell,
 )
 from training.learning import Recipe, learn
-from training.manifest import LIST, Package, packages_read
+from training.manifest import Package, packages_read
 from training.mining import RULES
 from training.network import Parameters, parameters_start
 
@@ -47,12 +47,8 @@ from training.network import Parameters, parameters_start
 def main(argv: list[str]) -> int:
     recipe = Recipe()
     parser = argparse.ArgumentParser(prog="archon train embedder", description=__doc__)
-    parser.add_argument(
-        "--cache", type=Path, default=cache_folder(), help="where archives and what is made of them are kept"
-    )
+    arguments_add(parser)
     parser.add_argument("--out", type=Path, help="the model's folder (by default in the cache)")
-    parser.add_argument("--list", type=Path, default=LIST, help="the list of packages")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes that read archives")
     parser.add_argument("--seed", type=int, default=recipe.seed)
     parser.add_argument("--dimension", type=int, default=static.DIMENSION)
     parser.add_argument("--epochs", type=int, default=recipe.epochs)
@@ -64,8 +60,7 @@ def main(argv: list[str]) -> int:
     recipe = Recipe(dimension=options.dimension, epochs=options.epochs, seed=options.seed)
     packages = packages_read(options.list)
     made_of = {
-        "packages": sum(each.use == "train" for each in packages),
-        "list_sha256": hashlib.sha256(options.list.read_bytes()).hexdigest(),
+        **list_told(options.list, packages),
         "begin": options.begin,
         "recipe": asdict(recipe),
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,16 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from apps.context.parsing.parse import file_parse
-from apps.context.searching.fusion import kind_weights
+from apps.context.searching.fusion import STATIC_TEXT_WEIGHT, TEXT_WEIGHT, kind_weights
 from integrations.embedders import minilm, static
 from integrations.embedders.static.model import StaticModel
-from integrations.embedders.static.stems import WORD, word_stems
+from integrations.embedders.static.stems import text_stems
 from training.ranking import Bm25, figures, fused, ranks, scaled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-TEXT_SHARE = 0.3
 
 
 class Task(NamedTuple):
@@ -98,7 +96,7 @@ def task_measure(task: Task, model: StaticModel, *, with_minilm: bool) -> dict[s
         "text": worded,
         # On their scale before kinds count: the best cosines differ by less than kinds do.
         "vector": scaled(vectors),
-        "fused": fused(worded, vectors, text_share=TEXT_SHARE),
+        "fused": fused(worded, vectors, text_share=STATIC_TEXT_WEIGHT),
     }
     if with_minilm:
         pool = minilm.pool(size=1, idle_s=60.0, niceness=0)
@@ -107,7 +105,7 @@ def task_measure(task: Task, model: StaticModel, *, with_minilm: bool) -> dict[s
         finally:
             pool.close()
         by_way["minilm"] = scaled(other)
-        by_way["text+minilm"] = fused(worded, other, text_share=0.4)
+        by_way["text+minilm"] = fused(worded, other, text_share=TEXT_WEIGHT)
         by_way["text+vector+minilm"] = (scaled(worded) + scaled(vectors) + scaled(other)) / 3
     weights = kinds_matrix(task)
     classes = np.array([task.kinds[answer[0]] == "class" for answer in task.answers])
@@ -138,20 +136,17 @@ def kinds_matrix(task: Task) -> NDArray[np.float32]:
 
 
 def shares_a_stem(query: str, name: str) -> bool:
-    return bool(_stems(query) & _stems(name))
+    return bool(text_stems(query) & text_stems(name))
 
 
-def _stems(text: str) -> set[str]:
-    return {stem for word in WORD.findall(text) for stem in word_stems(word)}
-
-
-def table_print(name: str, report: dict[str, Any], ways: Sequence[str] = ()) -> None:
+def table_print(name: str, report: dict[str, Any]) -> None:
     print(
         f"{name}: {report['documents']} documents, {report['questions']} questions,"
         f" {report['docs_per_cpu_s']} documents a CPU-second"
     )
-    for way in ways or [key for key, value in report.items() if isinstance(value, dict)]:
-        told = report[way]
+    for way, told in report.items():
+        if not isinstance(told, dict):
+            continue
         apart, functions, classes = (told[part] for part in ("no_shared_word", "functions", "classes"))
         print(
             f"  {way:20} MRR@10 {told['mrr_at_10']:.3f}  R@1 {told['recall_at_1']:.3f}  R@10 {told['recall_at_10']:.3f}"

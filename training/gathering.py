@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from training.archives import UnreadableArchive
 from training.licences import is_permitted
-from training.manifest import FetchFailed, Package, package_fetch
+from training.manifest import LIST, FetchFailed, Package, package_fetch
 from training.mining import LicenceDiffers, package_mine, pairs_file, pairs_read
 from training.pairs import Pair
 from training.resembling import Evaluated
@@ -21,6 +24,23 @@ _began = time.monotonic()
 
 class GatheringFailed(Exception):
     """There are not all pairs, and why."""
+
+
+def arguments_add(parser: argparse.ArgumentParser) -> None:
+    """Where pairs are gathered from, and kept: the same for all that learns from them."""
+    parser.add_argument(
+        "--cache", type=Path, default=cache_folder(), help="where archives and what is made of them are kept"
+    )
+    parser.add_argument("--list", type=Path, default=LIST, help="the list of packages")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes that read archives")
+
+
+def list_told(path: Path, packages: list[Package]) -> dict[str, Any]:
+    """What a model says of the list that it was made from."""
+    return {
+        "packages": sum(each.use == "train" for each in packages),
+        "list_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
 
 
 def packages_refuse(packages: list[Package]) -> None:

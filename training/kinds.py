@@ -9,9 +9,7 @@ file; nothing is left to chance.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import os
 import re
 import sys
 from collections import Counter
@@ -27,15 +25,16 @@ from apps.context.searching.asked import FORMAT, PLACES, words_placed
 from training.corpus import pairs_learnt
 from training.gathering import (
     GatheringFailed,
-    cache_folder,
+    arguments_add,
     evaluated_read,
     files_learnt,
+    list_told,
     packages_refuse,
     pairs_folder,
     pairs_gather,
     tell,
 )
-from training.manifest import LIST, Package, packages_read
+from training.manifest import Package, packages_read
 from training.pairs import Pair
 from training.resembling import Evaluated
 
@@ -89,10 +88,8 @@ class Learnt(NamedTuple):
 def main(argv: list[str]) -> int:
     recipe = KindsRecipe()
     parser = argparse.ArgumentParser(prog="archon train kinds", description=__doc__)
-    parser.add_argument("--cache", type=Path, default=cache_folder(), help="the same as the embedder's")
+    arguments_add(parser)
     parser.add_argument("--out", type=Path, help="the file (by default in the cache)")
-    parser.add_argument("--list", type=Path, default=LIST, help="the list of packages")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes that read archives")
     parser.add_argument("--words", type=int, default=recipe.words, help="the most words that are kept")
     parser.add_argument("--min-questions", type=int, default=recipe.min_questions, help="a word's")
     parser.add_argument("--min-language", type=int, default=recipe.min_language, help="a language's questions")
@@ -116,8 +113,7 @@ def main(argv: list[str]) -> int:
     learnt = kinds_learn(questions, recipe, tell=tell)
     out = options.out or options.cache / "asked.json"
     made_of = {
-        "packages": sum(package.use == "train" for package in packages),
-        "list_sha256": hashlib.sha256(options.list.read_bytes()).hexdigest(),
+        **list_told(options.list, packages),
         "questions": len(questions),
         "classes": classes,
         "recipe": asdict(recipe),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from integrations.embedders.static.fields import FIRST_BODY, NAME
+from training.arrays import arrays_write
 from training.corpus import Bags, Corpus
 from training.network import Parameters, Side, loss_and_gradients
 
@@ -166,9 +167,7 @@ def _state_write(path: Path | None, recipe: Recipe, parameters: Parameters, opti
     kept: dict[str, Any] = {f"p_{name}": value for name, value in parameters.items()}
     kept |= {f"m_{name}": value for name, value in optimiser.first.items()}
     kept |= {f"v_{name}": value for name, value in optimiser.second.items()}
-    half = path.with_suffix(".half.npz")
-    np.savez(half, recipe=np.array(json.dumps(asdict(recipe))), step=np.array(optimiser.step), **kept)
-    half.replace(path)
+    arrays_write(path, recipe=np.array(json.dumps(asdict(recipe))), step=np.array(optimiser.step), **kept)
 
 
 def _state_read(path: Path | None, recipe: Recipe, parameters: Parameters, optimiser: Adam) -> int:

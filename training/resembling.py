@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from zlib import crc32
 
-from integrations.embedders.static.stems import WORD, word_stems
+from integrations.embedders.static.stems import WORD, text_stems
 from training.pairs import Pair, query_key
 
 #: Words in a run, runs in a sample, and how much of both samples' smallest values has to be the same.
@@ -32,7 +32,7 @@ class Evaluated:
 
     def add(self, pair: Pair) -> None:
         self._queries.add(query_key(pair.query))
-        self._near.update(_neighbours(_stem_set(pair.query)))
+        self._near.update(_neighbours(text_stems(pair.query)))
         sample = code_sample(pair.text)
         for value in sample:
             self._holders.setdefault(value, []).append(len(self._samples))
@@ -44,7 +44,7 @@ class Evaluated:
     def _has_query(self, query: str) -> bool:
         if query_key(query) in self._queries:
             return True
-        return any(each in self._near for each in _neighbours(_stem_set(query)))
+        return any(each in self._near for each in _neighbours(text_stems(query)))
 
     def _has_code(self, text: str) -> bool:
         sample = code_sample(text)
@@ -66,10 +66,6 @@ def samples_agree(one: frozenset[int], other: frozenset[int]) -> float:
     """About how much of all runs both have: of the least of all hashes, those that are in both."""
     least = sorted(one | other)[:_SAMPLE]
     return sum(value in one and value in other for value in least) / len(least)
-
-
-def _stem_set(query: str) -> frozenset[str]:
-    return frozenset(stem for word in WORD.findall(query) for stem in word_stems(word))
 
 
 def _neighbours(stems: frozenset[str]) -> Iterator[frozenset[str]]:

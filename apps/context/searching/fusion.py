@@ -11,8 +11,10 @@ from apps.context.searching.candidates import Candidate
 
 #: How many of each ranking are fused.
 DEPTH = 100
-#: What words count beside one embedder's vectors, by the beginning of its key, and beside those of any other.
-TEXT_WEIGHTS = {"local:archon-static:": 0.3}
+#: What words count beside the vectors of our own model, beside one embedder's by the beginning of its key, and beside
+#: those of any other.
+STATIC_TEXT_WEIGHT = 0.3
+TEXT_WEIGHTS = {"local:archon-static:": STATIC_TEXT_WEIGHT}
 TEXT_WEIGHT = 0.4
 #: What a chunk counts that lies between a module's functions: rarely what is asked for, and full of words.
 MODULE_WEIGHT = 0.6

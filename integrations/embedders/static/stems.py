@@ -47,6 +47,11 @@ def word_stems(word: str) -> list[str]:
     return [stem(part) for part in word_parts(word)]
 
 
+def text_stems(text: str) -> frozenset[str]:
+    """The stems of all words of a text, each once."""
+    return frozenset(stem for word in WORD.findall(text) for stem in word_stems(word))
+
+
 class Vocabulary(dict[str, tuple[int, ...]]):
     """The numbers of a word's stems. A stem that isn't known is cut into known pieces, the longest first.
 
