@@ -126,11 +126,12 @@ def _rescaled(results: list[tuple[ProjectHit, ...]], kinds: KindWeights) -> list
     if not known:
         return hits
 
+    ranges = {scale: (min(values), max(values)) for scale, values in known.items()}
+
     def share(part: FusedPart) -> float:
-        values = known.get(part.scale)
-        if part.value is None or not values:
+        if part.value is None:
             return 0.0
-        least, most = min(values), max(values)
+        least, most = ranges[part.scale]
         return (part.value - least) / (most - least) if most > least else 1.0
 
     rescaled = []

@@ -170,10 +170,17 @@ def _found(scope: Scope, request: SearchRequest, payer: Payer) -> _Found:
         return _Found(lines.candidates, truncated=lines.truncated or len(lines.candidates) > request.limit)
     if request.mode == "text":
         text = text_search(scope=scope, query=request.query, limit=wanted)
-        kinds = kind_weights(request.query)
-        ranked = kinds_weigh(text.candidates, kinds=kinds)
-        return _Found(ranked, list(text.notes), scores=_text_scores(scope, request, text, ranked, kinds), kinds=kinds)
+        return _found_by_words(scope, request, text)
     return _found_by_meaning(scope, request, payer, wanted)
+
+
+def _found_by_words(
+    scope: Scope, request: SearchRequest, text: TextFound, *, notes: Sequence[str] = (), vectors: str = ""
+) -> _Found:
+    kinds = kind_weights(request.query)
+    ranked = kinds_weigh(text.candidates, kinds=kinds)
+    scores = _text_scores(scope, request, text, ranked, kinds)
+    return _Found(ranked, [*text.notes, *notes], vectors=vectors, scores=scores, kinds=kinds)
 
 
 def _found_by_meaning(scope: Scope, request: SearchRequest, payer: Payer, wanted: int) -> _Found:
@@ -186,26 +193,26 @@ def _found_by_meaning(scope: Scope, request: SearchRequest, payer: Payer, wanted
     if "second" in meanings:
         notes += _second_notes(meanings["second"].status)
     vectors = meanings["primary"].status.state
-    kinds = kind_weights(request.query)
     text = TextFound((), ())
     if request.mode == "hybrid":
         text = text_search(scope=scope, query=request.query, limit=depth)
     signals = _signals(payer, text.candidates if request.mode == "hybrid" else None, meanings)
     if [signal.name for signal in signals] == ["text"]:
-        ranked = kinds_weigh(text.candidates, kinds=kinds)
-        scores = _text_scores(scope, request, text, ranked, kinds)
-        return _Found(ranked, [*text.notes, *notes], vectors=vectors, scores=scores, kinds=kinds)
+        return _found_by_words(scope, request, text, notes=notes, vectors=vectors)
+    kinds = kind_weights(request.query)
     fused = rankings_fuse(signals, kinds=kinds)
     candidates = [each.candidate for each in fused]
-    explained = _text_scores(scope, request, text, candidates[:wanted], kinds)
+    scores: dict[int, dict[str, Any]] = {}
+    if request.explain:
+        explained = _text_scores(scope, request, text, candidates[:wanted], kinds)
+        for each in fused[:wanted]:
+            chunk_id = each.candidate.chunk_id
+            scores[chunk_id] = {**_fused_told(each, kinds), **explained.get(chunk_id, {})}
     return _Found(
         candidates,
         [*text.notes, *notes],
         vectors=vectors,
-        scores={
-            each.candidate.chunk_id: {**_fused_told(each, kinds), **explained.get(each.candidate.chunk_id, {})}
-            for each in fused[:wanted]
-        },
+        scores=scores,
         fused={each.candidate.chunk_id: each for each in fused[:wanted]},
         kinds=kinds,
     )
