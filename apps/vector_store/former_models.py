@@ -53,8 +53,7 @@ def model_find(key: str) -> StaticModel | None:
     folder = _folder(key)
     try:
         return _loaded(folder, folder.stat().st_mtime_ns) if folder.is_dir() else None
-    except (EmbedderMissing, OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        # What another version wrote may be anything.
+    except (EmbedderMissing, OSError) as error:
         logger.warning("the copy of %s cannot be used: %s", key, error)
         return None
 
