@@ -15,8 +15,12 @@ from apps.projects.workspace import WorkspaceError
 from tests.attacks.attempt import Attempt, Outcome, Stage
 from tests.attacks.payloads import SWAP
 
-#: How long the server's side goes on reading or writing, and longest that a FIFO may take.
+#: How long the server's side goes on reading or writing, how long until it has met both of what is swapped on a machine
+#: that is busy, and longest that a FIFO may take.
 RACE_SECONDS = 2.0
+MEETING_SECONDS = 20.0
+#: What is said of a read or a write within the worktree.
+EXPECTED = ("inside", "wrote")
 FIFO_SECONDS = 1.0
 
 
@@ -29,9 +33,11 @@ async def _swapped(stage: Stage, work: Callable[[SandboxWorkspace], Awaitable[st
         link = stage.worktree() / "link"
         while not link.is_symlink():
             await asyncio.sleep(0.01)
-        said = []
-        until = time.monotonic() + RACE_SECONDS
-        while time.monotonic() < until:
+        said: list[str] = []
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < RACE_SECONDS or (
+            passed < MEETING_SECONDS and len({*said} & {"refused", *EXPECTED}) < 2
+        ):
             try:
                 said.append(await work(workspace))
             except WorkspaceError:
