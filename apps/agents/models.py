@@ -18,6 +18,7 @@ from apps.agents.types import (
     AgentType,
     AttachmentKind,
     PolicyEffect,
+    Review,
     Risk,
     SessionOutcome,
     SessionStatus,
@@ -67,6 +68,14 @@ class AgentSession(BaseModel):
         max_length=10, choices=Autonomy.choices, default=Autonomy.AUTO, db_default=Autonomy.AUTO.value
     )
     #: How long it may run; pauses, and waits for a person or a worker, don't count.
+    #: How many tasks may be worked on side by side.
+    lanes = models.PositiveSmallIntegerField(default=1, db_default=1)
+    #: Which tasks' changes the reviewer looks at.
+    review = models.CharField(
+        max_length=10, choices=Review.choices, default=Review.NEVER, db_default=Review.NEVER.value
+    )
+    #: What the project says of its agents, by role, as of the start: ``services.agent_profiles``.
+    agents = models.JSONField(default=dict, blank=True)
     limit_seconds = models.PositiveIntegerField()
     #: How long it has run, up to ``running_since``: when a worker took it up, while one has it.
     used_seconds = models.FloatField(default=0)
@@ -402,6 +411,8 @@ class FileSnapshot(models.Model):
     """The session's files, and where its branch was, right after a step that changed either."""
 
     session = models.ForeignKey(AgentSession, on_delete=models.CASCADE, related_name="snapshots")
+    #: The worktree that they are in, by its name; empty: the session's own.
+    lane = models.CharField(max_length=100, blank=True, default="", db_default="")
     #: The step: the session's last event in the transaction that wrote this.
     seq = models.BigIntegerField()
     #: A tree or commit in the server's repository; empty: the files could not be kept, ``problem`` says why.

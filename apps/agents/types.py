@@ -54,7 +54,7 @@ ROLES_OF: dict[AgentType, tuple[Role, ...]] = {
     AgentType.PLANNER: ("planner",),
     AgentType.REVIEWER: ("reviewer",),
     AgentType.RESEARCHER: ("researcher",),
-    AgentType.EXECUTOR: ("planner", "coder"),
+    AgentType.EXECUTOR: ("planner", "researcher", "reviewer", "coder"),
 }
 
 
@@ -104,6 +104,15 @@ class ApprovalDecision(models.TextChoices):
     APPROVE = "approve"
     EDIT = "edit"
     REJECT = "reject"
+
+
+class Review(models.TextChoices):
+    """Which tasks' changes the reviewer looks at, once their checks have passed."""
+
+    #: All but those of a small edit.
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 #: Sessions that only read: none of their agents, nor those that these would start, gets a tool that changes anything.

@@ -38,7 +38,9 @@ def revision_problems(before: PlanDoc, after: PlanDoc, states: Mapping[str, Task
             given_up = other is not None and other.skipped and state.started and state.status is not TaskStatus.DONE
             if given_up and not states.get(key, TaskState()).started and not task.skipped:
                 message = f"task {key} depends on {needed}, which failed and is done without"
-                problems.append(Problem(f"tasks.{key}.depends_on", "depends_on_failed", message, "name what takes its place"))
+                problems.append(
+                    Problem(f"tasks.{key}.depends_on", "depends_on_failed", message, "name what takes its place")
+                )
     return problems
 
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
 
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Max, Prefetch, Q, QuerySet
 
 from apps.authentication.models import User
 from apps.core.errors import NotFound
-from apps.planning.models import Feature, Plan, PlanStatus, Task, TaskStatus
-from apps.planning.types import FeatureProgress, PlanProgress, TaskProgress
+from apps.planning.document import PlanDoc
+from apps.planning.models import Feature, Plan, PlanVersion, Task
+from apps.planning.scheduling import status_roll_up
+from apps.planning.types import (
+    FeatureProgress,
+    Intent,
+    PlanProgress,
+    PlanStatus,
+    TaskAgent,
+    TaskProgress,
+    TaskState,
+    TaskStatus,
+    TaskType,
+)
 from apps.projects.selectors import project_get_for_user
 
 
@@ -88,36 +101,89 @@ def task_get_for_user(*, user: User, task_id: uuid.UUID) -> Task:
     return task
 
 
+def plan_document(plan: Plan) -> PlanDoc:
+    """What the plan's newest version says."""
+    return PlanDoc.read(PlanVersion.objects.values_list("document", flat=True).get(plan=plan, number=plan.version))
+
+
+def task_states(plan: Plan) -> dict[str, TaskState]:
+    """How far each of the plan's tasks is, by key."""
+    rows = Task.objects.filter(feature__plan=plan).values_list("key", "status", "attempts", "result", "commit")
+    return {
+        key: TaskState(TaskStatus(status), attempts, result, commit) for key, status, attempts, result, commit in rows
+    }
+
+
+def version_at(plan_id: uuid.UUID, *, session_id: uuid.UUID, seq: int, before: datetime.datetime) -> int | None:
+    """The version that a session had at one of its events; ``before`` it was made, whoever made it. None: none yet."""
+    made = PlanVersion.objects.filter(plan=plan_id)
+    own = Q(session_id=session_id, seq__lte=seq)
+    others = Q(created_at__lte=before) & (Q(session_id=None) | ~Q(session_id=session_id))
+    last: int | None = made.filter(own | others).aggregate(last=Max("number"))["last"]
+    return last
+
+
 def plan_progress(plan_id: uuid.UUID) -> PlanProgress:
     """Where the plan stands, in its order. Asks for no user: for callers that have checked. Raises NotFound."""
     plan = Plan.objects.prefetch_related(Prefetch("features", queryset=_features())).filter(id=plan_id).first()
     if plan is None:
         raise NotFound("There is no such plan.")
+    needs = plan_document(plan).needs
+    rows = list(plan.features.all())
+    depths: dict[uuid.UUID, int] = {}
+    statuses: dict[uuid.UUID, list[TaskStatus]] = {row.id: [] for row in rows}
+    parents = {row.id: row.parent_id for row in rows}
+    for row in rows:
+        depths[row.id] = depths[row.parent_id] + 1 if row.parent_id in depths else 0
+        for task in row.tasks.all():
+            above: uuid.UUID | None = row.id
+            while above is not None:
+                statuses[above].append(TaskStatus(task.status))
+                above = parents.get(above)
     features = tuple(
         FeatureProgress(
-            id=feature.id,
-            title=feature.title,
-            tasks=tuple(
-                TaskProgress(
-                    id=task.id,
-                    title=task.title,
-                    status=TaskStatus(task.status),
-                    attempts=task.attempts,
-                    commit=task.commit,
-                    instructions=task.instructions,
-                    result=task.result,
-                )
-                for task in feature.tasks.all()
-            ),
+            id=row.id,
+            title=row.title,
+            tasks=tuple(_task_progress(task, needs.get(task.key, ())) for task in row.tasks.all()),
+            key=row.key,
+            depth=depths[row.id],
+            status=status_roll_up(statuses[row.id]),
+            blocked_reason=row.blocked_reason,
         )
-        for feature in plan.features.all()
+        for row in rows
     )
-    tasks = [task for feature in features for task in feature.tasks]
+    counted = [task for feature in features for task in feature.tasks if task.status is not TaskStatus.SKIPPED]
     return PlanProgress(
         id=plan.id,
         summary=plan.summary,
         status=PlanStatus(plan.status),
         features=features,
-        done=sum(task.status == TaskStatus.DONE for task in tasks),
-        total=len(tasks),
+        done=sum(task.status is TaskStatus.DONE for task in counted),
+        total=len(counted),
+        version=plan.version,
+        approved_version=plan.approved_version,
+        intent=Intent(plan.intent),
+        estimate=plan.estimate,
+    )
+
+
+def _task_progress(task: Task, needs: tuple[str, ...]) -> TaskProgress:
+    return TaskProgress(
+        id=task.id,
+        title=task.title,
+        status=TaskStatus(task.status),
+        attempts=task.attempts,
+        commit=task.commit,
+        instructions=task.instructions,
+        result=task.result,
+        key=task.key,
+        type=TaskType(task.type),
+        agent_type=TaskAgent(task.agent_type),
+        needs=needs,
+        files=tuple(task.files),
+        creates=tuple(task.creates),
+        checks=tuple(check["command"] for check in task.checks),
+        blocked_reason=task.blocked_reason,
+        check_results=tuple(task.check_results),
+        findings=tuple(task.findings),
     )

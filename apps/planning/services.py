@@ -1,22 +1,30 @@
-"""Writes of the app: plans that agents make and advance, features that people add."""
+"""Writes of the app: plans and their versions, how far tasks are, features that people add.
+
+Every write of a plan locks its row first, so that a task begins on the plan as it is and no version is lost. A caller
+that holds a session's head takes that before: head, then plan.
+"""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django.db import transaction
-from django.db.models import Max
 from django.utils import timezone
 
 from apps.authentication.models import User
 from apps.core.errors import Conflict, InvalidInput, NotFound, PermissionDenied
-from apps.planning.models import Feature, Plan, PlanStatus, Task, TaskStatus
-from apps.planning.types import FeatureDraft, TaskState
+from apps.planning.checking import plan_problems, problems_refuse
+from apps.planning.diffing import plan_diff
+from apps.planning.document import FeatureDoc, PlanDoc, feature_id_of, task_id_of
+from apps.planning.models import Feature, Plan, PlanVersion, Task
+from apps.planning.protection import revision_problems
+from apps.planning.scheduling import tasks_ready, tasks_settle
+from apps.planning.selectors import plan_document, task_states
+from apps.planning.types import MadeIn, PlanStatus, TaskState, TaskStatus, VersionSource
 from apps.projects.models import Project, Role
 from apps.projects.selectors import project_get_for_user, project_role
-
-_TITLE_LENGTH = 300
 
 #: Which status may follow which; the same one again is always fine, since a replay may say it twice.
 _TASK_TRANSITIONS: dict[TaskStatus, frozenset[TaskStatus]] = {
@@ -25,107 +33,181 @@ _TASK_TRANSITIONS: dict[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.FAILED: frozenset({TaskStatus.PENDING, TaskStatus.RUNNING}),
     # Work that is committed is taken back by a rewind, which makes the task pending, and by nothing else.
     TaskStatus.DONE: frozenset({TaskStatus.PENDING}),
+    TaskStatus.BLOCKED: frozenset(),
+    TaskStatus.SKIPPED: frozenset(),
 }
 
 
+# --- Plans and their versions -----------------------------------------------------------------------------------------
 def plan_create(
-    *, plan_id: uuid.UUID, project: Project, goal: str, summary: str, features: Sequence[FeatureDraft]
+    *,
+    plan_id: uuid.UUID,
+    project: Project,
+    goal: str,
+    document: PlanDoc,
+    source: VersionSource = VersionSource.PLANNER,
+    reason: str = "",
+    status: PlanStatus = PlanStatus.ACTIVE,
+    author: User | None = None,
+    estimate: Mapping[str, Any] | None = None,
+    made_in: MadeIn | None = None,
 ) -> Plan:
-    """The plan with this id, made with its features and tasks unless it is there already.
+    """The plan with this id, made with its first version unless it is there already; then that stays as it is.
 
-    Ids of features and tasks follow from ``plan_id`` and their position, so a replay makes nothing twice; the first
-    call's content stays. Titles are cut at 300 characters. Raises InvalidInput for a plan without a task.
+    Ids of features and tasks follow from ``plan_id`` and their keys. Raises PlanRefused for a document in which
+    something doesn't hold (by itself: files and checks are looked up by whoever knows the repository).
     """
-    if not any(feature.tasks for feature in features):
-        raise InvalidInput("A plan needs at least one task.")
+    problems_refuse(plan_problems(document, None))
     with transaction.atomic():
         plan, created = Plan.objects.get_or_create(
-            id=plan_id, defaults={"project": project, "goal": goal, "summary": summary}
+            id=plan_id,
+            defaults={
+                "project": project,
+                "goal": goal,
+                "status": status,
+                "estimate": dict(estimate or {}),
+                "version": 0,
+            },
         )
         if plan.project_id != project.id:
-            raise Conflict("There is a plan with this id in another project.")
+            raise Conflict("There is a plan with this id in another project.", state="other_project")
         if created:
-            _plan_fill(plan, features)
+            _version_write(plan, None, document, source=source, reason=reason, author=author, made_in=made_in)
     return plan
 
 
-def _plan_fill(plan: Plan, features: Sequence[FeatureDraft]) -> None:
-    feature_rows, task_rows = [], []
-    for position, draft in enumerate(features):
-        feature = Feature(
-            id=feature_id_derive(plan_id=plan.id, position=position),
-            project_id=plan.project_id,
-            plan=plan,
-            title=draft.title[:_TITLE_LENGTH],
-            description=draft.description,
-            position=position,
-        )
-        feature_rows.append(feature)
-        task_rows += [
-            Task(
-                id=task_id_derive(plan_id=plan.id, feature_position=position, position=task_position),
-                feature=feature,
-                title=task.title[:_TITLE_LENGTH],
-                instructions=task.instructions,
-                position=task_position,
+def plan_revise(
+    *,
+    plan_id: uuid.UUID,
+    document: PlanDoc,
+    source: VersionSource,
+    reason: str,
+    expected: int | None = None,
+    author: User | None = None,
+    made_in: MadeIn | None = None,
+    status: PlanStatus | None = None,
+    estimate: Mapping[str, Any] | None = None,
+) -> Plan:
+    """The plan as ``document`` has it, as its next version; a document that is no other changes nothing.
+
+    ``expected`` is the version that it was made from: Conflict (``plan_changed``) once there is a newer one. Raises
+    PlanRefused for a document in which something doesn't hold, or that takes back what was begun.
+    """
+    problems_refuse(plan_problems(document, None))
+    with transaction.atomic():
+        plan = plan_lock(plan_id)
+        if expected is not None and expected != plan.version:
+            raise Conflict(
+                f"the plan is at version {plan.version}, not at {expected}",
+                next_step="look at it again, and make the change from there",
+                state="plan_changed",
+                version=plan.version,
             )
-            for task_position, task in enumerate(draft.tasks)
-        ]
-    Feature.objects.bulk_create(feature_rows)
-    Task.objects.bulk_create(task_rows)
+        before = plan_document(plan)
+        problems_refuse(revision_problems(before, document, task_states(plan)))
+        if status is not None and status != plan.status:
+            plan.status = status
+            plan.save(update_fields=["status", "updated_at"])
+        if estimate is not None:
+            plan.estimate = dict(estimate)
+            plan.save(update_fields=["estimate", "updated_at"])
+        if document != before:
+            _version_write(plan, before, document, source=source, reason=reason, author=author, made_in=made_in)
+    return plan
 
 
 def plan_extend(
-    *, plan_id: uuid.UUID, project: Project, goal: str, feature_id: uuid.UUID, feature: FeatureDraft
+    *,
+    plan_id: uuid.UUID,
+    project: Project,
+    goal: str,
+    turn: int,
+    feature: FeatureDoc,
+    made_in: MadeIn | None = None,
 ) -> Plan:
-    """Add a feature with its tasks at the plan's end, once; the plan is active again. One that isn't there is made."""
+    """Add the feature of a follow-up at the plan's end, once; it is active again. One that isn't there is made."""
     with transaction.atomic():
-        Plan.objects.get_or_create(id=plan_id, defaults={"project": project, "goal": goal, "summary": feature.title})
-        plan = Plan.objects.select_for_update().get(id=plan_id)
+        plan = Plan.objects.select_for_update().filter(id=plan_id).first()
+        if plan is None:
+            document = PlanDoc(summary=feature.title, features=(feature,))
+            source = VersionSource.FOLLOW_UP
+            return plan_create(
+                plan_id=plan_id, project=project, goal=goal, document=document, source=source, made_in=made_in
+            )
         if plan.project_id != project.id:
-            raise Conflict("There is a plan with this id in another project.")
-        if not Feature.objects.filter(id=feature_id).exists():
-            last = plan.features.aggregate(last=Max("position"))["last"]
-            row = Feature.objects.create(
-                id=feature_id,
-                project=project,
-                plan=plan,
-                title=feature.title[:_TITLE_LENGTH],
-                description=feature.description,
-                position=0 if last is None else last + 1,
+            raise Conflict("There is a plan with this id in another project.", state="other_project")
+        before = plan_document(plan)
+        if feature.key not in before.features_by_key:
+            after = before.model_copy(update={"features": (*before.features, feature)})
+            reason = f"follow-up {turn}"
+            _version_write(
+                plan, before, after, source=VersionSource.FOLLOW_UP, reason=reason, author=None, made_in=made_in
             )
-            Task.objects.bulk_create(
-                Task(
-                    id=uuid.uuid5(feature_id, f"task:{position}"),
-                    feature=row,
-                    title=task.title[:_TITLE_LENGTH],
-                    instructions=task.instructions,
-                    position=position,
-                )
-                for position, task in enumerate(feature.tasks)
-            )
-            plan.status = PlanStatus.ACTIVE
-            plan.save(update_fields=["status", "updated_at"])
+            plan_update_status(plan_id=plan_id, status=PlanStatus.ACTIVE)
     return plan
 
 
-def feature_id_derive(*, plan_id: uuid.UUID, position: int) -> uuid.UUID:
-    return uuid.uuid5(plan_id, f"feature:{position}")
+def plan_approve(*, plan_id: uuid.UUID, version: int) -> Plan:
+    """A person's leave to carry this version out. Again: changes nothing. Raises Conflict for another version."""
+    with transaction.atomic():
+        plan = plan_lock(plan_id)
+        _version_require(plan, version)
+        if plan.approved_version == version and plan.status != PlanStatus.WAITING:
+            return plan
+        if plan.status not in (PlanStatus.WAITING, PlanStatus.ACTIVE):
+            raise Conflict(f"the plan is {plan.status}", state=plan.status)
+        plan.approved_version, plan.status = version, PlanStatus.ACTIVE
+        plan.save(update_fields=["approved_version", "status", "updated_at"])
+    return plan
 
 
-def task_id_derive(*, plan_id: uuid.UUID, feature_position: int, position: int) -> uuid.UUID:
-    return uuid.uuid5(plan_id, f"task:{feature_position}:{position}")
-
-
-def follow_up_feature_id_derive(*, plan_id: uuid.UUID, turn: int) -> uuid.UUID:
-    """The feature that stands for a session's follow-up."""
-    return uuid.uuid5(plan_id, f"follow-up:{turn}")
+def plan_reject(*, plan_id: uuid.UUID, version: int) -> Plan:
+    """A person does not want this version. Raises Conflict for another one, and once it is carried out."""
+    with transaction.atomic():
+        plan = plan_lock(plan_id)
+        _version_require(plan, version)
+        if plan.status not in (PlanStatus.WAITING, PlanStatus.ACTIVE, PlanStatus.REJECTED):
+            raise Conflict(f"the plan is {plan.status}", state=plan.status)
+        plan.status = PlanStatus.REJECTED
+        plan.save(update_fields=["status", "updated_at"])
+    return plan
 
 
 def plan_update_status(*, plan_id: uuid.UUID, status: PlanStatus) -> None:
     """Raises NotFound."""
-    if not Plan.objects.filter(id=plan_id).update(status=status):
+    if not Plan.objects.filter(id=plan_id).update(status=status, updated_at=timezone.now()):
         raise NotFound("There is no such plan.")
+
+
+def plan_lock(plan_id: uuid.UUID) -> Plan:
+    """The plan, its row locked until the transaction ends. Raises NotFound."""
+    plan = Plan.objects.select_for_update().filter(id=plan_id).first()
+    if plan is None:
+        raise NotFound("There is no such plan.")
+    return plan
+
+
+# --- How far tasks are ------------------------------------------------------------------------------------------------
+def task_begin(*, task_id: uuid.UUID, session_id: uuid.UUID) -> Task:
+    """Have the task run for this session. Again: changes nothing.
+
+    Raises Conflict (``not_ready``) where it may not start as the plan is now: it is done without or held, or what it
+    needs isn't done.
+    """
+    with transaction.atomic():
+        plan_id = Task.objects.filter(id=task_id).values_list("feature__plan", flat=True).first()
+        if plan_id is None:
+            raise NotFound("There is no such task.")
+        plan = plan_lock(plan_id)
+        task = Task.objects.select_for_update().get(id=task_id)
+        if task.status == TaskStatus.RUNNING and task.session_id == session_id:
+            return task
+        if task.key not in tasks_ready(plan_document(plan), task_states(plan)):
+            raise Conflict(f"task {task.key} can't start: it is {task.status}", state="not_ready")
+        task.status, task.session_id, task.blocked_reason = TaskStatus.RUNNING, session_id, ""
+        task.attempts = max(task.attempts, 1)
+        task.save(update_fields=["status", "session_id", "blocked_reason", "attempts", "updated_at"])
+    return task
 
 
 def task_update_status(
@@ -135,15 +217,20 @@ def task_update_status(
     attempts: int | None = None,
     result: str | None = None,
     commit: str | None = None,
+    check_results: Sequence[Mapping[str, Any]] | None = None,
+    findings: Sequence[Mapping[str, Any]] | None = None,
 ) -> Task:
     """Move the task on; ``attempts`` is how many were begun, this one included. What is not given stays.
 
-    The same status again is fine. Raises Conflict for a status that can't follow the present one, NotFound.
+    The same status again is fine. What waits for it is blocked or freed with it. Raises Conflict for a status that
+    can't follow the present one, NotFound.
     """
     with transaction.atomic():
-        task = Task.objects.select_for_update().filter(id=task_id).first()
+        task = Task.objects.select_related("feature").filter(id=task_id).first()
         if task is None:
             raise NotFound("There is no such task.")
+        plan = plan_lock(task.feature.plan_id) if task.feature.plan_id else None
+        task = Task.objects.select_for_update().get(id=task_id)
         if status != task.status and status not in _TASK_TRANSITIONS[TaskStatus(task.status)]:
             raise Conflict(f"A task that is {task.status} can't become {status}.", state=task.status)
         task.status = status
@@ -153,27 +240,81 @@ def task_update_status(
             task.result = result
         if commit is not None:
             task.commit = commit
+        if check_results is not None:
+            task.check_results = [dict(each) for each in check_results]
+        if findings is not None:
+            task.findings = [dict(each) for each in findings]
         task.save()
+        if plan is not None:
+            _settle(plan, plan_document(plan))
     return task
 
 
+# --- Taking back ------------------------------------------------------------------------------------------------------
+def plan_rewind(
+    *,
+    plan_id: uuid.UUID,
+    session_id: uuid.UUID,
+    version: int | None,
+    tasks: Mapping[uuid.UUID, TaskState],
+    made_in: MadeIn | None,
+    reason: str,
+) -> None:
+    """Have the plan as it was: in this version, active, and the session's tasks as told, the others of it not begun.
+
+    ``version``: None leaves its content as it is. For a session that is taken back to an earlier step. What other
+    sessions did stays. The former content becomes a new version, so that nothing is lost. A plan that is gone is fine.
+    """
+    with transaction.atomic():
+        plan = Plan.objects.select_for_update().filter(id=plan_id).first()
+        if plan is None:
+            return
+        for task in Task.objects.select_for_update().filter(feature__plan=plan, session_id=session_id):
+            state = tasks.get(task.id, TaskState())
+            task.status, task.attempts = state.status, state.attempts
+            task.result, task.commit = state.result, state.commit
+            fields = ["status", "attempts", "result", "commit", "updated_at"]
+            if not state.started:
+                task.session_id = None
+                task.check_results = task.findings = []
+                fields += ["session_id", "check_results", "findings"]
+            task.save(update_fields=fields)
+        before = plan_document(plan)
+        former = PlanVersion.objects.filter(plan=plan, number=version or plan.version).first()
+        after = PlanDoc.read(former.document) if former else before
+        if after != before:
+            source = VersionSource.REWIND
+            _version_write(plan, before, after, source=source, reason=reason, author=None, made_in=made_in)
+        else:
+            _settle(plan, before)
+        plan_update_status(plan_id=plan_id, status=PlanStatus.ACTIVE)
+
+
+def plan_withdraw(*, plan_id: uuid.UUID) -> None:
+    """Keep the plan as one that its session was taken back from; the session makes another one."""
+    Plan.objects.filter(id=plan_id).update(status=PlanStatus.WITHDRAWN, updated_at=timezone.now())
+
+
+# --- Features of people's own -----------------------------------------------------------------------------------------
 def feature_create(
     *, user: User, project_id: uuid.UUID, plan_id: uuid.UUID | None, title: str, description: str
 ) -> Feature:
     """A person's feature, last in its plan when it names one. Raises NotFound, PermissionDenied or InvalidInput."""
     project = project_get_for_user(user=user, project_id=project_id, write=True)
     with transaction.atomic():
-        plan, position = None, 0
-        if plan_id is not None:
-            # Locked, so that two features at once don't get the same place.
-            plan = Plan.objects.select_for_update().filter(id=plan_id, project=project).first()
-            if plan is None:
-                raise InvalidInput("There is no such plan in this project.")
-            last = plan.features.aggregate(last=Max("position"))["last"]
-            position = 0 if last is None else last + 1
-        return Feature.objects.create(
-            project=project, plan=plan, title=title, description=description, position=position, created_by=user
-        )
+        if plan_id is None:
+            return Feature.objects.create(project=project, title=title, description=description, created_by=user)
+        # Locked, so that two features at once don't get the same key.
+        plan = Plan.objects.select_for_update().filter(id=plan_id, project=project).first()
+        if plan is None:
+            raise InvalidInput("There is no such plan in this project.")
+        before = plan_document(plan)
+        key = key_free(before, "F")
+        feature = FeatureDoc(key=key, title=title, description=description)
+        after = before.model_copy(update={"features": (*before.features, feature)})
+        reason = f"{title} was added"
+        _version_write(plan, before, after, source=VersionSource.PERSON, reason=reason, author=user, made_in=None)
+        return Feature.objects.get(plan=plan, key=key)
 
 
 def feature_update(
@@ -203,25 +344,100 @@ def _feature_own_require(user: User, feature: Feature) -> None:
         raise PermissionDenied("Somebody else added this feature.", next_step="ask them, or an owner of the project")
 
 
-def plan_rewind(*, plan_id: uuid.UUID, features: Collection[uuid.UUID], tasks: Mapping[uuid.UUID, TaskState]) -> None:
-    """Have the plan as it was: active, these tasks as told and the others not begun; these features never added.
+def key_free(document: PlanDoc, prefix: str) -> str:
+    """The first of ``PREFIX1``, ``PREFIX2``, … that the plan doesn't use."""
+    used = {*document.tasks, *document.features_by_key}
+    number = 1
+    while f"{prefix}{number}" in used:
+        number += 1
+    return f"{prefix}{number}"
 
-    For a session that is taken back to an earlier step. One that is gone is fine.
-    """
-    with transaction.atomic():
-        Plan.objects.filter(id=plan_id).update(status=PlanStatus.ACTIVE, updated_at=timezone.now())
-        Feature.objects.filter(id__in=features, plan_id=plan_id, created_by=None).delete()
-        for task in Task.objects.select_for_update().filter(feature__plan_id=plan_id):
-            state = tasks.get(task.id, TaskState())
-            task.status, task.attempts, task.result, task.commit = (
-                state.status,
-                state.attempts,
-                state.result,
-                state.commit,
+
+# --- Rows -------------------------------------------------------------------------------------------------------------
+def _version_require(plan: Plan, version: int) -> None:
+    if version != plan.version:
+        raise Conflict(
+            f"the plan is at version {plan.version}, not at {version}",
+            next_step="look at it as it is now",
+            state="plan_changed",
+            version=plan.version,
+        )
+
+
+def _version_write(
+    plan: Plan,
+    before: PlanDoc | None,
+    after: PlanDoc,
+    *,
+    source: VersionSource,
+    reason: str,
+    author: User | None,
+    made_in: MadeIn | None,
+) -> None:
+    """Keep the document as the plan's next version, and have its rows say the same; the plan's row is locked."""
+    changes = plan_diff(before, after) if before is not None else ()
+    plan.version += 1
+    plan.summary, plan.intent = after.summary, after.intent
+    plan.save(update_fields=["version", "summary", "intent", "updated_at"])
+    PlanVersion.objects.create(
+        plan=plan,
+        number=plan.version,
+        document=after.as_dict(),
+        changes=[change.as_dict() for change in changes],
+        reason=reason,
+        source=source,
+        author=author,
+        session_id=made_in.session_id if made_in else None,
+        seq=made_in.seq if made_in else None,
+    )
+    _rows_write(plan, after, author)
+    _settle(plan, after)
+
+
+def _rows_write(plan: Plan, document: PlanDoc, author: User | None) -> None:
+    features = {row.key: row for row in Feature.objects.filter(plan=plan)}
+    tasks = {row.key: row for row in Task.objects.filter(feature__plan=plan)}
+    for position, placed in enumerate(document.placed_features):
+        doc = placed.feature
+        row = features.get(doc.key)
+        is_new = row is None
+        if row is None:
+            row = Feature(
+                id=feature_id_of(plan.id, doc.key),
+                plan=plan,
+                project_id=plan.project_id,
+                key=doc.key,
+                created_by=author,
             )
-            task.save(update_fields=["status", "attempts", "result", "commit", "updated_at"])
+            features[doc.key] = row
+        row.parent = features[placed.within[-1].key] if placed.within else None
+        row.title, row.description, row.position = doc.title, doc.description, position
+        row.priority, row.effort, row.blocked_reason = doc.priority, doc.effort, doc.blocked_reason
+        row.depends_on = list(doc.depends_on)
+        row.save(force_insert=is_new)
+        for task_position, task_doc in enumerate(doc.tasks):
+            task = tasks.get(task_doc.key)
+            is_new = task is None
+            if task is None:
+                task = Task(id=task_id_of(plan.id, task_doc.key), key=task_doc.key)
+            task.feature, task.position = row, task_position
+            task.title, task.instructions = task_doc.title, task_doc.instructions
+            task.type, task.agent_type = task_doc.type, task_doc.agent_type
+            task.depends_on = list(task_doc.depends_on)
+            task.files, task.creates = list(task_doc.files), list(task_doc.creates)
+            task.checks = [check.model_dump(mode="json") for check in task_doc.checks]
+            task.save(force_insert=is_new)
+    Task.objects.filter(feature__plan=plan).exclude(key__in=document.tasks).delete()
+    # A feature that holds others goes with them: those that stay have moved out by now.
+    Feature.objects.filter(plan=plan).exclude(key__in=document.features_by_key).delete()
 
 
-def plan_withdraw(*, plan_id: uuid.UUID) -> None:
-    """Keep the plan as one that its session was taken back from; the session makes another one."""
-    Plan.objects.filter(id=plan_id).update(status=PlanStatus.WITHDRAWN, updated_at=timezone.now())
+def _settle(plan: Plan, document: PlanDoc) -> None:
+    """Have the rows of tasks say what follows for them from the plan and the other tasks."""
+    settled = tasks_settle(document, task_states(plan))
+    for task in Task.objects.filter(feature__plan=plan):
+        standing = settled.get(task.key)
+        if standing is not None and (task.status, task.blocked_reason) != (standing.status, standing.blocked_reason):
+            Task.objects.filter(id=task.id).update(
+                status=standing.status, blocked_reason=standing.blocked_reason, updated_at=timezone.now()
+            )

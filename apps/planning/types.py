@@ -129,6 +129,14 @@ class TaskState:
 
 
 @dataclass(frozen=True)
+class MadeIn:
+    """Where a version of a plan was made: the session that carries it out, and its last event then."""
+
+    session_id: uuid.UUID
+    seq: int
+
+
+@dataclass(frozen=True)
 class FeatureProgress:
     """A feature with its own tasks; those of nested features follow it in the plan's order, one level deeper."""
 

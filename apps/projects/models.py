@@ -46,6 +46,14 @@ class Project(BaseModel):
     subfolder = models.CharField(max_length=1000, blank=True)
     #: What agents may do without asking, unless a session says otherwise; empty: what the server says.
     autonomy = models.CharField(max_length=10, choices=Autonomy.choices, blank=True, default="", db_default="")
+    #: What the project's owner says to every agent, beside the repository's own AGENTS.md.
+    instructions = models.TextField(blank=True, default="", db_default="")
+    #: What is different about its agents, by role: ``apps.agents.services.agent_profiles``.
+    agents = models.JSONField(default=dict, blank=True)
+    #: How many tasks of a session may be worked on side by side; None: what the server says.
+    lanes = models.PositiveSmallIntegerField(null=True, blank=True)
+    #: Which changes are reviewed (``auto``, ``always``, ``never``); empty: what the server says.
+    review = models.CharField(max_length=10, blank=True, default="", db_default="")
     #: What users and agents have to know of the repository: `{kind, path, message}` each.
     repository_notices = models.JSONField(default=list, blank=True)
     members: models.ManyToManyField[models.Model, Membership] = models.ManyToManyField(

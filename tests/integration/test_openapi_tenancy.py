@@ -16,8 +16,8 @@ from apps.authentication.services.api_keys import api_key_create
 from apps.context.jobs import index_get_or_create, job_want
 from apps.context.models import CodeFile
 from apps.context.writing import ids_take
-from apps.planning.services import feature_create, feature_id_derive, plan_create, task_id_derive
-from apps.planning.types import FeatureDraft, TaskDraft
+from apps.planning.document import FeatureDoc, PlanDoc, TaskDoc, feature_id_of, task_id_of
+from apps.planning.services import feature_create, plan_create
 from apps.projects.models import Project, RepositoryState
 from apps.usage.keys import key_owner, provider_key_store
 from apps.usage.models import KeyScope
@@ -46,9 +46,10 @@ def _operations() -> list[tuple[str, str]]:
 
 
 def _plan_of(owner: User) -> uuid.UUID:
-    features = [FeatureDraft("f", "", (TaskDraft("t", ""),))]
+    features = (FeatureDoc(key="F1", title="f", tasks=(TaskDoc(key="T1", title="t"),)),)
+    document = PlanDoc(summary="s", features=features)
     project = project_make(owner=owner)
-    return plan_create(plan_id=uuid.uuid4(), project=project, goal="", summary="", features=features).id
+    return plan_create(plan_id=uuid.uuid4(), project=project, goal="", document=document).id
 
 
 def _feature_of(owner: User) -> uuid.UUID:
@@ -105,7 +106,7 @@ OBJECTS: dict[str, Callable[[User], object]] = {
     "job_id": _job_of,
     "file_id": _file_of,
     "rule_id": _rule_of,
-    "task_id": lambda owner: task_id_derive(plan_id=_plan_of(owner), feature_position=0, position=0),
+    "task_id": lambda owner: task_id_of(_plan_of(owner), "T1"),
 }
 
 
@@ -140,5 +141,5 @@ def _parameters(path: str) -> list[str]:
 def test_features_of_a_plan_follow_from_its_id() -> None:
     """Ids that can be computed are no secret: whoever knows a plan's id still can't read what is in it."""
     plan_id = _plan_of(user_make())
-    address = f"/api/planning/features/{feature_id_derive(plan_id=plan_id, position=0)}/"
+    address = f"/api/planning/features/{feature_id_of(plan_id, 'F1')}/"
     assert client_for(user_make()).get(address).status_code == 404

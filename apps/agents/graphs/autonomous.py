@@ -116,7 +116,8 @@ def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, after: str) -> None:
     graph.add_node("task_give_up", task_give_up)
     graph.add_node("report", report)
     graph.add_edge(after, "task_next")
-    graph.add_conditional_edges("task_next", route_after_choice, {"code": "code_begin", "report": "report"})
+    ways: dict[Hashable, str] = {"code": "code_begin", "report": "report"}
+    graph.add_conditional_edges("task_next", route_after_choice, ways)
     graph.add_edge("code_begin", "code")
     graph.add_edge("code", "verify")
     graph.add_conditional_edges(
@@ -124,5 +125,5 @@ def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, after: str) -> None:
     )
     graph.add_edge("task_accept", "task_next")
     graph.add_edge("task_retry", "code")
-    graph.add_edge("task_give_up", "report")
+    graph.add_edge("task_give_up", "task_next")
     graph.add_edge("report", END)

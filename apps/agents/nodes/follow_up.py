@@ -23,15 +23,15 @@ from apps.agents.nodes.context import RunContext, SessionFacts, SessionState
 from apps.agents.nodes.materials import brief_message, materials_read
 from apps.agents.prompts import prompt_read
 from apps.agents.services.ledger_records import Snapshot
-from apps.agents.services.sessions import session_plan_set
+from apps.agents.services.sessions import made_in, session_plan_set
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
 from apps.core.database import Connection
 from apps.core.storable import json_storable
+from apps.planning.document import FeatureDoc, TaskDoc, follow_up_key
 from apps.planning.models import TaskStatus
 from apps.planning.selectors import plan_progress
-from apps.planning.services import follow_up_feature_id_derive, plan_extend
-from apps.planning.types import FeatureDraft, TaskDraft
+from apps.planning.services import plan_extend
 from apps.projects.checks import CheckReport, Verification, outcome_judge
 from apps.projects.models import Project
 
@@ -52,11 +52,6 @@ class FollowUp:
     former: Mapping[str, Any]
 
 
-def follow_up_feature_id(facts: SessionFacts) -> uuid.UUID:
-    """The plan's feature that stands for the follow-up."""
-    return follow_up_feature_id_derive(plan_id=facts.plan_id, turn=facts.turn)
-
-
 async def follow_up_begin(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
     """See where the branch is and what the checks say there, and add the follow-up to the plan."""
     context = runtime.context
@@ -64,14 +59,10 @@ async def follow_up_begin(state: SessionState, runtime: Runtime[RunContext]) -> 
     follow_up = await _follow_up(context)
     await _head_baseline(context)
     title = f"Follow-up: {_title(follow_up.text)}"
-    plan_id, feature_id = facts.plan_id, follow_up_feature_id(facts)
-    added = Event("PlanExtended", {"plan": str(plan_id), "feature": title, "tasks": [title]})
-    extend = partial(
-        _plan_extend,
-        facts=facts,
-        feature_id=feature_id,
-        feature=FeatureDraft(title=title, description="", tasks=(TaskDraft(title=title, instructions=follow_up.text),)),
-    )
+    added = Event("PlanExtended", {"plan": str(facts.plan_id), "feature": title, "tasks": [title]})
+    key = follow_up_key(facts.turn)
+    task = TaskDoc(key=f"{key}.1", title=title, instructions=follow_up.text)
+    extend = partial(_plan_extend, facts=facts, feature=FeatureDoc(key=key, title=title, tasks=(task,)))
     await context.ledger.effect_apply(facts.turn_key("plan"), extend, added)
     return {"ended": False}
 
@@ -179,9 +170,15 @@ def _follow_up_load(session_id: uuid.UUID, turn: int) -> FollowUp:
     return FollowUp(row.text, row.former)
 
 
-def _plan_extend(*, facts: SessionFacts, feature_id: uuid.UUID, feature: FeatureDraft) -> None:
-    project = Project.objects.get(id=facts.project_id)
-    plan = plan_extend(plan_id=facts.plan_id, project=project, goal=facts.goal, feature_id=feature_id, feature=feature)
+def _plan_extend(*, facts: SessionFacts, feature: FeatureDoc) -> None:
+    plan = plan_extend(
+        plan_id=facts.plan_id,
+        project=Project.objects.get(id=facts.project_id),
+        goal=facts.goal,
+        turn=facts.turn,
+        feature=feature,
+        made_in=made_in(facts.session_id),
+    )
     session_plan_set(session_id=facts.session_id, plan=plan)
 
 
@@ -238,13 +235,13 @@ async def _work_told(context: RunContext, follow_up: FollowUp) -> list[str]:
 
 async def _tasks_left(context: RunContext) -> list[str]:
     progress = await context.ledger.database.run_in_thread(plan_progress, context.facts.plan_id)
-    own = follow_up_feature_id(context.facts)
+    own = follow_up_key(context.facts.turn)
     return [
         task.title
         for feature in progress.features
-        if feature.id != own
+        if feature.key != own
         for task in feature.tasks
-        if task.status != TaskStatus.DONE
+        if task.status not in (TaskStatus.DONE, TaskStatus.SKIPPED)
     ]
 
 

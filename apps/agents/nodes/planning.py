@@ -13,12 +13,13 @@ from apps.agents.nodes.brief import goal_brief
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import question_continue
 from apps.agents.prompts import prompt_read
-from apps.agents.services.sessions import session_plan_set
-from apps.agents.tools.conversation import SubmitPlanArguments
+from apps.agents.services.sessions import made_in, session_plan_set
+from apps.agents.tools.planning import SubmitPlanArguments, plan_of
 from apps.agents.types import Event
 from apps.core.kill_points import kill_point
+from apps.planning.document import TEXT_LENGTH, TITLE_LENGTH, FeatureDoc, PlanDoc, TaskDoc
 from apps.planning.services import plan_create
-from apps.planning.types import FeatureDraft, TaskDraft
+from apps.planning.types import Intent
 from apps.projects.models import Project
 
 
@@ -38,38 +39,38 @@ async def plan_record(state: SessionState, runtime: Runtime[RunContext]) -> Sess
     context = runtime.context
     handed = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
     try:
-        plan = SubmitPlanArguments.model_validate(handed)
+        plan = plan_of(SubmitPlanArguments.model_validate(handed))
     except ValidationError:
-        return await _plan_store(context, _plan_of_goal(context.facts.goal), note="the planner handed over no plan")
-    features = tuple(
-        FeatureDraft(
-            title=feature.title,
-            description=feature.description,
-            tasks=tuple(TaskDraft(title=task.title, instructions=task.instructions) for task in feature.tasks),
-        )
-        for feature in plan.features
-    )
-    return await _plan_store(context, (plan.summary, features), note="")
+        return await _plan_store(context, plan_of_goal(context.facts.goal), note="the planner handed over no plan")
+    return await _plan_store(context, plan, note="")
 
 
 async def plan_skip(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
     """A coder alone gets the goal as its one task."""
-    return await _plan_store(runtime.context, _plan_of_goal(runtime.context.facts.goal), note="")
+    return await _plan_store(runtime.context, plan_of_goal(runtime.context.facts.goal), note="")
 
 
-def _plan_of_goal(goal: str) -> tuple[str, tuple[FeatureDraft, ...]]:
-    title = goal.strip().partition("\n")[0][:300]
-    return title, (FeatureDraft(title=title, description="", tasks=(TaskDraft(title=title, instructions=goal),)),)
+def plan_of_goal(goal: str) -> PlanDoc:
+    """The goal as its own one task."""
+    title = goal.strip().partition("\n")[0][:TITLE_LENGTH] or "The goal"
+    task = TaskDoc(key="T1", title=title, instructions=goal[:TEXT_LENGTH])
+    return PlanDoc(
+        summary=title, intent=Intent.SMALL_EDIT, features=(FeatureDoc(key="F1", title=title, tasks=(task,)),)
+    )
 
 
-async def _plan_store(context: RunContext, plan: tuple[str, tuple[FeatureDraft, ...]], *, note: str) -> SessionState:
-    summary, features = plan
+async def _plan_store(context: RunContext, plan: PlanDoc, *, note: str) -> SessionState:
     key, plan_id = context.facts.turn_key("plan"), context.facts.plan_id
     if await context.ledger.effect_find(key) is None:
-        titles = [feature.title for feature in features]
-        tasks = [task.title for feature in features for task in feature.tasks]
         created = Event(
-            "PlanCreated", {"plan": str(plan_id), "summary": summary, "features": titles, "tasks": tasks, "note": note}
+            "PlanCreated",
+            {
+                "plan": str(plan_id),
+                "summary": plan.summary,
+                "features": [placed.feature.title for placed in plan.placed_features],
+                "tasks": [placed.task.title for placed in plan.placed_tasks],
+                "note": note,
+            },
         )
         made = partial(
             _plan_create,
@@ -77,8 +78,7 @@ async def _plan_store(context: RunContext, plan: tuple[str, tuple[FeatureDraft, 
             plan_id=plan_id,
             project_id=context.facts.project_id,
             goal=context.facts.goal,
-            summary=summary,
-            features=features,
+            document=plan,
         )
         await context.ledger.effect_apply(key, made, created, result={"plan": str(plan_id)})
         kill_point("plan.recorded")
@@ -86,16 +86,10 @@ async def _plan_store(context: RunContext, plan: tuple[str, tuple[FeatureDraft, 
 
 
 def _plan_create(
-    *,
-    session_id: uuid.UUID,
-    plan_id: uuid.UUID,
-    project_id: uuid.UUID,
-    goal: str,
-    summary: str,
-    features: tuple[FeatureDraft, ...],
+    *, session_id: uuid.UUID, plan_id: uuid.UUID, project_id: uuid.UUID, goal: str, document: PlanDoc
 ) -> None:
     project = Project.objects.get(id=project_id)
-    plan = plan_create(plan_id=plan_id, project=project, goal=goal, summary=summary, features=features)
+    plan = plan_create(plan_id=plan_id, project=project, goal=goal, document=document, made_in=made_in(session_id))
     session_plan_set(session_id=session_id, plan=plan)
 
 

@@ -12,12 +12,21 @@ from apps.agents.nodes.completion import session_complete
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.types import AgentType, Event, Reason, SessionOutcome
 from apps.core.kill_points import kill_point
-from apps.planning.models import PlanStatus, TaskStatus
+from apps.planning.document import follow_up_key
 from apps.planning.selectors import plan_progress
 from apps.planning.services import plan_update_status
-from apps.planning.types import PlanProgress
+from apps.planning.types import PlanProgress, PlanStatus, TaskStatus
 from apps.usage.selectors import usage_by_model
 from apps.usage.types import UsageLine
+
+#: What is said of a branch on which nothing was done.
+_NOTHING: Mapping[str, Any] = {
+    "outcome": SessionOutcome.UNVERIFIED.value,
+    "reasons": ["nothing was done"],
+    "files": [],
+    "checks": [],
+    "commit": "",
+}
 
 
 async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -29,21 +38,24 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
         text = progress.summary + await _models_told(context)
         await _complete(context, text, SessionOutcome.UNVERIFIED, ("a plan was made, no code was changed",))
         return {}
-    verified = await _last_verification(context, progress)
-    # A follow-up is the plan's last feature; what failed before it is past.
-    judged = progress.features[-1:] if context.facts.turn else progress.features
-    failed = any(task.status == TaskStatus.FAILED for feature in judged for task in feature.tasks)
+    verified = await _last_verification(context, progress) or _NOTHING
+    # A follow-up is a feature of the plan; what failed before it is past.
+    own = follow_up_key(context.facts.turn) if context.facts.turn else None
+    judged = [task for feature in progress.features if own in (None, feature.key) for task in feature.tasks]
+    failed = [task for task in judged if task.status in (TaskStatus.FAILED, TaskStatus.BLOCKED)]
     outcome, reasons = SessionOutcome(verified["outcome"]), tuple(verified["reasons"])
     files = sorted({path for known in await _verifications(context, progress) for path in known["files"]})
     if outcome is SessionOutcome.VERIFIED and not files:
         outcome, reasons = SessionOutcome.UNVERIFIED, ("no file was changed",)
+    if failed and outcome is not SessionOutcome.FAILING:
+        outcome = SessionOutcome.FAILING
+        reasons = (*(f"task {task.key} was not done: {task.title}" for task in failed), *reasons)
     await context.ledger.fenced(
         plan_update_status, plan_id=plan_id, status=PlanStatus.FAILED if failed else PlanStatus.DONE
     )
     text = _report_text(progress, outcome, reasons, files) + await _models_told(context)
-    await _complete(
-        context, text, outcome, reasons, files=files, checks=verified["checks"], head_commit=verified["commit"]
-    )
+    head = verified["commit"] or context.facts.base_commit
+    await _complete(context, text, outcome, reasons, files=files, checks=verified["checks"], head_commit=head)
     return {}
 
 
@@ -89,8 +101,11 @@ async def _verifications(context: RunContext, progress: PlanProgress) -> list[Ma
     return found
 
 
-async def _last_verification(context: RunContext, progress: PlanProgress) -> Mapping[str, Any]:
-    return (await _verifications(context, progress))[-1]
+async def _last_verification(context: RunContext, progress: PlanProgress) -> Mapping[str, Any] | None:
+    """The last word of the server on the branch; None: it was never asked."""
+    keys = [f"verify:{task.id}:{task.attempts}" for task in progress.tasks if task.attempts]
+    last = await context.ledger.effect_last(keys)
+    return last[1] if last else None
 
 
 async def _models_told(context: RunContext) -> str:

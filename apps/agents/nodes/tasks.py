@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,9 @@ from langgraph.runtime import Runtime
 from apps.agents.nodes.baseline import Baseline, baseline_open, checks_brief, checks_observe
 from apps.agents.nodes.brief import task_brief
 from apps.agents.nodes.context import RunContext, SessionState
-from apps.agents.nodes.follow_up import follow_up_feature_id, follow_up_head, follow_up_judge, work_continue
+from apps.agents.nodes.follow_up import follow_up_head, follow_up_judge, work_continue
+from apps.agents.nodes.lanes_choice import lanes_wanted
+from apps.agents.nodes.replan_choice import replan_wanted
 from apps.agents.prompts import prompt_read
 from apps.agents.services.ledger_records import Snapshot
 from apps.agents.tools.base import text_cut
@@ -24,10 +26,11 @@ from apps.agents.types import Event
 from apps.core.errors import InvalidInput
 from apps.core.kill_points import kill_point
 from apps.core.storable import json_storable, text_storable
-from apps.planning.models import TaskStatus
+from apps.planning.document import follow_up_key
+from apps.planning.scheduling import SATISFIED
 from apps.planning.selectors import plan_progress
-from apps.planning.services import task_update_status
-from apps.planning.types import TaskProgress
+from apps.planning.services import task_begin, task_update_status
+from apps.planning.types import TaskProgress, TaskStatus
 from apps.projects.checks import Verification
 from apps.projects.environment import EnvironmentSetupFailed
 from apps.projects.workspace import WorkspaceError
@@ -39,43 +42,99 @@ ATTEMPTS = 3
 
 
 async def task_next(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
-    """The first task that is not done; none left, or one that failed: on to the report."""
+    """What comes next: a task, several side by side, a look at the plan, or the report."""
     context = runtime.context
-    tasks = await _tasks(context)
-    if any(task.status == TaskStatus.FAILED for task in tasks):
-        return {"task_id": ""}
-    waiting = [task for task in tasks if task.status != TaskStatus.DONE]
-    if not waiting:
-        return {"task_id": ""}
-    task = waiting[0]
-    return {"task_id": str(task.id), "attempt": await _attempt_of(context, task)}
+    tasks = await tasks_load(context)
+    if await lanes_wanted(context, tasks):
+        return {"task_id": "", "way": "lanes"}
+    task = task_choose(context.facts.session_id, tasks)
+    if task is not None:
+        return {"task_id": str(task.id), "attempt": await attempt_of(context, task), "way": "code"}
+    return {"task_id": "", "way": "replan" if await replan_wanted(context, tasks) else "report"}
 
 
 def route_after_choice(state: SessionState) -> str:
-    return "code" if state["task_id"] else "report"
+    return state["way"]
+
+
+def task_choose(session_id: uuid.UUID, tasks: Sequence[TaskProgress]) -> TaskProgress | None:
+    """The task that this session is at, or the first that can start; None where nothing can."""
+    running = (task for task in tasks if task.status is TaskStatus.RUNNING)
+    return next(running, None) or next(iter(tasks_startable(tasks)), None)
+
+
+def tasks_startable(tasks: Sequence[TaskProgress]) -> list[TaskProgress]:
+    """Those that nothing holds up, in the plan's order."""
+    satisfied = {task.key for task in tasks if task.status in SATISFIED}
+    known = {task.key for task in tasks}
+    return [
+        task
+        for task in tasks
+        if task.status is TaskStatus.PENDING and all(key in satisfied or key not in known for key in task.needs)
+    ]
 
 
 async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
     """Open the coder's conversation on the task."""
     context = runtime.context
-    task_id = uuid.UUID(state["task_id"])
-    task = next(task for task in await _tasks(context) if task.id == task_id)
-    await context.ledger.effect_apply(
-        f"begin:{task_id}",
-        partial(task_update_status, task_id=task_id, status=TaskStatus.RUNNING, attempts=1),
-        Event("PhaseChanged", {"phase": "coding"}),
-        Event("TaskStarted", {"task": str(task_id), "title": task.title, "attempt": 1}),
-        result={"parent": await _head_commit(context)},
-    )
+    task = await task_load(context, uuid.UUID(state["task_id"]))
+    await task_open(context, task)
     if context.facts.turn:
-        execution_id = await work_continue(context, task_id=task_id)
+        execution_id = await work_continue(context, task_id=task.id)
     else:
-        brief = await task_brief(context, key=str(task_id), title=task.title, instructions=task.instructions)
+        further = await needed_told(context, task)
+        brief = await task_brief(
+            context, key=str(task.id), title=task.title, instructions=task.instructions, further=further
+        )
+        role = task.agent_type.value
         execution_id = await context.ledger.execution_open(
-            role="coder", task_id=task_id, messages=[SystemMessage(prompt_read("coder")), brief]
+            role=role, task_id=task.id, messages=[SystemMessage(prompt_read(role)), brief]
         )
     ended = await context.ledger.result_load(execution_id) is not None
-    return {"execution_id": str(execution_id), "role": "coder", "ended": ended}
+    return {"execution_id": str(execution_id), "role": task.agent_type.value, "ended": ended}
+
+
+async def task_open(context: RunContext, task: TaskProgress) -> str:
+    """Have the task run, from the branch's head, and the files be those of that; the commit that it starts from."""
+    key = f"begin:{task.id}"
+    if (begun := await context.ledger.effect_find(key)) is None:
+        begun = {"parent": await head_commit(context)}
+        await context.ledger.effect_apply(
+            key,
+            partial(task_begin, task_id=task.id, session_id=context.facts.session_id),
+            Event("PhaseChanged", {"phase": "coding"}),
+            Event("TaskStarted", {"task": str(task.id), "title": task.title, "attempt": 1}),
+            result=begun,
+        )
+    parent = str(begun["parent"])
+    placed = f"placed:{task.id}"
+    if await context.ledger.effect_find(placed) is None:
+        snapshot = None
+        tip = await context.site.branch_tip()
+        if tip != parent:
+            # A task that was given up before this one has left its last commit there.
+            await context.site.branch_rebased(commit=parent, expected=tip)
+            snapshot = Snapshot(parent, parent)
+        await context.ledger.effect_record(placed, result={"tip": tip}, snapshot=snapshot)
+    return parent
+
+
+async def needed_told(context: RunContext, task: TaskProgress) -> list[str]:
+    """What the tasks that this one builds on came to, as a part of its brief."""
+    tasks = {other.key: other for other in await tasks_load(context)}
+    lines = [
+        f"- {tasks[key].title}: {text_cut(tasks[key].result, 2000)}"
+        for key in task.needs
+        if key in tasks and tasks[key].result
+    ]
+    files = ", ".join((*task.files, *(f"{path} (new)" for path in task.creates)))
+    checks = "\n".join(f"- `{command}`" for command in task.checks)
+    parts = [
+        "What was done before, which this builds on:\n" + "\n".join(lines) if lines else "",
+        f"It is expected to touch: {files}" if files else "",
+        f"It is done when these hold, besides the checks (exit code 0):\n{checks}" if checks else "",
+    ]
+    return [part for part in parts if part]
 
 
 async def verify(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -102,7 +161,7 @@ async def task_accept(state: SessionState, runtime: Runtime[RunContext]) -> Sess
     assert verified is not None
     committed = Event("TaskCommitted", {"task": str(task_id), "commit": verified["commit"], "files": verified["files"]})
     done = _task_ended(task_id, TaskStatus.DONE, attempt, verified)
-    await context.ledger.effect_apply(f"accept:{task_id}", done, committed)
+    await context.ledger.effect_apply(f"accept:{task_id}", done, committed, result={"commit": verified["commit"]})
     kill_point("task.accepted")
     return {}
 
@@ -121,7 +180,7 @@ async def task_retry(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
             "The server ran the checks on your commit, and it doesn't stand yet.\n\n"
             f"{verified['observation']}\n\nGo on with the same task. The files are as you left them."
         )
-        title = next(task.title for task in await _tasks(context) if task.id == task_id)
+        title = (await task_load(context, task_id)).title
         started = Event("TaskStarted", {"task": str(task_id), "title": title, "attempt": attempt + 1})
         await context.ledger.fenced(
             task_update_status, task_id=task_id, status=TaskStatus.RUNNING, attempts=attempt + 1
@@ -156,6 +215,7 @@ def _task_ended(
         attempts=attempt,
         commit=verified["commit"],
         result=verified["summary"],
+        check_results=verified.get("acceptance", []),
     )
 
 
@@ -195,9 +255,9 @@ def checks_present(verification: Verification) -> list[dict[str, Any]]:
 
 async def _verify_once(context: RunContext, state: SessionState, key: str) -> Mapping[str, Any]:
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
-    tasks = await _tasks(context)
+    tasks = await tasks_load(context)
     task = next(task for task in tasks if task.id == task_id)
-    last = all(other.status == TaskStatus.DONE for other in tasks if other.id != task_id)
+    last = all(other.status in SATISFIED for other in tasks if other.id != task_id)
     begun = await context.ledger.effect_find(f"begin:{task_id}")
     result = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
     summary = str(result.get("summary", ""))
@@ -263,16 +323,21 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
     return known
 
 
-async def _tasks(context: RunContext) -> list[TaskProgress]:
-    """The plan's tasks in the order in which they are to be done; in a follow-up, those that it has brought."""
+async def tasks_load(context: RunContext) -> list[TaskProgress]:
+    """The plan's tasks in its order; in a follow-up, those that it has brought."""
     progress = await context.ledger.database.run_in_thread(plan_progress, context.facts.plan_id)
-    features = progress.features
-    if context.facts.turn:
-        features = tuple(feature for feature in features if feature.id == follow_up_feature_id(context.facts))
-    return [task for feature in features for task in feature.tasks]
+    if not context.facts.turn:
+        return list(progress.tasks)
+    own = follow_up_key(context.facts.turn)
+    return [task for feature in progress.features if feature.key == own for task in feature.tasks]
 
 
-async def _attempt_of(context: RunContext, task: TaskProgress) -> int:
+async def task_load(context: RunContext, task_id: uuid.UUID) -> TaskProgress:
+    """A task of the session's plan as it is now."""
+    return next(task for task in await tasks_load(context) if task.id == task_id)
+
+
+async def attempt_of(context: RunContext, task: TaskProgress) -> int:
     """The attempt that the task is at: those before it were sent back to the coder."""
     for attempt in range(1, ATTEMPTS):
         if await context.ledger.effect_find(f"retry:{task.id}:{attempt}") is None:
@@ -280,9 +345,11 @@ async def _attempt_of(context: RunContext, task: TaskProgress) -> int:
     return ATTEMPTS
 
 
-async def _head_commit(context: RunContext) -> str:
-    """Where the branch stands: the last accepted task's commit, or the base."""
-    commits = [task.commit for task in await _tasks(context) if task.status == TaskStatus.DONE and task.commit]
-    if commits:
-        return commits[-1]
+async def head_commit(context: RunContext) -> str:
+    """Where the work stands: the last accepted task's commit, or what the session (or turn) began with."""
+    own = {f"accept:{task.id}": task for task in await tasks_load(context) if task.status is TaskStatus.DONE}
+    last = await context.ledger.effect_last(list(own))
+    if last is not None:
+        key, accepted = last
+        return str(accepted.get("commit") or own[key].commit)
     return await follow_up_head(context) if context.facts.turn else context.facts.base_commit

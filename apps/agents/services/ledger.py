@@ -201,6 +201,17 @@ class Ledger:
             row = await cursor.fetchone()
         return None if row is None else row["result"]
 
+    async def effect_last(self, keys: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
+        """Of these effects the one that happened last, by its key and what it came to; None: none of them."""
+        async with self.database.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT key, result FROM agents_sessioneffect WHERE session_id = %s AND key = ANY(%s)"
+                " ORDER BY seq DESC NULLS LAST, id DESC LIMIT 1",
+                (self.session_id, list(keys)),
+            )
+            row = await cursor.fetchone()
+        return None if row is None else (row["key"], row["result"])
+
     async def effect_record(
         self, key: str, *events: Event, result: Mapping[str, Any], snapshot: Snapshot | None = None, **columns: Any
     ) -> Mapping[str, Any]:

@@ -96,7 +96,7 @@ def _rows_take_back(session_id: uuid.UUID, seq: int) -> None:
     # Its key is free again: sent once more, it is a message once more.
     follow_ups.update(retired=point.rewind, key="")
     unheard, withdrawn = _steering_take_back(session, point)
-    plan_take_back(session, rewind=point.rewind)
+    plan_take_back(session, rewind=point.rewind, seq=seq)
     _session_take_back(session, point, snapshot)
     checkpoint_delete(session_id)
     rewound = {

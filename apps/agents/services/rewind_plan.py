@@ -9,16 +9,18 @@ from dataclasses import replace
 from typing import Any
 
 from apps.agents.models import AgentSession, SessionEffect
+from apps.agents.services.sessions import made_in
 from apps.agents.types import AgentType
 from apps.planning.models import TaskStatus
-from apps.planning.services import follow_up_feature_id_derive, plan_rewind, plan_withdraw
+from apps.planning.selectors import version_at
+from apps.planning.services import plan_rewind, plan_withdraw
 from apps.planning.types import TaskState
 
 _PLAN_KEY = re.compile(r"plan(?:#(?P<turn>\d+))?")
 _TAKEN_BACK = re.compile(r"(?P<key>.*)~(?P<rewind>\d+)")
 
 
-def plan_take_back(session: AgentSession, *, rewind: int) -> None:
+def plan_take_back(session: AgentSession, *, rewind: int, seq: int) -> None:
     """Have the session's plan as its standing effects tell; the caller saves the session.
 
     After the effects of this rewind were retired, and inside its transaction.
@@ -51,8 +53,11 @@ def plan_take_back(session: AgentSession, *, rewind: int) -> None:
         return
     plan_rewind(
         plan_id=session.plan_id,
-        features=[follow_up_feature_id_derive(plan_id=session.plan_id, turn=turn) for turn in unmade if turn],
+        session_id=session.id,
+        version=version_at(session.plan_id, session_id=session.id, seq=seq, before=session.created_at),
         tasks=_task_states(standing),
+        made_in=made_in(session.id),
+        reason=f"the session was taken back to step {seq}",
     )
 
 

@@ -33,6 +33,7 @@ from apps.core.queue import enqueue_on_commit
 from apps.core.realtime import publish_on_commit
 from apps.core.storable import json_dump
 from apps.planning.models import Plan
+from apps.planning.types import MadeIn
 from apps.projects.autonomy import Autonomy
 from apps.projects.models import Project
 
@@ -41,7 +42,7 @@ T = TypeVar("T")
 
 EXECUTE_TASK = "apps.agents.tasks.execute_session"
 #: The wiring of today's graphs; a session in flight under another version starts its task again from the rows.
-GRAPH_VERSION = 3
+GRAPH_VERSION = 4
 #: Sessions that one sweep wakes at most, and after how long it wakes one again that no worker has taken up: those that
 #: wait in a worker's line are told of once in a while, not with each sweep.
 WANTED_SESSIONS = 500
@@ -314,6 +315,12 @@ def seconds_used(session: AgentSession) -> float:
     now = timezone.now()
     until = min(now, session.head.lease_expires_at or now)
     return session.used_seconds + max(0.0, (until - session.running_since).total_seconds())
+
+
+def made_in(session_id: uuid.UUID) -> MadeIn:
+    """What a version of a plan bears that is made now; inside a transaction that has locked the head row."""
+    written = SessionHead.objects.values_list("written", flat=True).get(session_id=session_id)
+    return MadeIn(session_id=session_id, seq=written)
 
 
 def session_plan_set(*, session_id: uuid.UUID, plan: Plan) -> None:

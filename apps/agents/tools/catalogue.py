@@ -7,12 +7,13 @@ from typing import Any
 
 from apps.agents.tools.base import Tool
 from apps.agents.tools.commands import COMMAND_OUTPUT, COMMAND_STOP, RUN_CHECKS, RUN_COMMAND
-from apps.agents.tools.conversation import ASK_USER, FINISH, SUBMIT_PLAN
+from apps.agents.tools.conversation import ASK_USER, FINISH
 from apps.agents.tools.edit_formats import EDIT_TOOLS
 from apps.agents.tools.files import GLOB, LIST_FILES, READ_FILE, READ_IMAGE
 from apps.agents.tools.history import GIT_BLAME, GIT_LOG, GIT_SHOW
 from apps.agents.tools.knowing import FIND_REFERENCES, FIND_SYMBOL, LOCATE, READ_SYMBOL, REPO_MAP, SEARCH_CODE
 from apps.agents.tools.moving import DELETE_FILE, MOVE_FILE
+from apps.agents.tools.planning import SUBMIT_PLAN
 from apps.agents.tools.remembering import SEARCH_CONVERSATION
 from apps.agents.tools.search import SEARCH
 from apps.agents.tools.web import WEB_FETCH

@@ -1,0 +1,132 @@
+"""Handing over a plan."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from apps.agents.tools.base import Arguments, Finish, Risk, Tool, ToolContext
+from apps.planning.document import CheckDoc, FeatureDoc, PlanDoc, TaskDoc
+from apps.planning.types import Effort, Intent, Priority, TaskAgent, TaskType
+
+#: In place of a task's dependencies: the task before it in the plan, as where nothing is said of them.
+PREVIOUS = "@previous"
+
+
+class CheckArguments(Arguments):
+    command: str = Field(min_length=1, max_length=2000, description="A shell command; exit code 0: it holds.")
+    name: str = Field(default="", max_length=200, description="What it shows, in a few words.")
+
+
+class TaskArguments(Arguments):
+    title: str = Field(min_length=1, max_length=300)
+    instructions: str = Field(default="", description="What to do, where, and how to tell that it is done.")
+    key: str = Field(default="", description="By what other tasks name it, such as T1; left out: T1, T2, … in order.")
+    type: TaskType = TaskType.CODE
+    agent_type: TaskAgent = Field(
+        default=TaskAgent.CODER, description="A researcher or reviewer only reads and reports; a coder changes files."
+    )
+    depends_on: tuple[str, ...] = Field(
+        default=(PREVIOUS,),
+        description="Keys of the tasks that must be done first. [] for none: it may be done side by side with others. "
+        "Left out: the task before it.",
+    )
+    files: tuple[str, ...] = Field(default=(), description="Files that it will likely touch; they have to exist.")
+    creates: tuple[str, ...] = Field(default=(), description="Files that it makes.")
+    checks: tuple[CheckArguments, ...] = Field(
+        default=(), description="Commands that show that it is done, run beside the project's own tests."
+    )
+
+
+class FeatureArguments(Arguments):
+    title: str = Field(min_length=1, max_length=300)
+    description: str = ""
+    key: str = Field(default="", description="By what other features name it; left out: F1, F2, … in order.")
+    parent: str = Field(default="", description="Key of the feature that it is a part of, which stands before it.")
+    priority: Priority = Priority.NORMAL
+    effort: Effort = Effort.MEDIUM
+    depends_on: tuple[str, ...] = Field(
+        default=(), description="Keys of features all of whose tasks must be done first."
+    )
+    tasks: tuple[TaskArguments, ...] = Field(default=(), max_length=50)
+
+
+class SubmitPlanArguments(Arguments):
+    summary: str = Field(min_length=1, description="The plan in a sentence or two.")
+    intent: Intent = Field(default=Intent.FEATURE, description="What the goal asks for: small_edit, bug or feature.")
+    features: tuple[FeatureArguments, ...] = Field(min_length=1, max_length=50)
+
+
+async def submit_plan(context: ToolContext, arguments: SubmitPlanArguments) -> Finish:
+    return Finish("the plan is taken", arguments.model_dump(mode="json"))
+
+
+def plan_of(arguments: SubmitPlanArguments) -> PlanDoc:
+    """The plan that was handed over, with keys where none were given and features put where they belong.
+
+    Raises pydantic's ValidationError where a key or a text is none. Whether the plan holds is not looked at.
+    """
+    numbers = {"F": 0, "T": 0}
+    used = {each.key for each in arguments.features} | {task.key for each in arguments.features for task in each.tasks}
+
+    def key_next(prefix: str) -> str:
+        numbers[prefix] += 1
+        while f"{prefix}{numbers[prefix]}" in used:
+            numbers[prefix] += 1
+        return f"{prefix}{numbers[prefix]}"
+
+    previous = ""
+    made: list[tuple[str, FeatureDoc]] = []
+    for feature in arguments.features:
+        key = feature.key or key_next("F")
+        tasks = []
+        for task in feature.tasks:
+            task_key = task.key or key_next("T")
+            needs = [previous if needed == PREVIOUS else needed for needed in task.depends_on]
+            tasks.append(
+                TaskDoc(
+                    key=task_key,
+                    title=task.title,
+                    instructions=task.instructions,
+                    type=task.type,
+                    agent_type=task.agent_type,
+                    depends_on=tuple(dict.fromkeys(needed for needed in needs if needed)),
+                    files=task.files,
+                    creates=task.creates,
+                    checks=tuple(CheckDoc(command=check.command, name=check.name) for check in task.checks),
+                )
+            )
+            previous = task_key
+        doc = FeatureDoc(
+            key=key,
+            title=feature.title,
+            description=feature.description,
+            priority=feature.priority,
+            effort=feature.effort,
+            depends_on=feature.depends_on,
+            tasks=tuple(tasks),
+        )
+        made.append((feature.parent, doc))
+    return PlanDoc(summary=arguments.summary, intent=arguments.intent, features=_nested(made))
+
+
+def _nested(made: list[tuple[str, FeatureDoc]]) -> tuple[FeatureDoc, ...]:
+    """The features within those that they name as their parent; of one that there isn't, at the top."""
+    known = {doc.key for _, doc in made}
+
+    def within(parent: str, above: frozenset[str]) -> tuple[FeatureDoc, ...]:
+        return tuple(
+            doc.model_copy(update={"features": within(doc.key, above | {doc.key})})
+            for named, doc in made
+            if (named if named in known and named != doc.key else "") == parent and doc.key not in above
+        )
+
+    return within("", frozenset())
+
+
+SUBMIT_PLAN = Tool(
+    "submit_plan",
+    "Hand over the plan: features, each with the tasks that make it.",
+    SubmitPlanArguments,
+    Risk.TALK,
+    submit_plan,
+)
