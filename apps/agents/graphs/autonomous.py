@@ -16,6 +16,14 @@ from apps.agents.nodes.follow_up import follow_up_begin
 from apps.agents.nodes.planning import plan_begin, plan_record, plan_skip, research_begin
 from apps.agents.nodes.rebase import rebase_verify
 from apps.agents.nodes.report import answer_report, report
+from apps.agents.nodes.review import (
+    review_ask,
+    review_begin,
+    review_give_up,
+    review_record,
+    review_retry,
+    route_after_review,
+)
 from apps.agents.nodes.tasks import (
     code_begin,
     route_after_choice,
@@ -24,6 +32,7 @@ from apps.agents.nodes.tasks import (
     task_give_up,
     task_next,
     task_retry,
+    tasks_close,
     verify,
 )
 from apps.agents.types import AgentType
@@ -52,7 +61,7 @@ def _wired(agent_type: AgentType) -> Any:
 
 
 def _executor(graph: StateGraph[Any, Any, Any, Any]) -> None:
-    """prepare → plan → for each task: code → verify → accept, or again, or give up → report.
+    """prepare → plan → for each task: code → verify → review → accept, or again, or give up → report.
 
     A follow-up comes with its task: prepare → take it up → code → … A branch that was put onto another commit is judged
     anew: prepare → judge → END.
@@ -108,22 +117,41 @@ def _follow_up(graph: StateGraph[Any, Any, Any, Any], *, goal: str) -> None:
 
 def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, after: str) -> None:
     graph.add_node("task_next", task_next)
+    graph.add_node("tasks_close", tasks_close)
+    graph.add_node("report", report)
+    graph.add_edge(after, "task_next")
+    ways: dict[Hashable, str] = {"code": "code_begin", "report": "tasks_close"}
+    graph.add_conditional_edges("task_next", route_after_choice, ways)
+    task_wire(graph, then="task_next")
+    graph.add_edge("tasks_close", "report")
+    graph.add_edge("report", END)
+
+
+def task_wire(graph: StateGraph[Any, Any, Any, Any], *, then: str) -> None:
+    """One task from ``code_begin`` on: code → verify → review → accept, or again, or give up → ``then``."""
     graph.add_node("code_begin", code_begin)
     graph.add_node("code", agent_graph())
     graph.add_node("verify", verify)
     graph.add_node("task_accept", task_accept)
     graph.add_node("task_retry", task_retry)
     graph.add_node("task_give_up", task_give_up)
-    graph.add_node("report", report)
-    graph.add_edge(after, "task_next")
-    ways: dict[Hashable, str] = {"code": "code_begin", "report": "report"}
-    graph.add_conditional_edges("task_next", route_after_choice, ways)
+    graph.add_node("review_begin", review_begin)
+    graph.add_node("review", agent_graph())
+    graph.add_node("review_record", review_record)
+    graph.add_node("review_ask", review_ask)
+    graph.add_node("review_retry", review_retry)
+    graph.add_node("review_give_up", review_give_up)
     graph.add_edge("code_begin", "code")
     graph.add_edge("code", "verify")
-    graph.add_conditional_edges(
-        "verify", route_after_verify, {"passed": "task_accept", "retry": "task_retry", "failed": "task_give_up"}
-    )
-    graph.add_edge("task_accept", "task_next")
-    graph.add_edge("task_retry", "code")
-    graph.add_edge("task_give_up", "task_next")
-    graph.add_edge("report", END)
+    verdicts: dict[Hashable, str] = {"passed": "review_begin", "retry": "task_retry", "failed": "task_give_up"}
+    graph.add_conditional_edges("verify", route_after_verify, verdicts)
+    graph.add_conditional_edges("review_begin", route_after_review, {"passed": "task_accept", "review": "review"})
+    graph.add_edge("review", "review_record")
+    found: dict[Hashable, str] = {"passed": "task_accept", "retry": "review_retry", "ask": "review_ask"}
+    graph.add_conditional_edges("review_record", route_after_review, found)
+    decided: dict[Hashable, str] = {"passed": "task_accept", "retry": "review_retry", "failed": "review_give_up"}
+    graph.add_conditional_edges("review_ask", route_after_review, decided)
+    for again in ("task_retry", "review_retry"):
+        graph.add_edge(again, "code")
+    for ended in ("task_accept", "task_give_up", "review_give_up"):
+        graph.add_edge(ended, then)

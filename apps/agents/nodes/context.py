@@ -5,16 +5,17 @@ from __future__ import annotations
 import datetime
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from django.conf import settings
 from django.utils import timezone
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, SystemMessage
 
 from apps.agents.nodes.conversation import Conversation
 from apps.agents.nodes.worksite import WorkSite
+from apps.agents.services.agent_profiles import AgentProfile, profile_of
 from apps.agents.services.code_knowledge import CodeKnowledge
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.ledger_records import rewound_key
@@ -26,7 +27,7 @@ from apps.agents.tools.edit_formats import edit_format_for
 from apps.agents.tools.kept_outputs import KeptOutputs
 from apps.agents.tools.policy import Policy
 from apps.agents.tools.web import PAGE_BYTES
-from apps.agents.types import READING_TYPES, AgentType, HandOver
+from apps.agents.types import READING_TYPES, AgentType, HandOver, Review
 from apps.core.errors import LimitReached
 from apps.core.outbound import Fetched, host_is_listed, outbound_fetch
 from apps.projects.autonomy import Autonomy
@@ -36,6 +37,15 @@ from apps.usage.choices import RoleModel, SessionModels
 from apps.usage.gateway import ModelGateway
 from integrations.llm_providers.capabilities import context_tokens, sees_images
 from integrations.llm_providers.types import ModelSpec
+
+
+@dataclass
+class Meter:
+    """What an execution has taken since it began, or since a person had it go on."""
+
+    #: Messages before this one don't count.
+    start: int
+    seconds: float
 
 
 class SessionState(TypedDict, total=False):
@@ -53,7 +63,11 @@ class SessionState(TypedDict, total=False):
     ended: bool
     task_id: str
     attempt: int
-    #: What the last verification came to: `passed`, `retry`, `failed`.
+    #: The execution that carries the task out, also while its reviewer is at work.
+    work_id: str
+    #: Which review of the task's commits is under way; 0: none.
+    round: int
+    #: What the last verification or review came to: `passed`, `retry`, `failed`; of a review, `review` and `ask` too.
     verdict: str
     #: What the session was woken for: `goal`, `follow_up` or `rebase`.
     way: str
@@ -124,6 +138,9 @@ class SessionFacts:
     #: How often it was put onto another commit, and whether that is what it is woken for.
     rebases: int = 0
     rebase: Rebase | None = None
+    #: Which changes are reviewed, and what the project said of its agents, as of the session's start.
+    review: Review = Review.NEVER
+    agents: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def plan_id(self) -> uuid.UUID:
@@ -166,6 +183,8 @@ class RunContext:
     site: WorkSite
     #: Whether the worker is stopping.
     leaving: Callable[[], bool] = lambda: False
+    #: What each execution has taken so far, by ``nodes.execution_limits``.
+    meters: dict[uuid.UUID, Meter] = field(default_factory=dict)
     _conversations: dict[uuid.UUID, Conversation] = field(default_factory=dict)
     _windows: dict[str, int] | None = None
     _rules: RepositoryRules | None = None
@@ -192,7 +211,16 @@ class RunContext:
             model.spec.name, asked=model.edit_format or "", configured=settings.ARCHON_EDIT_FORMATS
         )
         read_only = self.facts.autonomy is Autonomy.OBSERVE or self.facts.agent_type in READING_TYPES
-        return Offer(edit_format=chosen, web=bool(self.facts.network_hosts), read_only=read_only)
+        off = self.profile(role).tools_off
+        return Offer(edit_format=chosen, web=bool(self.facts.network_hosts), read_only=read_only, off=off)
+
+    def profile(self, role: str) -> AgentProfile:
+        """What an agent of the role is in this session."""
+        return profile_of(role, self.facts.agents)
+
+    def system_message(self, role: str) -> SystemMessage:
+        """What the role's conversations begin with."""
+        return SystemMessage(self.profile(role).system_prompt)
 
     async def policy(self, *, looks_only: bool) -> Policy:
         """What holds now; a call that only looks may go by what held a moment ago."""

@@ -10,6 +10,8 @@ from langgraph.runtime import Runtime
 
 from apps.agents.nodes.completion import session_complete
 from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.judging import FINAL_EFFECT
+from apps.agents.nodes.tasks import is_reading
 from apps.agents.types import AgentType, Event, Reason, SessionOutcome
 from apps.core.kill_points import kill_point
 from apps.planning.document import follow_up_key
@@ -19,6 +21,7 @@ from apps.planning.types import PlanProgress, PlanStatus, TaskStatus
 from apps.usage.selectors import usage_by_model
 from apps.usage.types import UsageLine
 
+NOTHING_CHANGED = "nothing was changed, so there was nothing to check"
 #: What is said of a branch on which nothing was done.
 _NOTHING: Mapping[str, Any] = {
     "outcome": SessionOutcome.UNVERIFIED.value,
@@ -38,7 +41,10 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
         text = progress.summary + await _models_told(context)
         await _complete(context, text, SessionOutcome.UNVERIFIED, ("a plan was made, no code was changed",))
         return {}
-    verified = await _last_verification(context, progress) or _NOTHING
+    verified = await _last_verification(context, progress)
+    if verified is None:
+        only_read = progress.tasks and all(is_reading(task) for task in progress.tasks)
+        verified = {**_NOTHING, "reasons": [NOTHING_CHANGED]} if only_read else _NOTHING
     # A follow-up is a feature of the plan; what failed before it is past.
     own = follow_up_key(context.facts.turn) if context.facts.turn else None
     judged = [task for feature in progress.features if own in (None, feature.key) for task in feature.tasks]
@@ -50,6 +56,9 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     if failed and outcome is not SessionOutcome.FAILING:
         outcome = SessionOutcome.FAILING
         reasons = (*(f"task {task.key} was not done: {task.title}" for task in failed), *reasons)
+    final = await context.ledger.effect_find(context.facts.turn_key(FINAL_EFFECT))
+    if final is not None and final["reasons"]:
+        outcome, reasons = SessionOutcome.FAILING, (*reasons, *final["reasons"])
     await context.ledger.fenced(
         plan_update_status, plan_id=plan_id, status=PlanStatus.FAILED if failed else PlanStatus.DONE
     )
@@ -65,7 +74,7 @@ async def answer_report(state: SessionState, runtime: Runtime[RunContext]) -> Se
     result = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
     summary = str(result.get("summary", "")) or "The agent ended without an answer."
     text = summary + await _models_told(context)
-    await _complete(context, text, SessionOutcome.UNVERIFIED, ("nothing was changed, so there was nothing to check",))
+    await _complete(context, text, SessionOutcome.UNVERIFIED, (NOTHING_CHANGED,))
     return {}
 
 
@@ -95,7 +104,9 @@ async def _verifications(context: RunContext, progress: PlanProgress) -> list[Ma
     found: list[Mapping[str, Any]] = []
     for feature in progress.features:
         for task in feature.tasks:
-            known = await context.ledger.effect_find(f"verify:{task.id}:{task.attempts}") if task.attempts else None
+            if not task.attempts or is_reading(task):
+                continue
+            known = await context.ledger.effect_find(f"verify:{task.id}:{task.attempts}")
             if known is not None:
                 found.append(known)
     return found
@@ -103,7 +114,8 @@ async def _verifications(context: RunContext, progress: PlanProgress) -> list[Ma
 
 async def _last_verification(context: RunContext, progress: PlanProgress) -> Mapping[str, Any] | None:
     """The last word of the server on the branch; None: it was never asked."""
-    keys = [f"verify:{task.id}:{task.attempts}" for task in progress.tasks if task.attempts]
+    worked_on = (task for task in progress.tasks if task.attempts and not is_reading(task))
+    keys = [f"verify:{task.id}:{task.attempts}" for task in worked_on]
     last = await context.ledger.effect_last(keys)
     return last[1] if last else None
 

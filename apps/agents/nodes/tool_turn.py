@@ -18,6 +18,7 @@ from apps.agents.nodes.conventions import folder_rules
 from apps.agents.nodes.replies import ProposedCall
 from apps.agents.services.images import session_image_put
 from apps.agents.services.ledger_records import Snapshot, ToolCallIntent, ToolCallRecord
+from apps.agents.services.reviews import ReviewScope, reviewing_key
 from apps.agents.tools.base import (
     Finish,
     Observation,
@@ -118,7 +119,7 @@ async def call_carry_out(
                     return known
                 await context.ledger.append(connection, finished)
             # The head row is locked: whatever a person says after this is for what comes next.
-            unheard = isinstance(result, Finish) and bool(context.ledger.steering_waits)
+            unheard = isinstance(result, Finish) and result.listens and bool(context.ledger.steering_waits)
             message = ToolMessage(
                 NOT_ENDED if unheard else content,
                 tool_call_id=call.provider_call_id,
@@ -222,6 +223,7 @@ async def _result_of(
         baseline = await baseline_open(context)
         return checks_observe(await context.site.checks_run(await context.site.snapshot(), baseline.specs))
 
+    reviewing = await context.ledger.effect_find(reviewing_key(execution_id)) if role == "reviewer" else None
     tools = ToolContext(
         workspace=await context.site.workspace(),
         checks_run=checks_run,
@@ -234,6 +236,7 @@ async def _result_of(
         page_fetch=context.page_fetch,
         code=context.code,
         vision=context.vision(role),
+        review=ReviewScope.read(reviewing) if reviewing else None,
     )
     try:
         result: Observation | Finish | Question = await judged.tool.run(tools, judged.arguments)

@@ -31,6 +31,7 @@ from apps.agents.types import (
     HandOver,
     Lease,
     Reason,
+    Review,
     SessionStatus,
 )
 from apps.core.cancellation import uninterrupted
@@ -287,6 +288,8 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         made_plan_id=plan_made(session),
         rewinds=session.rewinds,
         plan_rewind=session.plan_rewind,
+        review=Review(session.review),
+        agents=session.agents,
     )
     snapshot = snapshot_last(session.id)
     site = SiteFacts(

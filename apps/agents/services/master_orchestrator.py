@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from apps.agents.models import AgentSession, ToolCall
 from apps.agents.selectors import session_get_for_user
+from apps.agents.services.agent_profiles import agents_frozen
 from apps.agents.services.attachments import attachments_claim
 from apps.agents.services.sessions import (
     event_append,
@@ -28,7 +29,7 @@ from apps.agents.services.sessions import (
     state_require,
 )
 from apps.agents.services.sources import SourceRequest, goal_of_sources, sources_check, sources_create
-from apps.agents.types import ROLES_OF, AgentType, Event, SessionOutcome, SessionStatus, ToolCallStatus
+from apps.agents.types import ROLES_OF, AgentType, Event, Review, SessionOutcome, SessionStatus, ToolCallStatus
 from apps.context.freshness import head_changed, session_files_forget
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.kill_points import kill_points_of
@@ -80,6 +81,8 @@ class SessionRequest:
     sources: tuple[SourceRequest, ...] = ()
     #: What its agents may do without asking; None: as the project says, else the server.
     autonomy: Autonomy | None = None
+    #: Which changes are reviewed; None: as the project says, else the server.
+    review: Review | None = None
     #: Of the project's: `NAME`, or `NAME:PLACE,…`.
     secrets: tuple[str, ...] = ()
 
@@ -114,6 +117,8 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
             setup_command=request.setup_command or project.setup_command,
             limit_seconds=request.limit_seconds,
             subfolder=project.subfolder,
+            review=request.review or Review(project.review or settings.ARCHON_REVIEW),
+            agents=agents_frozen(project.agents),
             autonomy=request.autonomy or Autonomy(project.autonomy or settings.ARCHON_AUTONOMY),
             secrets=[{"name": use.name, "places": list(use.places)} for use in secrets],
         )

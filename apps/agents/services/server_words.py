@@ -6,20 +6,21 @@ from typing import Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
-ServerWord = Literal["nudge", "loop_warning", "loop_pause"]
+ServerWord = Literal["nudge", "loop_warning", "loop_pause", "limit_pause"]
 _MARK = "archon"
 _NUDGE = "Go on by calling a tool. When your work is done, or cannot be done, call {final}."
 #: As the rows have them, those of before the mark included.
-NUDGES = frozenset(_NUDGE.format(final=final) for final in ("submit_plan", "finish"))
+NUDGES = frozenset(_NUDGE.format(final=final) for final in ("submit_plan", "submit_review", "finish"))
 
 
 def server_says(word: ServerWord, text: str) -> HumanMessage:
     return HumanMessage(text, additional_kwargs={_MARK: word})
 
 
-def nudge_for(role: str) -> HumanMessage:
-    """What a model hears that spoke and called nothing."""
-    return server_says("nudge", _NUDGE.format(final="submit_plan" if role == "planner" else "finish"))
+def nudge_for(role: str, *, reviews: bool = False) -> HumanMessage:
+    """What a model hears that spoke and called nothing; ``reviews``: a change of the session's."""
+    final = "submit_review" if reviews else "submit_plan" if role == "planner" else "finish"
+    return server_says("nudge", _NUDGE.format(final=final))
 
 
 def is_persons(message: BaseMessage) -> bool:

@@ -24,6 +24,7 @@ STEP_EVENTS = (
     "ModelReplied",
     "ToolFinished",
     "TaskVerified",
+    "ReviewFinished",
     "TaskCommitted",
     "TaskFailed",
 )

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from apps.agents.services.code_knowledge import CodeKnowledge
 from apps.agents.services.images import Image
+from apps.agents.services.reviews import ReviewScope
 from apps.agents.tools.kept_outputs import KeptOutputs
 from apps.agents.types import Risk as Risk
 from apps.core.outbound import Fetched
@@ -75,6 +76,8 @@ class Finish:
 
     text: str
     result: dict[str, Any] = field(default_factory=dict)
+    #: A person's word that it has not heard keeps it from ending; False: such a word is for the agent after it.
+    listens: bool = True
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,8 @@ class ToolContext:
     code: CodeKnowledge
     #: The model can be shown images.
     vision: bool
+    #: Of an agent that reviews a task's change: that.
+    review: ReviewScope | None = None
 
 
 A = TypeVar("A", bound=Arguments)
