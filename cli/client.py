@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cli.errors import ApiError, CliError
 from cli.resources import (
+    AgentProfile,
     Allowance,
     Catalogue,
     Diff,
@@ -99,6 +100,13 @@ class Api:
 
     def project_create(self, *, name: str, **fields: str | int) -> Project:
         return self._json(Project, "POST", "/api/projects/", body={"name": name, **fields})
+
+    def project_update(self, project_id: str, fields: Mapping[str, Any]) -> Project:
+        return self._json(Project, "PATCH", f"/api/projects/{project_id}/", body=fields)
+
+    def agent_profiles(self, *, project_id: str) -> list[AgentProfile]:
+        """What agents of each role are in a project."""
+        return self._json(list[AgentProfile], "GET", "/api/agents/profiles/", params={"project": project_id})
 
     def project_delete(self, project_id: str) -> None:
         self._request("DELETE", f"/api/projects/{project_id}/")

@@ -44,8 +44,8 @@ FILES = {
 #: Passes the tests, and is wrong.
 HASTY = "def add(a, b):\n    return abs(a + b)\n"
 RIGHT = "def add(a, b):\n    return a + b\n"
-FINDING = {"path": "calc.py", "line": 2, "severity": "critical", "comment": "sums below zero lose their sign"}
-TRIFLE = {"path": "calc.py", "line": 2, "severity": "minor", "comment": "no docstring"}
+FINDING: dict[str, Any] = {"path": "calc.py", "line": 2, "severity": "critical", "comment": "sums below zero lose their sign"}
+TRIFLE: dict[str, Any] = {"path": "calc.py", "line": 2, "severity": "minor", "comment": "no docstring"}
 DONE = ("finish", {"summary": "done"})
 UNKNOWN = "the outcome is unknown"
 
@@ -136,7 +136,6 @@ def test_a_finding_goes_back_to_the_coder_and_is_mended(scene: tuple[User, Proje
     assert "line 1 of calc.py is not changed; changed lines are 2" in told
     assert "What has changed since the last review" in told and "[1.1] calc.py:2 (critical)" in told
     assert FINDING["comment"] in said_to(session, "coder")
-    # A crash after all of this changes nothing.
     keys = set(SessionEffect.objects.filter(session=session).values_list("key", flat=True))
     assert {f"review:{task.id}:1", f"review:{task.id}:2", f"retry:{task.id}:1"} <= keys
 
