@@ -44,7 +44,12 @@ FILES = {
 #: Passes the tests, and is wrong.
 HASTY = "def add(a, b):\n    return abs(a + b)\n"
 RIGHT = "def add(a, b):\n    return a + b\n"
-FINDING: dict[str, Any] = {"path": "calc.py", "line": 2, "severity": "critical", "comment": "sums below zero lose their sign"}
+FINDING: dict[str, Any] = {
+    "path": "calc.py",
+    "line": 2,
+    "severity": "critical",
+    "comment": "sums below zero lose their sign",
+}
 TRIFLE: dict[str, Any] = {"path": "calc.py", "line": 2, "severity": "minor", "comment": "no docstring"}
 DONE = ("finish", {"summary": "done"})
 UNKNOWN = "the outcome is unknown"

@@ -98,7 +98,8 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
     project = project_get_for_user(user=user, project_id=request.project_id, write=True)
     base_commit = _head_resolve(project)
     _subfolder_check(project, base_commit)
-    chosen = _models_choose(user=user, project=project, request=request)
+    review = request.review or Review(project.review or settings.ARCHON_REVIEW)
+    chosen = _models_choose(user=user, project=project, request=request, review=review)
     main = chosen[ROLES_OF[request.agent_type][-1]]
     secrets = secret_uses_read(request.secrets, project=project)
     with transaction.atomic():
@@ -117,7 +118,7 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
             setup_command=request.setup_command or project.setup_command,
             limit_seconds=request.limit_seconds,
             subfolder=project.subfolder,
-            review=request.review or Review(project.review or settings.ARCHON_REVIEW),
+            review=review,
             agents=agents_frozen(project.agents),
             autonomy=request.autonomy or Autonomy(project.autonomy or settings.ARCHON_AUTONOMY),
             secrets=[{"name": use.name, "places": list(use.places)} for use in secrets],
@@ -274,9 +275,13 @@ def session_discard(*, user: User, session_id: uuid.UUID) -> AgentSession:
     return session_get_for_user(user=user, session_id=session_id)
 
 
-def _models_choose(*, user: User, project: Project, request: SessionRequest) -> dict[Role, ModelOptions]:
+def _models_choose(
+    *, user: User, project: Project, request: SessionRequest, review: Review
+) -> dict[Role, ModelOptions]:
     """What each role calls: those that the session works in, and those that the request names besides."""
     used = ROLES_OF[request.agent_type]
+    if request.agent_type is AgentType.CODER and review is Review.ALWAYS:
+        used = ("reviewer", *used)
     return choices_make(
         roles=[*used, *(role for role in request.models.models if role not in used)],
         places=[request.models, project_configuration(project), server_configuration()],
