@@ -343,6 +343,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "SessionStatusEnum": "apps.agents.types.SessionStatus",
         "AutonomyEnum": "apps.projects.autonomy.Autonomy",
+        "AgentRoleEnum": "apps.usage.choices.ROLES",
         "ReviewEnum": "apps.projects.agent_settings.Review",
         "PolicyEffectEnum": "apps.agents.types.PolicyEffect",
         "RiskEnum": "apps.agents.types.Risk",
