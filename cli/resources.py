@@ -325,6 +325,8 @@ class Allowance(Resource):
 class Person(Resource):
     id: str
     email: str = ""
+    #: What they say to every agent of their sessions.
+    preferences: str = ""
 
 
 class DiffFile(Resource):
@@ -380,6 +382,8 @@ class Project(Resource):
     source: Source | None = None
     default_branch: str = ""
     head_commit: str | None = None
+    #: What it says to every agent.
+    instructions: str = ""
 
 
 class IndexJob(Resource):
