@@ -16,6 +16,7 @@ from langchain_core.messages import BaseMessage
 from apps.agents.nodes.conversation import Conversation
 from apps.agents.nodes.worksite import WorkSite
 from apps.agents.services.code_knowledge import CodeKnowledge
+from apps.agents.services.instructions import Instructions, instructions_load
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.ledger_records import rewound_key
 from apps.agents.services.policy_rules import policy_load
@@ -169,6 +170,7 @@ class RunContext:
     _conversations: dict[uuid.UUID, Conversation] = field(default_factory=dict)
     _windows: dict[str, int] | None = None
     _rules: RepositoryRules | None = None
+    _instructions: Instructions | None = None
     _policy: Policy | None = None
     _policy_read: float = 0.0
 
@@ -184,6 +186,17 @@ class RunContext:
                 RepositoryRules, project_id=self.facts.project_id, commit=self.facts.base_commit
             )
         return self._rules
+
+    async def instructions(self) -> Instructions:
+        """What people say to every agent, as of when the session was first taken up, or for its follow-up."""
+        if self._instructions is None:
+            key = self.facts.turn_key("instructions")
+            known = await self.ledger.effect_find(key)
+            if known is None:
+                found = await self.ledger.database.run_in_thread(instructions_load, self.facts.session_id)
+                known = dict(await self.ledger.effect_record(key, result=found.as_dict()))
+            self._instructions = Instructions.from_dict(known)
+        return self._instructions
 
     def offer(self, role: str) -> Offer:
         """What decides over the tools that the role's model gets, beside the role."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.messages import HumanMessage
 from langgraph.runtime import Runtime
 
 from apps.agents.nodes.baseline import Baseline, baseline_open, checks_brief, checks_observe
@@ -18,8 +18,8 @@ from apps.agents.nodes.brief import task_brief
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_head, follow_up_judge, work_continue
 from apps.agents.nodes.lanes_choice import lanes_wanted
+from apps.agents.nodes.opening import conversation_opening
 from apps.agents.nodes.replan_choice import replan_wanted
-from apps.agents.prompts import prompt_read
 from apps.agents.services.ledger_records import Snapshot
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
@@ -88,7 +88,7 @@ async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
         )
         role = task.agent_type.value
         execution_id = await context.ledger.execution_open(
-            role=role, task_id=task.id, messages=[SystemMessage(prompt_read(role)), brief]
+            role=role, task_id=task.id, messages=await conversation_opening(context, role=role, brief=brief)
         )
     ended = await context.ledger.result_load(execution_id) is not None
     return {"execution_id": str(execution_id), "role": task.agent_type.value, "ended": ended}
