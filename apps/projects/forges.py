@@ -133,8 +133,8 @@ def forge_access(project: Project) -> ForgeAccess:
     if not token:
         raise Conflict(
             f"There is no token for {address.api_url}",
-            next_step="Set one that may open pull requests: archon forge PROJECT --token-file FILE "
-            "(or ARCHON_FORGE_TOKEN), or PUT …/forge/ with token.",
+            next_step="Set one that may open pull requests: archon forge PROJECT --token-file FILE, or PUT …/forge/ "
+            "with token.",
             state="no_forge_token",
         )
     return ForgeAccess(address, token, token_from)

@@ -37,8 +37,8 @@ from integrations.forges.putting import Put, Wish, pull_request_put
 
 logger = logging.getLogger(__name__)
 
-#: Longer than any one request to a forge, since it is renewed between them.
-_LEASE = timedelta(seconds=90)
+#: Longer than a request to a forge usually takes, since it is renewed between them.
+_LEASE = timedelta(seconds=40)
 _RENEW_SECONDS = 2.0
 #: So often it is taken up, by workers that die of it or because the other side asked to wait.
 _ATTEMPTS = 6

@@ -335,7 +335,8 @@ def _open(task: TaskFact) -> list[FindingFact]:
 
 
 def _money(dollars: float, *, priced: bool) -> str:
-    return f"${dollars:.4f}" if priced else f"more than ${dollars:.4f}" if dollars else "price unknown"
+    # Spelt out: forges read what stands between two signs of money as mathematics.
+    return f"{dollars:.4f} USD" if priced else f"more than {dollars:.4f} USD" if dollars else "price unknown"
 
 
 def _in_brackets(text: str) -> str:
