@@ -45,12 +45,14 @@ async def task_next(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     """What comes next: a task, several side by side, a look at the plan, or the report."""
     context = runtime.context
     tasks = await tasks_load(context)
+    if await replan_wanted(context, tasks):
+        return {"task_id": "", "way": "replan"}
     if await lanes_wanted(context, tasks):
         return {"task_id": "", "way": "lanes"}
     task = task_choose(context.facts.session_id, tasks)
     if task is not None:
         return {"task_id": str(task.id), "attempt": await attempt_of(context, task), "way": "code"}
-    return {"task_id": "", "way": "replan" if await replan_wanted(context, tasks) else "report"}
+    return {"task_id": "", "way": "report"}
 
 
 def route_after_choice(state: SessionState) -> str:
@@ -141,6 +143,10 @@ async def verify(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     """Commit what the coder left and run the checks on that commit, in a sandbox that the coder never touched."""
     context = runtime.context
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
+    result = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
+    if "blocked" in result:
+        # Work that isn't finished is not judged.
+        return {"verdict": "blocked"}
     key = f"verify:{task_id}:{attempt}"
     found = await context.ledger.effect_find(key)
     known = found if found is not None else await _verify_once(context, state, key)
@@ -202,6 +208,31 @@ async def task_give_up(state: SessionState, runtime: Runtime[RunContext]) -> Ses
     failed = Event("TaskFailed", {"task": str(task_id), "reason": "; ".join(verified["reasons"])})
     given_up = _task_ended(task_id, TaskStatus.FAILED, attempt, verified)
     await context.ledger.effect_apply(f"give-up:{task_id}", given_up, failed)
+    return {}
+
+
+async def task_block(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """The task can't be done before something else has changed: what its agent did is put aside, for a rewind."""
+    context = runtime.context
+    task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
+    begun = await context.ledger.effect_find(f"begin:{task_id}")
+    result = await context.ledger.result_load(uuid.UUID(state["execution_id"]))
+    assert begun is not None and result is not None
+    parent, said = str(begun["parent"]), result["blocked"]
+    aside, back = f"put-aside:{task_id}", f"put-back:{task_id}"
+    if await context.ledger.effect_find(aside) is None:
+        await context.ledger.effect_record(aside, result={}, snapshot=await context.site.files_keep())
+    if await context.ledger.effect_find(back) is None:
+        # An earlier attempt may have left a commit there.
+        await context.site.branch_rebased(commit=parent, expected=await context.site.branch_tip())
+        await context.ledger.effect_record(back, result={}, snapshot=Snapshot(parent, parent), head_commit=parent)
+    reason = f"{said['reason']} (needs: {said['needs']})"
+    told = f"blocked: {reason}"
+    left = partial(
+        task_update_status, task_id=task_id, status=TaskStatus.FAILED, attempts=attempt, commit="", result=told
+    )
+    blocked = Event("TaskBlocked", {"task": str(task_id), "reason": reason})
+    await context.ledger.effect_apply(f"block:{task_id}", left, blocked, result={"reason": reason, "result": told})
     return {}
 
 
