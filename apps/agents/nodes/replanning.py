@@ -37,9 +37,11 @@ from apps.planning.services import plan_lock, plan_revise
 from apps.planning.types import VersionSource
 
 ROLE = "replanner"
-#: How often a revision goes back to the planner that held when it was handed over, and doesn't on the plan as it is now.
+#: How often a revision that held when it was handed over, and doesn't any more, goes back to the planner.
 AGAIN = 2
-USED_UP = f"it was looked at {LOOKS} times, which is the most in one session: it goes on as it is. A person can still change it."
+USED_UP = (
+    f"it was looked at {LOOKS} times, which is the most in one session, and goes on as it is. A person can change it."
+)
 
 
 async def replan_begin(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:

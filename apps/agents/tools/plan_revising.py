@@ -43,11 +43,19 @@ def revision_of(
 
 @dataclass
 class _Place:
-    """A feature as it will be; its tasks in order."""
+    """A feature as it will be: the tasks that stay in any case, and those that were handed over for it."""
 
     doc: FeatureDoc
     parent: str
-    tasks: list[TaskDoc] = field(default_factory=list)
+    stay: list[TaskDoc] = field(default_factory=list)
+    given: list[TaskDoc] = field(default_factory=list)
+
+    @property
+    def tasks(self) -> list[TaskDoc]:
+        """All of them, in order."""
+        tasks = {task.key: task for task in (*self.stay, *self.given)}
+        order = _in_order([task.key for task in self.doc.tasks], list(tasks), [task.key for task in self.given])
+        return [tasks[key] for key in order]
 
 
 class _Revising:
@@ -92,13 +100,13 @@ class _Revising:
                     self._problem(doc.key, "duplicate_key", f"task {doc.key} is in features twice", "name it once")
                     continue
                 given[doc.key] = doc
-                place.tasks.append(doc)
+                place.given.append(doc)
                 previous = doc.key
         self._named_require(given)
-        # What is done or has nothing left to do comes before what was handed over, in the order that that was.
-        order = [*(key for key in places if key not in named), *dict.fromkeys(named)]
+        order = _in_order(list(self.before.features_by_key), list(places), list(dict.fromkeys(named)))
         for place in places.values():
-            place.tasks = [self._succeeded(task) for task in place.tasks]
+            place.stay = [self._succeeded(task) for task in place.stay]
+            place.given = [self._succeeded(task) for task in place.given]
         features = tuple(self._nested("", order, places, frozenset()))
         summary = self.arguments.summary or self.before.summary
         document = self.before.model_copy(update={"summary": summary, "features": features})
@@ -131,18 +139,20 @@ class _Revising:
     def _places_kept(self) -> dict[str, _Place]:
         """The features as they are, each with those of its tasks that stay whatever is handed over."""
         places: dict[str, _Place] = {}
-        revived = {task.key for feature in self.arguments.features for task in feature.tasks} - self.begun
         for placed in self.before.placed_features:
             parent = placed.within[-1].key if placed.within else ""
             places[placed.feature.key] = place = _Place(placed.feature, parent)
             for task in placed.feature.tasks:
                 if task.key in self.dropped:
-                    place.tasks.append(task.model_copy(update={"skipped": True}))
-                elif task.key in self.begun or task.key not in self.within_reach:
-                    place.tasks.append(task)
-                elif task.skipped and task.key not in revived:
-                    place.tasks.append(task)
+                    place.stay.append(task.model_copy(update={"skipped": True}))
+                elif self._stays(task):
+                    place.stay.append(task)
         return places
+
+    def _stays(self, task: TaskDoc) -> bool:
+        """Whether the task is no matter of the revision: it was begun, is past, or is done without and not named."""
+        named = any(task.key == each.key for feature in self.arguments.features for each in feature.tasks)
+        return task.key in self.begun or task.key not in self.within_reach or (task.skipped and not named)
 
     def _named_require(self, given: Mapping[str, TaskDoc]) -> None:
         left = [
@@ -268,3 +278,17 @@ class _Revising:
 
     def _problem(self, key: str, code: str, message: str, hint: str) -> None:
         self.problems.append(Problem(f"tasks.{key}" if key in self.before.tasks else key, code, message, hint))
+
+
+def _in_order(former: list[str], every: list[str], given: list[str]) -> list[str]:
+    """All the keys: those that were handed over in that order, and as far as that goes each where it was before."""
+    place = {key: number for number, key in enumerate(former)}
+    order = [key for key in every if key not in given]
+    at = 0 if given and given[0] in place else len(order)
+    for key in given:
+        if key in place:
+            before = [number for number, each in enumerate(order) if place.get(each, -1) < place[key]]
+            at = max(at, before[-1] + 1 if before else 0)
+        order.insert(at, key)
+        at += 1
+    return order

@@ -42,8 +42,8 @@ class RevisePlanArguments(Arguments):
     features: tuple[RevisedFeatureArguments, ...] = Field(
         default=(),
         max_length=50,
-        description="Everything that is still to be done: new tasks whole, tasks that stay by their key alone. What has "
-        "begun stays by itself.",
+        description="Everything that is still to be done: new tasks whole, tasks that stay by their key alone. What "
+        "has begun stays by itself.",
     )
     drop: tuple[str, ...] = Field(
         default=(), description="Keys of tasks that are done without: some that have not started, or that failed."
