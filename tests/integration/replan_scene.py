@@ -40,14 +40,18 @@ def planned(*tasks: Mapping[str, Any], title: str = "all", key: str = "F1") -> d
     return entry("planner", ("submit_plan", plan))
 
 
-def works(title: str, *, path: str = "", text: str = "made\n") -> list[dict[str, Any]]:
-    """A coder that does the task: it writes its file, and is done."""
+def works(title: str, *, asks: bool = False) -> list[dict[str, Any]]:
+    """A coder that does the task: it writes its file, and is done.
+
+    ``asks``: it asks something first, which is a moment for a person to say something else.
+    """
     when = {"task": f"^Task: {re.escape(title)}$"}
-    made = ("write_file", {"path": path or f"{title.lower()}.txt", "content": text})
-    return [
-        entry("coder", ("finish", {"summary": f"{title} is done"}), **when, last_tool="write_file"),
-        entry("coder", made, **when),
-    ]
+    made = ("write_file", {"path": f"{title.lower()}.txt", "content": "made\n"})
+    done = entry("coder", ("finish", {"summary": f"{title} is done"}), **when, last_tool="write_file")
+    if not asks:
+        return [done, entry("coder", made, **when)]
+    question = entry("coder", ("ask_user", {"question": "Which one?"}), **when)
+    return [done, entry("coder", made, **when, seen=["^ask_user "]), question]
 
 
 def fails(title: str) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from apps.planning.selectors import plan_document, task_states
 from apps.planning.types import TaskState, VersionSource
 
 #: How often a revision is handed over in one look at the plan before that is left as it is.
-HANDED_OVER = 5
+HANDED_OVER = 4
 LIKE = (
     "This is what version {version} of the plan had left to do, and it did not lead to the end: the plan would go round"
     " in circles. Plan it otherwise, or keep the plan as it is. Handing the same over again pauses the session,"

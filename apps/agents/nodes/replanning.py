@@ -28,7 +28,6 @@ from apps.agents.services.sessions import made_in
 from apps.agents.tools.plan_revising import revision_of
 from apps.agents.tools.replanning import RevisePlanArguments
 from apps.agents.types import Event, Reason
-from apps.core.kill_points import kill_point
 from apps.planning.checking import PlanRefused, problems_refuse
 from apps.planning.diffing import plan_diff
 from apps.planning.document import follow_up_key
@@ -76,7 +75,6 @@ async def replan_record(state: SessionState, runtime: Runtime[RunContext]) -> Se
     key = look_key(context, number)
     if await context.ledger.effect_find(key) is None and not await _record(context, number, key, state):
         return {"way": "again", "ended": False}
-    kill_point("plan.looked_at")
     looked = await context.ledger.effect_find(key) or {}
     if looked.get("oscillates"):
         await _pause_once(context, number, version=int(looked["oscillates"]))
@@ -183,7 +181,7 @@ async def _triggers(context: RunContext, result: dict[str, Any]) -> list[str]:
 
 async def _refused(context: RunContext, number: int, key: str, execution_id: uuid.UUID, problems: str) -> bool:
     """Have the planner decide on the plan as it is now; or keep that, once it has been asked often enough."""
-    again = f"{key}:again:"
+    again = f"replan-again:{number}:"
     count = len(await context.ledger.effects_load(again)) + 1
     if count > AGAIN:
         await _keep(context, number, key, reason=f"the revision does not hold on the plan as it is now: {problems}")

@@ -10,12 +10,13 @@ from langgraph.runtime import Runtime
 
 from apps.agents.nodes.completion import session_complete
 from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.tools.base import text_cut
 from apps.agents.types import AgentType, Event, Reason, SessionOutcome
 from apps.core.kill_points import kill_point
 from apps.planning.document import follow_up_key
 from apps.planning.selectors import plan_progress
 from apps.planning.services import plan_update_status
-from apps.planning.types import PlanProgress, PlanStatus, TaskStatus
+from apps.planning.types import PlanProgress, PlanStatus, TaskProgress, TaskStatus
 from apps.usage.selectors import usage_by_model
 from apps.usage.types import UsageLine
 
@@ -49,7 +50,7 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
         outcome, reasons = SessionOutcome.UNVERIFIED, ("no file was changed",)
     if failed and outcome is not SessionOutcome.FAILING:
         outcome = SessionOutcome.FAILING
-        reasons = (*(f"task {task.key} was not done: {task.title}" for task in failed), *reasons)
+        reasons = (*(f"task {task.key} was not done: {task.title}{_why(task)}" for task in failed), *reasons)
     await context.ledger.fenced(
         plan_update_status, plan_id=plan_id, status=PlanStatus.FAILED if failed else PlanStatus.DONE
     )
@@ -88,6 +89,11 @@ async def _complete(
     kill_point("report.before")
     await session_complete(context, events, reason=reason, outcome=outcome.value, report=text, **columns)
     kill_point("report.written")
+
+
+def _why(task: TaskProgress) -> str:
+    """What the agent of a task says that it left."""
+    return f" ({text_cut(task.result, 500)})" if task.result.startswith("blocked: ") else ""
 
 
 async def _verifications(context: RunContext, progress: PlanProgress) -> list[Mapping[str, Any]]:
