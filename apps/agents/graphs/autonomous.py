@@ -13,6 +13,7 @@ from apps.agents.graphs.agent import agent_graph
 from apps.agents.nodes.baseline import prepare, route_after_prepare
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_begin
+from apps.agents.nodes.plan_closing import plan_close, route_after_close
 from apps.agents.nodes.planning import plan_begin, plan_record, plan_skip, research_begin
 from apps.agents.nodes.rebase import rebase_verify
 from apps.agents.nodes.report import answer_report, report
@@ -52,7 +53,7 @@ def _wired(agent_type: AgentType) -> Any:
 
 
 def _executor(graph: StateGraph[Any, Any, Any, Any]) -> None:
-    """prepare → plan → for each task: code → verify → accept, or again, or give up → report.
+    """prepare → plan → for each task: code → verify → accept, or again, or give up → close the plan → report.
 
     A follow-up comes with its task: prepare → take it up → code → … A branch that was put onto another commit is judged
     anew: prepare → judge → END.
@@ -114,9 +115,10 @@ def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, after: str) -> None:
     graph.add_node("task_accept", task_accept)
     graph.add_node("task_retry", task_retry)
     graph.add_node("task_give_up", task_give_up)
+    graph.add_node("plan_close", plan_close)
     graph.add_node("report", report)
     graph.add_edge(after, "task_next")
-    ways: dict[Hashable, str] = {"code": "code_begin", "report": "report"}
+    ways: dict[Hashable, str] = {"code": "code_begin", "report": "plan_close"}
     graph.add_conditional_edges("task_next", route_after_choice, ways)
     graph.add_edge("code_begin", "code")
     graph.add_edge("code", "verify")
@@ -126,4 +128,5 @@ def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, after: str) -> None:
     graph.add_edge("task_accept", "task_next")
     graph.add_edge("task_retry", "code")
     graph.add_edge("task_give_up", "task_next")
+    graph.add_conditional_edges("plan_close", route_after_close, {"report": "report", "tasks": "task_next"})
     graph.add_edge("report", END)
