@@ -14,6 +14,7 @@ from apps.agents.tools.base import text_cut
 from apps.agents.types import AgentType, Event, Reason, SessionOutcome
 from apps.core.kill_points import kill_point
 from apps.planning.document import follow_up_key
+from apps.planning.scheduling import SATISFIED
 from apps.planning.selectors import plan_progress
 from apps.planning.services import plan_update_status
 from apps.planning.types import PlanProgress, PlanStatus, TaskProgress, TaskStatus
@@ -43,7 +44,7 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     # A follow-up is a feature of the plan; what failed before it is past.
     own = follow_up_key(context.facts.turn) if context.facts.turn else None
     judged = [task for feature in progress.features if own in (None, feature.key) for task in feature.tasks]
-    failed = [task for task in judged if task.status in (TaskStatus.FAILED, TaskStatus.BLOCKED)]
+    failed = [task for task in judged if task.status not in SATISFIED]
     outcome, reasons = SessionOutcome(verified["outcome"]), tuple(verified["reasons"])
     files = sorted({path for known in await _verifications(context, progress) for path in known["files"]})
     if outcome is SessionOutcome.VERIFIED and not files:

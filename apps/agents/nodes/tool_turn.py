@@ -65,6 +65,8 @@ async def call_carry_out(
     ordinal: int,
     call: ProposedCall,
     judged: Allowed | Refused,
+    *,
+    task_id: uuid.UUID | None = None,
 ) -> bool:
     """Run one call and write its result; whether the agent is done with it."""
     intent = ToolCallIntent(
@@ -119,7 +121,8 @@ async def call_carry_out(
                     return known
                 await context.ledger.append(connection, finished)
             # The head row is locked: whatever a person says after this is for what comes next.
-            unheard = isinstance(result, Finish) and bool(context.ledger.steering_waits)
+            ends = isinstance(result, Finish)
+            unheard = ends and bool(await context.ledger.steering_load(connection, task_id=task_id))
             message = ToolMessage(
                 NOT_ENDED if unheard else content,
                 tool_call_id=call.provider_call_id,

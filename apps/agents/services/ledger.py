@@ -82,6 +82,8 @@ def _effect_decide(
 
 #: The step that a row belongs to, inside a transaction that has locked the head; takes the session's id.
 _SEQ = "(SELECT written FROM agents_sessionhead WHERE session_id = %s)"
+#: What people have said and nobody has heard; takes the session's id.
+_UNHEARD = "session_id = %s AND delivered_seq IS NULL AND retired IS NULL"
 
 
 def _jsonb(value: Any) -> Jsonb:
@@ -171,10 +173,11 @@ class Ledger:
         """Leave ``running``: to a terminal status, or to one that waits for a person. The lease is given up with it.
 
         Once: what goes wrong after a session was completed doesn't make it failed. Raises StaleFence then. A session
-        whose agent has yet to hear something is not completed: SteeringWaits.
+        whose agent has yet to hear something is not completed: SteeringWaits. What was said of a task doesn't hold it
+        up: by then that is over.
         """
         async with self.transaction(*events) as connection:
-            if status is SessionStatus.COMPLETED and self.steering_waits:
+            if status is SessionStatus.COMPLETED and await self.steering_load(connection, task_id=None):
                 raise SteeringWaits(f"somebody has said something to session {self.session_id}")
             await self._lease_give_up(connection)
             if status in TERMINAL_STATUSES:
@@ -200,22 +203,32 @@ class Ledger:
             await self.session_update(connection, status=SessionStatus.PAUSED.value, reason=reason.as_dict())
 
     # --- what people say meanwhile -------------------------------------------------------------------------------
-    async def steering_load(self, connection: Connection) -> list[SteeringWaiting]:
-        """What the agent has yet to hear, in order; inside a fenced transaction."""
+    async def steering_load(self, connection: Connection, *, task_id: uuid.UUID | None) -> list[SteeringWaiting]:
+        """What an agent at work on this task has yet to hear, in order; inside a fenced transaction.
+
+        That is what was said to whoever is at work, and of this task; not what was said of another one.
+        """
+        if not self.steering_waits:
+            return []
         cursor = await connection.execute(
-            "SELECT id, text FROM agents_steering"
-            " WHERE session_id = %s AND delivered_seq IS NULL AND retired IS NULL ORDER BY seq",
-            (self.session_id,),
+            f"SELECT id, text FROM agents_steering WHERE {_UNHEARD} AND (task_id IS NULL OR task_id = %s) ORDER BY seq",
+            (self.session_id, task_id),
         )
         return [SteeringWaiting(row["id"], row["text"]) for row in await cursor.fetchall()]
 
     async def steering_delivered(self, connection: Connection, steering_ids: Sequence[uuid.UUID]) -> None:
-        """These are in the conversation, as of the transaction's last event, and nothing is left to be heard."""
+        """These are in a conversation, as of the transaction's last event."""
         await connection.execute(
             f"UPDATE agents_steering SET delivered_seq = {_SEQ}, updated_at = now() WHERE id = ANY(%s)",
             (self.session_id, list(steering_ids)),
         )
-        await connection.execute("UPDATE agents_sessionhead SET steering = 0 WHERE session_id = %s", (self.session_id,))
+        cursor = await connection.execute(
+            f"UPDATE agents_sessionhead SET steering = (SELECT count(*) FROM agents_steering WHERE {_UNHEARD})"
+            " WHERE session_id = %s RETURNING steering",
+            (self.session_id, self.session_id),
+        )
+        left = await cursor.fetchone()
+        self.steering_waits = left is not None and left["steering"] > 0
 
     # --- effects -------------------------------------------------------------------------------------------------
     async def effect_find(self, key: str) -> dict[str, Any] | None:
