@@ -180,6 +180,17 @@ def plan_update_status(*, plan_id: uuid.UUID, status: PlanStatus) -> None:
         raise NotFound("There is no such plan.")
 
 
+def plan_end(*, plan_id: uuid.UUID, version: int, status: PlanStatus) -> bool:
+    """Have the plan be done or failed in this version; False, and it goes on, once there is a newer one."""
+    with transaction.atomic():
+        plan = plan_lock(plan_id)
+        if plan.version != version:
+            return False
+        plan.status = status
+        plan.save(update_fields=["status", "updated_at"])
+    return True
+
+
 def plan_lock(plan_id: uuid.UUID) -> Plan:
     """The plan, its row locked until the transaction ends. Raises NotFound."""
     plan = Plan.objects.select_for_update().filter(id=plan_id).first()
