@@ -79,8 +79,10 @@ class ProjectAgents(BaseModel):
 
     @model_validator(mode="after")
     def _tools_are_known(self) -> Self:
-        for role, tools in _tools_by_role().items():
+        by_role = _tools_by_role()
+        for role in type(self).model_fields:
             said: AgentOverrides = getattr(self, role)
+            tools = by_role.get(role, said.tools_off)
             unknown = [name for name in said.tools_off if name not in tools]
             if unknown:
                 can = ", ".join(tools)

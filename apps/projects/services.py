@@ -52,6 +52,7 @@ def project_create(
     autonomy: str = "",
     review: str = "",
     agents: Mapping[str, Any] | None = None,
+    instructions: str = "",
     source: SourceChanges | None = None,
 ) -> Project:
     """A project of which the user is the owner, with a copy of the repository at ``repository_path`` if one is given.
@@ -73,6 +74,7 @@ def project_create(
         autonomy=autonomy,
         review=review,
         agents=agents_read(agents or {}).as_dict(),
+        instructions=instructions,
     )
     repository_source = None if source is None else source_build(project=project, changes=source)
     # Imported before there is a row, since git runs outside transactions: a crash in between leaves a folder that
@@ -106,6 +108,7 @@ def project_update(
     autonomy: str | None = None,
     review: str | None = None,
     agents: Mapping[str, Any] | None = None,
+    instructions: str | None = None,
     default_branch: str | None = None,
 ) -> Project:
     """Change what is given and leave the rest. A ``default_branch`` has to be there already."""
@@ -119,6 +122,7 @@ def project_update(
         "autonomy": autonomy,
         "review": review,
         "agents": None if agents is None else agents_read(agents).as_dict(),
+        "instructions": instructions,
     }
     given = {field: value for field, value in changes.items() if value is not None}
     for field, value in given.items():

@@ -13,8 +13,10 @@ from apps.agents.graphs.agent import agent_graph
 from apps.agents.nodes.baseline import prepare, route_after_prepare
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_begin
+from apps.agents.nodes.plan_closing import plan_close, route_after_close
 from apps.agents.nodes.planning import plan_begin, plan_record, plan_skip, research_begin
 from apps.agents.nodes.rebase import rebase_verify
+from apps.agents.nodes.replanning import replan_begin, replan_record, route_after_replan
 from apps.agents.nodes.report import answer_report, report
 from apps.agents.nodes.review import (
     review_ask,
@@ -29,6 +31,7 @@ from apps.agents.nodes.tasks import (
     route_after_choice,
     route_after_verify,
     task_accept,
+    task_block,
     task_give_up,
     task_next,
     task_retry,
@@ -61,7 +64,9 @@ def _wired(agent_type: AgentType) -> Any:
 
 
 def _executor(graph: StateGraph[Any, Any, Any, Any]) -> None:
-    """prepare → plan → for each task: code → verify → review → accept, or again, or give up → report.
+    """prepare → plan → each task: code → verify → review → accept, or again, or give up → close the plan → report.
+
+    Where something has happened that what has not started may have to follow, replan comes before the next task.
 
     A follow-up comes with its task: prepare → take it up → code → … A branch that was put onto another commit is judged
     anew: prepare → judge → END.
@@ -117,24 +122,28 @@ def _follow_up(graph: StateGraph[Any, Any, Any, Any], *, goal: str) -> None:
 
 def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, after: str) -> None:
     graph.add_node("task_next", task_next)
+    graph.add_node("plan_close", plan_close)
     graph.add_node("tasks_close", tasks_close)
     graph.add_node("report", report)
     graph.add_edge(after, "task_next")
-    ways: dict[Hashable, str] = {"code": "code_begin", "report": "tasks_close"}
+    ways: dict[Hashable, str] = {"code": "code_begin", "replan": "replan_begin", "report": "plan_close"}
     graph.add_conditional_edges("task_next", route_after_choice, ways)
     task_wire(graph, then="task_next")
+    _replan(graph)
+    graph.add_conditional_edges("plan_close", route_after_close, {"report": "tasks_close", "tasks": "task_next"})
     graph.add_edge("tasks_close", "report")
     graph.add_edge("report", END)
 
 
 def task_wire(graph: StateGraph[Any, Any, Any, Any], *, then: str) -> None:
-    """One task from ``code_begin`` on: code → verify → review → accept, or again, or give up → ``then``."""
+    """One task from ``code_begin`` on: code → verify → review → accept, or again, give up, or be blocked → ``then``."""
     graph.add_node("code_begin", code_begin)
     graph.add_node("code", agent_graph())
     graph.add_node("verify", verify)
     graph.add_node("task_accept", task_accept)
     graph.add_node("task_retry", task_retry)
     graph.add_node("task_give_up", task_give_up)
+    graph.add_node("task_block", task_block)
     graph.add_node("review_begin", review_begin)
     graph.add_node("review", agent_graph())
     graph.add_node("review_record", review_record)
@@ -143,7 +152,12 @@ def task_wire(graph: StateGraph[Any, Any, Any, Any], *, then: str) -> None:
     graph.add_node("review_give_up", review_give_up)
     graph.add_edge("code_begin", "code")
     graph.add_edge("code", "verify")
-    verdicts: dict[Hashable, str] = {"passed": "review_begin", "retry": "task_retry", "failed": "task_give_up"}
+    verdicts: dict[Hashable, str] = {
+        "passed": "review_begin",
+        "retry": "task_retry",
+        "failed": "task_give_up",
+        "blocked": "task_block",
+    }
     graph.add_conditional_edges("verify", route_after_verify, verdicts)
     graph.add_conditional_edges("review_begin", route_after_review, {"passed": "task_accept", "review": "review"})
     graph.add_edge("review", "review_record")
@@ -153,5 +167,16 @@ def task_wire(graph: StateGraph[Any, Any, Any, Any], *, then: str) -> None:
     graph.add_conditional_edges("review_ask", route_after_review, decided)
     for again in ("task_retry", "review_retry"):
         graph.add_edge(again, "code")
-    for ended in ("task_accept", "task_give_up", "review_give_up"):
+    for ended in ("task_accept", "task_give_up", "task_block", "review_give_up"):
         graph.add_edge(ended, then)
+
+
+def _replan(graph: StateGraph[Any, Any, Any, Any]) -> None:
+    graph.add_node("replan_begin", replan_begin)
+    graph.add_node("replan", agent_graph())
+    graph.add_node("replan_record", replan_record)
+    graph.add_edge("replan_begin", "replan")
+    graph.add_edge("replan", "replan_record")
+    # A version that a person has to approve waits for that before any more of the plan is carried out.
+    ways: dict[Hashable, str] = {"tasks": "task_next", "again": "replan", "wait": "task_next"}
+    graph.add_conditional_edges("replan_record", route_after_replan, ways)

@@ -21,6 +21,7 @@ from apps.agents.nodes.baseline import baseline_open, checks_brief, checks_obser
 from apps.agents.nodes.brief import goal_brief, task_brief
 from apps.agents.nodes.context import RunContext, SessionFacts, SessionState
 from apps.agents.nodes.materials import brief_message, materials_read
+from apps.agents.nodes.opening import conversation_opening, instructions_renew
 from apps.agents.services.ledger_records import Snapshot
 from apps.agents.services.sessions import made_in, session_plan_set
 from apps.agents.tools.base import text_cut
@@ -275,14 +276,14 @@ async def _conversation_continue(
         execution_id = await context.ledger.execution_open(
             role=role,
             task_id=task_id,
-            messages=[context.system_message(role), await opening()],
+            messages=await conversation_opening(context, role=role, brief=await opening()),
             name=name,
         )
         async with context.ledger.transaction() as connection:
             await _calls_close(context, connection)
             await context.ledger.effect_insert(connection, key, {"execution": str(execution_id), "from": 0})
         return execution_id
-    added: list[BaseMessage] = [*_unanswered(transcript), message]
+    added: list[BaseMessage] = [*_unanswered(transcript), await instructions_renew(context, transcript, message)]
     async with context.ledger.transaction() as connection:
         await _calls_close(context, connection)
         for position, said in enumerate(added, len(transcript)):

@@ -18,7 +18,8 @@ from langchain_core.messages import HumanMessage
 from langgraph.runtime import Runtime
 
 from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
-from apps.agents.nodes.conventions import rules_brief
+from apps.agents.nodes.opening import conversation_opening
+from apps.agents.nodes.replan_choice import VETO
 from apps.agents.nodes.tasks import SENT_BACK, is_reading, task_load, work_again, work_give_up
 from apps.agents.services.ledger_records import ToolCallIntent
 from apps.agents.services.reviews import (
@@ -180,12 +181,15 @@ async def review_retry(state: SessionState, runtime: Runtime[RunContext]) -> Ses
 
 
 async def review_give_up(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
-    """A person gave the task up over what the reviewer found."""
-    known = await runtime.context.ledger.effect_find(review_key(uuid.UUID(state["task_id"]), state["round"]))
+    """A person gave the task up over what the reviewer found; whoever looks at the plan again is told so."""
+    context, task_id = runtime.context, uuid.UUID(state["task_id"])
+    known = await context.ledger.effect_find(review_key(task_id, state["round"]))
     assert known is not None
     left = findings_open(map(Finding.read, known["findings"]), Severity(known["threshold"]))
     listed = "; ".join(str(each) for each in left[:5])
-    return await work_give_up(runtime.context, state, reason=f"a person gave it up over the review: {listed}")
+    reason = f"a person gave it up over the review: {listed}"
+    await context.ledger.effect_record(f"{VETO}{task_id}", result={"reason": reason})
+    return await work_give_up(context, state, reason=reason)
 
 
 def decision_read(answer: str) -> tuple[str, str]:
@@ -227,7 +231,6 @@ async def _brief(
         task.instructions,
         f"It is part of this goal:\n{context.facts.goal}",
         *context.site.notes,
-        *await rules_brief(context),
         f"What shows that it is done, by the server's word on this commit:\n{checks}" if checks else "",
         f"What the server's checks said on this commit:\n{text_cut(verified['observation'], 4_000)}",
         f"What the coder says of it:\n{text_cut(verified['summary'], 4_000)}" if verified["summary"] else "",
@@ -238,7 +241,10 @@ async def _brief(
     ]
     brief = HumanMessage(text_storable("\n\n".join(part for part in parts if part)))
     execution_id = await context.ledger.execution_open(
-        role="reviewer", task_id=task.id, messages=[context.system_message("reviewer"), brief], name=name
+        role="reviewer",
+        task_id=task.id,
+        messages=await conversation_opening(context, role="reviewer", brief=brief),
+        name=name,
     )
     started = {"task": str(task.id), "round": number, "execution": str(execution_id), "commit": commit}
     await context.ledger.effect_record(

@@ -45,6 +45,8 @@ class AgentProfile:
 #: The session's own limits usually come first; these end an agent that has lost its way, and leave the others theirs.
 DEFAULTS: dict[str, AgentProfile] = {
     "planner": AgentProfile("planner", "planner", steps=150, tokens=2_000_000, seconds=3600),
+    # The planner, while its plan is carried out: what is said of that one holds for it.
+    "replanner": AgentProfile("replanner", "replanner", steps=150, tokens=2_000_000, seconds=3600),
     "coder": AgentProfile("coder", "coder", steps=400, tokens=10_000_000, seconds=4 * 3600),
     "reviewer": AgentProfile("reviewer", "reviewer", steps=60, tokens=1_000_000, seconds=1800),
     "researcher": AgentProfile("researcher", "researcher", steps=150, tokens=2_000_000, seconds=3600),
@@ -54,9 +56,10 @@ DEFAULTS: dict[str, AgentProfile] = {
 def profile_of(role: str, agents: Mapping[str, Any]) -> AgentProfile:
     """The role's agent with what the project said of it (``AgentSession.agents``)."""
     usual = DEFAULTS[role]
-    if role not in agents:
+    named = "planner" if role == "replanner" else role
+    if named not in agents:
         return usual
-    said = (ReviewerOverrides if role == "reviewer" else AgentOverrides).model_validate(agents[role])
+    said = (ReviewerOverrides if role == "reviewer" else AgentOverrides).model_validate(agents[named])
     changed: dict[str, Any] = {
         name: value for name in ("steps", "tokens", "seconds") if (value := getattr(said, name)) is not None
     }

@@ -94,4 +94,7 @@ def _task_states(effects: Mapping[str, Any]) -> dict[uuid.UUID, TaskState]:
                 commit=verified["commit"],
                 check_results=tuple(verified.get("acceptance", ())),
             )
+        elif kind == "block":
+            blocked = effects[key]["result"]
+            states[uuid.UUID(rest)] = replace(states[uuid.UUID(rest)], status=TaskStatus.FAILED, result=blocked)
     return states

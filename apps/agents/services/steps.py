@@ -20,6 +20,8 @@ STEP_EVENTS = (
     "ChecksFinished",
     "PlanCreated",
     "PlanExtended",
+    "PlanRevised",
+    "PlanKept",
     "TaskStarted",
     "ModelReplied",
     "ToolFinished",
@@ -27,6 +29,7 @@ STEP_EVENTS = (
     "ReviewFinished",
     "TaskCommitted",
     "TaskFailed",
+    "TaskBlocked",
 )
 #: Nothing leads back to before these: what others have of the branch can't be taken back.
 _BOUNDARIES = ("SessionMerged", "SessionDiscarded", "RebaseStarted", "SessionRebased")

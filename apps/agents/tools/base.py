@@ -103,6 +103,12 @@ class PageFetcher(Protocol):
     async def __call__(self, url: str) -> Fetched: ...
 
 
+class PlanRevision(Protocol):
+    """Looks at a revision of the plan that is carried out: None where it holds, or what doesn't, in words."""
+
+    async def __call__(self, arguments: Arguments) -> Observation | Finish | None: ...
+
+
 @dataclass(frozen=True)
 class ToolContext:
     """What tools may touch."""
@@ -126,6 +132,8 @@ class ToolContext:
     vision: bool
     #: Of an agent that reviews a task's change: that.
     review: ReviewScope | None = None
+    #: For whoever looks at the plan again.
+    plan_revision: PlanRevision | None = None
 
 
 A = TypeVar("A", bound=Arguments)
