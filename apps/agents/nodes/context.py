@@ -18,6 +18,7 @@ from apps.agents.nodes.worksite import WorkSite
 from apps.agents.services.code_knowledge import CodeKnowledge
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.ledger_records import rewound_key
+from apps.agents.services.plan_work import PlanWork
 from apps.agents.services.policy_rules import policy_load
 from apps.agents.services.rules import RepositoryRules
 from apps.agents.tools.base import observation_limit
@@ -29,6 +30,8 @@ from apps.agents.tools.web import PAGE_BYTES
 from apps.agents.types import READING_TYPES, AgentType, HandOver
 from apps.core.errors import LimitReached
 from apps.core.outbound import Fetched, host_is_listed, outbound_fetch
+from apps.planning.checking import Grounding
+from apps.planning.document import follow_up_key
 from apps.projects.autonomy import Autonomy
 from apps.projects.repository_history import RepositoryHistory
 from apps.projects.worktree import session_server_path
@@ -55,7 +58,7 @@ class SessionState(TypedDict, total=False):
     attempt: int
     #: What the last verification came to: `passed`, `retry`, `failed`.
     verdict: str
-    #: What the session was woken for: `goal`, `follow_up` or `rebase`.
+    #: What the session was woken for: `goal`, `plan` (one that is there), `follow_up` or `rebase`; then how it goes on.
     way: str
 
 
@@ -118,6 +121,8 @@ class SessionFacts:
     autonomy: Autonomy = Autonomy.AUTO
     #: The plan that was made already, if it was.
     made_plan_id: uuid.UUID | None = None
+    #: What it does with a plan, or a feature, that was there before it.
+    plan_work: PlanWork | None = None
     #: How often it was taken back to an earlier step, and the last time that this took the making of a plan back.
     rewinds: int = 0
     plan_rewind: int = 0
@@ -133,6 +138,17 @@ class SessionFacts:
         anew = self.turn and self.agent_type is AgentType.PLANNER
         name = f"plan:{self.turn}" if anew else "plan"
         return uuid.uuid5(self.session_id, rewound_key(name, self.plan_rewind))
+
+    @property
+    def plan_given(self) -> bool:
+        """The plan was there before the session, which carries it out or revises it."""
+        return self.plan_work is not None and self.plan_work.plan_id is not None
+
+    @property
+    def follow_up_key(self) -> str:
+        """The key of the follow-up's feature: that of a plan which other sessions have had names the session too."""
+        key = follow_up_key(self.turn)
+        return f"{key}-{str(self.session_id)[:8]}" if self.plan_given else key
 
     def turn_key(self, key: str) -> str:
         """The key of an effect that happens once for the goal, and once for each follow-up."""
@@ -184,6 +200,10 @@ class RunContext:
                 RepositoryRules, project_id=self.facts.project_id, commit=self.facts.base_commit
             )
         return self._rules
+
+    async def grounding(self) -> Grounding | None:
+        """What plans are held against: the files of the commit that the session works from, and its programs."""
+        return None
 
     def offer(self, role: str) -> Offer:
         """What decides over the tools that the role's model gets, beside the role."""

@@ -3,29 +3,79 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from langchain_core.messages import BaseMessage, SystemMessage
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langgraph.runtime import Runtime
 from pydantic import ValidationError
 
+from apps.agents.models import AgentSession, SessionEffect
 from apps.agents.nodes.brief import goal_brief
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import question_continue
+from apps.agents.nodes.plan_desk import SessionPlanDesk, standing_load
 from apps.agents.prompts import prompt_read
+from apps.agents.services.plan_approvals import rejection_last
+from apps.agents.services.plan_estimates import estimate_make
+from apps.agents.services.plan_work import ASKING, PlanWorkMode, plan_work_load
 from apps.agents.services.sessions import made_in, session_plan_set
 from apps.agents.tools.planning import SubmitPlanArguments, plan_of
-from apps.agents.types import Event
+from apps.agents.types import AgentType, Event
+from apps.core.errors import Conflict
 from apps.core.kill_points import kill_point
+from apps.planning.checking import plan_problems
 from apps.planning.document import TEXT_LENGTH, TITLE_LENGTH, FeatureDoc, PlanDoc, TaskDoc
-from apps.planning.services import plan_create
-from apps.planning.types import Intent
+from apps.planning.intents import intent_guess
+from apps.planning.outline import plan_outline
+from apps.planning.revising import plan_mend
+from apps.planning.services import plan_create, plan_revise
+from apps.planning.types import Intent, PlanStatus, VersionSource
 from apps.projects.models import Project
+
+NO_PLAN = "the planner handed over no plan"
+_HINTS = {
+    Intent.QUESTION: "a question, to be answered",
+    Intent.SMALL_EDIT: "a small edit in one place",
+    Intent.BUG: "a bug to be mended",
+    Intent.FEATURE: "a change of some size",
+}
+_REVISE = (
+    "There is a plan already, which is to be made otherwise as the goal says. Hand over the whole plan anew with "
+    "submit_plan, with the keys of what stays. Tasks that were begun stay as they are, whether or not you repeat them.\n\n"
+    "Version {version} of the plan:\n{outline}"
+)
+_BREAK_DOWN = (
+    "The feature is {key} of this plan. Hand over with submit_plan only what belongs into it: one feature with its tasks, "
+    "or several, which become parts of it. New tasks may depend on tasks of the plan by their keys.\n\n"
+    "Version {version} of the plan:\n{outline}"
+)
+_BREAK_DOWN_ALONE = (
+    "Hand over with submit_plan what belongs into the feature: one feature with its tasks, or several, which become parts "
+    "of it."
+)
+_CHANGED = (
+    "The plan was changed by a person while you were at it: it is at version {version} now. Hand over the whole plan anew "
+    "with submit_plan, with what they have changed.\n\n{outline}"
+)
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """What a planner's work came to. Without a ``document`` nothing could be made of it, and the note says why."""
+
+    document: PlanDoc | None
+    note: str = ""
+    #: The version that it is to follow.
+    version: int = 0
 
 
 async def plan_begin(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
     """Open the planner's conversation with what can be known without a model."""
-    return await _conversation_begin(runtime.context, "planner", "planning")
+    context = runtime.context
+    return await _conversation_begin(context, "planner", "planning", further=await _planner_told(context))
 
 
 async def research_begin(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -35,14 +85,57 @@ async def research_begin(state: SessionState, runtime: Runtime[RunContext]) -> S
 
 
 async def plan_record(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
-    """Turn what the planner handed over into rows; without a usable plan the goal is the one task, and said so."""
+    """Turn what the planner handed over into rows: a plan, its next version, or the answer to a question.
+
+    Without a usable plan the goal is the one task, and the event says so; a plan that was there stays as it is.
+    """
     context = runtime.context
-    handed = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
+    execution_id = uuid.UUID(state["execution_id"])
+    result = await context.ledger.result_load(execution_id) or {}
+    if "answer" in result:
+        said: dict[str, Any] = result["answer"]
+        answered = Event(
+            "GoalAnswered",
+            {
+                "text": said["text"],
+                "citations": said["citations"],
+                "uncited_reason": said["uncited_reason"],
+                "note": said["note"],
+            },
+        )
+        await context.ledger.effect_record(context.facts.turn_key("answer"), answered, result=said)
+        return {"ended": False, "way": "answered"}
+    revision = await _revision_due(context)
+    if revision is not None:
+        key, reason = revision
+        return {"ended": False, "way": await _revision_store(context, execution_id, handed_over(result), key, reason)}
+    if not context.facts.plan_given and await context.ledger.effect_find(context.facts.turn_key("plan")) is None:
+        handed = handed_over(result)
+        document = handed.document
+        if document is None:
+            document = (await SessionPlanDesk(context).plan_fit(plan_of_goal(context.facts.goal))).document
+        await _plan_store(context, document, note=handed.note)
+    return {"ended": False, "way": "plan"}
+
+
+def route_after_plan(state: SessionState) -> str:
+    return state["way"]
+
+
+def handed_over(result: Mapping[str, Any]) -> HandedOver:
+    """A planner's result as a plan."""
+    if "document" in result:
+        document = result["document"]
+        note, version = str(result.get("note", "")), int(result.get("version", 0))
+        return HandedOver(PlanDoc.read(document) if document else None, note, version)
     try:
-        plan = plan_of(SubmitPlanArguments.model_validate(handed))
+        # As it was kept before plans were held against the repository when they are handed over.
+        plan = plan_of(SubmitPlanArguments.model_validate(result))
     except ValidationError:
-        return await _plan_store(context, plan_of_goal(context.facts.goal), note="the planner handed over no plan")
-    return await _plan_store(context, plan, note="")
+        return HandedOver(None, NO_PLAN)
+    if problems := plan_problems(plan, None):
+        plan = plan_mend(plan, problems)
+    return HandedOver(None, NO_PLAN) if plan_problems(plan, None) else HandedOver(plan)
 
 
 async def plan_skip(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -60,7 +153,8 @@ def plan_of_goal(goal: str) -> PlanDoc:
 
 
 async def _plan_store(context: RunContext, plan: PlanDoc, *, note: str) -> SessionState:
-    key, plan_id = context.facts.turn_key("plan"), context.facts.plan_id
+    facts = context.facts
+    key, plan_id = facts.turn_key("plan"), facts.plan_id
     if await context.ledger.effect_find(key) is None:
         created = Event(
             "PlanCreated",
@@ -74,11 +168,12 @@ async def _plan_store(context: RunContext, plan: PlanDoc, *, note: str) -> Sessi
         )
         made = partial(
             _plan_create,
-            session_id=context.facts.session_id,
+            session_id=facts.session_id,
             plan_id=plan_id,
-            project_id=context.facts.project_id,
-            goal=context.facts.goal,
+            goal=facts.goal,
             document=plan,
+            estimate=await _estimate(context, plan),
+            key=key,
         )
         await context.ledger.effect_apply(key, made, created, result={"plan": str(plan_id)})
         kill_point("plan.recorded")
@@ -86,20 +181,164 @@ async def _plan_store(context: RunContext, plan: PlanDoc, *, note: str) -> Sessi
 
 
 def _plan_create(
-    *, session_id: uuid.UUID, plan_id: uuid.UUID, project_id: uuid.UUID, goal: str, document: PlanDoc
+    *,
+    session_id: uuid.UUID,
+    plan_id: uuid.UUID,
+    goal: str,
+    document: PlanDoc,
+    estimate: Mapping[str, Any],
+    key: str,
 ) -> None:
-    project = Project.objects.get(id=project_id)
-    plan = plan_create(plan_id=plan_id, project=project, goal=goal, document=document, made_in=made_in(session_id))
+    """Make the plan, inside a transaction that has locked the session's head; it waits where a person has to look."""
+    session = AgentSession.objects.get(id=session_id)
+    asks = session.agent_type == AgentType.EXECUTOR and session.autonomy in ASKING
+    waits = asks or session.agent_type == AgentType.PLANNER
+    plan = plan_create(
+        plan_id=plan_id,
+        project=Project.objects.get(id=session.project_id),
+        goal=goal,
+        document=document,
+        estimate=estimate,
+        status=PlanStatus.WAITING if waits else PlanStatus.ACTIVE,
+        made_in=made_in(session_id),
+        features=_features_adopted(session_id, document),
+    )
     session_plan_set(session_id=session_id, plan=plan)
+    if waits:
+        effect = SessionEffect.objects.filter(session_id=session_id, key=key)
+        effect.update(result={"plan": str(plan_id), "waits": True})
 
 
-async def _conversation_begin(context: RunContext, role: str, phase: str) -> SessionState:
+def _features_adopted(session_id: uuid.UUID, document: PlanDoc) -> dict[str, uuid.UUID]:
+    """The person's feature that the plan is made for, by the key that it has in it."""
+    work = plan_work_load(session_id)
+    if work is None or work.plan_id is not None or work.feature_id is None or not document.features:
+        return {}
+    return {document.features[0].key: work.feature_id}
+
+
+async def _revision_due(context: RunContext) -> tuple[str, str] | None:
+    """The effect of taking the next version, and why it is made, where a plan is there and a planner was sent for one."""
+    facts, ledger = context.facts, context.ledger
+    if facts.agent_type is AgentType.PLANNER:
+        if not facts.plan_given or facts.plan_work is None:
+            return None
+        key = facts.turn_key("plan-revised")
+        reason = f"follow-up {facts.turn}" if facts.turn else facts.plan_work.comment
+        return None if await ledger.effect_find(key) is not None else (key, reason)
+    rejection = await ledger.database.run_in_thread(rejection_last, facts.session_id)
+    if rejection is None or rejection.is_settled or await ledger.effect_find(rejection.told_key) is None:
+        return None
+    return rejection.revised_key, rejection.comment
+
+
+async def _revision_store(
+    context: RunContext, execution_id: uuid.UUID, handed: HandedOver, key: str, reason: str
+) -> str:
+    """Make what was handed over the plan's next version; how the session goes on.
+
+    ``again``: a person has changed the plan since, which the planner has to hear of.
+    """
+    plan_id, document = context.facts.plan_id, handed.document
+    if document is None:
+        note = f"the planner made no other plan: {handed.note}"
+        await context.ledger.effect_record(key, result={"plan": str(plan_id), "waits": True, "note": note})
+        return "plan"
+    revised = Event(
+        "PlanRevised",
+        {
+            "plan": str(plan_id),
+            "version": handed.version + 1,
+            "source": VersionSource.PLANNER.value,
+            "reason": reason,
+            "summary": document.summary,
+            "tasks": [placed.task.title for placed in document.placed_tasks],
+            "note": handed.note,
+        },
+    )
+    change = partial(
+        _plan_revise,
+        session_id=context.facts.session_id,
+        plan_id=plan_id,
+        document=document,
+        expected=handed.version,
+        reason=reason,
+        estimate=await _estimate(context, document),
+    )
+    result = {"plan": str(plan_id), "waits": True, "note": handed.note}
+    try:
+        await context.ledger.effect_apply(key, change, revised, result=result)
+    except Conflict as error:
+        if error.extra.get("state") != "plan_changed":
+            raise
+        await _changed_tell(context, execution_id)
+        return "again"
+    kill_point("plan.revised")
+    return "plan"
+
+
+def _plan_revise(*, session_id: uuid.UUID, **revision: Any) -> None:
+    plan_revise(source=VersionSource.PLANNER, status=PlanStatus.WAITING, made_in=made_in(session_id), **revision)
+
+
+async def _changed_tell(context: RunContext, execution_id: uuid.UUID) -> None:
+    standing = await standing_load(context)
+    assert standing is not None
+    key = f"plan-changed:{standing.version}"
+    text = _CHANGED.format(version=standing.version, outline=plan_outline(standing.document, standing.states))
+    await conversation_add(context, execution_id, HumanMessage(text), key=key)
+
+
+async def conversation_add(
+    context: RunContext, execution_id: uuid.UUID, message: HumanMessage, *, key: str, events: Sequence[Event] = ()
+) -> None:
+    """Have an agent that has ended go on with this message, once."""
+    if await context.ledger.effect_find(key) is not None:
+        return
+    position = len(await context.transcript(execution_id))
+    async with context.ledger.transaction(*events) as connection:
+        await context.ledger.effect_insert(connection, key, {"execution": str(execution_id)})
+        await context.ledger.result_set(connection, execution_id, None)
+        await context.ledger.message_insert(connection, execution_id, position, message)
+    context.conversation_forget(execution_id)
+
+
+async def _estimate(context: RunContext, document: PlanDoc) -> Mapping[str, Any]:
+    standing = await standing_load(context)
+    return await context.ledger.database.run_in_thread(
+        estimate_make,
+        project_id=context.facts.project_id,
+        document=document,
+        states=standing.states if standing else {},
+        models=context.models,
+    )
+
+
+async def _planner_told(context: RunContext) -> list[str]:
+    """What a planner hears besides the goal: what it looks like, and the plan or feature that is there already."""
+    work = context.facts.plan_work
+    if work is None:
+        hint = _HINTS[intent_guess(context.facts.goal)]
+        return [f"By its words the goal looks like {hint} (guessed without a model; judge by yourself)."]
+    standing = await standing_load(context)
+    if standing is None:
+        return [_BREAK_DOWN_ALONE]
+    outline = plan_outline(standing.document, standing.states)
+    if work.mode == PlanWorkMode.BREAK_DOWN:
+        return [_BREAK_DOWN.format(key=work.feature_key, version=standing.version, outline=outline)]
+    return [_REVISE.format(version=standing.version, outline=outline)]
+
+
+async def _conversation_begin(
+    context: RunContext, role: str, phase: str, *, further: Sequence[str] = ()
+) -> SessionState:
     key = context.facts.turn_key(f"phase:{phase}")
     await context.ledger.effect_record(key, Event("PhaseChanged", {"phase": phase}), result={})
     if context.facts.turn:
         execution_id = await question_continue(context, role=role)
     else:
-        messages: list[BaseMessage] = [SystemMessage(prompt_read(role)), await goal_brief(context)]
+        brief = await goal_brief(context, further=further)
+        messages: list[BaseMessage] = [SystemMessage(prompt_read(role)), brief]
         execution_id = await context.ledger.execution_open(role=role, task_id=None, messages=messages)
     ended = await context.ledger.result_load(execution_id) is not None
     return {"execution_id": str(execution_id), "role": role, "ended": ended}

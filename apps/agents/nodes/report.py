@@ -12,7 +12,6 @@ from apps.agents.nodes.completion import session_complete
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.types import AgentType, Event, Reason, SessionOutcome
 from apps.core.kill_points import kill_point
-from apps.planning.document import follow_up_key
 from apps.planning.selectors import plan_progress
 from apps.planning.services import plan_update_status
 from apps.planning.types import PlanProgress, PlanStatus, TaskStatus
@@ -35,12 +34,14 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     plan_id = context.facts.plan_id
     progress = await context.ledger.database.run_in_thread(plan_progress, plan_id)
     if context.facts.agent_type is AgentType.PLANNER:
-        text = progress.summary + await _models_told(context)
+        revised = await context.ledger.effect_find(context.facts.turn_key("plan-revised")) or {}
+        note = f"\n\nNote: {revised['note']}" if revised.get("note") else ""
+        text = progress.summary + note + await _models_told(context)
         await _complete(context, text, SessionOutcome.UNVERIFIED, ("a plan was made, no code was changed",))
         return {}
     verified = await _last_verification(context, progress) or _NOTHING
     # A follow-up is a feature of the plan; what failed before it is past.
-    own = follow_up_key(context.facts.turn) if context.facts.turn else None
+    own = context.facts.follow_up_key if context.facts.turn else None
     judged = [task for feature in progress.features if own in (None, feature.key) for task in feature.tasks]
     failed = [task for task in judged if task.status in (TaskStatus.FAILED, TaskStatus.BLOCKED)]
     outcome, reasons = SessionOutcome(verified["outcome"]), tuple(verified["reasons"])

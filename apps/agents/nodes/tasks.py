@@ -26,7 +26,6 @@ from apps.agents.types import Event
 from apps.core.errors import InvalidInput
 from apps.core.kill_points import kill_point
 from apps.core.storable import json_storable, text_storable
-from apps.planning.document import follow_up_key
 from apps.planning.scheduling import SATISFIED
 from apps.planning.selectors import plan_progress
 from apps.planning.services import task_begin, task_update_status
@@ -328,7 +327,7 @@ async def tasks_load(context: RunContext) -> list[TaskProgress]:
     progress = await context.ledger.database.run_in_thread(plan_progress, context.facts.plan_id)
     if not context.facts.turn:
         return list(progress.tasks)
-    own = follow_up_key(context.facts.turn)
+    own = context.facts.follow_up_key
     return [task for feature in progress.features if feature.key == own for task in feature.tasks]
 
 
