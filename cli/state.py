@@ -80,6 +80,8 @@ class SessionState:
     question: Question | None = None
     #: The call that waits for leave, as an event told it: long arguments are cut there.
     approval: Approval | None = None
+    #: The version of the plan that waits for leave; 0: none does.
+    plan_waits: int = 0
     message: str = ""
     events: int = 0
 
@@ -151,14 +153,24 @@ class SessionState:
                 self.approval, self.status = _approval(payload), "waiting_approval"
             case "ApprovalDecided":
                 self.approval, self.status = None, "running"
+            case "PlanApprovalRequested":
+                self.plan_waits, self.status = int(payload.get("version") or 1), "waiting_approval"
+            case "PlanApproved" | "PlanRejected":
+                # One that is paused, or at work on another version, stays so.
+                if self.plan_waits:
+                    self.plan_waits, self.status = 0, "running"
+            case "PlanRevised":
+                self._plan_revised(payload)
             case "SessionPaused":
                 self.status, self.tool = "paused", None
                 self.message = str((payload.get("reason") or {}).get("message", "")) if payload else ""
             case "SessionRewound":
                 self.status, self.tool, self.question, self.outcome = "paused", None, None, ""
+                self.plan_waits = 0
                 self.message = f"taken back to step {payload.get('to_seq')}"
             case "SessionCancelled":
                 self.status, self.tool, self.question, self.approval = "cancelled", None, None, None
+                self.plan_waits = 0
             case "SessionReported":
                 self.message = str(payload.get("summary") or "")
             case "SessionCompleted":
@@ -186,6 +198,13 @@ class SessionState:
         self.plan_summary = str(payload.get("summary") or "")
         titles = payload.get("tasks")
         self.tasks = [TaskState(str(title)) for title in titles] if isinstance(titles, list) else []
+
+    def _plan_revised(self, payload: dict[str, Any]) -> None:
+        self.plan_summary = str(payload.get("summary") or self.plan_summary)
+        titles = payload.get("tasks")
+        if isinstance(titles, list):
+            known = {task.title: task for task in self.tasks if task.id}
+            self.tasks = [known.get(str(title), TaskState(str(title))) for title in titles]
 
     def _task_started(self, payload: dict[str, Any]) -> None:
         # A plan names its tasks by title alone; an id comes with the start.

@@ -211,3 +211,33 @@ def test_a_pause_tells_its_reason() -> None:
     paused = Event(seq=9, type="SessionPaused", payload={"reason": reason}, created_at=datetime.now(UTC))
     assert event_line(paused) == "paused: the limit of 30 model calls is reached"
     assert event_line(paused.model_copy(update={"payload": {"reason": None}})) == "paused"
+
+
+def test_a_plan_that_waits_is_told_with_what_to_type() -> None:
+    created = {"summary": "Sort", "features": ["Order"], "tasks": ["Sort them"]}
+    waits = events_of(("PlanCreated", created), ("PlanApprovalRequested", {"plan": "p", "version": 1, "note": ""}))
+    state = state_of(waits)
+    assert (state.status, state.doing) == ("waiting_approval", "waiting for your approval")
+    assert "archon approve 6f1d9f0e" in shown(state)
+    revised = {"version": 2, "summary": "Sort all", "reason": "all", "tasks": ["Sort them", "Pin"], "note": ""}
+    story = [
+        *((event.type, event.payload) for event in waits),
+        ("PlanRejected", {"version": 1, "comment": "all of them", "by": "u"}),
+        ("PlanRevised", revised),
+        ("PlanApprovalRequested", {"plan": "p", "version": 2, "note": ""}),
+        ("PlanApproved", {"plan": "p", "version": 2, "by": "u"}),
+    ]
+    state = state_of(events_of(*story))
+    assert (state.status, state.plan_summary, [task.title for task in state.tasks]) == (
+        "running", "Sort all", ["Sort them", "Pin"],
+    )  # fmt: skip
+    assert "archon approve" not in shown(state)
+    assert [event_line(event) for event in events_of(*story)][1:] == [
+        "may it carry out the plan, version 1",
+        "plan sent back: all of them",
+        "plan: version 2, Sort all (since: all)",
+        "may it carry out the plan, version 2",
+        "plan approved: version 2",
+    ]
+    answered = events_of(("GoalAnswered", {"text": "t", "citations": [{"path": "a.py"}, {"path": "a.py"}]}))
+    assert event_line(answered[0]) == "answered, from a.py"
