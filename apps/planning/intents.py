@@ -33,8 +33,9 @@ _BUG = re.compile(
     re.IGNORECASE,
 )
 _SMALL = re.compile(
-    r"\b(?:typos?|spelling|misspell\w*|reword|rename|bump|one[- ]line\w*|whitespace|indentation|unused (?:imports?|variables?)"
-    r"|docstrings?|comments?|type hints?|log (?:level|message)|constant|default (?:value|timeout)|version (?:number|to))\b"
+    r"\b(?:typos?|spelling|misspell\w*|reword|rename|bump|one[- ]line\w*|whitespace|indentation"
+    r"|unused (?:imports?|variables?)|docstrings?|comments?|type hints?|log (?:level|message)|constant"
+    r"|default (?:value|timeout)|version (?:number|to))\b"
     r"|\b(?:change|set|replace|switch)\b.{1,80}\b(?:to|with|by)\b",
     re.IGNORECASE | re.DOTALL,
 )

@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from apps.planning.checking import Problem, cycles_find
+from apps.planning.cycles import cycles_find
 from apps.planning.document import FeatureDoc, PlanDoc, TaskDoc
+from apps.planning.problems import Problem
 from apps.planning.types import TaskState
+from apps.planning.waiting import waiting_cycles
 
 _NUMBERED = re.compile(r"^(?P<prefix>.*?)(?P<number>\d+)?$")
 
@@ -168,14 +170,20 @@ def _parts(where: str) -> tuple[str, str]:
 
 
 def _acyclic(plan: PlanDoc) -> PlanDoc:
-    """Without the tasks' own dependencies that close cycles; then, where features still do, without those of features."""
+    """Without the tasks' own dependencies that close cycles; where features still do, without those of features."""
+    opened = _tasks_acyclic(plan)
+    is_clear = len(plan.placed_tasks) + len(plan.placed_features) == len({*plan.tasks, *plan.features_by_key})
+    if is_clear and any(waiting_cycles(opened)):
+        return _tasks_acyclic(_features_independent(plan))
+    return opened
+
+
+def _tasks_acyclic(plan: PlanDoc) -> PlanDoc:
     while cycles := cycles_find(plan.needs):
         closing = {(cycle[-1], cycle[0]) for cycle in cycles}
         opened = plan.tasks_map(partial(_without, closing))
         if opened == plan:
-            opened = _features_independent(plan)
-        if opened == plan:
-            return plan
+            break
         plan = opened
     return plan
 

@@ -12,6 +12,7 @@ from tests.loopback.agents import Agents, call, finishes, plans, runs, says
 from tests.loopback.openai_server import OpenAIServer
 from tests.stacks import LiveStack
 
+pytestmark = pytest.mark.slow
 MEND = "sed -i s/41/42/ answer.txt"
 
 

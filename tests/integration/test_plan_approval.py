@@ -153,7 +153,10 @@ def test_a_comment_has_the_planner_make_another_version(scene: tuple[User, Proje
     assert session.executions.count() == 1, "it is the same conversation"
     assert session_present(session)["plan_approval"]["version"] == 2
     revised = events_of(session.id, "PlanRevised")[0].payload
-    assert (revised["version"], revised["reason"], revised["tasks"]) == (2, "Do Two as well.", ["One", "Two"])
+    assert (revised["version"], revised["reason"], revised["source"]) == (2, "Do Two as well.", "planner")
+    assert [(change["kind"], change["title"]) for change in revised["changes"] if change["what"] == "task"] == [
+        ("added", "Two")
+    ]
     # The same word once more is an old one; the version that waits now is approved.
     plan_reject(user=user, plan_id=made.id, version=1, comment="Do Two as well.")
     plan_approve(user=user, plan_id=made.id, version=2, autonomy=Autonomy.AUTO)
@@ -163,6 +166,7 @@ def test_a_comment_has_the_planner_make_another_version(scene: tuple[User, Proje
     assert told(session.id) == ["PlanCreated", asked, "PlanRejected", "PlanRevised", asked, "PlanApproved"]
 
 
+@pytest.mark.slow
 def test_a_planner_that_makes_no_other_plan_has_it_asked_again(scene: tuple[User, Project]) -> None:
     user, _ = scene
     session = session_run(begin(*scene, [entry("planner", plan("One")), *coded()], autonomy=Autonomy.ASK).id)
@@ -194,6 +198,7 @@ def test_a_plan_that_is_refused_ends_the_session(scene: tuple[User, Project]) ->
     assert told(session.id)[-2:] == ["PlanRejected", "SessionCancelled"]
 
 
+@pytest.mark.slow
 def test_a_rewind_to_before_the_approval_has_it_wait_again(scene: tuple[User, Project]) -> None:
     user, _ = scene
     session = waiting(scene)
@@ -220,6 +225,40 @@ def test_a_rewind_to_before_the_approval_has_it_wait_again(scene: tuple[User, Pr
     session = session_run(session.id)
     assert (session.status, session.outcome) == ("completed", "verified"), session.reason
     assert events_of(session.id, "TaskStarted")[-1].payload["title"] == "One"
+
+
+def test_a_version_that_is_made_meanwhile_waits_as_well(scene: tuple[User, Project]) -> None:
+    user, _ = scene
+    blocked = ("report_blocked", {"reason": "it is elsewhere", "needs": "another task"})
+    revised = {"reason": "One can't be done", "features": [{"key": "F1", "tasks": [{"key": "T2"}, {"title": "Three"}]}]}
+    session = begin(
+        *scene,
+        [
+            entry("planner", plan("One", {"title": "Two", "depends_on": []})),
+            entry("replanner", ("revise_plan", revised)),
+            entry("coder", blocked, task="^Task: One", last_tool="ask_user"),
+            entry("coder", ("ask_user", {"question": "?"}), task="^Task: One"),
+            *coded(),
+        ],
+    )
+    session = session_run(session.id)
+    assert session.status == "waiting_input", session.reason
+    session_autonomy_set(user=user, session_id=session.id, autonomy=Autonomy.ASK)
+    question = question_get(session_id=session.id)
+    assert question is not None
+    session_answer(user=user, session_id=session.id, question_id=question.id, answer="?")
+    session = session_run(session.id)
+    made = plan_of(session)
+    assert (session.status, made.status, made.version) == ("waiting_approval", "waiting", 2), session.reason
+    shown = session_present(session)["plan_approval"]
+    assert [(task["title"], task["status"]) for task in shown["tasks"]] == [
+        ("One", "failed"), ("Two", "pending"), ("Three", "pending"),
+    ]  # fmt: skip
+    assert made.estimate["tasks"] == 3 and versions_of(made.id)[1][1] == "replan"
+    plan_approve(user=user, plan_id=made.id, version=2, autonomy=Autonomy.AUTO)
+    session = session_run(session.id)
+    assert (session.status, session.outcome) == ("completed", "failing"), session.reason
+    assert [event.payload["title"] for event in events_of(session.id, "TaskStarted")] == ["One", "Two", "Three"]
 
 
 def through(scene: tuple[User, Project], at: int | None) -> tuple[AgentSession, int]:

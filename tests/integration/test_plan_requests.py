@@ -23,8 +23,9 @@ from apps.planning.models import Feature, Plan, Task
 from apps.planning.selectors import plan_document
 from apps.projects.autonomy import Autonomy
 from apps.projects.models import Membership, Project, Role
-from tests.api import client_for, user_make
+from tests.api import client_for
 from tests.api import project_make as project_without_repository
+from tests.api import user_make
 from tests.integration.plan_scene import FILES, begin, coded, plan, plan_of, titles_of, versions_of
 from tests.integration.session_scene import (
     Cut,
@@ -101,6 +102,7 @@ def test_a_plan_is_generated_approved_and_carried_out(scene: tuple[User, Project
     assert again.json()["state"] == "done"
 
 
+@pytest.mark.slow
 def test_what_was_done_has_to_be_in_the_base_branch(scene: tuple[User, Project]) -> None:
     user, _ = scene
     made = generated(scene, "One", {"title": "Two", "depends_on": []})
@@ -203,6 +205,7 @@ def test_a_feature_is_broken_down(scene: tuple[User, Project]) -> None:
     assert versions_of(made.id)[-1] == (2, "planner", "Colours is broken down")
 
 
+@pytest.mark.slow
 def test_a_follow_up_and_a_rewind_leave_a_plan_alone_that_another_session_has(scene: tuple[User, Project]) -> None:
     user, _ = scene
     entries = [entry("planner", plan("One", {"title": "Two", "depends_on": []}))]

@@ -14,14 +14,17 @@ from apps.agents.nodes.approval import plan_wait, route_after_wait
 from apps.agents.nodes.baseline import prepare, route_after_prepare
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_begin
+from apps.agents.nodes.plan_closing import plan_close, route_after_close
 from apps.agents.nodes.planning import plan_begin, plan_record, plan_skip, research_begin, route_after_plan
 from apps.agents.nodes.rebase import rebase_verify
+from apps.agents.nodes.replanning import replan_begin, replan_record, route_after_replan
 from apps.agents.nodes.report import answer_report, report
 from apps.agents.nodes.tasks import (
     code_begin,
     route_after_choice,
     route_after_verify,
     task_accept,
+    task_block,
     task_give_up,
     task_next,
     task_retry,
@@ -53,16 +56,18 @@ def _wired(agent_type: AgentType) -> Any:
 
 
 def _executor(graph: StateGraph[Any, Any, Any, Any]) -> None:
-    """prepare → plan → for each task: code → verify → accept, or again, or give up → report.
+    """prepare → plan → for each task: code → verify → accept, or again, or give up → close the plan → report.
+
+    Where something has happened that what has not started may have to follow, replan comes before the next task.
 
     A goal that is a question ends with its answer. A plan that a person has to approve waits for that, and is made
-    otherwise where they say so; one that was there before the session comes in there. A follow-up comes with its task: prepare → take it up → code → … A branch that was put onto another commit is judged
-    anew: prepare → judge → END.
+    otherwise where they say so; one that was there before the session comes in there. A follow-up comes with its task:
+    prepare → take it up → code → … A branch that was put onto another commit is judged anew: prepare → judge → END.
     """
     _plan(graph, planned="plan_wait")
     graph.add_node("plan_wait", plan_wait)
     _follow_up(graph, goal="plan_begin", plan="plan_wait")
-    _carry_out(graph)
+    _carry_out(graph, revised="plan_wait")
     graph.add_conditional_edges("plan_wait", route_after_wait, {"go": "task_next", "revise": "plan"})
 
 
@@ -70,7 +75,7 @@ def _coder(graph: StateGraph[Any, Any, Any, Any]) -> None:
     """As the executor, with the goal as the one task."""
     graph.add_node("plan_skip", plan_skip)
     _follow_up(graph, goal="plan_skip", plan="task_next")
-    _carry_out(graph)
+    _carry_out(graph, revised="task_next")
     graph.add_edge("plan_skip", "task_next")
 
 
@@ -119,7 +124,7 @@ def _follow_up(graph: StateGraph[Any, Any, Any, Any], *, goal: str, plan: str) -
     graph.add_edge("follow_up_begin", "task_next")
 
 
-def _carry_out(graph: StateGraph[Any, Any, Any, Any]) -> None:
+def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, revised: str) -> None:
     graph.add_node("task_next", task_next)
     graph.add_node("code_begin", code_begin)
     graph.add_node("code", agent_graph())
@@ -127,15 +132,35 @@ def _carry_out(graph: StateGraph[Any, Any, Any, Any]) -> None:
     graph.add_node("task_accept", task_accept)
     graph.add_node("task_retry", task_retry)
     graph.add_node("task_give_up", task_give_up)
+    graph.add_node("task_block", task_block)
+    graph.add_node("plan_close", plan_close)
     graph.add_node("report", report)
-    ways: dict[Hashable, str] = {"code": "code_begin", "report": "report"}
+    ways: dict[Hashable, str] = {"code": "code_begin", "replan": "replan_begin", "report": "plan_close"}
     graph.add_conditional_edges("task_next", route_after_choice, ways)
+    _replan(graph, revised=revised)
     graph.add_edge("code_begin", "code")
     graph.add_edge("code", "verify")
-    graph.add_conditional_edges(
-        "verify", route_after_verify, {"passed": "task_accept", "retry": "task_retry", "failed": "task_give_up"}
-    )
+    verdicts: dict[Hashable, str] = {
+        "passed": "task_accept",
+        "retry": "task_retry",
+        "failed": "task_give_up",
+        "blocked": "task_block",
+    }
+    graph.add_conditional_edges("verify", route_after_verify, verdicts)
     graph.add_edge("task_accept", "task_next")
     graph.add_edge("task_retry", "code")
     graph.add_edge("task_give_up", "task_next")
+    graph.add_edge("task_block", "task_next")
+    graph.add_conditional_edges("plan_close", route_after_close, {"report": "report", "tasks": "task_next"})
     graph.add_edge("report", END)
+
+
+def _replan(graph: StateGraph[Any, Any, Any, Any], *, revised: str) -> None:
+    graph.add_node("replan_begin", replan_begin)
+    graph.add_node("replan", agent_graph())
+    graph.add_node("replan_record", replan_record)
+    graph.add_edge("replan_begin", "replan")
+    graph.add_edge("replan", "replan_record")
+    # A version that a person has to approve waits for that before any more of the plan is carried out.
+    ways: dict[Hashable, str] = {"tasks": "task_next", "again": "replan", "wait": revised}
+    graph.add_conditional_edges("replan_record", route_after_replan, ways)

@@ -1,17 +1,17 @@
-"""Having a person decide on a plan before anything of it is carried out, and having the planner follow what they say."""
+"""Having a person decide on a plan before any of it is carried out, and having the planner follow what they say."""
 
 from __future__ import annotations
 
 import uuid
 
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import HumanMessage
 from langgraph.runtime import Runtime
 
 from apps.agents.nodes.brief import goal_brief
 from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
+from apps.agents.nodes.opening import conversation_opening
 from apps.agents.nodes.plan_desk import standing_load
 from apps.agents.nodes.planning import conversation_add
-from apps.agents.prompts import prompt_read
 from apps.agents.services.plan_approvals import Rejection, plan_wait_settle
 from apps.agents.types import Event
 from apps.core.kill_points import kill_point
@@ -52,7 +52,7 @@ async def _sent_back(context: RunContext, rejection: Rejection) -> uuid.UUID:
         return uuid.UUID(known["execution"])
     execution_id = context.ledger.execution_id(role="planner", task_id=None)
     if not await context.ledger.messages_load(execution_id):
-        opening: list[BaseMessage] = [SystemMessage(prompt_read("planner")), await goal_brief(context)]
+        opening = await conversation_opening(context, role="planner", brief=await goal_brief(context))
         execution_id = await context.ledger.execution_open(role="planner", task_id=None, messages=opening)
     standing = await standing_load(context)
     assert standing is not None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypedDict
 
 from django.conf import settings
@@ -16,6 +18,7 @@ from langchain_core.messages import BaseMessage
 from apps.agents.nodes.conversation import Conversation
 from apps.agents.nodes.worksite import WorkSite
 from apps.agents.services.code_knowledge import CodeKnowledge
+from apps.agents.services.instructions import Instructions, instructions_load
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.ledger_records import rewound_key
 from apps.agents.services.plan_work import PlanWork
@@ -24,14 +27,15 @@ from apps.agents.services.rules import RepositoryRules
 from apps.agents.tools.base import observation_limit
 from apps.agents.tools.catalogue import Offer
 from apps.agents.tools.edit_formats import edit_format_for
+from apps.agents.tools.grounding import RepositoryGrounding, programs_look_up, programs_named
 from apps.agents.tools.kept_outputs import KeptOutputs
 from apps.agents.tools.policy import Policy
 from apps.agents.tools.web import PAGE_BYTES
 from apps.agents.types import READING_TYPES, AgentType, HandOver
 from apps.core.errors import LimitReached
 from apps.core.outbound import Fetched, host_is_listed, outbound_fetch
-from apps.planning.checking import Grounding
-from apps.planning.document import follow_up_key
+from apps.planning.document import PlanDoc, follow_up_key
+from apps.planning.problems import Grounding
 from apps.projects.autonomy import Autonomy
 from apps.projects.repository_history import RepositoryHistory
 from apps.projects.worktree import session_server_path
@@ -56,12 +60,16 @@ class SessionState(TypedDict, total=False):
     ended: bool
     task_id: str
     attempt: int
-    #: What the last verification came to: `passed`, `retry`, `failed`.
+    #: What the last verification came to: `passed`, `retry`, `failed`; `blocked`: there was none.
     verdict: str
     #: What the session was woken for: `goal`, `plan` (one that is there), `follow_up` or `rebase`; then how it goes on.
     way: str
+    #: Which look at the plan it is at.
+    look: int
 
 
+#: Roles that have no model of their own: it is that of another one.
+_MODEL_ROLES = {"replanner": "planner"}
 #: For how long calls that only look go by the same rules.
 POLICY_SECONDS = 30.0
 
@@ -185,8 +193,12 @@ class RunContext:
     _conversations: dict[uuid.UUID, Conversation] = field(default_factory=dict)
     _windows: dict[str, int] | None = None
     _rules: RepositoryRules | None = None
+    _instructions: Instructions | None = None
     _policy: Policy | None = None
     _policy_read: float = 0.0
+    #: By the commit that it is of; and which programs the sandbox has, as far as somebody asked.
+    _grounding: tuple[str, RepositoryGrounding] | None = None
+    _programs: dict[str, bool] = field(default_factory=dict)
 
     def hand_over_if_asked(self) -> None:
         """For places between two effects: raises HandOver when another worker is to go on from the rows."""
@@ -201,9 +213,33 @@ class RunContext:
             )
         return self._rules
 
-    async def grounding(self) -> Grounding | None:
-        """What plans are held against: the files of the commit that the session works from, and its programs."""
-        return None
+    async def grounding(self, plan: PlanDoc) -> Grounding:
+        """What a plan is held against: the branch's last commit, and the programs of the sandbox, asked for once."""
+        commit = await self.site.branch_tip()
+        named = programs_named(plan) - self._programs.keys()
+        if named:
+            self._programs |= await programs_look_up(await self.site.workspace(), named)
+        if self._grounding is None or self._grounding[0] != commit:
+            ground = partial(
+                RepositoryGrounding,
+                project_id=self.facts.project_id,
+                commit=commit,
+                subfolder=self.site.subfolder,
+                program_exists=lambda name: self._programs.get(name, True),
+            )
+            self._grounding = (commit, await asyncio.to_thread(ground))
+        return self._grounding[1]
+
+    async def instructions(self) -> Instructions:
+        """What people say to every agent, as of when the session was first taken up, or for its follow-up."""
+        if self._instructions is None:
+            key = self.facts.turn_key("instructions")
+            known = await self.ledger.effect_find(key)
+            if known is None:
+                found = await self.ledger.database.run_in_thread(instructions_load, self.facts.session_id)
+                known = dict(await self.ledger.effect_record(key, result=found.as_dict()))
+            self._instructions = Instructions.from_dict(known)
+        return self._instructions
 
     def offer(self, role: str) -> Offer:
         """What decides over the tools that the role's model gets, beside the role."""
@@ -267,7 +303,7 @@ class RunContext:
 
         Raises ModelNotAvailable or ModelRefused when it can no longer be called.
         """
-        return self.models.for_role(role)
+        return self.models.for_role(_MODEL_ROLES.get(role, role))
 
     async def conversation(self, execution_id: uuid.UUID) -> Conversation:
         """The execution's conversation, read from its rows once and added to as they are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,11 @@ from dataclasses import dataclass
 from apps.agents.nodes.context import RunContext
 from apps.agents.services.plan_work import PlanWorkMode
 from apps.agents.tools.base import FittedPlan
+from apps.agents.tools.plan_judging import plan_judge
 from apps.agents.types import Citation
-from apps.planning.checking import Problem, plan_problems
 from apps.planning.document import FeatureDoc, PlanDoc
 from apps.planning.models import Feature, Plan
-from apps.planning.protection import revision_problems
+from apps.planning.problems import Problem
 from apps.planning.revising import feature_fill, feature_hold, started_keep, started_keys
 from apps.planning.selectors import plan_document, task_states
 from apps.planning.types import TaskState
@@ -56,13 +57,9 @@ class SessionPlanDesk:
     async def plan_fit(self, submitted: PlanDoc) -> FittedPlan:
         standing = await standing_load(self._context)
         whole = await self._whole(submitted, standing)
-        problems = await plan_judge(self._context, whole)
+        problems = await plan_problems_find(self._context, whole, standing)
         if standing is None:
             return FittedPlan(whole, tuple(problems))
-        started = started_keys(standing.states)
-        # What was begun stands, whether or not its files are still as they were.
-        problems = [problem for problem in problems if not _is_of(problem, started)]
-        problems += revision_problems(standing.document, whole, standing.states)
         if whole == standing.document:
             message = "this is the plan as it is, which is to be made otherwise"
             problems.append(Problem("", "unchanged", message, "change what was asked for"))
@@ -100,9 +97,10 @@ class SessionPlanDesk:
         return submitted.model_copy(update={"features": (root,)})
 
 
-async def plan_judge(context: RunContext, plan: PlanDoc) -> list[Problem]:
-    """All that doesn't hold in a plan, by itself and in this repository."""
-    return plan_problems(plan, await context.grounding())
+async def plan_problems_find(context: RunContext, plan: PlanDoc, standing: StandingPlan | None) -> list[Problem]:
+    """All that doesn't hold in a plan: by itself, in this repository, and after the one that it follows."""
+    before, states = (standing.document, standing.states) if standing else (None, {})
+    return await asyncio.to_thread(plan_judge, plan, await context.grounding(plan), before=before, states=states)
 
 
 async def standing_load(context: RunContext) -> StandingPlan | None:
@@ -127,11 +125,6 @@ def _standing(plan_id: uuid.UUID) -> StandingPlan | None:
 def _feature_load(feature_id: uuid.UUID) -> FeatureDoc | None:
     row = Feature.objects.filter(id=feature_id).first()
     return FeatureDoc(key="F0", title=row.title, description=row.description) if row else None
-
-
-def _is_of(problem: Problem, tasks: frozenset[str]) -> bool:
-    """Whether the problem is of a field of one of these tasks."""
-    return any(problem.where.startswith(f"tasks.{key}.") for key in tasks)
 
 
 def _citation_problem(citation: Citation, lines: int | None) -> str:

@@ -8,32 +8,35 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import HumanMessage
 from langgraph.runtime import Runtime
 from pydantic import ValidationError
 
-from apps.agents.models import AgentSession, SessionEffect
 from apps.agents.nodes.brief import goal_brief
-from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.context import RunContext, SessionFacts, SessionState
 from apps.agents.nodes.follow_up import question_continue
+from apps.agents.nodes.opening import conversation_opening, instructions_renew
 from apps.agents.nodes.plan_desk import SessionPlanDesk, standing_load
-from apps.agents.prompts import prompt_read
-from apps.agents.services.plan_approvals import rejection_last
+from apps.agents.services.ledger import Decided
+from apps.agents.services.plan_approvals import rejection_last, version_waits
 from apps.agents.services.plan_estimates import estimate_make
-from apps.agents.services.plan_work import ASKING, PlanWorkMode, plan_work_load
+from apps.agents.services.plan_work import PlanWorkMode, plan_work_load
 from apps.agents.services.sessions import made_in, session_plan_set
 from apps.agents.tools.planning import SubmitPlanArguments, plan_of
 from apps.agents.types import AgentType, Event
 from apps.core.errors import Conflict
 from apps.core.kill_points import kill_point
 from apps.planning.checking import plan_problems
+from apps.planning.diffing import plan_diff
 from apps.planning.document import TEXT_LENGTH, TITLE_LENGTH, FeatureDoc, PlanDoc, TaskDoc
 from apps.planning.intents import intent_guess
 from apps.planning.outline import plan_outline
 from apps.planning.revising import plan_mend
-from apps.planning.services import plan_create, plan_revise
+from apps.planning.selectors import plan_document, task_states
+from apps.planning.services import plan_create, plan_lock, plan_revise
 from apps.planning.types import Intent, PlanStatus, VersionSource
 from apps.projects.models import Project
+from apps.usage.choices import SessionModels
 
 NO_PLAN = "the planner handed over no plan"
 _HINTS = {
@@ -44,21 +47,21 @@ _HINTS = {
 }
 _REVISE = (
     "There is a plan already, which is to be made otherwise as the goal says. Hand over the whole plan anew with "
-    "submit_plan, with the keys of what stays. Tasks that were begun stay as they are, whether or not you repeat them.\n\n"
-    "Version {version} of the plan:\n{outline}"
+    "submit_plan, with the keys of what stays. Tasks that were begun stay as they are, whether or not you repeat "
+    "them.\n\nVersion {version} of the plan:\n{outline}"
 )
 _BREAK_DOWN = (
-    "The feature is {key} of this plan. Hand over with submit_plan only what belongs into it: one feature with its tasks, "
-    "or several, which become parts of it. New tasks may depend on tasks of the plan by their keys.\n\n"
+    "The feature is {key} of this plan. Hand over with submit_plan only what belongs into it: one feature with its "
+    "tasks, or several, which become parts of it. New tasks may depend on tasks of the plan by their keys.\n\n"
     "Version {version} of the plan:\n{outline}"
 )
 _BREAK_DOWN_ALONE = (
-    "Hand over with submit_plan what belongs into the feature: one feature with its tasks, or several, which become parts "
-    "of it."
+    "Hand over with submit_plan what belongs into the feature: one feature with its tasks, or several, which become "
+    "parts of it."
 )
 _CHANGED = (
-    "The plan was changed by a person while you were at it: it is at version {version} now. Hand over the whole plan anew "
-    "with submit_plan, with what they have changed.\n\n{outline}"
+    "The plan was changed by a person while you were at it: it is at version {version} now. Hand over the whole plan "
+    "anew with submit_plan, with what they have changed.\n\n{outline}"
 )
 
 
@@ -93,16 +96,8 @@ async def plan_record(state: SessionState, runtime: Runtime[RunContext]) -> Sess
     execution_id = uuid.UUID(state["execution_id"])
     result = await context.ledger.result_load(execution_id) or {}
     if "answer" in result:
-        said: dict[str, Any] = result["answer"]
-        answered = Event(
-            "GoalAnswered",
-            {
-                "text": said["text"],
-                "citations": said["citations"],
-                "uncited_reason": said["uncited_reason"],
-                "note": said["note"],
-            },
-        )
+        said = {name: result[name] for name in ("text", "citations", "uncited_reason", "note")}
+        answered = Event("GoalAnswered", said)
         await context.ledger.effect_record(context.facts.turn_key("answer"), answered, result=said)
         return {"ended": False, "way": "answered"}
     revision = await _revision_due(context)
@@ -153,60 +148,40 @@ def plan_of_goal(goal: str) -> PlanDoc:
 
 
 async def _plan_store(context: RunContext, plan: PlanDoc, *, note: str) -> SessionState:
-    facts = context.facts
-    key, plan_id = facts.turn_key("plan"), facts.plan_id
-    if await context.ledger.effect_find(key) is None:
-        created = Event(
-            "PlanCreated",
-            {
-                "plan": str(plan_id),
-                "summary": plan.summary,
-                "features": [placed.feature.title for placed in plan.placed_features],
-                "tasks": [placed.task.title for placed in plan.placed_tasks],
-                "note": note,
-            },
-        )
-        made = partial(
-            _plan_create,
-            session_id=facts.session_id,
-            plan_id=plan_id,
-            goal=facts.goal,
-            document=plan,
-            estimate=await _estimate(context, plan),
-            key=key,
-        )
-        await context.ledger.effect_apply(key, made, created, result={"plan": str(plan_id)})
-        kill_point("plan.recorded")
+    decide = partial(_plan_decide, facts=context.facts, document=plan, note=note, models=context.models)
+    await context.ledger.effect_decide(context.facts.turn_key("plan"), decide)
+    kill_point("plan.recorded")
     return {"ended": False}
 
 
-def _plan_create(
-    *,
-    session_id: uuid.UUID,
-    plan_id: uuid.UUID,
-    goal: str,
-    document: PlanDoc,
-    estimate: Mapping[str, Any],
-    key: str,
-) -> None:
-    """Make the plan, inside a transaction that has locked the session's head; it waits where a person has to look."""
-    session = AgentSession.objects.get(id=session_id)
-    asks = session.agent_type == AgentType.EXECUTOR and session.autonomy in ASKING
-    waits = asks or session.agent_type == AgentType.PLANNER
-    plan = plan_create(
-        plan_id=plan_id,
-        project=Project.objects.get(id=session.project_id),
-        goal=goal,
-        document=document,
-        estimate=estimate,
-        status=PlanStatus.WAITING if waits else PlanStatus.ACTIVE,
-        made_in=made_in(session_id),
-        features=_features_adopted(session_id, document),
+def _plan_decide(*, facts: SessionFacts, document: PlanDoc, note: str, models: SessionModels) -> Decided:
+    """The plan, made in a transaction that has locked the session's head; it waits where a person has to look."""
+    created = Event(
+        "PlanCreated",
+        {
+            "plan": str(facts.plan_id),
+            "summary": document.summary,
+            "features": [placed.feature.title for placed in document.placed_features],
+            "tasks": [placed.task.title for placed in document.placed_tasks],
+            "note": note,
+        },
     )
-    session_plan_set(session_id=session_id, plan=plan)
-    if waits:
-        effect = SessionEffect.objects.filter(session_id=session_id, key=key)
-        effect.update(result={"plan": str(plan_id), "waits": True})
+    waits = facts.agent_type is AgentType.PLANNER or version_waits(facts.session_id)
+
+    def change() -> None:
+        plan = plan_create(
+            plan_id=facts.plan_id,
+            project=Project.objects.get(id=facts.project_id),
+            goal=facts.goal,
+            document=document,
+            estimate=estimate_make(project_id=facts.project_id, document=document, states={}, models=models),
+            status=PlanStatus.WAITING if waits else PlanStatus.ACTIVE,
+            made_in=made_in(facts.session_id),
+            features=_features_adopted(facts.session_id, document),
+        )
+        session_plan_set(session_id=facts.session_id, plan=plan)
+
+    return Decided([created], {"plan": str(facts.plan_id), "waits": waits}, change)
 
 
 def _features_adopted(session_id: uuid.UUID, document: PlanDoc) -> dict[str, uuid.UUID]:
@@ -218,7 +193,7 @@ def _features_adopted(session_id: uuid.UUID, document: PlanDoc) -> dict[str, uui
 
 
 async def _revision_due(context: RunContext) -> tuple[str, str] | None:
-    """The effect of taking the next version, and why it is made, where a plan is there and a planner was sent for one."""
+    """The effect of taking the next version, and why it is made, where a planner was sent for one."""
     facts, ledger = context.facts, context.ledger
     if facts.agent_type is AgentType.PLANNER:
         if not facts.plan_given or facts.plan_work is None:
@@ -239,35 +214,16 @@ async def _revision_store(
 
     ``again``: a person has changed the plan since, which the planner has to hear of.
     """
-    plan_id, document = context.facts.plan_id, handed.document
-    if document is None:
+    result = {"plan": str(context.facts.plan_id), "waits": True, "note": handed.note}
+    if handed.document is None:
         note = f"the planner made no other plan: {handed.note}"
-        await context.ledger.effect_record(key, result={"plan": str(plan_id), "waits": True, "note": note})
+        await context.ledger.effect_record(key, result={**result, "note": note})
         return "plan"
-    revised = Event(
-        "PlanRevised",
-        {
-            "plan": str(plan_id),
-            "version": handed.version + 1,
-            "source": VersionSource.PLANNER.value,
-            "reason": reason,
-            "summary": document.summary,
-            "tasks": [placed.task.title for placed in document.placed_tasks],
-            "note": handed.note,
-        },
+    decide = partial(
+        _revision_decide, facts=context.facts, handed=handed, reason=reason, result=result, models=context.models
     )
-    change = partial(
-        _plan_revise,
-        session_id=context.facts.session_id,
-        plan_id=plan_id,
-        document=document,
-        expected=handed.version,
-        reason=reason,
-        estimate=await _estimate(context, document),
-    )
-    result = {"plan": str(plan_id), "waits": True, "note": handed.note}
     try:
-        await context.ledger.effect_apply(key, change, revised, result=result)
+        await context.ledger.effect_decide(key, decide)
     except Conflict as error:
         if error.extra.get("state") != "plan_changed":
             raise
@@ -277,8 +233,39 @@ async def _revision_store(
     return "plan"
 
 
-def _plan_revise(*, session_id: uuid.UUID, **revision: Any) -> None:
-    plan_revise(source=VersionSource.PLANNER, status=PlanStatus.WAITING, made_in=made_in(session_id), **revision)
+def _revision_decide(
+    *, facts: SessionFacts, handed: HandedOver, reason: str, result: Mapping[str, Any], models: SessionModels
+) -> Decided:
+    """The next version, in a transaction that has locked the session's head. Raises Conflict (``plan_changed``)."""
+    document = handed.document
+    assert document is not None
+    plan = plan_lock(facts.plan_id)
+    before, states = plan_document(plan), task_states(plan)
+    revised = Event(
+        "PlanRevised",
+        {
+            "plan": str(plan.id),
+            "version": plan.version + 1,
+            "reason": reason,
+            "source": VersionSource.PLANNER.value,
+            "changes": [change.as_dict() for change in plan_diff(before, document)],
+            "by": None,
+        },
+    )
+
+    def change() -> None:
+        plan_revise(
+            plan_id=plan.id,
+            document=document,
+            source=VersionSource.PLANNER,
+            reason=reason,
+            expected=handed.version,
+            status=PlanStatus.WAITING,
+            estimate=estimate_make(project_id=facts.project_id, document=document, states=states, models=models),
+            made_in=made_in(facts.session_id),
+        )
+
+    return Decided([revised], result, change)
 
 
 async def _changed_tell(context: RunContext, execution_id: uuid.UUID) -> None:
@@ -295,23 +282,13 @@ async def conversation_add(
     """Have an agent that has ended go on with this message, once."""
     if await context.ledger.effect_find(key) is not None:
         return
-    position = len(await context.transcript(execution_id))
+    transcript = await context.transcript(execution_id)
+    message = await instructions_renew(context, transcript, message)
     async with context.ledger.transaction(*events) as connection:
         await context.ledger.effect_insert(connection, key, {"execution": str(execution_id)})
         await context.ledger.result_set(connection, execution_id, None)
-        await context.ledger.message_insert(connection, execution_id, position, message)
+        await context.ledger.message_insert(connection, execution_id, len(transcript), message)
     context.conversation_forget(execution_id)
-
-
-async def _estimate(context: RunContext, document: PlanDoc) -> Mapping[str, Any]:
-    standing = await standing_load(context)
-    return await context.ledger.database.run_in_thread(
-        estimate_make,
-        project_id=context.facts.project_id,
-        document=document,
-        states=standing.states if standing else {},
-        models=context.models,
-    )
 
 
 async def _planner_told(context: RunContext) -> list[str]:
@@ -338,7 +315,7 @@ async def _conversation_begin(
         execution_id = await question_continue(context, role=role)
     else:
         brief = await goal_brief(context, further=further)
-        messages: list[BaseMessage] = [SystemMessage(prompt_read(role)), brief]
+        messages = await conversation_opening(context, role=role, brief=brief)
         execution_id = await context.ledger.execution_open(role=role, task_id=None, messages=messages)
     ended = await context.ledger.result_load(execution_id) is not None
     return {"execution_id": str(execution_id), "role": role, "ended": ended}

@@ -349,7 +349,7 @@ def _plan_check(user: User, request: SessionRequest, work: PlanWork, base_commit
     if missing and not work.merged:
         raise Conflict(
             f"what was done in {', '.join(missing)} is not in the base branch",
-            next_step="merge the session that did it; or send merged, where it is there in other commits (squashed, say)",
+            next_step="merge the session that did it; or send merged, where it is there in other commits",
             state="not_merged",
             tasks=missing,
         )

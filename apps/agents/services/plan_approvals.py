@@ -16,7 +16,7 @@ from django.db import transaction
 from apps.agents.models import AgentSession, SessionEffect, SessionHead
 from apps.agents.selectors import approval_get
 from apps.agents.services.approvals import session_autonomy_set
-from apps.agents.services.plan_work import live_sessions
+from apps.agents.services.plan_work import ASKING, live_sessions
 from apps.agents.services.sessions import (
     StaleFence,
     clock_stop,
@@ -77,6 +77,15 @@ class PlanStanding:
     rejection: Rejection | None = None
 
 
+def version_waits(session_id: uuid.UUID) -> bool:
+    """Whether a person has to look at a version of the plan that the session's agents make now.
+
+    For callers that have locked the session's head: its autonomy can't change meanwhile.
+    """
+    session = AgentSession.objects.only("agent_type", "autonomy").get(id=session_id)
+    return session.agent_type == AgentType.EXECUTOR and session.autonomy in ASKING
+
+
 def rejection_last(session_id: uuid.UUID) -> Rejection | None:
     """What a person last said against the session's plan, if they did."""
     effects = dict(
@@ -111,7 +120,9 @@ def plan_wait_settle(lease: Lease, *, plan_id: uuid.UUID) -> PlanStanding:
     clock_stop(session)
     session.status = SessionStatus.WAITING_APPROVAL
     session.save(update_fields=["status", "used_seconds", "running_since", "updated_at"])
-    note = rejection.note if rejection is not None and rejection.version == plan.version else ""
+    # What came of an earlier one has been told.
+    is_new = rejection is not None and plan.version - rejection.version <= 1
+    note = rejection.note if rejection is not None and is_new else ""
     asked = Event("PlanApprovalRequested", {"plan": str(plan.id), "version": plan.version, "note": note})
     event_append(session_id=session.id, events=[asked])
     return PlanStanding("wait")
@@ -243,7 +254,7 @@ def _go_on(session: AgentSession, event: Event) -> None:
 
 
 def _open(user: User, plan_id: uuid.UUID) -> tuple[AgentSession | None, Plan]:
-    """The session that carries the plan out and has not ended, its head locked, if there is one; and the plan, locked."""
+    """The session that carries the plan out and has not ended, its head locked, if there is one; the plan, locked."""
     plan = plan_get_for_user(user=user, plan_id=plan_id)
     project_get_for_user(user=user, project_id=plan.project_id, write=True)
     found = _carrying(plan_id)

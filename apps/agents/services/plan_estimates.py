@@ -20,8 +20,7 @@ from integrations.llm_providers.prices import price_actual
 
 #: The last so many tasks of a project tell what its tasks take.
 PAST_TASKS = 60
-#: Of the input that a coder reads so much is typically read from the provider's cache, and of all tokens so many are its
-#: own.
+#: So much of what a coder reads typically comes from the provider's cache; of all tokens so many are its own.
 _CACHED, _OUTPUT = Decimal("0.6"), Decimal("0.03")
 _MILLION = 1_000_000
 

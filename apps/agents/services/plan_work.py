@@ -1,4 +1,4 @@
-"""Sessions that begin with a plan, or a feature, that is there already: to carry it out, to revise it, to break it down.
+"""Sessions that begin with a plan or a feature that is there already: to carry it out, revise it or break it down.
 
 What a session was begun for is an effect of its first step, so that no rewind takes it back. While it has not ended, no
 other session has the plan.

@@ -21,12 +21,15 @@ STEP_EVENTS = (
     "PlanCreated",
     "PlanRevised",
     "PlanExtended",
+    "PlanRevised",
+    "PlanKept",
     "TaskStarted",
     "ModelReplied",
     "ToolFinished",
     "TaskVerified",
     "TaskCommitted",
     "TaskFailed",
+    "TaskBlocked",
 )
 #: Nothing leads back to before these: what others have of the branch can't be taken back.
 _BOUNDARIES = ("SessionMerged", "SessionDiscarded", "RebaseStarted", "SessionRebased")

@@ -19,8 +19,8 @@ from apps.agents.tools.kept_outputs import KeptOutputs
 from apps.agents.types import Citation
 from apps.agents.types import Risk as Risk
 from apps.core.outbound import Fetched
-from apps.planning.checking import Problem
 from apps.planning.document import PlanDoc
+from apps.planning.problems import Problem
 from apps.projects.repository_history import RepositoryHistory
 from apps.projects.workspace import Workspace
 
@@ -103,6 +103,12 @@ class PageFetcher(Protocol):
     async def __call__(self, url: str) -> Fetched: ...
 
 
+class PlanRevision(Protocol):
+    """Looks at a revision of the plan that is carried out: None where it holds, or what doesn't, in words."""
+
+    async def __call__(self, arguments: Arguments) -> Observation | Finish | None: ...
+
+
 @dataclass(frozen=True)
 class FittedPlan:
     """What a plan that was handed over would come to, and why it can't be."""
@@ -151,6 +157,8 @@ class ToolContext:
     #: The model can be shown images.
     vision: bool
     planning: PlanDesk
+    #: For whoever looks at the plan again.
+    plan_revision: PlanRevision | None = None
 
 
 A = TypeVar("A", bound=Arguments)
