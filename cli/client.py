@@ -102,6 +102,9 @@ class Api:
     def project_create(self, *, name: str, **fields: str | int) -> Project:
         return self._json(Project, "POST", "/api/projects/", body={"name": name, **fields})
 
+    def project_update(self, project_id: str, fields: Mapping[str, Any]) -> Project:
+        return self._json(Project, "PATCH", f"/api/projects/{project_id}/", body=fields)
+
     def project_delete(self, project_id: str) -> None:
         self._request("DELETE", f"/api/projects/{project_id}/")
 
@@ -183,6 +186,9 @@ class Api:
     def me(self) -> Person:
         """Whoever the token belongs to."""
         return self._json(Person, "GET", "/api/auth/me/")
+
+    def me_update(self, fields: Mapping[str, str]) -> Person:
+        return self._json(Person, "PATCH", "/api/auth/me/", body=fields)
 
     def usage_list(
         self, *, by: str, first: str | None, last: str | None, project_id: str | None, user_id: str | None

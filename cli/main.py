@@ -48,6 +48,7 @@ MODULES: dict[str, str] = {
     **dict.fromkeys(("steps", "rewind"), "cli.control"),
     "apply": "cli.apply",
     **dict.fromkeys(("projects", "clone", "sync", "remove"), "cli.projects"),
+    **dict.fromkeys(("instructions", "preferences"), "cli.instructions"),
     **dict.fromkeys(("index", "search"), "cli.code"),
     "test": "cli.development",
     "bench": "cli.development",

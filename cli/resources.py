@@ -21,10 +21,7 @@ class Reason(Resource):
     details: dict[str, Any] = {}
 
 
-class ModelUsage(Resource):
-    """What one model took."""
-
-    model: str
+class UsageShare(Resource):
     calls: int = 0
     failed: int = 0
     input_tokens: int = 0
@@ -40,6 +37,18 @@ class ModelUsage(Resource):
         return self.input_tokens + self.output_tokens
 
 
+class ModelUsage(UsageShare):
+    """What one model took."""
+
+    model: str
+
+
+class RoleUsage(UsageShare):
+    """What one role took."""
+
+    role: str
+
+
 class Usage(Resource):
     """Tokens, dollars and steps that a session has used. Not ``priced``: some prices are not known."""
 
@@ -53,6 +62,7 @@ class Usage(Resource):
     estimated: bool = False
     priced: bool = True
     by_model: list[ModelUsage] = []
+    by_role: list[RoleUsage] = []
 
     @property
     def tokens(self) -> int:
@@ -359,6 +369,8 @@ class Allowance(Resource):
 class Person(Resource):
     id: str
     email: str = ""
+    #: What they say to every agent of their sessions.
+    preferences: str = ""
 
 
 class DiffFile(Resource):
@@ -414,6 +426,8 @@ class Project(Resource):
     source: Source | None = None
     default_branch: str = ""
     head_commit: str | None = None
+    #: What it says to every agent.
+    instructions: str = ""
 
 
 class IndexJob(Resource):

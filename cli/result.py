@@ -75,6 +75,7 @@ class SessionResult:
             "cost_usd": session.usage.cost_usd,
             "priced": session.usage.priced,
             "models": [line.model_dump() for line in session.usage.by_model],
+            "roles": [line.model_dump() for line in session.usage.by_role],
             "seconds": self.progress.elapsed_s,
             "reason": session.reason.model_dump() if session.reason else None,
             "question": session.question.model_dump() if session.question else None,

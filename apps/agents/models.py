@@ -388,6 +388,8 @@ class Steering(BaseModel):
     session = models.ForeignKey(AgentSession, on_delete=models.CASCADE, related_name="steerings")
     sent_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="steerings")
     text = models.TextField()
+    #: The task that it is about: only whoever works on that hears it. None: whoever is at work.
+    task_id = models.UUIDField(null=True, blank=True)
     #: The client's own name for it: the same one again is the same message.
     key = models.CharField(max_length=200, blank=True)
     #: The events that told of its coming and of its being heard.

@@ -14,6 +14,8 @@ from apps.projects.selectors import source_get
 from apps.projects.sources import HostKey, host_keys
 
 _COMMAND_LENGTH = 10_000
+#: They go into every conversation of every session of the project.
+INSTRUCTIONS_LENGTH = 20_000
 _HOSTS = 50
 
 
@@ -123,6 +125,7 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
             "network_hosts",
             "subfolder",
             "autonomy",
+            "instructions",
             "role",
             "created_at",
             "updated_at",
@@ -171,6 +174,13 @@ class ProjectWriteSerializer(serializers.Serializer[Any]):
     )
     autonomy = serializers.ChoiceField(
         choices=Autonomy.choices, required=False, allow_blank=True, default="", help_text=_AUTONOMY_HELP
+    )
+    instructions = serializers.CharField(
+        max_length=INSTRUCTIONS_LENGTH,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="What is said to every agent of the project's sessions; empty: nothing.",
     )
 
 
@@ -310,6 +320,7 @@ class ProjectPatchSerializer(ProjectWriteSerializer):
     autonomy = serializers.ChoiceField(
         choices=Autonomy.choices, required=False, allow_blank=True, help_text=_AUTONOMY_HELP
     )
+    instructions = serializers.CharField(max_length=INSTRUCTIONS_LENGTH, required=False, allow_blank=True)
     default_branch = serializers.CharField(
         max_length=255, required=False, help_text="The branch that sessions start from; it has to be there."
     )

@@ -12,13 +12,15 @@ from apps.agents.nodes.completion import session_complete
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.services.report_facts import Verdict, execution_answer, judged_last, report_facts
 from apps.agents.services.report_text import report_brief
+from apps.agents.tools.base import text_cut
 from apps.agents.types import AgentType, Event, Reason, SessionOutcome
 from apps.core.errors import NotFound
 from apps.core.kill_points import kill_point
 from apps.planning.document import follow_up_key
+from apps.planning.scheduling import SATISFIED
 from apps.planning.selectors import plan_progress
 from apps.planning.services import plan_update_status
-from apps.planning.types import PlanProgress, PlanStatus, TaskStatus
+from apps.planning.types import PlanProgress, PlanStatus, TaskProgress
 
 #: What is said of a branch on which nothing was done.
 _NOTHING: Mapping[str, Any] = {
@@ -45,14 +47,14 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     # A follow-up is a feature of the plan; what failed before it is past.
     own = follow_up_key(context.facts.turn) if context.facts.turn else None
     judged = [task for feature in progress.features if own in (None, feature.key) for task in feature.tasks]
-    failed = [task for task in judged if task.status in (TaskStatus.FAILED, TaskStatus.BLOCKED)]
+    failed = [task for task in judged if task.status not in SATISFIED]
     outcome, reasons = SessionOutcome(verified["outcome"]), tuple(verified["reasons"])
     files = await _files(context, progress)
     if outcome is SessionOutcome.VERIFIED and not files:
         outcome, reasons = SessionOutcome.UNVERIFIED, ("no file was changed",)
     if failed and outcome is not SessionOutcome.FAILING:
         outcome = SessionOutcome.FAILING
-        reasons = (*(f"task {task.key} was not done: {task.title}" for task in failed), *reasons)
+        reasons = (*(f"task {task.key} was not done: {task.title}{_why(task)}" for task in failed), *reasons)
     await context.ledger.fenced(
         plan_update_status, plan_id=progress.id, status=PlanStatus.FAILED if failed else PlanStatus.DONE
     )
@@ -108,6 +110,11 @@ async def _progress(context: RunContext) -> PlanProgress | None:
         return await context.ledger.database.run_in_thread(plan_progress, context.facts.plan_id)
     except NotFound:
         return None
+
+
+def _why(task: TaskProgress) -> str:
+    """What the agent of a task says that it left."""
+    return f" ({text_cut(task.result, 500)})" if task.result.startswith("blocked: ") else ""
 
 
 async def _files(context: RunContext, progress: PlanProgress) -> list[str]:
