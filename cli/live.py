@@ -17,14 +17,25 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.resources import Event
-from cli.state import CheckState, SessionState, TaskState, argument_short, places_short
+from cli.state import CheckState, SessionState, argument_short, places_short
+from cli.state_plan import TaskState
 from cli.text import duration_format, money_format, text_clean, text_line
 
 _TASKS_SHOWN = 8
 _TEXT_LINES = 3
 _PLACES_SHOWN = 3
-_MARKS = {"pending": ("○", "dim"), "running": ("▸", "bold cyan"), "done": ("✓", "green"), "failed": ("✗", "red")}
-_ASCII_MARKS = {"pending": "-", "running": ">", "done": "+", "failed": "x"}
+_TOOLS_SHOWN = 3
+#: How a task that is at this status is marked: sign, style, and sign of a terminal without such characters.
+TASK_MARKS = {
+    "pending": ("○", "dim", "-"),
+    "running": ("▸", "bold cyan", ">"),
+    "done": ("✓", "green", "+"),
+    "failed": ("✗", "red", "x"),
+    "blocked": ("■", "yellow", "!"),
+    "skipped": ("∅", "dim", "/"),
+}
+#: What a mark alone doesn't make clear.
+_TOLD = ("blocked", "skipped")
 _STATUS_STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow", "paused": "yellow"}
 
 
@@ -119,7 +130,7 @@ class StatePanel:
             Text(text_line(state.goal, width=width * 2), style="bold"),
             self._figures(),
         ]
-        if state.tasks or state.plan_summary:
+        if state.tasks or state.plan.summary:
             parts += [Text(""), *self._plan(width, plain)]
         activity = self._activity(width, plain)
         if activity:
@@ -151,7 +162,7 @@ class StatePanel:
         state = self._state
         current = next((at for at, task in enumerate(state.tasks) if task.status == "running"), 0)
         first = max(min(current - 2, len(state.tasks) - _TASKS_SHOWN), 0)
-        lines = [Text(text_line(state.plan_summary, width=width), style="italic")] if state.plan_summary else []
+        lines = [Text(text_line(state.plan.summary, width=width), style="italic")] if state.plan.summary else []
         if first:
             lines.append(Text(f"  … {first} before", style="dim"))
         lines += [_task_line(task, width, plain) for task in state.tasks[first : first + _TASKS_SHOWN]]
@@ -169,12 +180,12 @@ class StatePanel:
         if state.text.strip() and state.status == "running":
             wrapped = [part for line in state.text.splitlines() for part in textwrap.wrap(line, max(width, 8))]
             lines += [Text(line, style="dim italic") for line in wrapped[-_TEXT_LINES:]]
-        if state.tool is not None:
+        for tool in list(state.tools.values())[-_TOOLS_SHOWN:]:
             mark = ">" if plain else "▸"
             lines.append(
                 Text.assemble(
-                    (f"{mark} {state.tool.name} ", "cyan"),
-                    text_line(state.tool.argument, width=max(width - len(state.tool.name) - 3, 8)),
+                    (f"{mark} {tool.name} ", "cyan"),
+                    text_line(tool.argument, width=max(width - len(tool.name) - 3, 8)),
                 )
             )
         if state.question is not None:
@@ -186,10 +197,10 @@ class StatePanel:
 
 
 def _task_line(task: TaskState, width: int, plain: bool) -> Text:
-    mark, style = _MARKS[task.status]
-    again = f" (attempt {task.attempt})" if task.attempt > 1 else ""
-    title = text_line(task.title, width=max(width - len(again) - 4, 8))
-    return Text(f"  {_ASCII_MARKS[task.status] if plain else mark} {title}{again}", style=style)
+    mark, style, plain_mark = TASK_MARKS.get(task.status, TASK_MARKS["pending"])
+    more = f" (attempt {task.attempt})" if task.attempt > 1 else f" ({task.status})" if task.status in _TOLD else ""
+    title = text_line(task.title, width=max(width - len(more) - 4, 8))
+    return Text(f"  {plain_mark if plain else mark} {title}{more}", style=style)
 
 
 def checks_table(checks: list[CheckState], *, plain: bool) -> Table:
@@ -284,6 +295,8 @@ def event_line(event: Event) -> str:
             return f"read: {said('title')}"
         case "PlanExtended":
             return f"plan: {said('feature')}"
+        case "PlanRevised":
+            return f"plan, version {payload.get('version')}: {said('reason', 400)}"
         case "TaskStarted":
             return f"task: {said('title')}"
         case "ModelReplied":
@@ -327,6 +340,10 @@ def event_line(event: Event) -> str:
             return f"report: {text_line(heading.lstrip('# '), width=400)}"
         case "SessionCompleted":
             return f"completed: {said('outcome')}"
+        case "SessionPublished":
+            return f"pushed as {said('branch')}" + (f": {said('url', 400)}" if said("url") else "")
+        case "PublishFailed":
+            return f"not pushed: {said('message', 400)}"
         case "SessionFailed":
             return f"failed: {said('message', 400)}"
     return ""

@@ -42,6 +42,7 @@ MODULES: dict[str, str] = {
         ),
         "cli.sessions",
     ),
+    **dict.fromkeys(("report", "push", "forge"), "cli.publishing"),
     **dict.fromkeys(("approve", "autonomy"), "cli.approval"),
     "rules": "cli.rules",
     **dict.fromkeys(("steps", "rewind"), "cli.control"),

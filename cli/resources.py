@@ -156,6 +156,40 @@ class Progress(Resource):
     approval: Approval | None = None
 
 
+class Publication(Resource):
+    """A session's branch on its origin, and its pull request: how that stands."""
+
+    session: str
+    state: str
+    branch: str
+    target: str = ""
+    commit: str = ""
+    pull_request: bool = False
+    pushed_branch: str = ""
+    pushed_commit: str = ""
+    forge: str = ""
+    number: int | None = None
+    url: str = ""
+    is_draft: bool = False
+    notice: str = ""
+    reason: Reason | None = None
+    retry_at: datetime | None = None
+
+
+class Forge(Resource):
+    """Where a project's pull requests are opened; ``problem`` says why they can't be."""
+
+    kind: str = ""
+    api_url: str = ""
+    has_token: bool = False
+    effective_kind: str = ""
+    effective_api_url: str = ""
+    repository: str = ""
+    token_from: str = ""
+    problem: str = ""
+    next_step: str = ""
+
+
 class Rule(Resource):
     """What was said beforehand of calls of a kind."""
 

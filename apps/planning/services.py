@@ -18,6 +18,7 @@ from apps.core.errors import Conflict, InvalidInput, NotFound, PermissionDenied
 from apps.planning.checking import plan_problems, problems_refuse
 from apps.planning.diffing import plan_diff
 from apps.planning.document import FeatureDoc, PlanDoc, feature_id_of, task_id_of
+from apps.planning.editing import key_free
 from apps.planning.models import Feature, Plan, PlanVersion, Task
 from apps.planning.protection import revision_problems
 from apps.planning.scheduling import tasks_ready, tasks_settle
@@ -177,6 +178,17 @@ def plan_update_status(*, plan_id: uuid.UUID, status: PlanStatus) -> None:
     """Raises NotFound."""
     if not Plan.objects.filter(id=plan_id).update(status=status, updated_at=timezone.now()):
         raise NotFound("There is no such plan.")
+
+
+def plan_end(*, plan_id: uuid.UUID, version: int, status: PlanStatus) -> bool:
+    """Have the plan be done or failed in this version; False, and it goes on, once there is a newer one."""
+    with transaction.atomic():
+        plan = plan_lock(plan_id)
+        if plan.version != version:
+            return False
+        plan.status = status
+        plan.save(update_fields=["status", "updated_at"])
+    return True
 
 
 def plan_lock(plan_id: uuid.UUID) -> Plan:
@@ -342,15 +354,6 @@ def _feature_own_require(user: User, feature: Feature) -> None:
         raise PermissionDenied("An agent planned this feature; only people's own can be changed.")
     if feature.created_by_id != user.id and project_role(project) != Role.OWNER:
         raise PermissionDenied("Somebody else added this feature.", next_step="ask them, or an owner of the project")
-
-
-def key_free(document: PlanDoc, prefix: str) -> str:
-    """The first of ``PREFIX1``, ``PREFIX2``, … that the plan doesn't use."""
-    used = {*document.tasks, *document.features_by_key}
-    number = 1
-    while f"{prefix}{number}" in used:
-        number += 1
-    return f"{prefix}{number}"
 
 
 # --- Rows -------------------------------------------------------------------------------------------------------------

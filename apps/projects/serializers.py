@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.projects.autonomy import Autonomy
-from apps.projects.models import FetchState, Membership, Project, ProjectSecret, RepositorySource, Role
+from apps.projects.models import FetchState, ForgeKind, Membership, Project, ProjectSecret, RepositorySource, Role
 from apps.projects.repository_notices import NOTICE_KINDS
 from apps.projects.selectors import source_get
 from apps.projects.sources import HostKey, host_keys
@@ -249,6 +249,40 @@ class SourceWriteSerializer(serializers.Serializer[Any]):
         max_value=525_600,
         required=False,
         help_text="A session's start brings a repository up to date that is older; 0: never.",
+    )
+
+
+class ForgeSerializer(serializers.Serializer[Any]):
+    kind = serializers.CharField(allow_blank=True, help_text="As it was set; empty: told from the source's address.")
+    api_url = serializers.CharField(allow_blank=True, help_text="As it was set; empty: told from the source's address.")
+    has_token = serializers.BooleanField(help_text="A token of its own, for where it stands now.")
+    effective_kind = serializers.CharField(allow_blank=True, help_text="What is used; empty: see problem.")
+    effective_api_url = serializers.CharField(allow_blank=True)
+    repository = serializers.CharField(allow_blank=True, help_text="What it is called there.")
+    token_from = serializers.CharField(
+        allow_blank=True, help_text="project: its own token; source: the one that the repository is fetched with."
+    )
+    problem = serializers.CharField(allow_blank=True, help_text="Why no pull request can be opened; empty: none.")
+    next_step = serializers.CharField(allow_blank=True)
+
+
+class ForgeWriteSerializer(serializers.Serializer[Any]):
+    """Set whole, but for the token, which is left as it is where none is sent."""
+
+    kind = serializers.ChoiceField(choices=ForgeKind.choices, required=False, allow_blank=True, default="")
+    api_url = serializers.CharField(
+        max_length=2000,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="https://HOST/api/v3 (GitHub Enterprise), /api/v4 (GitLab), /api/v1 (Gitea); empty: told.",
+    )
+    token = serializers.CharField(
+        max_length=10_000,
+        required=False,
+        allow_blank=True,
+        write_only=True,
+        help_text="Empty: forget it. Never shown, and gone with another host.",
     )
 
 

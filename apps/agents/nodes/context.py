@@ -54,12 +54,16 @@ class SessionState(TypedDict, total=False):
     ended: bool
     task_id: str
     attempt: int
-    #: What the last verification came to: `passed`, `retry`, `failed`.
+    #: What the last verification came to: `passed`, `retry`, `failed`; `blocked`: there was none.
     verdict: str
     #: What the session was woken for: `goal`, `follow_up` or `rebase`.
     way: str
+    #: Which look at the plan it is at.
+    look: int
 
 
+#: Roles that have no model of their own: it is that of another one.
+_MODEL_ROLES = {"replanner": "planner"}
 #: For how long calls that only look go by the same rules.
 POLICY_SECONDS = 30.0
 
@@ -260,7 +264,7 @@ class RunContext:
 
         Raises ModelNotAvailable or ModelRefused when it can no longer be called.
         """
-        return self.models.for_role(role)
+        return self.models.for_role(_MODEL_ROLES.get(role, role))
 
     async def conversation(self, execution_id: uuid.UUID) -> Conversation:
         """The execution's conversation, read from its rows once and added to as they are."""

@@ -23,14 +23,14 @@ from apps.agents.nodes.replan_choice import replan_wanted
 from apps.agents.services.ledger_records import Snapshot
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
-from apps.core.errors import InvalidInput
+from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.kill_points import kill_point
 from apps.core.storable import json_storable, text_storable
 from apps.planning.document import follow_up_key
 from apps.planning.scheduling import SATISFIED
 from apps.planning.selectors import plan_progress
 from apps.planning.services import task_begin, task_update_status
-from apps.planning.types import TaskProgress, TaskStatus
+from apps.planning.types import PlanProgress, TaskProgress, TaskStatus
 from apps.projects.checks import Verification
 from apps.projects.environment import EnvironmentSetupFailed
 from apps.projects.workspace import WorkspaceError
@@ -44,13 +44,20 @@ ATTEMPTS = 3
 async def task_next(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
     """What comes next: a task, several side by side, a look at the plan, or the report."""
     context = runtime.context
-    tasks = await tasks_load(context)
-    if await lanes_wanted(context, tasks):
-        return {"task_id": "", "way": "lanes"}
-    task = task_choose(context.facts.session_id, tasks)
-    if task is not None:
-        return {"task_id": str(task.id), "attempt": await attempt_of(context, task), "way": "code"}
-    return {"task_id": "", "way": "replan" if await replan_wanted(context, tasks) else "report"}
+    passed_over: set[uuid.UUID] = set()
+    while True:
+        tasks = await tasks_load(context)
+        if await replan_wanted(context, tasks):
+            return {"task_id": "", "way": "replan"}
+        if await lanes_wanted(context, tasks):
+            return {"task_id": "", "way": "lanes"}
+        task = task_choose(context.facts.session_id, [task for task in tasks if task.id not in passed_over])
+        if task is None:
+            return {"task_id": "", "way": "report"}
+        if await task_start(context, task) is not None:
+            return {"task_id": str(task.id), "attempt": await attempt_of(context, task), "way": "code"}
+        # Between the look and the beginning a person did without it: the look is taken again.
+        passed_over.add(task.id)
 
 
 def route_after_choice(state: SessionState) -> str:
@@ -66,12 +73,7 @@ def task_choose(session_id: uuid.UUID, tasks: Sequence[TaskProgress]) -> TaskPro
 def tasks_startable(tasks: Sequence[TaskProgress]) -> list[TaskProgress]:
     """Those that nothing holds up, in the plan's order."""
     satisfied = {task.key for task in tasks if task.status in SATISFIED}
-    known = {task.key for task in tasks}
-    return [
-        task
-        for task in tasks
-        if task.status is TaskStatus.PENDING and all(key in satisfied or key not in known for key in task.needs)
-    ]
+    return [task for task in tasks if task.status is TaskStatus.PENDING and satisfied.issuperset(task.needs)]
 
 
 async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -94,18 +96,31 @@ async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
     return {"execution_id": str(execution_id), "role": task.agent_type.value, "ended": ended}
 
 
-async def task_open(context: RunContext, task: TaskProgress) -> str:
-    """Have the task run, from the branch's head, and the files be those of that; the commit that it starts from."""
+async def task_start(context: RunContext, task: TaskProgress) -> str | None:
+    """Have the task run, from the branch's head: the commit that it starts from.
+
+    None: the plan is another one by now, in which the task can't start, or isn't there.
+    """
     key = f"begin:{task.id}"
     if (begun := await context.ledger.effect_find(key)) is None:
         begun = {"parent": await head_commit(context)}
-        await context.ledger.effect_apply(
-            key,
-            partial(task_begin, task_id=task.id, session_id=context.facts.session_id),
-            Event("PhaseChanged", {"phase": "coding"}),
-            Event("TaskStarted", {"task": str(task.id), "title": task.title, "attempt": 1}),
-            result=begun,
-        )
+        try:
+            await context.ledger.effect_apply(
+                key,
+                partial(task_begin, task_id=task.id, session_id=context.facts.session_id),
+                Event("PhaseChanged", {"phase": "coding"}),
+                Event("TaskStarted", {"task": str(task.id), "title": task.title, "attempt": 1}),
+                result=begun,
+            )
+        except (Conflict, NotFound):
+            return None
+    return str(begun["parent"])
+
+
+async def task_open(context: RunContext, task: TaskProgress) -> str:
+    """The files as they are at the commit that the task, which runs, starts from; that commit."""
+    begun = await context.ledger.effect_find(f"begin:{task.id}")
+    assert begun is not None
     parent = str(begun["parent"])
     placed = f"placed:{task.id}"
     if await context.ledger.effect_find(placed) is None:
@@ -141,6 +156,10 @@ async def verify(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     """Commit what the coder left and run the checks on that commit, in a sandbox that the coder never touched."""
     context = runtime.context
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
+    result = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
+    if "blocked" in result:
+        # Work that isn't finished is not judged.
+        return {"verdict": "blocked"}
     key = f"verify:{task_id}:{attempt}"
     found = await context.ledger.effect_find(key)
     known = found if found is not None else await _verify_once(context, state, key)
@@ -202,6 +221,31 @@ async def task_give_up(state: SessionState, runtime: Runtime[RunContext]) -> Ses
     failed = Event("TaskFailed", {"task": str(task_id), "reason": "; ".join(verified["reasons"])})
     given_up = _task_ended(task_id, TaskStatus.FAILED, attempt, verified)
     await context.ledger.effect_apply(f"give-up:{task_id}", given_up, failed)
+    return {}
+
+
+async def task_block(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """The task can't be done before something else has changed: what its agent did is put aside, for a rewind."""
+    context = runtime.context
+    task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
+    begun = await context.ledger.effect_find(f"begin:{task_id}")
+    result = await context.ledger.result_load(uuid.UUID(state["execution_id"]))
+    assert begun is not None and result is not None
+    parent, said = str(begun["parent"]), result["blocked"]
+    aside, back = f"put-aside:{task_id}", f"put-back:{task_id}"
+    if await context.ledger.effect_find(aside) is None:
+        await context.ledger.effect_record(aside, result={}, snapshot=await context.site.files_keep())
+    if await context.ledger.effect_find(back) is None:
+        # An earlier attempt may have left a commit there.
+        await context.site.branch_rebased(commit=parent, expected=await context.site.branch_tip())
+        await context.ledger.effect_record(back, result={}, snapshot=Snapshot(parent, parent), head_commit=parent)
+    reason = f"{said['reason']} (needs: {said['needs']})"
+    told = f"blocked: {reason}"
+    left = partial(
+        task_update_status, task_id=task_id, status=TaskStatus.FAILED, attempts=attempt, commit="", result=told
+    )
+    blocked = Event("TaskBlocked", {"task": str(task_id), "reason": reason})
+    await context.ledger.effect_apply(f"block:{task_id}", left, blocked, result={"reason": reason, "result": told})
     return {}
 
 
@@ -324,12 +368,18 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
 
 
 async def tasks_load(context: RunContext) -> list[TaskProgress]:
-    """The plan's tasks in its order; in a follow-up, those that it has brought."""
-    progress = await context.ledger.database.run_in_thread(plan_progress, context.facts.plan_id)
+    """The plan's tasks in its order; in a follow-up, those that it has brought, needing what else isn't done yet."""
+    return tasks_of(context, await context.ledger.database.run_in_thread(plan_progress, context.facts.plan_id))
+
+
+def tasks_of(context: RunContext, progress: PlanProgress) -> list[TaskProgress]:
+    """The tasks that the session is at, as :func:`tasks_load`."""
     if not context.facts.turn:
         return list(progress.tasks)
     own = follow_up_key(context.facts.turn)
-    return [task for feature in progress.features if feature.key == own for task in feature.tasks]
+    tasks = [task for feature in progress.features if feature.key == own for task in feature.tasks]
+    past = {task.key for task in progress.tasks if task.status in SATISFIED} - {task.key for task in tasks}
+    return [dataclasses.replace(task, needs=tuple(key for key in task.needs if key not in past)) for task in tasks]
 
 
 async def task_load(context: RunContext, task_id: uuid.UUID) -> TaskProgress:

@@ -15,6 +15,7 @@ from apps.agents.nodes.baseline import baseline_open, checks_observe
 from apps.agents.nodes.call_gate import call_gate
 from apps.agents.nodes.context import RunContext, SessionSuspended
 from apps.agents.nodes.conventions import folder_rules
+from apps.agents.nodes.replan_judging import revision_judge
 from apps.agents.nodes.replies import ProposedCall
 from apps.agents.services.images import session_image_put
 from apps.agents.services.ledger_records import Snapshot, ToolCallIntent, ToolCallRecord
@@ -64,6 +65,8 @@ async def call_carry_out(
     ordinal: int,
     call: ProposedCall,
     judged: Allowed | Refused,
+    *,
+    task_id: uuid.UUID | None = None,
 ) -> bool:
     """Run one call and write its result; whether the agent is done with it."""
     intent = ToolCallIntent(
@@ -118,7 +121,8 @@ async def call_carry_out(
                     return known
                 await context.ledger.append(connection, finished)
             # The head row is locked: whatever a person says after this is for what comes next.
-            unheard = isinstance(result, Finish) and bool(context.ledger.steering_waits)
+            ends = isinstance(result, Finish)
+            unheard = ends and bool(await context.ledger.steering_load(connection, task_id=task_id))
             message = ToolMessage(
                 NOT_ENDED if unheard else content,
                 tool_call_id=call.provider_call_id,
@@ -234,6 +238,7 @@ async def _result_of(
         page_fetch=context.page_fetch,
         code=context.code,
         vision=context.vision(role),
+        plan_revision=revision_judge(context, role, execution_id, command_id, await context.transcript(execution_id)),
     )
     try:
         result: Observation | Finish | Question = await judged.tool.run(tools, judged.arguments)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
 import psycopg
@@ -61,8 +61,29 @@ def _effect_apply(
     kill_point("effect.applied")
 
 
+@dataclass(frozen=True)
+class Decided:
+    """What an effect that looks at rows first comes to: its events, its result, and the change that it makes."""
+
+    events: Sequence[Event]
+    result: Mapping[str, Any]
+    change: Callable[[], object]
+
+
+@transaction.atomic
+def _effect_decide(
+    lease: Lease, key: str, decide: Callable[[], Decided], redacted: Callable[[Decided], Decided]
+) -> None:
+    # The head before any other row, as everywhere.
+    event_append(session_id=lease.session_id, events=(), fence=lease.fence)
+    decided = redacted(decide())
+    _effect_apply(lease, key, decided.change, decided.events, decided.result)
+
+
 #: The step that a row belongs to, inside a transaction that has locked the head; takes the session's id.
 _SEQ = "(SELECT written FROM agents_sessionhead WHERE session_id = %s)"
+#: What people have said and nobody has heard; takes the session's id.
+_UNHEARD = "session_id = %s AND delivered_seq IS NULL AND retired IS NULL"
 
 
 def _jsonb(value: Any) -> Jsonb:
@@ -152,10 +173,11 @@ class Ledger:
         """Leave ``running``: to a terminal status, or to one that waits for a person. The lease is given up with it.
 
         Once: what goes wrong after a session was completed doesn't make it failed. Raises StaleFence then. A session
-        whose agent has yet to hear something is not completed: SteeringWaits.
+        whose agent has yet to hear something is not completed: SteeringWaits. What was said of a task doesn't hold it
+        up: by then that is over.
         """
         async with self.transaction(*events) as connection:
-            if status is SessionStatus.COMPLETED and self.steering_waits:
+            if status is SessionStatus.COMPLETED and await self.steering_load(connection, task_id=None):
                 raise SteeringWaits(f"somebody has said something to session {self.session_id}")
             await self._lease_give_up(connection)
             if status in TERMINAL_STATUSES:
@@ -173,23 +195,40 @@ class Ledger:
             await self._lease_give_up(connection)
             await self.session_update(connection, status=SessionStatus.PAUSED.value, reason=reason.as_dict())
 
+    async def pause_record(self, key: str, reason: Reason) -> None:
+        """Pause the session, and note that it was for this, so that it goes on once it is resumed."""
+        async with self.transaction(Event("SessionPaused", {"reason": reason.as_dict()})) as connection:
+            await self.effect_insert(connection, key, {"reason": reason.code})
+            await self._lease_give_up(connection)
+            await self.session_update(connection, status=SessionStatus.PAUSED.value, reason=reason.as_dict())
+
     # --- what people say meanwhile -------------------------------------------------------------------------------
-    async def steering_load(self, connection: Connection) -> list[SteeringWaiting]:
-        """What the agent has yet to hear, in order; inside a fenced transaction."""
+    async def steering_load(self, connection: Connection, *, task_id: uuid.UUID | None) -> list[SteeringWaiting]:
+        """What an agent at work on this task has yet to hear, in order; inside a fenced transaction.
+
+        That is what was said to whoever is at work, and of this task; not what was said of another one.
+        """
+        if not self.steering_waits:
+            return []
         cursor = await connection.execute(
-            "SELECT id, text FROM agents_steering"
-            " WHERE session_id = %s AND delivered_seq IS NULL AND retired IS NULL ORDER BY seq",
-            (self.session_id,),
+            f"SELECT id, text FROM agents_steering WHERE {_UNHEARD} AND (task_id IS NULL OR task_id = %s) ORDER BY seq",
+            (self.session_id, task_id),
         )
         return [SteeringWaiting(row["id"], row["text"]) for row in await cursor.fetchall()]
 
     async def steering_delivered(self, connection: Connection, steering_ids: Sequence[uuid.UUID]) -> None:
-        """These are in the conversation, as of the transaction's last event, and nothing is left to be heard."""
+        """These are in a conversation, as of the transaction's last event."""
         await connection.execute(
             f"UPDATE agents_steering SET delivered_seq = {_SEQ}, updated_at = now() WHERE id = ANY(%s)",
             (self.session_id, list(steering_ids)),
         )
-        await connection.execute("UPDATE agents_sessionhead SET steering = 0 WHERE session_id = %s", (self.session_id,))
+        cursor = await connection.execute(
+            f"UPDATE agents_sessionhead SET steering = (SELECT count(*) FROM agents_steering WHERE {_UNHEARD})"
+            " WHERE session_id = %s RETURNING steering",
+            (self.session_id, self.session_id),
+        )
+        left = await cursor.fetchone()
+        self.steering_waits = left is not None and left["steering"] > 0
 
     # --- effects -------------------------------------------------------------------------------------------------
     async def effect_find(self, key: str) -> dict[str, Any] | None:
@@ -240,6 +279,30 @@ class Ledger:
         if await self.effect_find(key) is None:
             told, plain = self.redacted(events), self.redactor.value(result or {})
             await self.database.run_in_thread(_effect_apply, self.lease, key, change, told, plain)
+
+    async def effect_decide(self, key: str, decide: Callable[[], Decided]) -> None:
+        """As :meth:`effect_apply` for an effect that depends on rows which others may change: ``decide`` looks at them.
+
+        It is called in the transaction, once the session's head is locked. What it raises leaves everything as it was.
+        """
+        if await self.effect_find(key) is None:
+
+            def redacted(decided: Decided) -> Decided:
+                told, plain = self.redacted(decided.events), self.redactor.value(dict(decided.result))
+                return Decided(told, plain, decided.change)
+
+            await self.database.run_in_thread(_effect_decide, self.lease, key, decide, redacted)
+
+    async def effects_load(self, prefix: str) -> dict[str, dict[str, Any]]:
+        """The effects that stand whose keys begin so, by key, in the order in which they happened."""
+        async with self.database.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT key, result FROM agents_sessioneffect"
+                " WHERE session_id = %s AND starts_with(key, %s) AND retired IS NULL ORDER BY seq, id",
+                (self.session_id, prefix),
+            )
+            rows = await cursor.fetchall()
+        return {row["key"]: row["result"] for row in rows}
 
     async def effect_insert(self, connection: Connection, key: str, result: Mapping[str, Any]) -> None:
         """Note an effect inside a fenced transaction; one fence at a time writes, so it isn't there yet."""

@@ -223,12 +223,15 @@ def _steering_take_back(session: AgentSession, point: _Point) -> tuple[list[str]
     """What waits to be heard now, and what was taken back with the steps in which it was said and heard.
 
     What nobody has heard yet still holds, whenever it was said: a person who goes back to do something otherwise may
-    have said so already. What was said before the step and heard after it waits again.
+    have said so already. What was said before the step and heard after it waits again. How a task was changed is taken
+    back with the change.
     """
-    heard = Steering.objects.filter(session=session, retired=None, delivered_seq__gt=point.seq)
+    standing = Steering.objects.filter(session=session, retired=None)
+    heard = standing.filter(delivered_seq__gt=point.seq)
     heard.filter(seq__lte=point.seq).update(delivered_seq=None, updated_at=timezone.now())
-    withdrawn = [str(said) for said in heard.values_list("id", flat=True)]
-    heard.update(retired=point.rewind, key="", updated_at=timezone.now())
+    past = standing.filter(Q(delivered_seq__gt=point.seq) | Q(task_id__isnull=False, seq__gt=point.seq))
+    withdrawn = [str(said) for said in past.values_list("id", flat=True)]
+    past.update(retired=point.rewind, key="", updated_at=timezone.now())
     waiting = Steering.objects.filter(session=session, retired=None, delivered_seq=None).order_by("seq")
     unheard = [str(said) for said in waiting.values_list("id", flat=True)]
     SessionHead.objects.filter(session=session).update(steering=len(unheard))

@@ -13,6 +13,8 @@ _STANDING = "standing"
 _NUDGE = "Go on by calling a tool. When your work is done, or cannot be done, call {final}."
 #: As the rows have them, those of before the mark included.
 NUDGES = frozenset(_NUDGE.format(final=final) for final in ("submit_plan", "finish"))
+#: By what the roles end their work that don't finish it.
+_FINALS = {"planner": "submit_plan", "replanner": "revise_plan or keep_plan"}
 
 
 def server_says(word: ServerWord, text: str) -> HumanMessage:
@@ -21,7 +23,7 @@ def server_says(word: ServerWord, text: str) -> HumanMessage:
 
 def nudge_for(role: str) -> HumanMessage:
     """What a model hears that spoke and called nothing."""
-    return server_says("nudge", _NUDGE.format(final="submit_plan" if role == "planner" else "finish"))
+    return server_says("nudge", _NUDGE.format(final=_FINALS.get(role, "finish")))
 
 
 def is_persons(message: BaseMessage) -> bool:
