@@ -1,4 +1,4 @@
-"""A goal of several features on a real package: planned, approved, worked on side by side, repaired, replanned, told."""
+"""A goal of several features on a real package: planned, approved, done side by side, repaired, replanned, told."""
 
 from __future__ import annotations
 
