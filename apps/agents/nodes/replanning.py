@@ -6,11 +6,12 @@ import uuid
 from functools import partial
 from typing import Any
 
-from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.messages import HumanMessage
 from langgraph.runtime import Runtime
 from pydantic import ValidationError
 
 from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
+from apps.agents.nodes.opening import conversation_opening
 from apps.agents.nodes.replan_brief import is_blocked, plan_told, replan_brief
 from apps.agents.nodes.replan_choice import (
     LOOKS,
@@ -22,7 +23,6 @@ from apps.agents.nodes.replan_choice import (
 )
 from apps.agents.nodes.replan_judging import revision_check
 from apps.agents.nodes.tasks import tasks_load
-from apps.agents.prompts import prompt_read
 from apps.agents.services.ledger import Decided
 from apps.agents.services.plan_approvals import version_waits
 from apps.agents.services.plan_estimates import estimate_make
@@ -62,7 +62,10 @@ async def replan_begin(state: SessionState, runtime: Runtime[RunContext]) -> Ses
         return {"look": number, "execution_id": "", "role": ROLE, "ended": True}
     brief = await replan_brief(context, [Cause.read(each) for each in begun["causes"]])
     execution_id = await context.ledger.execution_open(
-        role=ROLE, task_id=None, name=f"replan:{number}", messages=[SystemMessage(prompt_read(ROLE)), brief]
+        role=ROLE,
+        task_id=None,
+        name=f"replan:{number}",
+        messages=await conversation_opening(context, role=ROLE, brief=brief),
     )
     ended = await context.ledger.result_load(execution_id) is not None
     return {"look": number, "execution_id": str(execution_id), "role": ROLE, "ended": ended}
