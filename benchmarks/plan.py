@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,13 @@ from typing import TYPE_CHECKING, Any
 from benchmarks._plan_programs import SYSTEM, TOOLCHAINS
 
 if TYPE_CHECKING:
+    from apps.projects.commit_paths import CommitPaths
     from benchmarks._plan_repositories import Source
 
+_PYTHON = re.compile(r"(?:python|pip|pypy)\d(?:\.\d+)?")
+_MANIFESTS = frozenset(
+    {"pyproject.toml", "setup.py", "setup.cfg", "package.json", "Cargo.toml", "composer.json", "Gemfile"}
+)
 OUTCOMES = ("accepted", "repaired", "refused")
 
 
@@ -180,9 +186,14 @@ def _judge(case: Case, project_id: object, commit: str) -> Judged:
     from apps.agents.tools.plan_judging import plan_judge, plan_read
     from apps.planning.document import PlanDoc
     from apps.planning.types import TaskState, TaskStatus
+    from apps.projects.commit_paths import CommitPaths
 
+    declared = _declared(CommitPaths(project_id=project_id, commit=commit))
     grounding = RepositoryGrounding(
-        project_id=project_id, commit=commit, subfolder=case.subfolder, program_exists=_programs(case.programs)
+        project_id=project_id,
+        commit=commit,
+        subfolder=case.subfolder,
+        program_exists=_programs(case.programs, declared),
     )
     before = None if case.before is None else plan_read(case.before)
     if isinstance(before, list):
@@ -213,10 +224,19 @@ def _judge(case: Case, project_id: object, commit: str) -> Judged:
     )
 
 
-def _programs(given: frozenset[str] | None) -> Any:
+def _programs(given: frozenset[str] | None, declared: str) -> Callable[[str], bool]:
     def exists(name: str) -> bool:
         if given is not None:
             return name in given or name.rpartition("/")[2] in SYSTEM
-        return name in TOOLCHAINS or name.rpartition("/")[2] in SYSTEM or shutil.which(name) is not None
+        if name in TOOLCHAINS or name.rpartition("/")[2] in SYSTEM or _PYTHON.fullmatch(name):
+            return True
+        # What the project says of its own programs and of what it needs is taken for installed.
+        return shutil.which(name) is not None or bool(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", declared))
 
     return exists
+
+
+def _declared(paths: CommitPaths) -> str:
+    """What the repository's manifests say."""
+    named = [path for path in paths.files if path.rpartition("/")[2] in _MANIFESTS]
+    return "\n".join(paths.read(path, limit=1_000_000) or "" for path in named)
