@@ -79,6 +79,11 @@ class SimpleCommand:
     assignments: tuple[tuple[str, Word], ...] = ()
     #: What it reads from standard input, where that stands in the line; None: something else, or nothing.
     stdin: Word | None = None
+    #: Whether it runs, or whether its failing counts, depends on others: it is in a branch, a loop or a function, or
+    #: beside an ``||``. What stands behind that and does no more than fail doesn't count.
+    conditional: bool = False
+    #: It is to fail (``!``).
+    negated: bool = False
 
 
 @dataclass(frozen=True)
@@ -278,7 +283,33 @@ def _command_read(node: Node, reading: _Reading) -> None:
     if parent is not None and parent.type == "redirected_statement":
         redirects += [child for child in parent.children if child.type in _REDIRECTS]
     words += _extra_words(redirects)
-    reading.commands.append(SimpleCommand(tuple(words), tuple(assignments), stdin=_stdin(redirects)))
+    conditional, negated = _standing(node)
+    reading.commands.append(
+        SimpleCommand(tuple(words), tuple(assignments), _stdin(redirects), conditional, negated=negated)
+    )
+
+
+_BRANCHES = words_set(
+    "if_statement while_statement for_statement c_style_for_statement case_statement function_definition"
+)
+#: All that these do is to fail.
+_FAILS = re.compile(r"(exit|return)( +[1-9]\d*)?|false|\{.*[;\n] *(exit|return) +[1-9]\d* *[;\n]\s*\}", re.DOTALL)
+
+
+def _standing(node: Node) -> tuple[bool, bool]:
+    """Whether a command is conditional, and whether it is negated: by what it stands in."""
+    negated = False
+    inner, outer = node, node.parent
+    while outer is not None:
+        if outer.type in _BRANCHES:
+            return True, negated
+        negated = negated or outer.type == "negated_command"
+        if outer.type == "list" and any(child.type == "||" for child in outer.children):
+            last = outer.children[-1]
+            if inner.id == last.id or not _FAILS.fullmatch(node_text(last).strip()):
+                return True, negated
+        inner, outer = outer, outer.parent
+    return False, negated
 
 
 def _has_arithmetic(node: Node) -> bool:
