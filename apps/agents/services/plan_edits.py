@@ -7,6 +7,7 @@ tell of the version, so that a rewind to before it puts the former one back.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,11 @@ from django.db.models import F
 from apps.agents.models import AgentSession, SessionEffect, SessionHead, Steering
 from apps.agents.services.sessions import event_append, made_in, session_lock
 from apps.agents.tools.base import text_cut
+from apps.agents.tools.grounding import RepositoryGrounding
 from apps.agents.types import TERMINAL_STATUSES, Event
 from apps.core.errors import Conflict
 from apps.core.storable import text_storable
-from apps.planning.checking import Grounding, Problem, plan_problems, problems_refuse
+from apps.planning.checking import Problem, plan_problems, problems_refuse
 from apps.planning.diff_text import changes_brief
 from apps.planning.diffing import plan_diff
 from apps.planning.document import PlanDoc, TaskDoc, follow_up_key
@@ -30,9 +32,13 @@ from apps.planning.restoring import plan_restored
 from apps.planning.selectors import plan_document, plan_get_for_user, task_states, version_get
 from apps.planning.services import plan_lock, plan_revise
 from apps.planning.types import PlanStatus, TaskAgent, TaskStatus, VersionSource
+from apps.projects.git import GitError
+from apps.projects.models import Project, RepositoryState
 
 if TYPE_CHECKING:
     from apps.authentication.models import User
+
+logger = logging.getLogger(__name__)
 
 #: What of a plan's changes an event tells of a text.
 _EVENT_TEXT = 2_000
@@ -201,14 +207,29 @@ def _version_require(version: int, expected: int | None) -> None:
 def _problems_refuse(plan: Plan, before: PlanDoc, after: PlanDoc) -> None:
     """Raises PlanRefused for what doesn't hold. What didn't before is no reason to keep a plan from being changed."""
     problems = plan_problems(after, None)
-    if not problems and (grounding := _grounding(plan)) is not None:
-        known = set(plan_problems(before, grounding))
-        problems = [problem for problem in plan_problems(after, grounding) if problem not in known]
+    if not problems and (grounding := plan_grounding(plan.project, plan)) is not None:
+        begun = [key for key, state in task_states(plan).items() if state.started]
+        try:
+            problems = plan_problems(after, grounding, begun=begun)
+            known = plan_problems(before, grounding, begun=begun) if problems else []
+        except GitError as error:
+            logger.warning("the files of plan %s can't be looked up: %s", plan.id, error)
+            return
+        problems = [problem for problem in problems if problem not in known]
     problems_refuse(problems)
 
 
-def _grounding(plan: Plan) -> Grounding | None:
-    return None
+def plan_grounding(project: Project, plan: Plan | None = None) -> RepositoryGrounding | None:
+    """What a plan's files and checks are held against; None for a project without a repository.
+
+    The commit that its session started from, while one carries it out; else that from which one would start now.
+    """
+    if project.repository_state != RepositoryState.READY:
+        return None
+    live = AgentSession.objects.filter(id__in=_session_ids(plan.id)).order_by("created_at").last() if plan else None
+    commit = live.base_commit if live else project.head_commit
+    subfolder = live.subfolder if live else project.subfolder
+    return RepositoryGrounding(project_id=project.id, commit=commit, subfolder=subfolder) if commit else None
 
 
 def _carried_out_require(session: AgentSession, before: PlanDoc, after: PlanDoc) -> None:
