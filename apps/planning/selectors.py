@@ -158,6 +158,12 @@ def task_states(plan: Plan) -> dict[str, TaskState]:
     }
 
 
+def task_statuses(plan: Plan) -> dict[str, TaskStatus]:
+    """Where each of the plan's tasks is, by key."""
+    rows = Task.objects.filter(feature__plan=plan).values_list("key", "status")
+    return {key: TaskStatus(status) for key, status in rows}
+
+
 def version_at(plan_id: uuid.UUID, *, session_id: uuid.UUID, seq: int, before: datetime.datetime) -> int | None:
     """The version that a session had at one of its events; ``before`` it was made, whoever made it. None: none yet."""
     made = PlanVersion.objects.filter(plan=plan_id)

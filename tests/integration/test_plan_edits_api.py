@@ -305,3 +305,63 @@ def test_viewers_read_and_others_know_nothing(scene: Scene) -> None:
         stranger = getattr(client_for(user_make()), method)(address, body).status_code
         assert stranger == (400 if address == "/api/planning/tasks/" else 404), (method, address)
     assert PlanVersion.objects.filter(plan=scene.plan).count() == 1
+
+
+def test_a_plan_goes_out_as_markdown_and_comes_back(scene: Scene) -> None:
+    scene.done("T1")
+    client = client_for(scene.member)
+    address = f"{scene.address}markdown/"
+    answer = client_for(scene.viewer).get(address)
+    text = answer.content.decode()
+    assert answer.headers["Content-Type"].startswith("text/markdown") and "Grammar" in text
+    assert client.get(address, headers={"accept": "application/json"}).json() == {"markdown": text}
+
+    same = client.put(address, {"markdown": text})
+    assert (same.status_code, same.json()["version"]) == (200, 1), "nothing was changed"
+    other = text.replace("Grammar", "A grammar")
+    changed = client.put(address, {"markdown": other, "reason": "by hand"})
+    assert (changed.status_code, changed.json()["version"]) == (200, 2), changed.json()
+    assert scene.task("T2").title == "A grammar"
+    version = client.get(f"{scene.address}versions/").json()["results"][0]
+    assert (version["source"], version["reason"]) == ("import", "by hand")
+    stale = client.put(address, {"markdown": text.replace("Printer", "Writer")})
+    assert (stale.status_code, stale.json()["state"]) == (409, "plan_changed"), "it was made from version 1"
+    forced = client.put(address, {"markdown": text.replace("Printer", "Writer"), "version": 2})
+    assert (forced.status_code, scene.task("T4").title, scene.task("T2").title) == (200, "Writer", "Grammar")
+    raw = client.generic("PUT", f"{address}?version=3&reason=raw", other, content_type="text/markdown")
+    assert (raw.status_code, raw.json()["version"]) == (200, 4), raw.content
+
+    begun = client.put(address, {"markdown": text.replace("Lexer", "Scanner"), "version": 4})
+    assert (begun.status_code, begun.json()["problems"][0]["code"]) == (400, "started")
+    broken = client.put(address, {"markdown": text + "\n- [ ] T9: x\n  - needs: T77\n", "version": 4})
+    assert broken.status_code == 400 and "T77" in broken.json()["detail"]
+    elsewhere = client.put(address, {"markdown": text.replace(str(scene.plan.id), str(uuid.uuid4()))})
+    assert elsewhere.status_code == 400
+    assert client_for(scene.viewer).put(address, {"markdown": text}).status_code == 403
+    assert client.put(address, {"markdown": text, "x": 1}).json()["errors"].keys() == {"x"}
+
+
+def test_a_new_plan_of_markdown_waits(scene: Scene) -> None:
+    text = client_for(scene.member).get(f"{scene.address}markdown/").content.decode()
+    body = {"project": str(scene.project.id), "markdown": text}
+    made = client_for(scene.member).post("/api/planning/plans/import/", body)
+    assert made.status_code == 201, made.json()
+    assert made.json()["id"] != str(scene.plan.id)
+    assert (made.json()["status"], made.json()["goal"]) == ("waiting", "Read and print")
+    assert [feature["key"] for feature in made.json()["features"]] == ["F1", "F2", "F4"]
+    assert PlanVersion.objects.get(plan=made.json()["id"]).author == scene.member
+    for user, code in ((scene.viewer, 403), (user_make(), 404)):
+        assert client_for(user).post("/api/planning/plans/import/", body).status_code == code
+    empty = client_for(scene.member).post("/api/planning/plans/import/", {**body, "markdown": "# Nothing\n"})
+    assert empty.status_code == 400
+
+
+def test_a_plan_is_drawn(scene: Scene) -> None:
+    scene.done("T1")
+    client, address = client_for(scene.viewer), f"{scene.address}diagram/"
+    source = client.get(address).json()["mermaid"]
+    assert source.startswith("flowchart") and "Grammar" in source and "done" in source
+    plain = client.get(address, headers={"accept": "text/plain"})
+    assert plain.headers["Content-Type"].startswith("text/plain") and plain.content.decode() == source
+    missing = client_for(user_make()).get(address, headers={"accept": "text/plain"})
+    assert missing.status_code == 404 and missing.json()["code"] == "not_found"

@@ -206,30 +206,30 @@ def _version_require(version: int, expected: int | None) -> None:
 
 def _problems_refuse(plan: Plan, before: PlanDoc, after: PlanDoc) -> None:
     """Raises PlanRefused for what doesn't hold. What didn't before is no reason to keep a plan from being changed."""
-    problems = plan_problems(after, None)
-    if not problems and (grounding := plan_grounding(plan.project, plan)) is not None:
-        begun = [key for key, state in task_states(plan).items() if state.started]
-        try:
-            problems = plan_problems(after, grounding, begun=begun)
-            known = plan_problems(before, grounding, begun=begun) if problems else []
-        except GitError as error:
-            logger.warning("the files of plan %s can't be looked up: %s", plan.id, error)
-            return
-        problems = [problem for problem in problems if problem not in known]
-    problems_refuse(problems)
+    problems_refuse(plan_problems(after, None))
+    grounded_refuse(plan.project, after, plan=plan, before=before)
 
 
-def plan_grounding(project: Project, plan: Plan | None = None) -> RepositoryGrounding | None:
-    """What a plan's files and checks are held against; None for a project without a repository.
+def grounded_refuse(project: Project, document: PlanDoc, *, plan: Plan | None = None, before: PlanDoc | None = None) -> None:
+    """Raises PlanRefused for files that aren't there and checks that can't run; not for those of ``before``.
 
-    The commit that its session started from, while one carries it out; else that from which one would start now.
+    They are looked for in the commit that the plan's session started from, while one carries it out, else in that
+    from which one would start now. Of a project without a repository nothing can be said.
     """
-    if project.repository_state != RepositoryState.READY:
-        return None
     live = AgentSession.objects.filter(id__in=_session_ids(plan.id)).order_by("created_at").last() if plan else None
     commit = live.base_commit if live else project.head_commit
+    if project.repository_state != RepositoryState.READY or not commit:
+        return
     subfolder = live.subfolder if live else project.subfolder
-    return RepositoryGrounding(project_id=project.id, commit=commit, subfolder=subfolder) if commit else None
+    grounding = RepositoryGrounding(project_id=project.id, commit=commit, subfolder=subfolder)
+    begun = [key for key, state in task_states(plan).items() if state.started] if plan else []
+    try:
+        problems = plan_problems(document, grounding, begun=begun)
+        known = plan_problems(before, grounding, begun=begun) if problems and before else []
+    except GitError as error:
+        logger.warning("the files of project %s can't be looked up: %s", project.id, error)
+        return
+    problems_refuse([problem for problem in problems if problem not in known])
 
 
 def _carried_out_require(session: AgentSession, before: PlanDoc, after: PlanDoc) -> None:
