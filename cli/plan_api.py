@@ -10,6 +10,7 @@ from cli.client import Api
 from cli.command import command_line
 from cli.errors import ApiError, CliError
 from cli.plan_resources import PlanDiff, PlanFeature, PlanProgress, PlanRow, PlanTask, PlanVersion
+from cli.resources import Session
 
 _PREFIX_LENGTH = 4
 _SEARCHED = 100
@@ -62,6 +63,26 @@ class PlanApi:
         body = {"operations": [dict(operation) for operation in operations], "reason": reason}
         self._api.call(dict[str, Any], "PATCH", f"/api/planning/plans/{plan_id}/", body=body)
 
+    # --- what planners make -------------------------------------------------------------------------------------------
+    def generate(self, body: Mapping[str, Any]) -> Session:
+        """The session of the planner that makes a plan."""
+        return self._api.call(Session, "POST", "/api/planning/plans/generate/", body=body)
+
+    def revise(self, plan_id: str, *, version: int, comment: str) -> Session:
+        """The session that makes another version."""
+        body = {"version": version, "comment": comment}
+        return self._api.call(Session, "POST", f"/api/planning/plans/{plan_id}/revise/", body=body)
+
+    def decide(self, plan_id: str, decision: str, body: Mapping[str, Any]) -> str:
+        """`approve` or `reject` a plan; its status then."""
+        now = self._api.call(dict[str, Any], "POST", f"/api/planning/plans/{plan_id}/{decision}/", body=body)
+        return str(now.get("status", ""))
+
+    def of_session(self, session_id: str) -> str:
+        """The id of the session's plan; empty: it has none."""
+        plan = self._api.session_progress(session_id).plan
+        return plan.id if plan is not None else ""
+
     # --- what is meant ------------------------------------------------------------------------------------------------
     def find(self, reference: str) -> PlanProgress:
         """The plan of this id, or of the session with it; or the only one whose id, or whose session's, begins so."""
@@ -97,14 +118,13 @@ class PlanApi:
         return found[0]
 
     def _of_session(self, session_id: str) -> str:
-        plan = self._api.session_progress(session_id).plan
-        if plan is None:
-            raise CliError(
-                f"session {session_id[:8]} has no plan yet",
-                next_step=f"watch it: {command_line('watch', session_id)}",
-                code="not_found",
-            )
-        return plan.id
+        if plan_id := self.of_session(session_id):
+            return plan_id
+        raise CliError(
+            f"session {session_id[:8]} has no plan yet",
+            next_step=f"watch it: {command_line('watch', session_id)}",
+            code="not_found",
+        )
 
 
 def task_named(plan: PlanProgress, key: str) -> PlanTask:

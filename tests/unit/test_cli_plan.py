@@ -35,7 +35,7 @@ PLAN = PlanProgress(
     status="waiting",
     intent="small_edit",
     version=3,
-    estimate={"steps": 40, "tokens": 120_000, "cost_usd": 0.42},
+    estimate={"steps": 40, "tokens": {"low": 90_000, "high": 120_000}, "cost_usd": 0.42, "basis": "a guess"},
     done=1,
     total=5,
     features=[
@@ -61,7 +61,7 @@ def test_a_program_reads_plain_lines() -> None:
     lines = printed(PLAN, terminal=False).splitlines()
     assert lines == [
         "Mend it all",
-        "plan 12345678, version 3, waiting, 1 of 5 done, small edit, about 40 steps, 120,000 tokens, $0.42",
+        "plan 12345678, version 3, waiting, 1 of 5 done, small edit, likely 40 steps, 90,000 to 120,000 tokens, $0.42",
         "It waits for approval, in version 3.",
         "",
         "> F1 Parse (running)",
