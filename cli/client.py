@@ -19,11 +19,13 @@ from cli.resources import (
     Catalogue,
     Diff,
     EventPage,
+    Forge,
     IndexJob,
     Person,
     Progress,
     Project,
     ProviderKey,
+    Publication,
     Rule,
     Secret,
     Session,
@@ -100,6 +102,9 @@ class Api:
     def project_create(self, *, name: str, **fields: str | int) -> Project:
         return self._json(Project, "POST", "/api/projects/", body={"name": name, **fields})
 
+    def project_update(self, project_id: str, fields: Mapping[str, Any]) -> Project:
+        return self._json(Project, "PATCH", f"/api/projects/{project_id}/", body=fields)
+
     def project_delete(self, project_id: str) -> None:
         self._request("DELETE", f"/api/projects/{project_id}/")
 
@@ -109,6 +114,13 @@ class Api:
 
     def source_update(self, project_id: str, fields: Mapping[str, str | int]) -> Project:
         return self._json(Project, "PATCH", f"/api/projects/{project_id}/repository/source/", body=fields)
+
+    def forge_get(self, project_id: str) -> Forge:
+        return self._json(Forge, "GET", f"/api/projects/{project_id}/forge/")
+
+    def forge_put(self, project_id: str, fields: Mapping[str, str]) -> Forge:
+        """Set them, whole, but for a token that isn't sent."""
+        return self._json(Forge, "PUT", f"/api/projects/{project_id}/forge/", body=fields)
 
     def archive_upload(self, *, project_id: str, archive: Path) -> Project:
         """Stream an archive to the project: its files become a commit."""
@@ -174,6 +186,9 @@ class Api:
     def me(self) -> Person:
         """Whoever the token belongs to."""
         return self._json(Person, "GET", "/api/auth/me/")
+
+    def me_update(self, fields: Mapping[str, str]) -> Person:
+        return self._json(Person, "PATCH", "/api/auth/me/", body=fields)
 
     def usage_list(
         self, *, by: str, first: str | None, last: str | None, project_id: str | None, user_id: str | None
@@ -263,6 +278,19 @@ class Api:
     def session_command(self, session_id: str, command: str, **arguments: Any) -> Session:
         """`pause`, `resume`, `cancel`, `merge`, `rebase` or `discard` the session; how it stands then."""
         return self._json(Session, "POST", f"/api/agents/sessions/{session_id}/{command}/", body=arguments)
+
+    def session_report(self, session_id: str) -> dict[str, Any]:
+        """The report's facts, and in words as ``markdown``."""
+        return self._json(
+            dict[str, Any], "GET", f"/api/agents/sessions/{session_id}/report/", timeout=TRANSFER_TIMEOUT
+        )  # fmt: skip
+
+    def session_publish(self, session_id: str, members: Mapping[str, Any]) -> Publication:
+        """Have the session's branch pushed; ask :meth:`publication_get` how that stands."""
+        return self._json(Publication, "POST", f"/api/agents/sessions/{session_id}/publish/", body=members)
+
+    def publication_get(self, session_id: str) -> Publication:
+        return self._json(Publication, "GET", f"/api/agents/sessions/{session_id}/publish/")
 
     def session_answer(self, session_id: str, *, question_id: str, answer: str) -> None:
         self._request(

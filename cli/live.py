@@ -340,6 +340,10 @@ def event_line(event: Event) -> str:
             return f"report: {text_line(heading.lstrip('# '), width=400)}"
         case "SessionCompleted":
             return f"completed: {said('outcome')}"
+        case "SessionPublished":
+            return f"pushed as {said('branch')}" + (f": {said('url', 400)}" if said("url") else "")
+        case "PublishFailed":
+            return f"not pushed: {said('message', 400)}"
         case "SessionFailed":
             return f"failed: {said('message', 400)}"
     return ""

@@ -21,10 +21,7 @@ class Reason(Resource):
     details: dict[str, Any] = {}
 
 
-class ModelUsage(Resource):
-    """What one model took."""
-
-    model: str
+class UsageShare(Resource):
     calls: int = 0
     failed: int = 0
     input_tokens: int = 0
@@ -40,6 +37,18 @@ class ModelUsage(Resource):
         return self.input_tokens + self.output_tokens
 
 
+class ModelUsage(UsageShare):
+    """What one model took."""
+
+    model: str
+
+
+class RoleUsage(UsageShare):
+    """What one role took."""
+
+    role: str
+
+
 class Usage(Resource):
     """Tokens, dollars and steps that a session has used. Not ``priced``: some prices are not known."""
 
@@ -53,6 +62,7 @@ class Usage(Resource):
     estimated: bool = False
     priced: bool = True
     by_model: list[ModelUsage] = []
+    by_role: list[RoleUsage] = []
 
     @property
     def tokens(self) -> int:
@@ -149,6 +159,40 @@ class Progress(Resource):
     checks: list[Check] = []
     question: Question | None = None
     approval: Approval | None = None
+
+
+class Publication(Resource):
+    """A session's branch on its origin, and its pull request: how that stands."""
+
+    session: str
+    state: str
+    branch: str
+    target: str = ""
+    commit: str = ""
+    pull_request: bool = False
+    pushed_branch: str = ""
+    pushed_commit: str = ""
+    forge: str = ""
+    number: int | None = None
+    url: str = ""
+    is_draft: bool = False
+    notice: str = ""
+    reason: Reason | None = None
+    retry_at: datetime | None = None
+
+
+class Forge(Resource):
+    """Where a project's pull requests are opened; ``problem`` says why they can't be."""
+
+    kind: str = ""
+    api_url: str = ""
+    has_token: bool = False
+    effective_kind: str = ""
+    effective_api_url: str = ""
+    repository: str = ""
+    token_from: str = ""
+    problem: str = ""
+    next_step: str = ""
 
 
 class Rule(Resource):
@@ -330,6 +374,8 @@ class Allowance(Resource):
 class Person(Resource):
     id: str
     email: str = ""
+    #: What they say to every agent of their sessions.
+    preferences: str = ""
 
 
 class DiffFile(Resource):
@@ -385,6 +431,8 @@ class Project(Resource):
     source: Source | None = None
     default_branch: str = ""
     head_commit: str | None = None
+    #: What it says to every agent.
+    instructions: str = ""
 
 
 class IndexJob(Resource):

@@ -19,8 +19,8 @@ from apps.agents.services.sessions import seconds_used
 from apps.agents.types import EditShare, SessionStatus
 from apps.planning.selectors import plan_progress
 from apps.projects.secrets import SecretUse
-from apps.usage.selectors import budget_list, usage_by_model
-from apps.usage.types import BudgetState, UsageLine, share_of
+from apps.usage.selectors import budget_list, usage_by_model, usage_by_role
+from apps.usage.types import BudgetState, RoleUsage, UsageLine, share_of
 
 #: Events that tell what a session is doing at the moment.
 _CURRENT_EVENTS = ("PhaseChanged", "TaskStarted", "ToolStarted", "ToolFinished", "ToolStopped", "ModelReplied")
@@ -28,10 +28,11 @@ _CURRENT_EVENTS = ("PhaseChanged", "TaskStarted", "ToolStarted", "ToolFinished",
 
 @dataclass(frozen=True)
 class _Spent:
-    """What a session may spend and has spent: in all, by model, and how its edits went."""
+    """What a session may spend and has spent: in all, by model, by role, and how its edits went."""
 
     budget: BudgetState
     lines: Sequence[UsageLine]
+    roles: Sequence[RoleUsage]
     edits: Sequence[EditShare]
 
 
@@ -43,8 +44,9 @@ def sessions_present(sessions: Sequence[AgentSession]) -> list[dict[str, Any]]:
 
 
 def _spent(session_ids: list[uuid.UUID]) -> dict[uuid.UUID, _Spent]:
-    budgets, lines, edits = budget_list(session_ids), usage_by_model(session_ids), edit_share_list(session_ids)
-    return {each: _Spent(budgets[each], lines[each], edits[each]) for each in session_ids}
+    budgets, edits = budget_list(session_ids), edit_share_list(session_ids)
+    lines, roles = usage_by_model(session_ids), usage_by_role(session_ids)
+    return {each: _Spent(budgets[each], lines[each], roles[each], edits[each]) for each in session_ids}
 
 
 def session_present(session: AgentSession) -> dict[str, Any]:
@@ -127,6 +129,7 @@ def _usage(spent: _Spent) -> dict[str, Any]:
         "estimated": budget.estimated,
         "priced": not budget.unpriced,
         "by_model": spent.lines,
+        "by_role": spent.roles,
         "edits": spent.edits,
     }
 

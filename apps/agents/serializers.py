@@ -13,7 +13,12 @@ from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
 from apps.agents.types import AgentType, Risk, SessionOutcome, SessionStatus
 from apps.planning.serializers_versions import ProgressPlanSerializer
 from apps.projects.autonomy import Autonomy
-from apps.usage.serializers import ChosenModelSerializer, ModelConfigurationFields, ModelUsageSerializer
+from apps.usage.serializers import (
+    ChosenModelSerializer,
+    ModelConfigurationFields,
+    ModelUsageSerializer,
+    RoleUsageSerializer,
+)
 
 _COMMAND_LENGTH = 10_000
 CHECK_STATES = ["passed", "failed", "flaky"]
@@ -110,6 +115,7 @@ class UsageSerializer(serializers.Serializer[Any]):
     estimated = serializers.BooleanField(help_text="Some tokens were not counted by the provider.")
     priced = serializers.BooleanField(help_text="False: a price is not known, and cost_usd too small.")
     by_model = ModelUsageSerializer(many=True)
+    by_role = RoleUsageSerializer(many=True)
     edits = EditShareSerializer(many=True)
 
 

@@ -134,6 +134,15 @@ class SourceKind(models.TextChoices):
     CI_LOG = "ci_log"
 
 
+class PublicationState(models.TextChoices):
+    """How far the handing over of a session's branch is."""
+
+    WANTED = "wanted"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that happened in a session, before it has a number; the types are in docs/reference/events.md."""

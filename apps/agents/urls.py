@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from apps.agents import views, views_control, views_conversation, views_policy
+from apps.agents import views, views_control, views_conversation, views_policy, views_publishing
 
 urlpatterns = [
     path("sessions/", views.SessionListView.as_view(), name="agent-sessions"),
@@ -31,6 +31,16 @@ urlpatterns = [
     path("sessions/<uuid:session_id>/progress/", views.SessionProgressView.as_view(), name="agent-session-progress"),
     path("sessions/<uuid:session_id>/events/", views.SessionEventsView.as_view(), name="agent-session-events"),
     path("sessions/<uuid:session_id>/diff/", views.SessionDiffView.as_view(), name="agent-session-diff"),
+    path(
+        "sessions/<uuid:session_id>/report/",
+        views_publishing.SessionReportView.as_view(),
+        name="agent-session-report",
+    ),
+    path(
+        "sessions/<uuid:session_id>/publish/",
+        views_publishing.SessionPublishView.as_view(),
+        name="agent-session-publish",
+    ),
     path("sessions/<uuid:session_id>/patch/", views.SessionPatchView.as_view(), name="agent-session-patch"),
     path(
         "sessions/<uuid:session_id>/messages/",

@@ -151,10 +151,11 @@ def plan_document(plan: Plan) -> PlanDoc:
 
 
 def task_states(plan: Plan) -> dict[str, TaskState]:
-    """How far each of the plan's tasks is, by key."""
+    """How far each of the plan's tasks is, by key; of one that the plan does without, how far it had come."""
     rows = Task.objects.filter(feature__plan=plan).values_list("key", "status", "attempts", "result", "commit")
     return {
-        key: TaskState(TaskStatus(status), attempts, result, commit) for key, status, attempts, result, commit in rows
+        key: TaskState(_status_own(TaskStatus(status), attempts), attempts, result, commit)
+        for key, status, attempts, result, commit in rows
     }
 
 
@@ -162,6 +163,11 @@ def task_statuses(plan: Plan) -> dict[str, TaskStatus]:
     """Where each of the plan's tasks is, by key."""
     rows = Task.objects.filter(feature__plan=plan).values_list("key", "status")
     return {key: TaskStatus(status) for key, status in rows}
+
+
+def _status_own(status: TaskStatus, attempts: int) -> TaskStatus:
+    """A task that was begun and is skipped had failed: nothing else that was begun can be done without."""
+    return TaskStatus.FAILED if status is TaskStatus.SKIPPED and attempts else status
 
 
 def version_at(plan_id: uuid.UUID, *, session_id: uuid.UUID, seq: int, before: datetime.datetime) -> int | None:

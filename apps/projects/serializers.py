@@ -8,12 +8,14 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.projects.autonomy import Autonomy
-from apps.projects.models import FetchState, Membership, Project, ProjectSecret, RepositorySource, Role
+from apps.projects.models import FetchState, ForgeKind, Membership, Project, ProjectSecret, RepositorySource, Role
 from apps.projects.repository_notices import NOTICE_KINDS
 from apps.projects.selectors import source_get
 from apps.projects.sources import HostKey, host_keys
 
 _COMMAND_LENGTH = 10_000
+#: They go into every conversation of every session of the project.
+INSTRUCTIONS_LENGTH = 20_000
 _HOSTS = 50
 
 
@@ -123,6 +125,7 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
             "network_hosts",
             "subfolder",
             "autonomy",
+            "instructions",
             "role",
             "created_at",
             "updated_at",
@@ -171,6 +174,13 @@ class ProjectWriteSerializer(serializers.Serializer[Any]):
     )
     autonomy = serializers.ChoiceField(
         choices=Autonomy.choices, required=False, allow_blank=True, default="", help_text=_AUTONOMY_HELP
+    )
+    instructions = serializers.CharField(
+        max_length=INSTRUCTIONS_LENGTH,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="What is said to every agent of the project's sessions; empty: nothing.",
     )
 
 
@@ -242,6 +252,40 @@ class SourceWriteSerializer(serializers.Serializer[Any]):
     )
 
 
+class ForgeSerializer(serializers.Serializer[Any]):
+    kind = serializers.CharField(allow_blank=True, help_text="As it was set; empty: told from the source's address.")
+    api_url = serializers.CharField(allow_blank=True, help_text="As it was set; empty: told from the source's address.")
+    has_token = serializers.BooleanField(help_text="A token of its own, for where it stands now.")
+    effective_kind = serializers.CharField(allow_blank=True, help_text="What is used; empty: see problem.")
+    effective_api_url = serializers.CharField(allow_blank=True)
+    repository = serializers.CharField(allow_blank=True, help_text="What it is called there.")
+    token_from = serializers.CharField(
+        allow_blank=True, help_text="project: its own token; source: the one that the repository is fetched with."
+    )
+    problem = serializers.CharField(allow_blank=True, help_text="Why no pull request can be opened; empty: none.")
+    next_step = serializers.CharField(allow_blank=True)
+
+
+class ForgeWriteSerializer(serializers.Serializer[Any]):
+    """Set whole, but for the token, which is left as it is where none is sent."""
+
+    kind = serializers.ChoiceField(choices=ForgeKind.choices, required=False, allow_blank=True, default="")
+    api_url = serializers.CharField(
+        max_length=2000,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="https://HOST/api/v3 (GitHub Enterprise), /api/v4 (GitLab), /api/v1 (Gitea); empty: told.",
+    )
+    token = serializers.CharField(
+        max_length=10_000,
+        required=False,
+        allow_blank=True,
+        write_only=True,
+        help_text="Empty: forget it. Never shown, and gone with another host.",
+    )
+
+
 class SyncSerializer(serializers.Serializer[Any]):
     force = serializers.BooleanField(
         default=False, help_text="Take the source's branches also where that gives up commits that are here."
@@ -276,6 +320,7 @@ class ProjectPatchSerializer(ProjectWriteSerializer):
     autonomy = serializers.ChoiceField(
         choices=Autonomy.choices, required=False, allow_blank=True, help_text=_AUTONOMY_HELP
     )
+    instructions = serializers.CharField(max_length=INSTRUCTIONS_LENGTH, required=False, allow_blank=True)
     default_branch = serializers.CharField(
         max_length=255, required=False, help_text="The branch that sessions start from; it has to be there."
     )

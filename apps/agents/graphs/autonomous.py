@@ -16,12 +16,14 @@ from apps.agents.nodes.follow_up import follow_up_begin
 from apps.agents.nodes.plan_closing import plan_close, route_after_close
 from apps.agents.nodes.planning import plan_begin, plan_record, plan_skip, research_begin
 from apps.agents.nodes.rebase import rebase_verify
+from apps.agents.nodes.replanning import replan_begin, replan_record, route_after_replan
 from apps.agents.nodes.report import answer_report, report
 from apps.agents.nodes.tasks import (
     code_begin,
     route_after_choice,
     route_after_verify,
     task_accept,
+    task_block,
     task_give_up,
     task_next,
     task_retry,
@@ -54,6 +56,8 @@ def _wired(agent_type: AgentType) -> Any:
 
 def _executor(graph: StateGraph[Any, Any, Any, Any]) -> None:
     """prepare → plan → for each task: code → verify → accept, or again, or give up → close the plan → report.
+
+    Where something has happened that what has not started may have to follow, replan comes before the next task.
 
     A follow-up comes with its task: prepare → take it up → code → … A branch that was put onto another commit is judged
     anew: prepare → judge → END.
@@ -115,18 +119,36 @@ def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, after: str) -> None:
     graph.add_node("task_accept", task_accept)
     graph.add_node("task_retry", task_retry)
     graph.add_node("task_give_up", task_give_up)
+    graph.add_node("task_block", task_block)
     graph.add_node("plan_close", plan_close)
     graph.add_node("report", report)
     graph.add_edge(after, "task_next")
-    ways: dict[Hashable, str] = {"code": "code_begin", "report": "plan_close"}
+    ways: dict[Hashable, str] = {"code": "code_begin", "replan": "replan_begin", "report": "plan_close"}
     graph.add_conditional_edges("task_next", route_after_choice, ways)
+    _replan(graph)
     graph.add_edge("code_begin", "code")
     graph.add_edge("code", "verify")
-    graph.add_conditional_edges(
-        "verify", route_after_verify, {"passed": "task_accept", "retry": "task_retry", "failed": "task_give_up"}
-    )
+    verdicts: dict[Hashable, str] = {
+        "passed": "task_accept",
+        "retry": "task_retry",
+        "failed": "task_give_up",
+        "blocked": "task_block",
+    }
+    graph.add_conditional_edges("verify", route_after_verify, verdicts)
     graph.add_edge("task_accept", "task_next")
     graph.add_edge("task_retry", "code")
     graph.add_edge("task_give_up", "task_next")
+    graph.add_edge("task_block", "task_next")
     graph.add_conditional_edges("plan_close", route_after_close, {"report": "report", "tasks": "task_next"})
     graph.add_edge("report", END)
+
+
+def _replan(graph: StateGraph[Any, Any, Any, Any]) -> None:
+    graph.add_node("replan_begin", replan_begin)
+    graph.add_node("replan", agent_graph())
+    graph.add_node("replan_record", replan_record)
+    graph.add_edge("replan_begin", "replan")
+    graph.add_edge("replan", "replan_record")
+    # A version that a person has to approve waits for that before any more of the plan is carried out.
+    ways: dict[Hashable, str] = {"tasks": "task_next", "again": "replan", "wait": "task_next"}
+    graph.add_conditional_edges("replan_record", route_after_replan, ways)

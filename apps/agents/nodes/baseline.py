@@ -80,6 +80,8 @@ async def prepare(state: SessionState, runtime: Runtime[RunContext]) -> SessionS
     if runtime.context.facts.sources_waiting:
         await sources_fetch(runtime.context)
     await baseline_open(runtime.context)
+    # Now, so that all of its agents are told the same, and only one writes it down.
+    await runtime.context.instructions()
     facts = runtime.context.facts
     return {"way": "rebase" if facts.rebase else "follow_up" if facts.turn else "goal"}
 

@@ -8,7 +8,6 @@ from langchain_core.messages import HumanMessage
 
 from apps.agents.nodes.baseline import baseline_open, checks_observe
 from apps.agents.nodes.context import RunContext
-from apps.agents.nodes.conventions import rules_brief
 from apps.agents.nodes.located import located_brief
 from apps.agents.nodes.materials import brief_message, materials_read
 
@@ -27,7 +26,6 @@ async def goal_brief(context: RunContext) -> HumanMessage:
         f"Files:\n{files}{more}",
         *await located_brief(context, text=context.facts.goal, key=context.facts.turn_key("located")),
         *context.site.notes,
-        *await rules_brief(context),
         f"Checks before any change:\n{checks_observe(baseline.before).text}",
     ]
     return brief_message(parts, await materials_read(context, turn=0))
@@ -44,7 +42,6 @@ async def task_brief(
         *await located_brief(context, text=f"{title}\n{instructions}", key=f"located:{key}"),
         f"It is part of this goal:\n{context.facts.goal}",
         *context.site.notes,
-        *await rules_brief(context),
         f"Checks before any change:\n{checks_observe(baseline.before).text}",
         *further,
     ]

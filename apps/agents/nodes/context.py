@@ -16,6 +16,7 @@ from langchain_core.messages import BaseMessage
 from apps.agents.nodes.conversation import Conversation
 from apps.agents.nodes.worksite import WorkSite
 from apps.agents.services.code_knowledge import CodeKnowledge
+from apps.agents.services.instructions import Instructions, instructions_load
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.ledger_records import rewound_key
 from apps.agents.services.policy_rules import policy_load
@@ -53,12 +54,16 @@ class SessionState(TypedDict, total=False):
     ended: bool
     task_id: str
     attempt: int
-    #: What the last verification came to: `passed`, `retry`, `failed`.
+    #: What the last verification came to: `passed`, `retry`, `failed`; `blocked`: there was none.
     verdict: str
     #: What the session was woken for: `goal`, `follow_up` or `rebase`.
     way: str
+    #: Which look at the plan it is at.
+    look: int
 
 
+#: Roles that have no model of their own: it is that of another one.
+_MODEL_ROLES = {"replanner": "planner"}
 #: For how long calls that only look go by the same rules.
 POLICY_SECONDS = 30.0
 
@@ -169,6 +174,7 @@ class RunContext:
     _conversations: dict[uuid.UUID, Conversation] = field(default_factory=dict)
     _windows: dict[str, int] | None = None
     _rules: RepositoryRules | None = None
+    _instructions: Instructions | None = None
     _policy: Policy | None = None
     _policy_read: float = 0.0
 
@@ -184,6 +190,17 @@ class RunContext:
                 RepositoryRules, project_id=self.facts.project_id, commit=self.facts.base_commit
             )
         return self._rules
+
+    async def instructions(self) -> Instructions:
+        """What people say to every agent, as of when the session was first taken up, or for its follow-up."""
+        if self._instructions is None:
+            key = self.facts.turn_key("instructions")
+            known = await self.ledger.effect_find(key)
+            if known is None:
+                found = await self.ledger.database.run_in_thread(instructions_load, self.facts.session_id)
+                known = dict(await self.ledger.effect_record(key, result=found.as_dict()))
+            self._instructions = Instructions.from_dict(known)
+        return self._instructions
 
     def offer(self, role: str) -> Offer:
         """What decides over the tools that the role's model gets, beside the role."""
@@ -247,7 +264,7 @@ class RunContext:
 
         Raises ModelNotAvailable or ModelRefused when it can no longer be called.
         """
-        return self.models.for_role(role)
+        return self.models.for_role(_MODEL_ROLES.get(role, role))
 
     async def conversation(self, execution_id: uuid.UUID) -> Conversation:
         """The execution's conversation, read from its rows once and added to as they are."""

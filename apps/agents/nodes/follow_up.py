@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langgraph.runtime import Runtime
 
 from apps.agents.models import AgentExecution, SessionMessage
@@ -21,7 +21,7 @@ from apps.agents.nodes.baseline import baseline_open, checks_brief, checks_obser
 from apps.agents.nodes.brief import goal_brief, task_brief
 from apps.agents.nodes.context import RunContext, SessionFacts, SessionState
 from apps.agents.nodes.materials import brief_message, materials_read
-from apps.agents.prompts import prompt_read
+from apps.agents.nodes.opening import conversation_opening, instructions_renew
 from apps.agents.services.ledger_records import Snapshot
 from apps.agents.services.sessions import made_in, session_plan_set
 from apps.agents.tools.base import text_cut
@@ -276,14 +276,14 @@ async def _conversation_continue(
         execution_id = await context.ledger.execution_open(
             role=role,
             task_id=task_id,
-            messages=[SystemMessage(prompt_read(role)), await opening()],
+            messages=await conversation_opening(context, role=role, brief=await opening()),
             name=name,
         )
         async with context.ledger.transaction() as connection:
             await _calls_close(context, connection)
             await context.ledger.effect_insert(connection, key, {"execution": str(execution_id)})
         return execution_id
-    added: list[BaseMessage] = [*_unanswered(transcript), message]
+    added: list[BaseMessage] = [*_unanswered(transcript), await instructions_renew(context, transcript, message)]
     async with context.ledger.transaction() as connection:
         await _calls_close(context, connection)
         for position, said in enumerate(added, len(transcript)):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import uuid
 from functools import partial
 
-from langchain_core.messages import BaseMessage, SystemMessage
 from langgraph.runtime import Runtime
 from pydantic import ValidationError
 
 from apps.agents.nodes.brief import goal_brief
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import question_continue
-from apps.agents.prompts import prompt_read
+from apps.agents.nodes.opening import conversation_opening
 from apps.agents.services.sessions import made_in, session_plan_set
 from apps.agents.tools.planning import SubmitPlanArguments, plan_of
 from apps.agents.types import Event
@@ -99,7 +98,7 @@ async def _conversation_begin(context: RunContext, role: str, phase: str) -> Ses
     if context.facts.turn:
         execution_id = await question_continue(context, role=role)
     else:
-        messages: list[BaseMessage] = [SystemMessage(prompt_read(role)), await goal_brief(context)]
+        messages = await conversation_opening(context, role=role, brief=await goal_brief(context))
         execution_id = await context.ledger.execution_open(role=role, task_id=None, messages=messages)
     ended = await context.ledger.result_load(execution_id) is not None
     return {"execution_id": str(execution_id), "role": role, "ended": ended}

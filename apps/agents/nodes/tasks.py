@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.messages import HumanMessage
 from langgraph.runtime import Runtime
 
 from apps.agents.nodes.baseline import Baseline, baseline_open, checks_brief, checks_observe
@@ -18,8 +18,8 @@ from apps.agents.nodes.brief import task_brief
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_head, follow_up_judge, work_continue
 from apps.agents.nodes.lanes_choice import lanes_wanted
+from apps.agents.nodes.opening import conversation_opening
 from apps.agents.nodes.replan_choice import replan_wanted
-from apps.agents.prompts import prompt_read
 from apps.agents.services.ledger_records import Snapshot
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
@@ -47,11 +47,13 @@ async def task_next(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     passed_over: set[uuid.UUID] = set()
     while True:
         tasks = await tasks_load(context)
+        if await replan_wanted(context, tasks):
+            return {"task_id": "", "way": "replan"}
         if await lanes_wanted(context, tasks):
             return {"task_id": "", "way": "lanes"}
         task = task_choose(context.facts.session_id, [task for task in tasks if task.id not in passed_over])
         if task is None:
-            return {"task_id": "", "way": "replan" if await replan_wanted(context, tasks) else "report"}
+            return {"task_id": "", "way": "report"}
         if await task_start(context, task) is not None:
             return {"task_id": str(task.id), "attempt": await attempt_of(context, task), "way": "code"}
         # Between the look and the beginning a person did without it: the look is taken again.
@@ -88,7 +90,7 @@ async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
         )
         role = task.agent_type.value
         execution_id = await context.ledger.execution_open(
-            role=role, task_id=task.id, messages=[SystemMessage(prompt_read(role)), brief]
+            role=role, task_id=task.id, messages=await conversation_opening(context, role=role, brief=brief)
         )
     ended = await context.ledger.result_load(execution_id) is not None
     return {"execution_id": str(execution_id), "role": task.agent_type.value, "ended": ended}
@@ -154,6 +156,10 @@ async def verify(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     """Commit what the coder left and run the checks on that commit, in a sandbox that the coder never touched."""
     context = runtime.context
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
+    result = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
+    if "blocked" in result:
+        # Work that isn't finished is not judged.
+        return {"verdict": "blocked"}
     key = f"verify:{task_id}:{attempt}"
     found = await context.ledger.effect_find(key)
     known = found if found is not None else await _verify_once(context, state, key)
@@ -215,6 +221,31 @@ async def task_give_up(state: SessionState, runtime: Runtime[RunContext]) -> Ses
     failed = Event("TaskFailed", {"task": str(task_id), "reason": "; ".join(verified["reasons"])})
     given_up = _task_ended(task_id, TaskStatus.FAILED, attempt, verified)
     await context.ledger.effect_apply(f"give-up:{task_id}", given_up, failed)
+    return {}
+
+
+async def task_block(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """The task can't be done before something else has changed: what its agent did is put aside, for a rewind."""
+    context = runtime.context
+    task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
+    begun = await context.ledger.effect_find(f"begin:{task_id}")
+    result = await context.ledger.result_load(uuid.UUID(state["execution_id"]))
+    assert begun is not None and result is not None
+    parent, said = str(begun["parent"]), result["blocked"]
+    aside, back = f"put-aside:{task_id}", f"put-back:{task_id}"
+    if await context.ledger.effect_find(aside) is None:
+        await context.ledger.effect_record(aside, result={}, snapshot=await context.site.files_keep())
+    if await context.ledger.effect_find(back) is None:
+        # An earlier attempt may have left a commit there.
+        await context.site.branch_rebased(commit=parent, expected=await context.site.branch_tip())
+        await context.ledger.effect_record(back, result={}, snapshot=Snapshot(parent, parent), head_commit=parent)
+    reason = f"{said['reason']} (needs: {said['needs']})"
+    told = f"blocked: {reason}"
+    left = partial(
+        task_update_status, task_id=task_id, status=TaskStatus.FAILED, attempts=attempt, commit="", result=told
+    )
+    blocked = Event("TaskBlocked", {"task": str(task_id), "reason": reason})
+    await context.ledger.effect_apply(f"block:{task_id}", left, blocked, result={"reason": reason, "result": told})
     return {}
 
 

@@ -15,6 +15,7 @@ from apps.agents.nodes.baseline import baseline_open, checks_observe
 from apps.agents.nodes.call_gate import call_gate
 from apps.agents.nodes.context import RunContext, SessionSuspended
 from apps.agents.nodes.conventions import folder_rules
+from apps.agents.nodes.replan_judging import revision_judge
 from apps.agents.nodes.replies import ProposedCall
 from apps.agents.services.images import session_image_put
 from apps.agents.services.ledger_records import Snapshot, ToolCallIntent, ToolCallRecord
@@ -237,6 +238,7 @@ async def _result_of(
         page_fetch=context.page_fetch,
         code=context.code,
         vision=context.vision(role),
+        plan_revision=revision_judge(context, role, execution_id, command_id, await context.transcript(execution_id)),
     )
     try:
         result: Observation | Finish | Question = await judged.tool.run(tools, judged.arguments)

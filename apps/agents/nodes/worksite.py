@@ -256,6 +256,8 @@ class WorkSite:
                 project_id=self._facts.project_id, branch=worktree.branch, commit=commit, expected=expected,
             )  # fmt: skip
             await self._database.run_in_thread(worktree_reset, worktree=worktree, commit=commit)
+        # Neither what was kept last nor where the branch was then holds any more.
+        self._tip, self._kept = "", ""
 
     async def environment_spec(self) -> EnvironmentSpec:
         """What the worktree as it is now needs installed."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
 import psycopg
@@ -59,6 +59,25 @@ def _effect_apply(
     )
     change()
     kill_point("effect.applied")
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What an effect that looks at rows first comes to: its events, its result, and the change that it makes."""
+
+    events: Sequence[Event]
+    result: Mapping[str, Any]
+    change: Callable[[], object]
+
+
+@transaction.atomic
+def _effect_decide(
+    lease: Lease, key: str, decide: Callable[[], Decided], redacted: Callable[[Decided], Decided]
+) -> None:
+    # The head before any other row, as everywhere.
+    event_append(session_id=lease.session_id, events=(), fence=lease.fence)
+    decided = redacted(decide())
+    _effect_apply(lease, key, decided.change, decided.events, decided.result)
 
 
 #: The step that a row belongs to, inside a transaction that has locked the head; takes the session's id.
@@ -176,6 +195,13 @@ class Ledger:
             await self._lease_give_up(connection)
             await self.session_update(connection, status=SessionStatus.PAUSED.value, reason=reason.as_dict())
 
+    async def pause_record(self, key: str, reason: Reason) -> None:
+        """Pause the session, and note that it was for this, so that it goes on once it is resumed."""
+        async with self.transaction(Event("SessionPaused", {"reason": reason.as_dict()})) as connection:
+            await self.effect_insert(connection, key, {"reason": reason.code})
+            await self._lease_give_up(connection)
+            await self.session_update(connection, status=SessionStatus.PAUSED.value, reason=reason.as_dict())
+
     # --- what people say meanwhile -------------------------------------------------------------------------------
     async def steering_load(self, connection: Connection, *, task_id: uuid.UUID | None) -> list[SteeringWaiting]:
         """What an agent at work on this task has yet to hear, in order; inside a fenced transaction.
@@ -253,6 +279,30 @@ class Ledger:
         if await self.effect_find(key) is None:
             told, plain = self.redacted(events), self.redactor.value(result or {})
             await self.database.run_in_thread(_effect_apply, self.lease, key, change, told, plain)
+
+    async def effect_decide(self, key: str, decide: Callable[[], Decided]) -> None:
+        """As :meth:`effect_apply` for an effect that depends on rows which others may change: ``decide`` looks at them.
+
+        It is called in the transaction, once the session's head is locked. What it raises leaves everything as it was.
+        """
+        if await self.effect_find(key) is None:
+
+            def redacted(decided: Decided) -> Decided:
+                told, plain = self.redacted(decided.events), self.redactor.value(dict(decided.result))
+                return Decided(told, plain, decided.change)
+
+            await self.database.run_in_thread(_effect_decide, self.lease, key, decide, redacted)
+
+    async def effects_load(self, prefix: str) -> dict[str, dict[str, Any]]:
+        """The effects that stand whose keys begin so, by key, in the order in which they happened."""
+        async with self.database.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT key, result FROM agents_sessioneffect"
+                " WHERE session_id = %s AND starts_with(key, %s) AND retired IS NULL ORDER BY seq, id",
+                (self.session_id, prefix),
+            )
+            rows = await cursor.fetchall()
+        return {row["key"]: row["result"] for row in rows}
 
     async def effect_insert(self, connection: Connection, key: str, result: Mapping[str, Any]) -> None:
         """Note an effect inside a fenced transaction; one fence at a time writes, so it isn't there yet."""

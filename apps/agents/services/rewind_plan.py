@@ -83,4 +83,7 @@ def _task_states(effects: Mapping[str, Any]) -> dict[uuid.UUID, TaskState]:
             states[uuid.UUID(rest)] = replace(
                 state, status=status, result=verified["summary"], commit=verified["commit"]
             )
+        elif kind == "block":
+            blocked = effects[key]["result"]
+            states[uuid.UUID(rest)] = replace(states[uuid.UUID(rest)], status=TaskStatus.FAILED, result=blocked)
     return states

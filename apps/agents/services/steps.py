@@ -20,12 +20,15 @@ STEP_EVENTS = (
     "ChecksFinished",
     "PlanCreated",
     "PlanExtended",
+    "PlanRevised",
+    "PlanKept",
     "TaskStarted",
     "ModelReplied",
     "ToolFinished",
     "TaskVerified",
     "TaskCommitted",
     "TaskFailed",
+    "TaskBlocked",
 )
 #: Nothing leads back to before these: what others have of the branch can't be taken back.
 _BOUNDARIES = ("SessionMerged", "SessionDiscarded", "RebaseStarted", "SessionRebased")

@@ -100,6 +100,12 @@ class PageFetcher(Protocol):
     async def __call__(self, url: str) -> Fetched: ...
 
 
+class PlanRevision(Protocol):
+    """Looks at a revision of the plan that is carried out: None where it holds, or what doesn't, in words."""
+
+    async def __call__(self, arguments: Arguments) -> Observation | Finish | None: ...
+
+
 @dataclass(frozen=True)
 class ToolContext:
     """What tools may touch."""
@@ -121,6 +127,8 @@ class ToolContext:
     code: CodeKnowledge
     #: The model can be shown images.
     vision: bool
+    #: For whoever looks at the plan again.
+    plan_revision: PlanRevision | None = None
 
 
 A = TypeVar("A", bound=Arguments)

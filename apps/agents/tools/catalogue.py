@@ -7,7 +7,7 @@ from typing import Any
 
 from apps.agents.tools.base import Tool
 from apps.agents.tools.commands import COMMAND_OUTPUT, COMMAND_STOP, RUN_CHECKS, RUN_COMMAND
-from apps.agents.tools.conversation import ASK_USER, FINISH
+from apps.agents.tools.conversation import ASK_USER, FINISH, REPORT_BLOCKED
 from apps.agents.tools.edit_formats import EDIT_TOOLS
 from apps.agents.tools.files import GLOB, LIST_FILES, READ_FILE, READ_IMAGE
 from apps.agents.tools.history import GIT_BLAME, GIT_LOG, GIT_SHOW
@@ -15,6 +15,7 @@ from apps.agents.tools.knowing import FIND_REFERENCES, FIND_SYMBOL, LOCATE, READ
 from apps.agents.tools.moving import DELETE_FILE, MOVE_FILE
 from apps.agents.tools.planning import SUBMIT_PLAN
 from apps.agents.tools.remembering import SEARCH_CONVERSATION
+from apps.agents.tools.replanning import KEEP_PLAN, REVISE_PLAN
 from apps.agents.tools.search import SEARCH
 from apps.agents.tools.web import WEB_FETCH
 
@@ -30,7 +31,12 @@ TOOLS_BY_ROLE: dict[str, tuple[Tool[Any], ...]] = {
     "planner": (*_LOOK, *_LOOK_BACK, ASK_USER, SUBMIT_PLAN),
     "researcher": (*_LOOK, *_LOOK_BACK, ASK_USER, FINISH),
     "reviewer": (*_LOOK, *_LOOK_BACK, RUN_CHECKS, FINISH),
-    "coder": (*_LOOK, *_LOOK_BACK, MOVE_FILE, DELETE_FILE, RUN_COMMAND, COMMAND_STOP, RUN_CHECKS, ASK_USER, FINISH),
+    "coder": (
+        *(*_LOOK, *_LOOK_BACK, MOVE_FILE, DELETE_FILE, RUN_COMMAND, COMMAND_STOP, RUN_CHECKS),
+        *(ASK_USER, FINISH, REPORT_BLOCKED),
+    ),
+    # The planner, while its plan is carried out.
+    "replanner": (*_LOOK, *_LOOK_BACK, ASK_USER, REVISE_PLAN, KEEP_PLAN),
 }
 #: The roles that change files.
 EDITORS = frozenset({"coder"})

@@ -24,6 +24,18 @@ async def finish(context: ToolContext, arguments: FinishArguments) -> Finish:
     return Finish("noted", {"summary": arguments.summary})
 
 
+class ReportBlockedArguments(Arguments):
+    reason: str = Field(min_length=1, max_length=2000, description="What keeps the task from being done.")
+    needs: str = Field(
+        min_length=1, max_length=2000, description="What has to be otherwise first, and where: that is not this task's."
+    )
+
+
+async def report_blocked(context: ToolContext, arguments: ReportBlockedArguments) -> Finish:
+    said = arguments.model_dump(mode="json")
+    return Finish("noted: the task is left, and the plan is looked at", {"summary": arguments.reason, "blocked": said})
+
+
 ASK_USER = Tool(
     "ask_user",
     "Ask the person a question and wait for the answer. Only when the work cannot go on without it.",
@@ -32,3 +44,10 @@ ASK_USER = Tool(
     ask_user,
 )
 FINISH = Tool("finish", "End your work on this task and say what you did.", FinishArguments, Risk.TALK, finish)
+REPORT_BLOCKED = Tool(
+    "report_blocked",
+    "Leave your task because something that is no part of it has to change first. What you did so far is put aside.",
+    ReportBlockedArguments,
+    Risk.TALK,
+    report_blocked,
+)
