@@ -28,6 +28,7 @@ from cli.text import text_clean, text_line
 #: What the columns before the summary take.
 _OTHER_COLUMNS = 50
 
+
 @app.command("list")
 def plan_list(
     project: ProjectOption = None,
@@ -175,9 +176,7 @@ def plan_export(
 
 @app.command("import")
 def plan_import(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Markdown; - for standard input.", show_default=False)
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Markdown; - for standard input.", show_default=False)],
     project: ProjectOption = None,
     plan: Annotated[
         str | None, typer.Option("--plan", metavar="PLAN", help="Over this plan, as its next version.")
@@ -185,9 +184,7 @@ def plan_import(
     newest: Annotated[
         bool, typer.Option("--over-newest", help="Whichever version it was made from: what came since is written over.")
     ] = False,
-    goal: Annotated[
-        str, typer.Option("--goal", metavar="TEXT", help="Of a new plan; default: its summary.")
-    ] = "",
+    goal: Annotated[str, typer.Option("--goal", metavar="TEXT", help="Of a new plan; default: its summary.")] = "",
     reason: ReasonOption = "",
     json_output: JsonOption = False,
     server: ServerOption = None,

@@ -80,13 +80,15 @@ def _editor_run(file: Path) -> None:
     try:
         code = subprocess.run([*shlex.split(command), str(file)], check=False).returncode
     except (OSError, ValueError) as error:
-        raise CliError(f"{command} can't be run: {error}", next_step="set EDITOR to an editor", code="no_editor") from error
+        raise CliError(
+            f"{command} can't be run: {error}", next_step="set EDITOR to an editor", code="no_editor"
+        ) from error
     if code:
         raise CliError(f"{command} ended with exit code {code}", next_step="nothing was sent", code="no_editor")
 
 
 def _asked(error: ApiError) -> str:
-    """How to go on: `e` with editing, `o` over the newest version, whatever that says; raises where the person leaves."""
+    """How to go on: `e` with editing, `o` over the newest version. Raises where the person leaves."""
     overtaken = error.status == 409 and error.state == "plan_changed"
     choices = "(e)dit again, " + ("write (o)ver the newest version, " if overtaken else "") + "(l)eave"
     answer = str(typer.prompt(choices, default="e", err=True)).strip().lower()[:1]

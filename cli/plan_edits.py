@@ -200,9 +200,7 @@ def hold(
     _change(plan, change, json_output=json_output, server=server)
 
 
-def release(
-    plan: PlanArgument, key: KeyArgument, json_output: JsonOption = False, server: ServerOption = None
-) -> None:
+def release(plan: PlanArgument, key: KeyArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
     """Let a task or feature that was held start."""
 
     def change(found: PlanProgress) -> list[Operation]:
@@ -343,9 +341,7 @@ def _place(
     return place
 
 
-def _each(
-    plan: str, keys: list[str], operation: str, *, reason: str, json_output: bool, server: str | None
-) -> None:
+def _each(plan: str, keys: list[str], operation: str, *, reason: str, json_output: bool, server: str | None) -> None:
     def change(found: PlanProgress) -> list[Operation]:
         return [{"op": operation, "key": task_named(found, key).key} for key in keys]
 
@@ -365,9 +361,7 @@ def _change(
 
 
 @contextmanager
-def _changing(
-    plan: str, *, json_output: bool, server: str | None
-) -> Iterator[tuple[PlanApi, PlanProgress]]:
+def _changing(plan: str, *, json_output: bool, server: str | None) -> Iterator[tuple[PlanApi, PlanProgress]]:
     """The plan, to be changed inside; then what is different is told."""
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)

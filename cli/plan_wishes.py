@@ -23,7 +23,9 @@ from cli.sessions import JsonOption, ServerOption, YesOption
 
 VersionOption = Annotated[
     int | None,
-    typer.Option("--version", metavar="N", min=1, help="The version that you saw; default: it is shown, and asked for."),
+    typer.Option(
+        "--version", metavar="N", min=1, help="The version that you saw; default: it is shown, and asked for."
+    ),
 ]
 
 
@@ -60,9 +62,7 @@ def new(
 
 def revise(
     plan: PlanArgument,
-    comment: Annotated[
-        str, typer.Argument(metavar="COMMENT", help="What should be different.", show_default=False)
-    ],
+    comment: Annotated[str, typer.Argument(metavar="COMMENT", help="What should be different.", show_default=False)],
     json_output: JsonOption = False,
     server: ServerOption = None,
 ) -> None:

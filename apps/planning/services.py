@@ -18,7 +18,6 @@ from apps.core.errors import Conflict, NotFound, PermissionDenied
 from apps.planning.checking import plan_problems, problems_refuse
 from apps.planning.diffing import plan_diff
 from apps.planning.document import FeatureDoc, PlanDoc, feature_id_of, task_id_of
-from apps.planning.editing import key_free
 from apps.planning.models import Feature, Plan, PlanVersion, Task
 from apps.planning.protection import revision_problems
 from apps.planning.scheduling import tasks_ready, tasks_settle

@@ -1,4 +1,4 @@
-"""``archon plan`` as a person uses it: a plan as a file, in an editor, by commands, and while a session carries it out."""
+"""``archon plan`` as a person uses it: as a file, in an editor, by commands, and while a session carries it out."""
 
 from __future__ import annotations
 
@@ -192,7 +192,9 @@ def test_a_plan_is_changed_while_its_session_runs(stack: LiveStack, repository: 
     assert added.code == 0 and "+ task T2 Say more" in added.output, added.errors
     gate.open()
     assert stack.session_wait(session.id, "completed").outcome == "verified", stack.story(session.id)
-    assert "Mind the gap." in str(server.requests[1].messages) and "Mind the gap." not in str(server.requests[0].messages)
+    assert "Mind the gap." in str(server.requests[1].messages) and "Mind the gap." not in str(
+        server.requests[0].messages
+    )
     assert {file["path"] for file in stack.api.session_diff(session.id).model_dump()["files"]} == {
         "answer.txt",
         "more.txt",

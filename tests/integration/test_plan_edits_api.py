@@ -1,4 +1,4 @@
-"""People change plans over HTTP: by operations, by their features and tasks, by versions; who may, and what is refused."""
+"""People change plans over HTTP: by operations, features and tasks, versions, texts; who may, and what is refused."""
 
 from __future__ import annotations
 
@@ -67,7 +67,13 @@ def scene() -> Scene:
 
 def test_operations_make_one_version(scene: Scene) -> None:
     answer = scene.edit(
-        {"op": "update_task", "key": "T2", "instructions": "LL(1).", "files": ["g.py"], "checks": [{"command": "true"}]},
+        {
+            "op": "update_task",
+            "key": "T2",
+            "instructions": "LL(1).",
+            "files": ["g.py"],
+            "checks": [{"command": "true"}],
+        },
         {"op": "skip_task", "key": "T3"},
         {"op": "add_task", "feature": "F2", "title": "Say what", "depends_on": ["T1"], "type": "docs"},
         {"op": "hold", "key": "F4", "reason": "not yet"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -94,7 +95,10 @@ def test_a_line_of_the_plan_stays_within_the_terminal(width: int) -> None:
 def test_nothing_of_a_plan_commands_the_terminal() -> None:
     evil = "\x1b]0;gone\x07\x9b2J\u202eevil"
     shown = PLAN.model_copy(
-        update={"summary": evil, "features": [PlanFeature(id="f", key="F1", title=evil, tasks=[task("T1", title=evil)])]}
+        update={
+            "summary": evil,
+            "features": [PlanFeature(id="f", key="F1", title=evil, tasks=[task("T1", title=evil)])],
+        }
     )
     for text in (
         printed(shown, terminal=False),
@@ -117,7 +121,7 @@ def test_the_picture_leads_each_arrow_to_its_task() -> None:
     for key in ("T1", "T2", "T3", "T4", "T5", "T6"):
         assert sum(f" {key} ─" in line for line in lines) == 1
     # An arrow ends right above a box.
-    for above, below in zip(lines, lines[1:], strict=False):
+    for above, below in itertools.pairwise(lines):
         for column, character in enumerate(above):
             if character == "▼":
                 assert below[:column].rfind("╭") > below[:column].rfind("╮"), (above, below)

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 def plan_markdown(*, user: User, plan_id: uuid.UUID) -> str:
     """The plan as Markdown, with how far its tasks are. Raises NotFound."""
     plan = plan_get_for_user(user=user, plan_id=plan_id)
-    return plan_to_markdown(
-        plan_document(plan), statuses=task_statuses(plan), plan_id=plan.id, version=plan.version
-    )
+    return plan_to_markdown(plan_document(plan), statuses=task_statuses(plan), plan_id=plan.id, version=plan.version)
 
 
 def plan_diagram(*, user: User, plan_id: uuid.UUID) -> str:
@@ -55,9 +53,7 @@ def plan_markdown_put(
     def make(plan: Plan, now: PlanDoc) -> PlanDoc:
         return read.document
 
-    return plan_change(
-        user=user, plan_id=plan_id, make=make, expected=seen, reason=reason, source=VersionSource.IMPORT
-    )
+    return plan_change(user=user, plan_id=plan_id, make=make, expected=seen, reason=reason, source=VersionSource.IMPORT)
 
 
 def plan_import(*, user: User, project_id: uuid.UUID, goal: str, markdown: str) -> Plan:
