@@ -25,6 +25,7 @@ from apps.agents.nodes.replan_judging import revision_check
 from apps.agents.nodes.tasks import tasks_load
 from apps.agents.services.ledger import Decided
 from apps.agents.services.plan_approvals import version_waits
+from apps.agents.services.plan_edits import plan_revised
 from apps.agents.services.plan_estimates import estimate_make
 from apps.agents.services.sessions import made_in
 from apps.agents.tools.plan_revising import revision_of
@@ -130,16 +131,12 @@ def _revision_decide(*, context: RunContext, arguments: RevisePlanArguments, res
     within = facts.follow_up_key if facts.turn else None
     revision = revision_of(arguments, before, states, within=within)
     problems_refuse(revision_check(revision, before, states))
-    revised = Event(
-        "PlanRevised",
-        {
-            "plan": str(plan.id),
-            "version": plan.version + 1,
-            "reason": arguments.reason,
-            "source": VersionSource.REPLAN.value,
-            "changes": [change.as_dict() for change in plan_diff(before, revision.document)],
-            "by": None,
-        },
+    revised = plan_revised(
+        plan_id=plan.id,
+        version=plan.version + 1,
+        reason=arguments.reason,
+        source=VersionSource.REPLAN,
+        changes=[change.as_dict() for change in plan_diff(before, revision.document)],
     )
 
     waits = version_waits(facts.session_id)
