@@ -307,6 +307,16 @@ class Api:
         body = {"call": call, "digest": digest, "decision": decision, **more}
         return self._json(Session, "POST", f"/api/agents/sessions/{session_id}/approve/", body=body)
 
+    def plan_approve(self, plan_id: str, *, version: int, autonomy: str = "") -> None:
+        """Let a plan be carried out as it was seen, with another autonomy of its session where one is named."""
+        body: dict[str, Any] = {"version": version, **({"autonomy": autonomy} if autonomy else {})}
+        self._request("POST", f"/api/planning/plans/{plan_id}/approve/", json=body)
+
+    def plan_reject(self, plan_id: str, *, version: int, comment: str = "") -> None:
+        """Send a plan back: a comment has the planner make another version, without one the session is cancelled."""
+        body = {"version": version, "comment": comment}
+        self._request("POST", f"/api/planning/plans/{plan_id}/reject/", json=body)
+
     def session_autonomy(self, session_id: str, autonomy: str) -> Session:
         return self._json(Session, "PUT", f"/api/agents/sessions/{session_id}/autonomy/", body={"autonomy": autonomy})
 
@@ -338,6 +348,32 @@ class Api:
     def patch_download(self, session_id: str, *, target: Path) -> None:
         """Write all that the session changed to ``target``, as ``git apply`` takes it."""
         self._download(f"/api/agents/sessions/{session_id}/patch/", target)
+
+    # --- what has a module of its own ---------------------------------------------------------------------------------
+    def call(
+        self,
+        kind: type[T],
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> T:
+        """The answer of an address, as this kind."""
+        asked = {name: value for name, value in (params or {}).items() if value is not None}
+        return self._json(kind, method, path, body=body, params=asked)
+
+    def send(self, method: str, path: str, *, body: Mapping[str, Any] | None = None) -> None:
+        """A request whose answer is empty."""
+        self._request(method, path, json=body)
+
+    def rows(self, kind: type[T], path: str, *, limit: int = PAGE_ROWS, **params: Any) -> list[T]:
+        """A page of a list, the first unless ``offset`` is among the parameters."""
+        return self._rows(kind, path, limit=limit, **params)
+
+    def text(self, path: str, *, media_type: str) -> str:
+        """The text of an address that answers with one."""
+        return self._request("GET", path, headers={"Accept": media_type}).text
 
     # --- how ----------------------------------------------------------------------------------------------------------
     def _upload(

@@ -48,7 +48,7 @@ class AgentOverrides(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: Added after the role's own prompt.
+    #: Said to it besides what the project says to every agent.
     instructions: str = Field(default="", max_length=INSTRUCTIONS_LENGTH)
     #: Tools of the role that it doesn't get.
     tools_off: tuple[str, ...] = Field(default=(), max_length=100)

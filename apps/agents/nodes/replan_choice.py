@@ -106,4 +106,6 @@ def _steering_heard(
         if payload["execution"] and payload["turn"] == turn
     }
     said = Steering.objects.filter(session_id=session_id, retired=None, delivered_seq__isnull=False).order_by("seq")
+    # What was said of a task came with a change of the plan by a person, who had looked at it.
+    said = said.filter(task_id=None)
     return [each for each in said if heard_by.get(str(each.id)) in execution_ids]

@@ -20,7 +20,7 @@ from apps.agents.tools.base import Arguments, Finish, Observation
 from apps.agents.tools.plan_revising import Revision, revision_of
 from apps.agents.tools.replanning import REVISE_PLAN, RevisePlanArguments
 from apps.planning.checking import Problem, plan_problems
-from apps.planning.document import PlanDoc, follow_up_key
+from apps.planning.document import PlanDoc
 from apps.planning.models import Plan, PlanVersion
 from apps.planning.oscillation import Version, left_key, version_like, versions_standing
 from apps.planning.protection import revision_problems
@@ -59,7 +59,7 @@ class RevisionJudge:
         assert isinstance(arguments, RevisePlanArguments)
         facts = self.context.facts
         standing = await self.context.ledger.database.run_in_thread(_standing_load, facts.plan_id)
-        within = follow_up_key(facts.turn) if facts.turn else None
+        within = facts.follow_up_key if facts.turn else None
         try:
             revision = revision_of(arguments, standing.document, standing.states, within=within)
         except ValidationError as error:

@@ -10,12 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from apps.agents.prompts import prompt_read
 from apps.agents.types import Severity
 from apps.projects.agent_settings import AgentOverrides, ReviewerOverrides, agents_read
 from apps.usage.choices import ROLES, Role
-
-INSTRUCTED = "The owner of this project says besides:"
 
 
 @dataclass(frozen=True)
@@ -29,17 +26,12 @@ class AgentProfile:
     steps: int
     tokens: int
     seconds: int
+    #: Said to it after the prompt and what is said to all agents, so that what comes first stays the same.
     instructions: str = ""
     tools_off: frozenset[str] = frozenset()
     #: Of the reviewer: findings that weigh as much go back to the coder, so many times before a person is asked.
     threshold: Severity = Severity.MAJOR
     rounds: int = 2
-
-    @property
-    def system_prompt(self) -> str:
-        """The prompt's file first, the same for all: providers' caches hit it whatever a project adds."""
-        own = prompt_read(self.prompt)
-        return f"{own}\n\n{INSTRUCTED}\n{self.instructions.strip()}" if self.instructions.strip() else own
 
 
 #: The session's own limits usually come first; these end an agent that has lost its way, and leave the others theirs.
