@@ -94,7 +94,10 @@ def test_a_line_of_the_plan_stays_within_the_terminal(width: int) -> None:
 def test_nothing_of_a_plan_commands_the_terminal() -> None:
     evil = "\x1b]0;gone\x07\x9b2J\u202eevil"
     shown = PLAN.model_copy(
-        update={"summary": evil, "features": [PlanFeature(id="f", key="F1", title=evil, tasks=[task("T1", title=evil)])]}
+        update={
+            "summary": evil,
+            "features": [PlanFeature(id="f", key="F1", title=evil, tasks=[task("T1", title=evil)])],
+        }
     )
     for text in (
         printed(shown, terminal=False),
