@@ -306,6 +306,32 @@ class Api:
         """Write all that the session changed to ``target``, as ``git apply`` takes it."""
         self._download(f"/api/agents/sessions/{session_id}/patch/", target)
 
+    # --- what has a module of its own ---------------------------------------------------------------------------------
+    def call(
+        self,
+        kind: type[T],
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> T:
+        """The answer of an address, as this kind."""
+        asked = {name: value for name, value in (params or {}).items() if value is not None}
+        return self._json(kind, method, path, body=body, params=asked)
+
+    def send(self, method: str, path: str, *, body: Mapping[str, Any] | None = None) -> None:
+        """A request whose answer is empty."""
+        self._request(method, path, json=body)
+
+    def rows(self, kind: type[T], path: str, *, limit: int = PAGE_ROWS, **params: Any) -> list[T]:
+        """A page of a list, the first unless ``offset`` is among the parameters."""
+        return self._rows(kind, path, limit=limit, **params)
+
+    def text(self, path: str, *, media_type: str) -> str:
+        """The text of an address that answers with one."""
+        return self._request("GET", path, headers={"Accept": media_type}).text
+
     # --- how ----------------------------------------------------------------------------------------------------------
     def _upload(
         self, method: str, path: str, source: Path, *, params: Mapping[str, Any] | None = None

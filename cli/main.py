@@ -44,6 +44,7 @@ MODULES: dict[str, str] = {
     ),
     **dict.fromkeys(("approve", "autonomy"), "cli.approval"),
     "rules": "cli.rules",
+    "plan": "cli.plan",
     **dict.fromkeys(("steps", "rewind"), "cli.control"),
     "apply": "cli.apply",
     **dict.fromkeys(("projects", "clone", "sync", "remove"), "cli.projects"),

@@ -131,12 +131,17 @@ class Session(Resource):
     finished_at: datetime | None = None
 
 
+class PlanNamed(Resource):
+    id: str
+
+
 class Progress(Resource):
     """Where a session is; the plan and the tool at hand are told by events, which the live view reads."""
 
     id: str
     status: str
     outcome: str | None = None
+    plan: PlanNamed | None = None
     usage: Usage = Usage()
     limits: Limits = Limits()
     elapsed_s: float = 0.0

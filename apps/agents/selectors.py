@@ -139,3 +139,8 @@ def session_bundle(session: AgentSession) -> Path:
     if not session.head_commit or session.head_commit == session.base_commit:
         raise Conflict("the session has changed nothing yet, so there is no branch to fetch", state=session.status)
     return branch_bundle(project_id=session.project_id, branch=session.branch, base=session.base_commit)
+
+
+def plan_sessions(plan_id: uuid.UUID) -> QuerySet[AgentSession]:
+    """The sessions that carry the plan out or did, newest first."""
+    return AgentSession.objects.filter(plan=plan_id).order_by("-created_at", "id").only("id", "status")

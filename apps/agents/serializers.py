@@ -11,6 +11,7 @@ from rest_framework import serializers
 from apps.agents.serializers_conversation import AttachmentSerializer, GoalMaterialSerializer
 from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
 from apps.agents.types import AgentType, Risk, SessionOutcome, SessionStatus
+from apps.planning.serializers_versions import ProgressPlanSerializer
 from apps.projects.autonomy import Autonomy
 from apps.usage.serializers import ChosenModelSerializer, ModelConfigurationFields, ModelUsageSerializer
 
@@ -197,28 +198,6 @@ class SessionSerializer(serializers.Serializer[Any]):
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
     progress_url = serializers.CharField()
-
-
-class ProgressTaskSerializer(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    title = serializers.CharField()
-    status = serializers.CharField()
-    attempts = serializers.IntegerField()
-    commit = serializers.CharField(allow_blank=True)
-
-
-class ProgressFeatureSerializer(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    title = serializers.CharField()
-    tasks = ProgressTaskSerializer(many=True)
-
-
-class ProgressPlanSerializer(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    summary = serializers.CharField()
-    done = serializers.IntegerField()
-    total = serializers.IntegerField()
-    features = ProgressFeatureSerializer(many=True)
 
 
 class CurrentSerializer(serializers.Serializer[Any]):
