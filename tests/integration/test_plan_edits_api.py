@@ -67,7 +67,13 @@ def scene() -> Scene:
 
 def test_operations_make_one_version(scene: Scene) -> None:
     answer = scene.edit(
-        {"op": "update_task", "key": "T2", "instructions": "LL(1).", "files": ["g.py"], "checks": [{"command": "true"}]},
+        {
+            "op": "update_task",
+            "key": "T2",
+            "instructions": "LL(1).",
+            "files": ["g.py"],
+            "checks": [{"command": "true"}],
+        },
         {"op": "skip_task", "key": "T3"},
         {"op": "add_task", "feature": "F2", "title": "Say what", "depends_on": ["T1"], "type": "docs"},
         {"op": "hold", "key": "F4", "reason": "not yet"},

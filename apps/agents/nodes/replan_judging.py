@@ -133,9 +133,13 @@ def revision_judge(
 def revision_check(
     revision: Revision, before: PlanDoc, states: Mapping[str, TaskState], grounding: Grounding | None
 ) -> list[Problem]:
-    """All that doesn't hold: in the revision itself, in the plan that it makes, and in what that takes back."""
+    """All that doesn't hold: in the revision itself, in the plan that it makes, and in what that takes back.
+
+    What didn't hold before is no reason to keep a plan from being changed.
+    """
     judged = plan_judge(revision.document, grounding, before=before, states=states)
-    problems = [*revision.problems, *judged]
+    known = plan_judge(before, grounding) if judged else []
+    problems = [*revision.problems, *(problem for problem in judged if problem not in known)]
     if not problems and revision.document == before:
         problems.append(Problem("features", "unchanged", "this is the plan as it is", "call keep_plan to keep it"))
     return problems

@@ -24,6 +24,7 @@ from apps.agents.nodes.replan_judging import revision_check
 from apps.agents.nodes.tasks import tasks_load
 from apps.agents.prompts import prompt_read
 from apps.agents.services.ledger import Decided
+from apps.agents.services.plan_edits import plan_revised
 from apps.agents.services.sessions import made_in
 from apps.agents.tools.plan_revising import revision_of
 from apps.agents.tools.replanning import RevisePlanArguments
@@ -126,16 +127,12 @@ def _revision_decide(*, context: RunContext, arguments: RevisePlanArguments, res
     within = follow_up_key(facts.turn) if facts.turn else None
     revision = revision_of(arguments, before, states, within=within)
     problems_refuse(revision_check(revision, before, states, None))
-    revised = Event(
-        "PlanRevised",
-        {
-            "plan": str(plan.id),
-            "version": plan.version + 1,
-            "reason": arguments.reason,
-            "source": VersionSource.REPLAN.value,
-            "changes": [change.as_dict() for change in plan_diff(before, revision.document)],
-            "by": None,
-        },
+    revised = plan_revised(
+        plan_id=plan.id,
+        version=plan.version + 1,
+        reason=arguments.reason,
+        source=VersionSource.REPLAN,
+        changes=[change.as_dict() for change in plan_diff(before, revision.document)],
     )
 
     def change() -> None:
