@@ -216,7 +216,9 @@ def test_a_pause_tells_its_reason() -> None:
 def test_the_plan_follows_what_people_change_of_it() -> None:
     state = SessionState(session_id="s", goal="g")
 
-    def change(kind: str, key: str, title: str, field: str = "", before: Any = None, after: Any = None) -> dict[str, Any]:
+    def change(
+        kind: str, key: str, title: str, field: str = "", before: Any = None, after: Any = None
+    ) -> dict[str, Any]:
         told = {"kind": kind, "what": "task", "key": key, "title": title, "field": field}
         return {**told, "before": before, "after": after}
 
