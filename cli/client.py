@@ -302,6 +302,16 @@ class Api:
         body = {"call": call, "digest": digest, "decision": decision, **more}
         return self._json(Session, "POST", f"/api/agents/sessions/{session_id}/approve/", body=body)
 
+    def plan_approve(self, plan_id: str, *, version: int, autonomy: str = "") -> None:
+        """Let a plan be carried out as it was seen, with another autonomy of its session where one is named."""
+        body: dict[str, Any] = {"version": version, **({"autonomy": autonomy} if autonomy else {})}
+        self._request("POST", f"/api/planning/plans/{plan_id}/approve/", json=body)
+
+    def plan_reject(self, plan_id: str, *, version: int, comment: str = "") -> None:
+        """Send a plan back: a comment has the planner make another version, without one the session is cancelled."""
+        body = {"version": version, "comment": comment}
+        self._request("POST", f"/api/planning/plans/{plan_id}/reject/", json=body)
+
     def session_autonomy(self, session_id: str, autonomy: str) -> Session:
         return self._json(Session, "PUT", f"/api/agents/sessions/{session_id}/autonomy/", body={"autonomy": autonomy})
 

@@ -193,6 +193,9 @@ class StatePanel:
         if state.approval is not None:
             asked = f"? may it run {state.approval.name} {argument_short(state.approval.arguments)}"
             lines.append(Text(text_line(f"{asked} ({state.approval.risk})", width=width * 2), style="yellow"))
+        if state.plan_waits:
+            asked = f"? may it carry out the plan (version {state.plan_waits}): archon approve {state.session_id[:8]}"
+            lines.append(Text(text_line(asked, width=width * 2), style="yellow"))
         return lines
 
 
@@ -321,6 +324,16 @@ def event_line(event: Event) -> str:
             return f"may it run: {said('name')} {argument_short(payload.get('arguments'))} ({said('risk')})"
         case "ApprovalDecided":
             return f"decided: {said('decision')}" + (f": {said('message', 400)}" if said("message") else "")
+        case "PlanApprovalRequested":
+            note = f": {said('note', 400)}" if said("note") else ""
+            return f"may it carry out the plan, version {payload.get('version')}{note}"
+        case "PlanApproved":
+            return f"plan approved: version {payload.get('version')}"
+        case "PlanRejected":
+            return f"plan sent back: {said('comment', 400)}" if said("comment") else "plan rejected"
+        case "GoalAnswered":
+            places = [str(each.get("path")) for each in payload.get("citations") or () if isinstance(each, dict)]
+            return "answered" + (f", from {text_line(', '.join(dict.fromkeys(places)), width=400)}" if places else "")
         case "AutonomyChanged":
             return f"autonomy: {said('autonomy')}"
         case "TaskVerified":

@@ -114,6 +114,42 @@ class Approval(Resource):
     expires_at: datetime | None = None
 
 
+class Span(Resource):
+    low: float = 0.0
+    high: float = 0.0
+
+
+class Estimate(Resource):
+    """What is left of a plan is likely to take; without a cost where a price is not known."""
+
+    tasks: int = 0
+    steps: Span = Span()
+    tokens: Span = Span()
+    cost_usd: Span | None = None
+    basis: str = ""
+
+
+class PlanApprovalTask(Resource):
+    key: str
+    title: str
+    feature: str = ""
+    needs: list[str] = []
+    files: list[str] = []
+    checks: list[str] = []
+    status: str = "pending"
+
+
+class PlanApproval(Resource):
+    """A plan that waits for a person's leave to be carried out."""
+
+    plan: str
+    version: int
+    intent: str = ""
+    summary: str = ""
+    tasks: list[PlanApprovalTask] = []
+    estimate: Estimate | None = None
+
+
 class Session(Resource):
     id: str
     project: str
@@ -132,6 +168,10 @@ class Session(Resource):
     checks: list[Check] = []
     question: Question | None = None
     approval: Approval | None = None
+    plan: str | None = None
+    plan_approval: PlanApproval | None = None
+    #: Where the goal was a question: ``{text, citations, uncited_reason, note}``.
+    answer: dict[str, Any] | None = None
     autonomy: str = ""
     #: What was done, as Markdown; empty until the end.
     report: str = ""

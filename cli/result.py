@@ -80,6 +80,9 @@ class SessionResult:
             "reason": session.reason.model_dump() if session.reason else None,
             "question": session.question.model_dump() if session.question else None,
             "approval": session.approval.model_dump(mode="json") if session.approval else None,
+            "plan": session.plan,
+            "plan_approval": session.plan_approval.model_dump(mode="json") if session.plan_approval else None,
+            "answer": session.answer,
         }
 
 

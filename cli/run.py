@@ -27,6 +27,7 @@ from cli.errors import (
 from cli.follow import Manners, manners_of, session_follow
 from cli.materials import Materials, materials_open, materials_upload
 from cli.origins import GitOrigin, Origin, origin_find, project_await
+from cli.plan_approval import plan_approval_show
 from cli.repository import LocalRepository
 from cli.resources import Session
 from cli.result import picture_save, reason_print, result_get, result_print
@@ -129,6 +130,14 @@ def _waiting_tell(session: Session, *, console: Console) -> None:
             "It waits for somebody who looks at this call:",
             f"  {command_line('approve', session.id)}",
             f"  {command_line('approve', session.id, '--reject')}",
+        ]
+    if session.plan_approval is not None:
+        plan_approval_show(session.plan_approval, console=console)
+        version = str(session.plan_approval.version)
+        lines = [
+            "It waits for somebody who looks at this plan:",
+            f"  {command_line('approve', session.id, '--version', version)}",
+            f"  {command_line('approve', session.id, '--reject', '--message', 'WHAT TO CHANGE')}",
         ]
     if session.reason is not None:
         reason_print(session.reason, console=console)

@@ -13,8 +13,9 @@ from django.utils.dateparse import parse_datetime
 from rest_framework.response import Response
 
 from apps.agents.models import AgentSession, SessionEvent, ToolCall
-from apps.agents.selectors import approval_get, edit_share_list, question_get
+from apps.agents.selectors import answer_list, approval_get, edit_share_list, question_get
 from apps.agents.serializers import SessionSerializer
+from apps.agents.services.plan_approvals import plan_waiting
 from apps.agents.services.sessions import seconds_used
 from apps.agents.types import EditShare, SessionStatus
 from apps.planning.selectors import plan_progress
@@ -39,8 +40,9 @@ class _Spent:
 def sessions_present(sessions: Sequence[AgentSession]) -> list[dict[str, Any]]:
     """Sessions as ``SessionSerializer`` renders them; one query each for all spending, edits and attachments."""
     spent = _spent([session.id for session in sessions])
+    answers = answer_list(sessions)
     prefetch_related_objects(list(sessions), "attachments")
-    return [_session_present(session, spent[session.id]) for session in sessions]
+    return [_session_present(session, spent[session.id], answers.get(session.id)) for session in sessions]
 
 
 def _spent(session_ids: list[uuid.UUID]) -> dict[uuid.UUID, _Spent]:
@@ -60,7 +62,7 @@ def session_accepted(session: AgentSession) -> Response:
     return Response(body, status=202, headers={"Location": location})
 
 
-def _session_present(session: AgentSession, spent: _Spent) -> dict[str, Any]:
+def _session_present(session: AgentSession, spent: _Spent, answer: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "id": session.id,
         "project": session.project_id,
@@ -87,6 +89,9 @@ def _session_present(session: AgentSession, spent: _Spent) -> dict[str, Any]:
         "checks": session.checks,
         "question": _question(session),
         "approval": _approval(session),
+        "plan": session.plan_id,
+        "plan_approval": plan_approval_present(session),
+        "answer": answer,
         "report": session.report,
         "created_at": session.created_at,
         "started_at": session.started_at,
@@ -113,6 +118,38 @@ def progress_present(session: AgentSession) -> dict[str, Any]:
         "checks": session.checks,
         "question": _question(session),
         "approval": _approval(session),
+        "plan_approval": plan_approval_present(session),
+        "answer": answer_list([session]).get(session.id),
+    }
+
+
+def plan_approval_present(session: AgentSession) -> dict[str, Any] | None:
+    """The plan that the session waits with for a person's leave, in short; the whole is the plan's own."""
+    plan = plan_waiting(session)
+    if plan is None:
+        return None
+    progress = plan_progress(plan.id)
+    tasks = [
+        {
+            "key": task.key,
+            "title": task.title,
+            "feature": feature.title,
+            "agent_type": task.agent_type,
+            "needs": list(task.needs),
+            "files": [*task.files, *task.creates],
+            "checks": list(task.checks),
+            "status": task.status,
+        }
+        for feature in progress.features
+        for task in feature.tasks
+    ]
+    return {
+        "plan": plan.id,
+        "version": plan.version,
+        "intent": plan.intent,
+        "summary": plan.summary,
+        "tasks": tasks,
+        "estimate": plan.estimate or None,
     }
 
 

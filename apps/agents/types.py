@@ -144,6 +144,22 @@ class PublicationState(models.TextChoices):
 
 
 @dataclass(frozen=True)
+class Citation:
+    """Lines of a file, from which something is known."""
+
+    path: str
+    start_line: int
+    end_line: int
+
+    def __str__(self) -> str:
+        lines = f"{self.start_line}-{self.end_line}" if self.end_line > self.start_line else f"{self.start_line}"
+        return f"{self.path}:{lines}"
+
+    def as_dict(self) -> dict[str, str | int]:
+        return {"path": self.path, "start_line": self.start_line, "end_line": self.end_line}
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that happened in a session, before it has a number; the types are in docs/reference/events.md."""
 

@@ -51,10 +51,12 @@ def plan_create(
     author: User | None = None,
     estimate: Mapping[str, Any] | None = None,
     made_in: MadeIn | None = None,
+    features: Mapping[str, uuid.UUID] | None = None,
 ) -> Plan:
     """The plan with this id, made with its first version unless it is there already; then that stays as it is.
 
-    Ids of features and tasks follow from ``plan_id`` and their keys. Raises PlanRefused for a document in which
+    Ids of features and tasks follow from ``plan_id`` and their keys; but for ``features``, by key: those are people's
+    own without a plan, which become a part of this one. Raises PlanRefused for a document in which
     something doesn't hold (by itself: files and checks are looked up by whoever knows the repository).
     """
     problems_refuse(plan_problems(document, None))
@@ -72,6 +74,8 @@ def plan_create(
         if plan.project_id != project.id:
             raise Conflict("There is a plan with this id in another project.", state="other_project")
         if created:
+            for key, feature_id in (features or {}).items():
+                Feature.objects.filter(id=feature_id, project=project, plan=None).update(plan=plan, key=key)
             _version_write(plan, None, document, source=source, reason=reason, author=author, made_in=made_in)
     return plan
 

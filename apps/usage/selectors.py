@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -14,7 +14,7 @@ from django.db.models.expressions import Combinable
 from apps.core.errors import NotFound
 
 from .models import Budget, CallState, ModelCall
-from .types import BudgetState, Limits, RoleUsage, UsageLine
+from .types import BudgetState, CallTook, Limits, RoleUsage, UsageLine
 
 _SUMS: dict[str, Any] = {
     "calls": Count("id"),
@@ -70,6 +70,23 @@ def usage_by_model(scope_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[Usage
     for row in rows.annotate(**_SUMS):
         found[row["budget_id"]].append(_line(row))
     return {scope_id: sorted(lines, key=_dearest_first) for scope_id, lines in found.items()}
+
+
+def calls_took(scope_ids: Collection[uuid.UUID]) -> list[CallTook]:
+    """Every call that was answered within these scopes, by the owner that its key begins with."""
+    rows = ModelCall.objects.filter(budget_id__in=scope_ids, state=CallState.SETTLED)
+    return [
+        CallTook(owner, read + written)
+        for key, read, written in rows.values_list("key", "input_tokens", "output_tokens")
+        if (owner := _owner_read(key)) is not None
+    ]
+
+
+def _owner_read(key: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(key.partition(":")[0])
+    except ValueError:
+        return None
 
 
 def usage_by_role(scope_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[RoleUsage]]:

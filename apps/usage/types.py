@@ -128,6 +128,14 @@ class BudgetState:
         )
 
 
+@dataclass(frozen=True)
+class CallTook:
+    """Tokens, in and out together, that a call took for whoever its key names."""
+
+    owner: uuid.UUID
+    tokens: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class UsageShare:
     """A share of what was taken. ``priced`` is False where the price of a call is not known, so that it cost more."""

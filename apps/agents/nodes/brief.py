@@ -14,7 +14,7 @@ from apps.agents.nodes.materials import brief_message, materials_read
 BRIEF_FILES = 300
 
 
-async def goal_brief(context: RunContext) -> HumanMessage:
+async def goal_brief(context: RunContext, *, further: Sequence[str] = ()) -> HumanMessage:
     """The goal, the files and what the checks say now: what every session starts from."""
     baseline = await baseline_open(context)
     workspace = await context.site.workspace()
@@ -27,6 +27,7 @@ async def goal_brief(context: RunContext) -> HumanMessage:
         *await located_brief(context, text=context.facts.goal, key=context.facts.turn_key("located")),
         *context.site.notes,
         f"Checks before any change:\n{checks_observe(baseline.before).text}",
+        *further,
     ]
     return brief_message(parts, await materials_read(context, turn=0))
 

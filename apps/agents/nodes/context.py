@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypedDict
 
 from django.conf import settings
@@ -19,17 +21,21 @@ from apps.agents.services.code_knowledge import CodeKnowledge
 from apps.agents.services.instructions import Instructions, instructions_load
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.ledger_records import rewound_key
+from apps.agents.services.plan_work import PlanWork
 from apps.agents.services.policy_rules import policy_load
 from apps.agents.services.rules import RepositoryRules
 from apps.agents.tools.base import observation_limit
 from apps.agents.tools.catalogue import Offer
 from apps.agents.tools.edit_formats import edit_format_for
+from apps.agents.tools.grounding import RepositoryGrounding, programs_look_up, programs_named
 from apps.agents.tools.kept_outputs import KeptOutputs
 from apps.agents.tools.policy import Policy
 from apps.agents.tools.web import PAGE_BYTES
 from apps.agents.types import READING_TYPES, AgentType, HandOver
 from apps.core.errors import LimitReached
 from apps.core.outbound import Fetched, host_is_listed, outbound_fetch
+from apps.planning.document import PlanDoc, follow_up_key
+from apps.planning.problems import Grounding
 from apps.projects.autonomy import Autonomy
 from apps.projects.repository_history import RepositoryHistory
 from apps.projects.worktree import session_server_path
@@ -56,7 +62,7 @@ class SessionState(TypedDict, total=False):
     attempt: int
     #: What the last verification came to: `passed`, `retry`, `failed`; `blocked`: there was none.
     verdict: str
-    #: What the session was woken for: `goal`, `follow_up` or `rebase`.
+    #: What the session was woken for: `goal`, `plan` (one that is there), `follow_up` or `rebase`; then how it goes on.
     way: str
     #: Which look at the plan it is at.
     look: int
@@ -123,6 +129,8 @@ class SessionFacts:
     autonomy: Autonomy = Autonomy.AUTO
     #: The plan that was made already, if it was.
     made_plan_id: uuid.UUID | None = None
+    #: What it does with a plan, or a feature, that was there before it.
+    plan_work: PlanWork | None = None
     #: How often it was taken back to an earlier step, and the last time that this took the making of a plan back.
     rewinds: int = 0
     plan_rewind: int = 0
@@ -138,6 +146,17 @@ class SessionFacts:
         anew = self.turn and self.agent_type is AgentType.PLANNER
         name = f"plan:{self.turn}" if anew else "plan"
         return uuid.uuid5(self.session_id, rewound_key(name, self.plan_rewind))
+
+    @property
+    def plan_given(self) -> bool:
+        """The plan was there before the session, which carries it out or revises it."""
+        return self.plan_work is not None and self.plan_work.plan_id is not None
+
+    @property
+    def follow_up_key(self) -> str:
+        """The key of the follow-up's feature: that of a plan which other sessions have had names the session too."""
+        key = follow_up_key(self.turn)
+        return f"{key}-{str(self.session_id)[:8]}" if self.plan_given else key
 
     def turn_key(self, key: str) -> str:
         """The key of an effect that happens once for the goal, and once for each follow-up."""
@@ -177,6 +196,9 @@ class RunContext:
     _instructions: Instructions | None = None
     _policy: Policy | None = None
     _policy_read: float = 0.0
+    #: By the commit that it is of; and which programs the sandbox has, as far as somebody asked.
+    _grounding: tuple[str, RepositoryGrounding] | None = None
+    _programs: dict[str, bool] = field(default_factory=dict)
 
     def hand_over_if_asked(self) -> None:
         """For places between two effects: raises HandOver when another worker is to go on from the rows."""
@@ -190,6 +212,23 @@ class RunContext:
                 RepositoryRules, project_id=self.facts.project_id, commit=self.facts.base_commit
             )
         return self._rules
+
+    async def grounding(self, plan: PlanDoc) -> Grounding:
+        """What a plan is held against: the branch's last commit, and the programs of the sandbox, asked for once."""
+        commit = await self.site.branch_tip()
+        named = programs_named(plan) - self._programs.keys()
+        if named:
+            self._programs |= await programs_look_up(await self.site.workspace(), named)
+        if self._grounding is None or self._grounding[0] != commit:
+            ground = partial(
+                RepositoryGrounding,
+                project_id=self.facts.project_id,
+                commit=commit,
+                subfolder=self.site.subfolder,
+                program_exists=lambda name: self._programs.get(name, True),
+            )
+            self._grounding = (commit, await asyncio.to_thread(ground))
+        return self._grounding[1]
 
     async def instructions(self) -> Instructions:
         """What people say to every agent, as of when the session was first taken up, or for its follow-up."""

@@ -28,7 +28,7 @@ from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
 from apps.core.database import Connection
 from apps.core.storable import json_storable
-from apps.planning.document import FeatureDoc, TaskDoc, follow_up_key
+from apps.planning.document import FeatureDoc, TaskDoc
 from apps.planning.models import TaskStatus
 from apps.planning.selectors import plan_progress
 from apps.planning.services import plan_extend
@@ -60,7 +60,7 @@ async def follow_up_begin(state: SessionState, runtime: Runtime[RunContext]) -> 
     await _head_baseline(context)
     title = f"Follow-up: {_title(follow_up.text)}"
     added = Event("PlanExtended", {"plan": str(facts.plan_id), "feature": title, "tasks": [title]})
-    key = follow_up_key(facts.turn)
+    key = facts.follow_up_key
     task = TaskDoc(key=f"{key}.1", title=title, instructions=follow_up.text)
     extend = partial(_plan_extend, facts=facts, feature=FeatureDoc(key=key, title=title, tasks=(task,)))
     await context.ledger.effect_apply(facts.turn_key("plan"), extend, added)
@@ -235,7 +235,7 @@ async def _work_told(context: RunContext, follow_up: FollowUp) -> list[str]:
 
 async def _tasks_left(context: RunContext) -> list[str]:
     progress = await context.ledger.database.run_in_thread(plan_progress, context.facts.plan_id)
-    own = follow_up_key(context.facts.turn)
+    own = context.facts.follow_up_key
     return [
         task.title
         for feature in progress.features

@@ -16,7 +16,6 @@ from apps.agents.tools.base import text_cut
 from apps.agents.types import AgentType, Event, Reason, SessionOutcome
 from apps.core.errors import NotFound
 from apps.core.kill_points import kill_point
-from apps.planning.document import follow_up_key
 from apps.planning.scheduling import SATISFIED
 from apps.planning.selectors import plan_progress
 from apps.planning.services import plan_update_status
@@ -40,12 +39,14 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
         # Nothing was planned: the planner has answered by itself.
         return await answer_report(state, runtime)
     if context.facts.agent_type is AgentType.PLANNER:
-        await _complete(context, SessionOutcome.UNVERIFIED, ("a plan was made, no code was changed",))
+        revised = await context.ledger.effect_find(context.facts.turn_key("plan-revised")) or {}
+        told = str(revised.get("note") or "") or "a plan was made, no code was changed"
+        await _complete(context, SessionOutcome.UNVERIFIED, (told,))
         return {}
     session_id = context.facts.session_id
     verified = await context.ledger.database.run_in_thread(judged_last, session_id) or _NOTHING
     # A follow-up is a feature of the plan; what failed before it is past.
-    own = follow_up_key(context.facts.turn) if context.facts.turn else None
+    own = context.facts.follow_up_key if context.facts.turn else None
     judged = [task for feature in progress.features if own in (None, feature.key) for task in feature.tasks]
     failed = [task for task in judged if task.status not in SATISFIED]
     outcome, reasons = SessionOutcome(verified["outcome"]), tuple(verified["reasons"])

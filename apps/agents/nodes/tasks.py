@@ -26,7 +26,6 @@ from apps.agents.types import Event
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.kill_points import kill_point
 from apps.core.storable import json_storable, text_storable
-from apps.planning.document import follow_up_key
 from apps.planning.scheduling import SATISFIED
 from apps.planning.selectors import plan_progress
 from apps.planning.services import task_begin, task_update_status
@@ -376,7 +375,7 @@ def tasks_of(context: RunContext, progress: PlanProgress) -> list[TaskProgress]:
     """The tasks that the session is at, as :func:`tasks_load`."""
     if not context.facts.turn:
         return list(progress.tasks)
-    own = follow_up_key(context.facts.turn)
+    own = context.facts.follow_up_key
     tasks = [task for feature in progress.features if feature.key == own for task in feature.tasks]
     past = {task.key for task in progress.tasks if task.status in SATISFIED} - {task.key for task in tasks}
     return [dataclasses.replace(task, needs=tuple(key for key in task.needs if key not in past)) for task in tasks]

@@ -20,6 +20,7 @@ from apps.agents.selectors import plan_made, session_take_ups, snapshot_last
 from apps.agents.services.checkpoints import FencedSaver, thread_config
 from apps.agents.services.leases import LeaseKeeper
 from apps.agents.services.ledger import Ledger
+from apps.agents.services.plan_work import plan_work_load
 from apps.agents.services.restoring import Restore
 from apps.agents.services.sessions import GRAPH_VERSION, StaleFence, lease_claim, lease_release
 from apps.agents.services.sources import sources_to_fetch
@@ -285,6 +286,7 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         rebase=Rebase(**session.rebase) if session.rebase else None,
         sources_waiting=bool(sources_to_fetch(session.id)),
         made_plan_id=plan_made(session),
+        plan_work=plan_work_load(session.id),
         rewinds=session.rewinds,
         plan_rewind=session.plan_rewind,
     )

@@ -29,6 +29,7 @@ from apps.agents.models import (
 )
 from apps.agents.selectors import session_get_for_user, snapshot_last
 from apps.agents.services.leftovers import checkpoint_delete
+from apps.agents.services.plan_work import plan_free_require
 from apps.agents.services.restoring import Restore, files_restore
 from apps.agents.services.rewind_plan import plan_take_back
 from apps.agents.services.sessions import event_append, fence_move, session_lock
@@ -80,6 +81,7 @@ def _rows_take_back(session_id: uuid.UUID, seq: int) -> None:
     if _is_there(session, seq):
         return
     step = _step_require(session, seq)
+    plan_free_require(session)
     turn, turn_seq = turn_at(session_id, seq)
     point = _Point(seq=seq, rewind=session.rewinds + 1, turn=turn, turn_seq=turn_seq)
     snapshot = snapshot_last(session_id, seq=seq)

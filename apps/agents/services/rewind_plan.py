@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from apps.agents.models import AgentSession, SessionEffect
+from apps.agents.services.plan_work import plan_status_standing
 from apps.agents.services.sessions import made_in
 from apps.agents.types import AgentType
 from apps.planning.models import TaskStatus
 from apps.planning.selectors import version_at
-from apps.planning.services import plan_rewind, plan_withdraw
+from apps.planning.services import plan_rewind, plan_update_status, plan_withdraw
 from apps.planning.types import TaskState
 
 _PLAN_KEY = re.compile(r"plan(?:#(?P<turn>\d+))?")
@@ -38,7 +39,8 @@ def plan_take_back(session: AgentSession, *, rewind: int, seq: int) -> None:
             unmade[int(plan["turn"] or 0)] = result
     if unmade:
         session.plan_rewind = rewind
-    if session.agent_type == AgentType.PLANNER:
+    given = bool(standing.get("plan", {}).get("given"))
+    if session.agent_type == AgentType.PLANNER and not given:
         for result in unmade.values():
             if result.get("plan"):
                 plan_withdraw(plan_id=uuid.UUID(result["plan"]))
@@ -59,6 +61,7 @@ def plan_take_back(session: AgentSession, *, rewind: int, seq: int) -> None:
         made_in=made_in(session.id),
         reason=f"the session was taken back to step {seq}",
     )
+    plan_update_status(plan_id=session.plan_id, status=plan_status_standing(standing))
 
 
 def _task_states(effects: Mapping[str, Any]) -> dict[uuid.UUID, TaskState]:

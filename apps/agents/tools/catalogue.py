@@ -10,10 +10,10 @@ from apps.agents.tools.commands import COMMAND_OUTPUT, COMMAND_STOP, RUN_CHECKS,
 from apps.agents.tools.conversation import ASK_USER, FINISH, REPORT_BLOCKED
 from apps.agents.tools.edit_formats import EDIT_TOOLS
 from apps.agents.tools.files import GLOB, LIST_FILES, READ_FILE, READ_IMAGE
+from apps.agents.tools.handing_over import ANSWER, SUBMIT_PLAN
 from apps.agents.tools.history import GIT_BLAME, GIT_LOG, GIT_SHOW
 from apps.agents.tools.knowing import FIND_REFERENCES, FIND_SYMBOL, LOCATE, READ_SYMBOL, REPO_MAP, SEARCH_CODE
 from apps.agents.tools.moving import DELETE_FILE, MOVE_FILE
-from apps.agents.tools.planning import SUBMIT_PLAN
 from apps.agents.tools.remembering import SEARCH_CONVERSATION
 from apps.agents.tools.replanning import KEEP_PLAN, REVISE_PLAN
 from apps.agents.tools.search import SEARCH
@@ -28,7 +28,7 @@ _LOOK_BACK = (COMMAND_OUTPUT, SEARCH_CONVERSATION)
 #: A role's tools, besides those by which it edits and the web's.
 TOOLS_BY_ROLE: dict[str, tuple[Tool[Any], ...]] = {
     # A planner, researcher or reviewer has no tool that changes anything: a prompt that asks it not to is no promise.
-    "planner": (*_LOOK, *_LOOK_BACK, ASK_USER, SUBMIT_PLAN),
+    "planner": (*_LOOK, *_LOOK_BACK, ASK_USER, ANSWER, SUBMIT_PLAN),
     "researcher": (*_LOOK, *_LOOK_BACK, ASK_USER, FINISH),
     "reviewer": (*_LOOK, *_LOOK_BACK, RUN_CHECKS, FINISH),
     "coder": (
