@@ -202,4 +202,4 @@ def test_a_plan_is_changed_while_its_session_runs(stack: LiveStack, repository: 
     watched = stack.archon("watch", session.id[:8]).output
     assert "plan, version 3: one thing more" in watched
     refused = stack.archon("plan", "skip", session.id, "T2", "--json")
-    assert refused.document["error"]["code"] == "conflict" and "it is done" in refused.document["error"]["message"]
+    assert refused.document["error"]["code"] == "plan_refused" and "T2 is done" in refused.document["error"]["message"]

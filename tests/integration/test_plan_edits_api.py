@@ -137,12 +137,25 @@ def test_what_was_begun_stands(scene: Scene) -> None:
     assert scene.task("T1").feature.key == "F2"
 
 
-@pytest.mark.parametrize("status", [PlanStatus.DONE, PlanStatus.FAILED, PlanStatus.REJECTED, PlanStatus.WITHDRAWN])
-def test_a_plan_of_which_nothing_is_to_come_is_not_changed(scene: Scene, status: PlanStatus) -> None:
-    plan_update_status(plan_id=scene.plan.id, status=status)
-    refused = scene.edit({"op": "skip_task", "key": "T3"})
-    assert (refused.status_code, refused.json()["state"]) == (409, status.value)
-    assert refused.json()["next_step"]
+def test_a_plan_that_is_over_is_taken_up_again(scene: Scene) -> None:
+    add = {"op": "add_task", "feature": "F4", "title": "One thing more"}
+    plan_update_status(plan_id=scene.plan.id, status=PlanStatus.WITHDRAWN)
+    refused = scene.edit(add)
+    assert (refused.status_code, refused.json()["state"]) == (409, "withdrawn") and refused.json()["next_step"]
+    plan_update_status(plan_id=scene.plan.id, status=PlanStatus.REJECTED)
+    assert scene.edit(add).json()["status"] == "waiting", "it is to be approved again"
+
+    for key in ("T1", "T2", "T3", "T4", "T5"):
+        scene.done(key)
+    plan_update_status(plan_id=scene.plan.id, status=PlanStatus.DONE)
+    named = {"op": "update_feature", "key": "F1", "title": "Read"}
+    assert scene.edit(named).json()["status"] == "done", "there is nothing to be done"
+    assert scene.edit({**add, "key": "T6"}).json()["status"] == "active"
+    task_begin(task_id=scene.task("T6").id, session_id=uuid.uuid4())
+    task_update_status(task_id=scene.task("T6").id, status=TaskStatus.FAILED, attempts=3)
+    plan_update_status(plan_id=scene.plan.id, status=PlanStatus.FAILED)
+    assert scene.edit({**named, "title": "Parse"}).json()["status"] == "failed"
+    assert scene.edit({"op": "skip_task", "key": "T6"}).json()["status"] == "done"
 
 
 def test_a_version_that_waits_or_was_approved_stays_so(scene: Scene) -> None:

@@ -31,8 +31,8 @@ from apps.agents.services.sessions import made_in
 from apps.agents.tools.plan_revising import revision_of
 from apps.agents.tools.replanning import RevisePlanArguments
 from apps.agents.types import Event, Reason
-from apps.planning.checking import PlanRefused, problems_refuse
 from apps.planning.diffing import plan_diff
+from apps.planning.problems import PlanRefused, problems_refuse
 from apps.planning.selectors import plan_document, task_states
 from apps.planning.services import plan_lock, plan_revise
 from apps.planning.types import PlanStatus, VersionSource
@@ -130,7 +130,7 @@ def _revision_decide(*, context: RunContext, arguments: RevisePlanArguments, res
     before, states = plan_document(plan), task_states(plan)
     within = facts.follow_up_key if facts.turn else None
     revision = revision_of(arguments, before, states, within=within)
-    problems_refuse(revision_check(revision, before, states))
+    problems_refuse(revision_check(revision, before, states, None))
     revised = plan_revised(
         plan_id=plan.id,
         version=plan.version + 1,
