@@ -123,6 +123,7 @@ class Session(Resource):
     question: Question | None = None
     approval: Approval | None = None
     autonomy: str = ""
+    lanes: int = 1
     #: What was done, as Markdown; empty until the end.
     report: str = ""
     merged_commit: str = ""

@@ -71,6 +71,7 @@ def _session_present(session: AgentSession, spent: _Spent) -> dict[str, Any]:
         "base_url": session.base_url,
         "models": session.role_models,
         "autonomy": session.autonomy,
+        "lanes": session.lanes,
         "branch": session.branch,
         "base_branch": session.base_branch,
         "base_commit": session.base_commit,

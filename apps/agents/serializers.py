@@ -12,6 +12,7 @@ from apps.agents.serializers_conversation import AttachmentSerializer, GoalMater
 from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
 from apps.agents.types import AgentType, Risk, SessionOutcome, SessionStatus
 from apps.projects.autonomy import Autonomy
+from apps.projects.models import MAX_LANES
 from apps.usage.serializers import ChosenModelSerializer, ModelConfigurationFields, ModelUsageSerializer
 
 _COMMAND_LENGTH = 10_000
@@ -65,6 +66,12 @@ class SessionCreateSerializer(GoalMaterialSerializer, ModelConfigurationFields):
         choices=Autonomy.choices,
         required=False,
         help_text="What its agents may do without asking; default: what the project says, else the server.",
+    )
+    lanes = serializers.IntegerField(
+        min_value=1,
+        max_value=MAX_LANES,
+        required=False,
+        help_text="Tasks that may be worked on side by side; default: what the project says, else the server.",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -175,6 +182,7 @@ class SessionSerializer(serializers.Serializer[Any]):
     base_url = serializers.CharField(allow_blank=True)
     models = serializers.DictField(child=ChosenModelSerializer(), help_text="What each role calls.")
     autonomy = serializers.ChoiceField(choices=Autonomy.choices)
+    lanes = serializers.IntegerField(help_text="Tasks that may be worked on side by side.")
     branch = serializers.CharField()
     base_branch = serializers.CharField()
     base_commit = serializers.CharField()

@@ -43,6 +43,7 @@ def _session_request(request: Request) -> SessionRequest:
         limits=Limits(cost_usd=limits["cost_usd"], tokens=limits["tokens"], steps=limits["steps"]),
         limit_seconds=limits["seconds"],
         autonomy=Autonomy(fields["autonomy"]) if "autonomy" in fields else None,
+        lanes=fields.get("lanes"),
         attachments=tuple(fields["attachments"]),
         secrets=tuple(fields["secrets"]),
         sources=tuple(

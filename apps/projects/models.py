@@ -27,6 +27,10 @@ class FetchState(models.TextChoices):
     FAILED = "failed"
 
 
+#: The most tasks of a session that may be worked on side by side.
+MAX_LANES = 8
+
+
 class Project(BaseModel):
     """A repository that agents work on. The bare repository itself lives under ``ARCHON_HOME`` by the project's id."""
 

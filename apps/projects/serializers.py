@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.projects.autonomy import Autonomy
-from apps.projects.models import FetchState, Membership, Project, ProjectSecret, RepositorySource, Role
+from apps.projects.models import MAX_LANES, FetchState, Membership, Project, ProjectSecret, RepositorySource, Role
 from apps.projects.repository_notices import NOTICE_KINDS
 from apps.projects.selectors import source_get
 from apps.projects.sources import HostKey, host_keys
@@ -123,6 +123,7 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
             "network_hosts",
             "subfolder",
             "autonomy",
+            "lanes",
             "role",
             "created_at",
             "updated_at",
@@ -135,6 +136,7 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
         return None if source is None else SourceSerializer(source).data
 
 
+_LANES_HELP = "Tasks of a session that may be worked on side by side; null: what the server says."
 _AUTONOMY_HELP = "What agents may do without asking, unless a session says otherwise; empty: what the server says."
 
 
@@ -171,6 +173,9 @@ class ProjectWriteSerializer(serializers.Serializer[Any]):
     )
     autonomy = serializers.ChoiceField(
         choices=Autonomy.choices, required=False, allow_blank=True, default="", help_text=_AUTONOMY_HELP
+    )
+    lanes = serializers.IntegerField(
+        min_value=1, max_value=MAX_LANES, required=False, allow_null=True, default=None, help_text=_LANES_HELP
     )
 
 
@@ -276,9 +281,15 @@ class ProjectPatchSerializer(ProjectWriteSerializer):
     autonomy = serializers.ChoiceField(
         choices=Autonomy.choices, required=False, allow_blank=True, help_text=_AUTONOMY_HELP
     )
+    lanes = serializers.IntegerField(
+        min_value=1, max_value=MAX_LANES, required=False, allow_null=True, help_text=_LANES_HELP
+    )
     default_branch = serializers.CharField(
         max_length=255, required=False, help_text="The branch that sessions start from; it has to be there."
     )
+
+    def validate_lanes(self, lanes: int | None) -> int:
+        return lanes or 0
 
 
 class BundleQuerySerializer(serializers.Serializer[Any]):

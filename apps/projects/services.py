@@ -48,6 +48,7 @@ def project_create(
     network_hosts: Sequence[str] = (),
     subfolder: str = "",
     autonomy: str = "",
+    lanes: int | None = None,
     source: SourceChanges | None = None,
 ) -> Project:
     """A project of which the user is the owner, with a copy of the repository at ``repository_path`` if one is given.
@@ -67,6 +68,7 @@ def project_create(
         network_hosts=_hosts_clean(network_hosts),
         subfolder=subfolder_clean(subfolder),
         autonomy=autonomy,
+        lanes=lanes,
     )
     repository_source = None if source is None else source_build(project=project, changes=source)
     # Imported before there is a row, since git runs outside transactions: a crash in between leaves a folder that
@@ -98,9 +100,13 @@ def project_update(
     network_hosts: Sequence[str] | None = None,
     subfolder: str | None = None,
     autonomy: str | None = None,
+    lanes: int | None = None,
     default_branch: str | None = None,
 ) -> Project:
-    """Change what is given and leave the rest. A ``default_branch`` has to be there already."""
+    """Change what is given and leave the rest. A ``default_branch`` has to be there already.
+
+    ``lanes``: 0 leaves it to the server.
+    """
     changes = {
         "name": name,
         "description": description,
@@ -109,10 +115,13 @@ def project_update(
         "network_hosts": None if network_hosts is None else _hosts_clean(network_hosts),
         "subfolder": None if subfolder is None else subfolder_clean(subfolder),
         "autonomy": autonomy,
+        "lanes": lanes,
     }
     given = {field: value for field, value in changes.items() if value is not None}
     for field, value in given.items():
         setattr(project, field, value)
+    if lanes == 0:
+        project.lanes = None
     if default_branch:
         _default_branch_set(project, default_branch)
     project.save(update_fields=[*given, "updated_at"])

@@ -218,6 +218,10 @@ if ARCHON_AUTONOMY not in ("observe", "ask", "auto-edit", "auto"):
     raise ImproperlyConfigured(
         f"ARCHON_AUTONOMY: there is no autonomy {ARCHON_AUTONOMY!r}; write observe, ask, auto-edit or auto"
     )
+#: How many of a session's tasks may be worked on side by side, unless the project or the session says otherwise.
+ARCHON_LANES: int = env.int("ARCHON_LANES", default=2)
+if not 1 <= ARCHON_LANES <= 8:
+    raise ImproperlyConfigured("ARCHON_LANES is a number of tasks between 1 and 8")
 #: For how long a call can be approved after it was asked for, and carried out after it was approved, in seconds.
 ARCHON_APPROVAL_SECONDS: int = env.int("ARCHON_APPROVAL_SECONDS", default=86400)
 #: Sessions that one user may have at work at once, where nobody has said otherwise of that user.

@@ -136,6 +136,7 @@ def session_make(
     limit_seconds: int = 600,
     goal: str = "make it work",
     models: ModelConfiguration | None = None,
+    lanes: int | None = None,
 ) -> AgentSession:
     """A session that waits for a worker."""
     request = SessionRequest(
@@ -146,6 +147,7 @@ def session_make(
         agent_type=agent_type,
         models=models or ModelConfiguration(model=model),
         checks=tuple(checks),
+        lanes=lanes,
     )
     return session_start(user=user, request=request, execute=True)
 

@@ -10,22 +10,15 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 
 from apps.agents.graphs.agent import agent_graph
+from apps.agents.graphs.task import task_wire
 from apps.agents.nodes.baseline import prepare, route_after_prepare
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_begin
+from apps.agents.nodes.lanes import lanes_run
 from apps.agents.nodes.planning import plan_begin, plan_record, plan_skip, research_begin
 from apps.agents.nodes.rebase import rebase_verify
 from apps.agents.nodes.report import answer_report, report
-from apps.agents.nodes.tasks import (
-    code_begin,
-    route_after_choice,
-    route_after_verify,
-    task_accept,
-    task_give_up,
-    task_next,
-    task_retry,
-    verify,
-)
+from apps.agents.nodes.tasks import route_after_choice, task_accept, task_give_up, task_next
 from apps.agents.types import AgentType
 
 
@@ -53,6 +46,8 @@ def _wired(agent_type: AgentType) -> Any:
 
 def _executor(graph: StateGraph[Any, Any, Any, Any]) -> None:
     """prepare → plan → for each task: code → verify → accept, or again, or give up → report.
+
+    Tasks that may run side by side are one node, in which each goes through a graph of its own (``graphs.lane``).
 
     A follow-up comes with its task: prepare → take it up → code → … A branch that was put onto another commit is judged
     anew: prepare → judge → END.
@@ -108,22 +103,15 @@ def _follow_up(graph: StateGraph[Any, Any, Any, Any], *, goal: str) -> None:
 
 def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, after: str) -> None:
     graph.add_node("task_next", task_next)
-    graph.add_node("code_begin", code_begin)
-    graph.add_node("code", agent_graph())
-    graph.add_node("verify", verify)
+    graph.add_node("lanes_run", lanes_run)
+    task_wire(graph, agent=agent_graph(), accept="task_accept", give_up="task_give_up")
     graph.add_node("task_accept", task_accept)
-    graph.add_node("task_retry", task_retry)
     graph.add_node("task_give_up", task_give_up)
     graph.add_node("report", report)
     graph.add_edge(after, "task_next")
-    ways: dict[Hashable, str] = {"code": "code_begin", "report": "report"}
+    ways: dict[Hashable, str] = {"code": "code_begin", "lanes": "lanes_run", "report": "report"}
     graph.add_conditional_edges("task_next", route_after_choice, ways)
-    graph.add_edge("code_begin", "code")
-    graph.add_edge("code", "verify")
-    graph.add_conditional_edges(
-        "verify", route_after_verify, {"passed": "task_accept", "retry": "task_retry", "failed": "task_give_up"}
-    )
+    graph.add_edge("lanes_run", "task_next")
     graph.add_edge("task_accept", "task_next")
-    graph.add_edge("task_retry", "code")
     graph.add_edge("task_give_up", "task_next")
     graph.add_edge("report", END)

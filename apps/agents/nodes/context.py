@@ -7,13 +7,14 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from django.conf import settings
 from django.utils import timezone
 from langchain_core.messages import BaseMessage
 
 from apps.agents.nodes.conversation import Conversation
+from apps.agents.nodes.lane_crew import Lane
 from apps.agents.nodes.worksite import WorkSite
 from apps.agents.services.code_knowledge import CodeKnowledge
 from apps.agents.services.ledger import Ledger
@@ -53,9 +54,9 @@ class SessionState(TypedDict, total=False):
     ended: bool
     task_id: str
     attempt: int
-    #: What the last verification came to: `passed`, `retry`, `failed`.
+    #: What the last verification came to: `passed`, `retry`, `failed`; of a merge, `again` or `over`.
     verdict: str
-    #: What the session was woken for: `goal`, `follow_up` or `rebase`.
+    #: What the session was woken for: `goal`, `follow_up` or `rebase`; then what comes next: `code`, `lanes`, …
     way: str
 
 
@@ -124,6 +125,8 @@ class SessionFacts:
     #: How often it was put onto another commit, and whether that is what it is woken for.
     rebases: int = 0
     rebase: Rebase | None = None
+    #: How many tasks may be worked on side by side.
+    lanes: int = 1
 
     @property
     def plan_id(self) -> uuid.UUID:
@@ -166,6 +169,10 @@ class RunContext:
     site: WorkSite
     #: Whether the worker is stopping.
     leaving: Callable[[], bool] = lambda: False
+    #: The graph that carries out one task beside others; nodes don't know it.
+    lane_graph: Any = None
+    #: Of whoever works beside others: which lane it is. Its ``site`` is the lane's then.
+    lane: Lane | None = None
     _conversations: dict[uuid.UUID, Conversation] = field(default_factory=dict)
     _windows: dict[str, int] | None = None
     _rules: RepositoryRules | None = None
@@ -220,10 +227,11 @@ class RunContext:
     @property
     def history(self) -> RepositoryHistory:
         facts = self.facts
-        return RepositoryHistory(project_id=facts.project_id, branch=facts.branch, base_commit=facts.base_commit)
+        return RepositoryHistory(project_id=facts.project_id, branch=self.site.branch, base_commit=facts.base_commit)
 
     @property
     def code(self) -> CodeKnowledge:
+        """What the index knows; of a session that is what is in its own worktree, whatever a lane has done."""
         facts = self.facts
         return CodeKnowledge(self.ledger.database, project_id=facts.project_id, session_id=facts.session_id)
 

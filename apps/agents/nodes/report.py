@@ -10,6 +10,7 @@ from langgraph.runtime import Runtime
 
 from apps.agents.nodes.completion import session_complete
 from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.lane_ground import verifications_standing
 from apps.agents.types import AgentType, Event, Reason, SessionOutcome
 from apps.core.kill_points import kill_point
 from apps.planning.document import follow_up_key
@@ -38,13 +39,15 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
         text = progress.summary + await _models_told(context)
         await _complete(context, text, SessionOutcome.UNVERIFIED, ("a plan was made, no code was changed",))
         return {}
-    verified = await _last_verification(context, progress) or _NOTHING
+    standing = await verifications_standing(context, progress.tasks)
+    # The last word of the server on the branch, if it was ever asked.
+    verified = standing[-1] if standing else _NOTHING
     # A follow-up is a feature of the plan; what failed before it is past.
     own = follow_up_key(context.facts.turn) if context.facts.turn else None
     judged = [task for feature in progress.features if own in (None, feature.key) for task in feature.tasks]
     failed = [task for task in judged if task.status in (TaskStatus.FAILED, TaskStatus.BLOCKED)]
     outcome, reasons = SessionOutcome(verified["outcome"]), tuple(verified["reasons"])
-    files = sorted({path for known in await _verifications(context, progress) for path in known["files"]})
+    files = sorted({path for known in standing for path in known["files"]})
     if outcome is SessionOutcome.VERIFIED and not files:
         outcome, reasons = SessionOutcome.UNVERIFIED, ("no file was changed",)
     if failed and outcome is not SessionOutcome.FAILING:
@@ -88,24 +91,6 @@ async def _complete(
     kill_point("report.before")
     await session_complete(context, events, reason=reason, outcome=outcome.value, report=text, **columns)
     kill_point("report.written")
-
-
-async def _verifications(context: RunContext, progress: PlanProgress) -> list[Mapping[str, Any]]:
-    """The last verification of each task that got so far, in order."""
-    found: list[Mapping[str, Any]] = []
-    for feature in progress.features:
-        for task in feature.tasks:
-            known = await context.ledger.effect_find(f"verify:{task.id}:{task.attempts}") if task.attempts else None
-            if known is not None:
-                found.append(known)
-    return found
-
-
-async def _last_verification(context: RunContext, progress: PlanProgress) -> Mapping[str, Any] | None:
-    """The last word of the server on the branch; None: it was never asked."""
-    keys = [f"verify:{task.id}:{task.attempts}" for task in progress.tasks if task.attempts]
-    last = await context.ledger.effect_last(keys)
-    return last[1] if last else None
 
 
 async def _models_told(context: RunContext) -> str:

@@ -7,6 +7,7 @@ import datetime
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,8 @@ from apps.agents.nodes.baseline import Baseline, baseline_open, checks_brief, ch
 from apps.agents.nodes.brief import task_brief
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_head, follow_up_judge, work_continue
-from apps.agents.nodes.lanes_choice import lanes_wanted
+from apps.agents.nodes.lane_ground import branch_take, ground_of, marks_told
+from apps.agents.nodes.lanes_choice import lanes_wanted, tasks_startable
 from apps.agents.nodes.replan_choice import replan_wanted
 from apps.agents.prompts import prompt_read
 from apps.agents.services.ledger_records import Snapshot
@@ -47,6 +49,7 @@ async def task_next(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     tasks = await tasks_load(context)
     if await lanes_wanted(context, tasks):
         return {"task_id": "", "way": "lanes"}
+    await branch_take(context)
     task = task_choose(context.facts.session_id, tasks)
     if task is not None:
         return {"task_id": str(task.id), "attempt": await attempt_of(context, task), "way": "code"}
@@ -61,17 +64,6 @@ def task_choose(session_id: uuid.UUID, tasks: Sequence[TaskProgress]) -> TaskPro
     """The task that this session is at, or the first that can start; None where nothing can."""
     running = (task for task in tasks if task.status is TaskStatus.RUNNING)
     return next(running, None) or next(iter(tasks_startable(tasks)), None)
-
-
-def tasks_startable(tasks: Sequence[TaskProgress]) -> list[TaskProgress]:
-    """Those that nothing holds up, in the plan's order."""
-    satisfied = {task.key for task in tasks if task.status in SATISFIED}
-    known = {task.key for task in tasks}
-    return [
-        task
-        for task in tasks
-        if task.status is TaskStatus.PENDING and all(key in satisfied or key not in known for key in task.needs)
-    ]
 
 
 async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -114,7 +106,7 @@ async def task_open(context: RunContext, task: TaskProgress) -> str:
         if tip != parent:
             # A task that was given up before this one has left its last commit there.
             await context.site.branch_rebased(commit=parent, expected=tip)
-            snapshot = Snapshot(parent, parent)
+            snapshot = context.site.kept_as(parent)
         await context.ledger.effect_record(placed, result={"tip": tip}, snapshot=snapshot)
     return parent
 
@@ -146,7 +138,9 @@ async def verify(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     known = found if found is not None else await _verify_once(context, state, key)
     if known["acceptable"]:
         return {"verdict": "passed"}
-    return {"verdict": "retry" if attempt < ATTEMPTS and not known["hopeless"] else "failed"}
+    # Each time that its work could not be merged, the task began anew on other ground.
+    allowed = ATTEMPTS + (await ground_of(context, task_id, attempt)).rounds
+    return {"verdict": "retry" if attempt < allowed and not known["hopeless"] else "failed"}
 
 
 def route_after_verify(state: SessionState) -> str:
@@ -160,7 +154,7 @@ async def task_accept(state: SessionState, runtime: Runtime[RunContext]) -> Sess
     verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
     assert verified is not None
     committed = Event("TaskCommitted", {"task": str(task_id), "commit": verified["commit"], "files": verified["files"]})
-    done = _task_ended(task_id, TaskStatus.DONE, attempt, verified)
+    done = task_ended(task_id, TaskStatus.DONE, attempt, verified)
     await context.ledger.effect_apply(f"accept:{task_id}", done, committed, result={"commit": verified["commit"]})
     kill_point("task.accepted")
     return {}
@@ -200,14 +194,15 @@ async def task_give_up(state: SessionState, runtime: Runtime[RunContext]) -> Ses
     verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
     assert verified is not None
     failed = Event("TaskFailed", {"task": str(task_id), "reason": "; ".join(verified["reasons"])})
-    given_up = _task_ended(task_id, TaskStatus.FAILED, attempt, verified)
+    given_up = task_ended(task_id, TaskStatus.FAILED, attempt, verified)
     await context.ledger.effect_apply(f"give-up:{task_id}", given_up, failed)
     return {}
 
 
-def _task_ended(
+def task_ended(
     task_id: uuid.UUID, status: TaskStatus, attempt: int, verified: Mapping[str, Any]
 ) -> Callable[[], object]:
+    """What has the task's row say how it ended."""
     return partial(
         task_update_status,
         task_id=task_id,
@@ -219,10 +214,14 @@ def _task_ended(
     )
 
 
-async def commit_judge(context: RunContext, baseline: Baseline, commit: str) -> Verification:
-    """The server's checks on a commit. What cannot be installed any more fails, with the set-up's own words."""
+async def commit_judge(context: RunContext, baseline: Baseline, commit: str, *, apart: bool = False) -> Verification:
+    """The server's checks on a commit. What cannot be installed any more fails, with the set-up's own words.
+
+    ``apart``: the worktree doesn't hold it, so what it needs installed is looked up in the commit itself.
+    """
     try:
-        return await context.site.verify(commit=commit, specs=baseline.specs, before=baseline.before)
+        spec = (await context.site.requirements_of(commit))[0] if apart else None
+        return await context.site.verify(commit=commit, specs=baseline.specs, before=baseline.before, spec=spec)
     except EnvironmentSetupFailed as error:
         reason = f"the environment that the commit asks for cannot be set up: {error.message}"
         return Verification("failing", (reason,), (), ())
@@ -255,72 +254,97 @@ def checks_present(verification: Verification) -> list[dict[str, Any]]:
 
 async def _verify_once(context: RunContext, state: SessionState, key: str) -> Mapping[str, Any]:
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
-    tasks = await tasks_load(context)
-    task = next(task for task in tasks if task.id == task_id)
-    last = all(other.status in SATISFIED for other in tasks if other.id != task_id)
-    begun = await context.ledger.effect_find(f"begin:{task_id}")
+    task = await task_load(context, task_id)
+    ground = await ground_of(context, task_id, attempt)
     result = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
     summary = str(result.get("summary", ""))
     # The time is part of the commit: written down first, so that a replay makes the same commit.
     intent = await context.ledger.effect_record(
         f"commit:{task_id}:{attempt}", Event("PhaseChanged", {"phase": "verifying"}), result={"at": int(time.time())}
     )
-    assert begun is not None
     message = f"{task.title}\n\n{text_cut(summary, 2000)}".strip() + f"\n\nArchon-Session: {context.facts.session_id}\n"
-    before = await context.ledger.effect_find(f"verify:{task_id}:{attempt - 1}")
-    baseline = await baseline_open(context)
-    replaces = before["commit"] if before else begun["parent"]
     kept: Snapshot | None = None
     try:
         committed = await context.site.commit(
             message=message,
-            parent=begun["parent"],
-            replaces=replaces,
+            parent=ground.parent,
+            replaces=ground.replaces,
             timestamp=datetime.datetime.fromtimestamp(intent["at"], datetime.UTC),
         )
     except WorkspaceError as error:
         # What the coder left cannot be kept (a huge file, say): it hears so, as of any check that fails.
-        commit, files = replaces, list(before["files"]) if before else []
-        judged = Verification("failing", (str(error),), (), ())
+        before = await context.ledger.effect_find(f"verify:{task_id}:{attempt - 1}")
+        commit, files = ground.replaces, list(before["files"]) if before else []
+        judged = await work_told(context, task, commit, files, Verification("failing", (str(error),), (), ()))
     else:
-        commit, files = committed.commit or begun["parent"], [change.path for change in committed.files]
-        kept = Snapshot(commit, commit)
-        judged = await commit_judge(context, baseline, commit)
-        if context.facts.turn:
-            judged = await follow_up_judge(context, judged, commit=commit)
+        commit, files = committed.commit or ground.parent, [change.path for change in committed.files]
+        kept = context.site.kept_as(commit)
+        problem = await marks_told(context, ground, commit)
+        if problem:
+            judged = await work_told(context, task, commit, files, Verification("failing", (problem,), (), ()))
+        else:
+            judged = await work_judge(context, task, commit, files)
+    known = {**judged.known, "hopeless": bool(result.get("unfinished")), "summary": summary}
+    columns: dict[str, Any] = {"head_commit": commit, "checks": known["checks"]}
+    if context.lane is not None:
+        # The session's branch is where it was, until the task's work is merged.
+        known["lane"], columns = context.lane.name, {}
+    kill_point("task.judged")
+    await context.ledger.effect_record(
+        key,
+        judged.checked,
+        Event(
+            "TaskVerified",
+            {"task": str(task_id), "attempt": attempt, "passed": known["acceptable"], "reasons": known["reasons"]},
+        ),
+        result=known,
+        snapshot=kept,
+        **columns,
+    )
+    return known
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the server finds of a commit with a task's work: as effects keep it, and the event of its checks."""
+
+    known: dict[str, Any]
+    checked: Event
+
+
+async def work_judge(
+    context: RunContext, task: TaskProgress, commit: str, files: list[str], *, apart: bool = False
+) -> Judged:
+    """Have a commit with a task's work checked, be it the one that its agent left or the one that comes of a merge."""
+    judged = await commit_judge(context, await baseline_open(context), commit, apart=apart)
+    if context.facts.turn:
+        judged = await follow_up_judge(context, judged, commit=commit)
+    return await work_told(context, task, commit, files, judged)
+
+
+async def work_told(
+    context: RunContext, task: TaskProgress, commit: str, files: list[str], judged: Verification
+) -> Judged:
+    """What was found of a commit, and whether the task may be accepted with it."""
+    last = all(other.status in SATISFIED for other in await tasks_load(context) if other.id != task.id)
     worse = not judged.comparisons or any(
         check.newly_failing or check.disappeared or check.vanished_failures for check in judged.comparisons
     )
-    # Tasks before the last one may leave what failed before failing; they must not make anything worse.
-    acceptable = judged.outcome != "failing" or (not last and not worse)
     observation = checks_observe(judged.reports).text
     if judged.reasons:
         observation += "\nThe server's verdict: " + " ".join(judged.reasons)
     known = {
         "commit": commit,
         "files": files,
-        "acceptable": acceptable,
-        "hopeless": bool(result.get("unfinished")),
-        "summary": summary,
+        # Tasks before the last one may leave what failed before failing; they must not make anything worse.
+        "acceptable": judged.outcome != "failing" or (not last and not worse),
         "outcome": judged.outcome,
         "reasons": list(judged.reasons),
         "observation": text_storable(observation),
         "checks": checks_present(judged),
     }
-    kill_point("task.judged")
-    await context.ledger.effect_record(
-        key,
-        Event("ChecksFinished", {"stage": "after", "commit": commit, "checks": checks_brief(judged.reports)}),
-        Event(
-            "TaskVerified",
-            {"task": str(task_id), "attempt": attempt, "passed": acceptable, "reasons": list(judged.reasons)},
-        ),
-        result=known,
-        snapshot=kept,
-        head_commit=commit,
-        checks=known["checks"],
-    )
-    return known
+    told = {"stage": "after", "commit": commit, "checks": checks_brief(judged.reports)}
+    return Judged(known, Event("ChecksFinished", told))
 
 
 async def tasks_load(context: RunContext) -> list[TaskProgress]:
@@ -339,10 +363,10 @@ async def task_load(context: RunContext, task_id: uuid.UUID) -> TaskProgress:
 
 async def attempt_of(context: RunContext, task: TaskProgress) -> int:
     """The attempt that the task is at: those before it were sent back to the coder."""
-    for attempt in range(1, ATTEMPTS):
-        if await context.ledger.effect_find(f"retry:{task.id}:{attempt}") is None:
-            return attempt
-    return ATTEMPTS
+    attempt = 1
+    while await context.ledger.effect_find(f"retry:{task.id}:{attempt}") is not None:
+        attempt += 1
+    return attempt
 
 
 async def head_commit(context: RunContext) -> str:
