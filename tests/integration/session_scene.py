@@ -137,6 +137,7 @@ def session_make(
     goal: str = "make it work",
     models: ModelConfiguration | None = None,
     review: Review = Review.NEVER,
+    lanes: int | None = None,
 ) -> AgentSession:
     """A session that waits for a worker; without reviews unless asked for, which most recordings know nothing of."""
     request = SessionRequest(
@@ -148,6 +149,7 @@ def session_make(
         models=models or ModelConfiguration(model=model),
         checks=tuple(checks),
         review=review,
+        lanes=lanes,
     )
     return session_start(user=user, request=request, execute=True)
 

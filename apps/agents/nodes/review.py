@@ -18,6 +18,7 @@ from langchain_core.messages import HumanMessage
 from langgraph.runtime import Runtime
 
 from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
+from apps.agents.nodes.lane_ground import ground_of
 from apps.agents.nodes.opening import conversation_opening
 from apps.agents.nodes.replan_choice import VETO
 from apps.agents.nodes.tasks import SENT_BACK, is_reading, task_load, work_again, work_give_up
@@ -96,16 +97,16 @@ async def review_begin(state: SessionState, runtime: Runtime[RunContext]) -> Ses
     task = await task_load(context, uuid.UUID(state["task_id"]))
     attempt = state["attempt"]
     verified = await context.ledger.effect_find(f"verify:{task.id}:{attempt}")
-    begun = await context.ledger.effect_find(f"begin:{task.id}")
-    assert verified is not None and begun is not None
-    changed = verified["commit"] != begun["parent"] and bool(verified["files"])
+    assert verified is not None
+    parent = (await ground_of(context, task.id, attempt)).parent
+    changed = verified["commit"] != parent and bool(verified["files"])
     if not changed or not await review_wanted(context, task):
         return {"verdict": "passed"}
     number = await _round_of(context, task.id, attempt)
     name = f"review:{number}"
     execution_id = context.ledger.execution_id(role="reviewer", task_id=task.id, name=name)
     if await context.ledger.effect_find(reviewing_key(execution_id)) is None:
-        await _brief(context, task, verified, str(begun["parent"]), attempt=attempt, number=number, name=name)
+        await _brief(context, task, verified, parent, attempt=attempt, number=number, name=name)
     ended = await context.ledger.result_load(execution_id) is not None
     return {
         "execution_id": str(execution_id), "role": "reviewer", "ended": ended, "round": number, "verdict": "review"

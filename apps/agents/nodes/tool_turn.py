@@ -154,7 +154,7 @@ async def call_carry_out(
     message = await context.ledger.database.keep(record)
     kill_point("tool.recorded")
     if snapshot is not None and snapshot.tree:
-        await _index_tell(context, snapshot.tree)
+        await index_tell(context, snapshot.tree)
     transcript.append(message)
     return isinstance(result, Finish) and message.content != NOT_ENDED
 
@@ -198,9 +198,14 @@ async def _content(context: RunContext, text: str, result: Observation | Finish)
     return [{"type": "text", "text": text}, *put]
 
 
-async def _index_tell(context: RunContext, tree: str) -> None:
-    """Have the index follow the session's files; what gets lost is made up for by the next call that changes some."""
+async def index_tell(context: RunContext, tree: str) -> None:
+    """Have the index follow the session's files; what gets lost is made up for by the next call that changes some.
+
+    The index has one view of a session, which is that of its own worktree: a lane tells it nothing.
+    """
     facts = context.facts
+    if context.lane is not None:
+        return
     try:
         await context.ledger.database.run_in_thread(
             session_files_changed, project_id=facts.project_id, session_id=facts.session_id, tree=tree

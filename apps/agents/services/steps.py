@@ -105,7 +105,7 @@ def _floor(session_id: uuid.UUID) -> int:
 def _present(session: AgentSession, rows: Sequence[SessionEvent]) -> list[Step]:
     if not rows:
         return []
-    snapshots = list(FileSnapshot.objects.filter(session=session, retired=None).order_by("seq", "id"))
+    problems = _problems(session)
     reopened = _live(session.id, SessionEvent.objects.filter(session=session, type="SessionReopened"))
     turns = [(row.seq, int(row.payload["turn"])) for row in reopened.order_by("seq")]
     return [
@@ -113,10 +113,18 @@ def _present(session: AgentSession, rows: Sequence[SessionEvent]) -> list[Step]:
             SessionEventData(row.seq, row.type, row.payload, row.created_at),
             summary=_summary(row.type, row.payload),
             turn=_last(((seq, turn) for seq, turn in turns), row.seq, 0),
-            problem=_last(((kept.seq, kept.problem) for kept in snapshots), row.seq, ""),
+            problem=next(filter(None, (_last(known, row.seq, "") for known in problems)), ""),
         )
         for row in rows
     ]
+
+
+def _problems(session: AgentSession) -> list[list[tuple[int, str]]]:
+    """For each of the session's worktrees: why its files could not be kept, from which step on."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for kept in FileSnapshot.objects.filter(session=session, retired=None).order_by("seq", "id"):
+        found.setdefault(kept.lane, []).append((kept.seq, kept.problem))
+    return list(found.values())
 
 
 def _last(values: Iterable[tuple[int, Any]], seq: int, otherwise: Any) -> Any:
