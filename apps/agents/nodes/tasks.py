@@ -328,7 +328,12 @@ async def work_told(
     """What was found of a commit, and whether the task may be accepted with it."""
     last = all(other.status in SATISFIED for other in await tasks_load(context) if other.id != task.id)
     worse = not judged.comparisons or any(
-        check.newly_failing or check.disappeared or check.vanished_failures for check in judged.comparisons
+        check.newly_failing
+        or check.disappeared
+        or check.vanished_failures
+        # A check that tells no tests apart is worse as a whole.
+        or (check.before in ("passed", "flaky") and check.after == "failed")
+        for check in judged.comparisons
     )
     observation = checks_observe(judged.reports).text
     if judged.reasons:
