@@ -72,6 +72,21 @@ def turn_at(session_id: uuid.UUID, seq: int) -> tuple[int, int]:
     return (int(last.payload["turn"]), last.seq) if last else (0, 0)
 
 
+def calls_under_way(session_id: uuid.UUID, seq: int) -> dict[str, str]:
+    """The calls that had begun at this event and had not ended, by id, with the tools' names.
+
+    There are some at a step only where tasks were worked on side by side.
+    """
+    told = SessionEvent.objects.filter(session_id=session_id, type__in=("ToolStarted", "ToolFinished"), seq__lte=seq)
+    found: dict[str, str] = {}
+    for kind, payload in _live(session_id, told).order_by("seq").values_list("type", "payload"):
+        if kind == "ToolStarted":
+            found[payload["call"]] = payload["name"]
+        else:
+            found.pop(payload["call"], None)
+    return found
+
+
 def _steps_query(session: AgentSession) -> Any:
     events = _live(session.id, SessionEvent.objects.filter(session=session, type__in=STEP_EVENTS))
     # Of the checks, those before any change; of the calls, those that came to their own end.
