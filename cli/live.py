@@ -7,7 +7,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -17,14 +17,25 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.resources import Event
-from cli.state import CheckState, SessionState, TaskState, argument_short, places_short
+from cli.state import CheckState, SessionState, argument_short, places_short
+from cli.state_plan import TaskState
 from cli.text import duration_format, money_format, text_clean, text_line
 
 _TASKS_SHOWN = 8
 _TEXT_LINES = 3
 _PLACES_SHOWN = 3
-_MARKS = {"pending": ("○", "dim"), "running": ("▸", "bold cyan"), "done": ("✓", "green"), "failed": ("✗", "red")}
-_ASCII_MARKS = {"pending": "-", "running": ">", "done": "+", "failed": "x"}
+_TOOLS_SHOWN = 3
+#: How a task that is at this status is marked: sign, style, and sign of a terminal without such characters.
+TASK_MARKS = {
+    "pending": ("○", "dim", "-"),
+    "running": ("▸", "bold cyan", ">"),
+    "done": ("✓", "green", "+"),
+    "failed": ("✗", "red", "x"),
+    "blocked": ("■", "yellow", "!"),
+    "skipped": ("∅", "dim", "/"),
+}
+#: What a mark alone doesn't make clear.
+_TOLD = ("blocked", "skipped")
 _STATUS_STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow", "paused": "yellow"}
 
 
@@ -119,7 +130,7 @@ class StatePanel:
             Text(text_line(state.goal, width=width * 2), style="bold"),
             self._figures(),
         ]
-        if state.tasks or state.plan_summary:
+        if state.tasks or state.plan.summary:
             parts += [Text(""), *self._plan(width, plain)]
         activity = self._activity(width, plain)
         if activity:
@@ -151,7 +162,7 @@ class StatePanel:
         state = self._state
         current = next((at for at, task in enumerate(state.tasks) if task.status == "running"), 0)
         first = max(min(current - 2, len(state.tasks) - _TASKS_SHOWN), 0)
-        lines = [Text(text_line(state.plan_summary, width=width), style="italic")] if state.plan_summary else []
+        lines = [Text(text_line(state.plan.summary, width=width), style="italic")] if state.plan.summary else []
         if first:
             lines.append(Text(f"  … {first} before", style="dim"))
         lines += [_task_line(task, width, plain) for task in state.tasks[first : first + _TASKS_SHOWN]]
@@ -169,12 +180,12 @@ class StatePanel:
         if state.text.strip() and state.status == "running":
             wrapped = [part for line in state.text.splitlines() for part in textwrap.wrap(line, max(width, 8))]
             lines += [Text(line, style="dim italic") for line in wrapped[-_TEXT_LINES:]]
-        if state.tool is not None:
+        for tool in list(state.tools.values())[-_TOOLS_SHOWN:]:
             mark = ">" if plain else "▸"
             lines.append(
                 Text.assemble(
-                    (f"{mark} {state.tool.name} ", "cyan"),
-                    text_line(state.tool.argument, width=max(width - len(state.tool.name) - 3, 8)),
+                    (f"{mark} {tool.name} ", "cyan"),
+                    text_line(tool.argument, width=max(width - len(tool.name) - 3, 8)),
                 )
             )
         if state.question is not None:
@@ -182,14 +193,17 @@ class StatePanel:
         if state.approval is not None:
             asked = f"? may it run {state.approval.name} {argument_short(state.approval.arguments)}"
             lines.append(Text(text_line(f"{asked} ({state.approval.risk})", width=width * 2), style="yellow"))
+        if state.plan_waits:
+            asked = f"? may it carry out the plan (version {state.plan_waits}): archon approve {state.session_id[:8]}"
+            lines.append(Text(text_line(asked, width=width * 2), style="yellow"))
         return lines
 
 
 def _task_line(task: TaskState, width: int, plain: bool) -> Text:
-    mark, style = _MARKS[task.status]
-    again = f" (attempt {task.attempt})" if task.attempt > 1 else ""
-    title = text_line(task.title, width=max(width - len(again) - 4, 8))
-    return Text(f"  {_ASCII_MARKS[task.status] if plain else mark} {title}{again}", style=style)
+    mark, style, plain_mark = TASK_MARKS.get(task.status, TASK_MARKS["pending"])
+    more = f" (attempt {task.attempt})" if task.attempt > 1 else f" ({task.status})" if task.status in _TOLD else ""
+    title = text_line(task.title, width=max(width - len(more) - 4, 8))
+    return Text(f"  {plain_mark if plain else mark} {title}{more}", style=style)
 
 
 def checks_table(checks: list[CheckState], *, plain: bool) -> Table:
@@ -284,6 +298,8 @@ def event_line(event: Event) -> str:
             return f"read: {said('title')}"
         case "PlanExtended":
             return f"plan: {said('feature')}"
+        case "PlanRevised":
+            return f"plan, version {payload.get('version')}: {said('reason', 400)}"
         case "TaskStarted":
             return f"task: {said('title')}"
         case "ModelReplied":
@@ -308,10 +324,28 @@ def event_line(event: Event) -> str:
             return f"may it run: {said('name')} {argument_short(payload.get('arguments'))} ({said('risk')})"
         case "ApprovalDecided":
             return f"decided: {said('decision')}" + (f": {said('message', 400)}" if said("message") else "")
+        case "PlanApprovalRequested":
+            note = f": {said('note', 400)}" if said("note") else ""
+            return f"may it carry out the plan, version {payload.get('version')}{note}"
+        case "PlanApproved":
+            return f"plan approved: version {payload.get('version')}"
+        case "PlanRejected":
+            return f"plan sent back: {said('comment', 400)}" if said("comment") else "plan rejected"
+        case "GoalAnswered":
+            places = [str(each.get("path")) for each in payload.get("citations") or () if isinstance(each, dict)]
+            return "answered" + (f", from {text_line(', '.join(dict.fromkeys(places)), width=400)}" if places else "")
         case "AutonomyChanged":
             return f"autonomy: {said('autonomy')}"
         case "TaskVerified":
             return f"task {'verified' if payload.get('passed') else 'not verified: its checks fail'}"
+        case "ReviewStarted":
+            return f"review {payload.get('round')}"
+        case "ReviewFinished":
+            return review_line(payload)
+        case "ReviewDecided":
+            return f"the review was decided on: {said('decision')}"
+        case "AgentLimitReached":
+            return f"the {said('role')} has taken all its {said('limit')}: {payload.get('spent')}"
         case "TaskCommitted":
             return f"committed {said('commit')[:12]}"
         case "TaskFailed":
@@ -327,9 +361,22 @@ def event_line(event: Event) -> str:
             return f"report: {text_line(heading.lstrip('# '), width=400)}"
         case "SessionCompleted":
             return f"completed: {said('outcome')}"
+        case "SessionPublished":
+            return f"pushed as {said('branch')}" + (f": {said('url', 400)}" if said("url") else "")
+        case "PublishFailed":
+            return f"not pushed: {said('message', 400)}"
         case "SessionFailed":
             return f"failed: {said('message', 400)}"
     return ""
+
+
+def review_line(payload: dict[str, Any]) -> str:
+    """What a review came to, and what is open of what it found."""
+    found = [each for each in payload.get("findings") or () if isinstance(each, dict) and not each.get("resolved")]
+    places = [f"{each.get('path')}:{each.get('line')} {each.get('severity')}" for each in found[:_PLACES_SHOWN]]
+    more = ", …" if len(found) > _PLACES_SHOWN else ""
+    told = f": {', '.join(places)}{more}" if places else ""
+    return text_line(f"review {payload.get('round')}: {payload.get('verdict')}{told}", width=400)
 
 
 class _Clock:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cli.resources import Approval, Event, Question, Session
+from cli.state_plan import PlanState, TaskState
 from cli.text import text_clean, text_line
 
 #: How much of what a model is writing is kept.
@@ -19,17 +20,8 @@ _TELLING = ("command", "pattern", "path", "question", "summary")
 PHASES = {
     "preparing": "preparing the environment, running the checks",
     "verifying": "the server runs the checks on the commit",
+    "reviewing": "a reviewer reads the commit",
 }
-
-
-@dataclass
-class TaskState:
-    title: str
-    #: Empty until it has started.
-    id: str = ""
-    #: `pending`, `running`, `done` or `failed`.
-    status: str = "pending"
-    attempt: int = 0
 
 
 @dataclass
@@ -61,14 +53,14 @@ class SessionState:
     phase: str = ""
     #: Where the goal, or the task at hand, likely leads: ``path:lines``.
     located: list[str] = field(default_factory=list)
-    plan_summary: str = ""
-    tasks: list[TaskState] = field(default_factory=list)
-    tool: ToolState | None = None
-    #: What the model is writing now, or wrote last.
+    plan: PlanState = field(default_factory=PlanState)
+    #: What runs now, by call: several tasks may be worked on side by side.
+    tools: dict[str, ToolState] = field(default_factory=dict)
+    #: What a model is writing now, or wrote last.
     text: str = ""
-    #: The execution and step that it is of, and those of the last whole reply.
-    text_speaker: tuple[str, int] | None = None
-    replied: tuple[str, int] | None = None
+    #: By execution, the step that is being written, with what there is of it; and that of the last whole reply.
+    writing: dict[str, tuple[int, str]] = field(default_factory=dict)
+    replied: dict[str, int] = field(default_factory=dict)
     steps: int = 0
     tokens: int = 0
     cost_usd: float = 0.0
@@ -80,6 +72,8 @@ class SessionState:
     question: Question | None = None
     #: The call that waits for leave, as an event told it: long arguments are cut there.
     approval: Approval | None = None
+    #: The version of the plan that waits for leave; 0: none does.
+    plan_waits: int = 0
     message: str = ""
     events: int = 0
 
@@ -94,13 +88,14 @@ class SessionState:
         )
 
     def delta_apply(self, text: str, *, speaker: tuple[str, int]) -> None:
-        """A piece of what the model is writing: of one step alone, each in its turn."""
+        """A piece of what a model is writing: of one step alone, each in its turn."""
+        execution, step = speaker
         # Pieces are gathered on their way, so the last one may come after the whole reply.
-        if speaker == self.replied:
+        if self.replied.get(execution) == step:
             return
-        if speaker != self.text_speaker:
-            self.text, self.text_speaker = "", speaker
-        self.text = (self.text + text_clean(text))[-_TEXT_KEPT:]
+        at, written = self.writing.get(execution, (step, ""))
+        self.text = ((written if at == step else "") + text_clean(text))[-_TEXT_KEPT:]
+        self.writing[execution] = (step, self.text)
 
     def event_apply(self, event: Event) -> None:
         """One event more; an unknown type changes nothing but the count."""
@@ -112,9 +107,12 @@ class SessionState:
             case "SessionReopened":
                 self.status, self.outcome, self.message, self.phase = "running", "", "", ""
             case "PlanExtended":
-                self.tasks += [TaskState(str(title)) for title in payload.get("tasks") or ()]
+                self.plan.extended(payload)
+            case "PlanRevised":
+                self.plan.revised(payload)
             case "SessionStarted" | "SessionResumed":
-                self.status, self.tool, self.message = "running", None, ""
+                self.status, self.message = "running", ""
+                self.tools.clear()
             case "PhaseChanged":
                 self.phase = str(payload.get("phase", ""))
             case "ChecksFinished":
@@ -122,21 +120,21 @@ class SessionState:
             case "CodeLocated":
                 self.located = places_short(payload.get("hits"))
             case "PlanCreated":
-                self._plan_created(payload)
+                self.plan.created(payload)
             case "TaskStarted":
-                self._task_started(payload)
+                self.plan.started(payload)
             case "TaskCommitted":
-                self._task_status(payload, "done")
+                self.plan.ended(payload, "done")
             case "TaskFailed":
-                self._task_status(payload, "failed")
+                self.plan.ended(payload, "failed")
             case "ModelReplied":
                 self._model_replied(payload)
             case "ToolStarted":
-                self.tool = ToolState(
+                self.tools[str(payload.get("call", ""))] = ToolState(
                     str(payload.get("name", "")), argument_short(payload.get("arguments")), event.created_at
                 )
             case "ToolFinished" | "ToolStopped":
-                self.tool = None
+                self.tools.pop(str(payload.get("call", "")), None)
             case "QuestionAsked":
                 choices = payload.get("choices")
                 self.question = Question(
@@ -151,21 +149,34 @@ class SessionState:
                 self.approval, self.status = _approval(payload), "waiting_approval"
             case "ApprovalDecided":
                 self.approval, self.status = None, "running"
+            case "PlanApprovalRequested":
+                self.plan_waits, self.status = int(payload.get("version") or 1), "waiting_approval"
+            case "PlanApproved" | "PlanRejected":
+                # One that is paused, or at work on another version, stays so.
+                if self.plan_waits:
+                    self.plan_waits, self.status = 0, "running"
             case "SessionPaused":
-                self.status, self.tool = "paused", None
+                self.status = "paused"
+                self.tools.clear()
                 self.message = str((payload.get("reason") or {}).get("message", "")) if payload else ""
             case "SessionRewound":
-                self.status, self.tool, self.question, self.outcome = "paused", None, None, ""
+                self.status, self.question, self.outcome = "paused", None, ""
+                self.tools.clear()
+                self.plan_waits = 0
                 self.message = f"taken back to step {payload.get('to_seq')}"
             case "SessionCancelled":
-                self.status, self.tool, self.question, self.approval = "cancelled", None, None, None
+                self.status, self.question, self.approval = "cancelled", None, None
+                self.tools.clear()
+                self.plan_waits = 0
             case "SessionReported":
                 self.message = str(payload.get("summary") or "")
             case "SessionCompleted":
-                self.status, self.tool, self.question = "completed", None, None
+                self.status, self.question = "completed", None
+                self.tools.clear()
                 self.outcome = str(payload.get("outcome", ""))
             case "SessionFailed":
-                self.status, self.tool, self.question = "failed", None, None
+                self.status, self.question = "failed", None
+                self.tools.clear()
                 self.message = str(payload.get("message", ""))
 
     def _checks_finished(self, payload: dict[str, Any]) -> None:
@@ -182,31 +193,11 @@ class SessionState:
             else:
                 state.after, state.tests_after = result, count
 
-    def _plan_created(self, payload: dict[str, Any]) -> None:
-        self.plan_summary = str(payload.get("summary") or "")
-        titles = payload.get("tasks")
-        self.tasks = [TaskState(str(title)) for title in titles] if isinstance(titles, list) else []
-
-    def _task_started(self, payload: dict[str, Any]) -> None:
-        # A plan names its tasks by title alone; an id comes with the start.
-        identifier, title = str(payload.get("task", "")), str(payload.get("title") or "task")
-        for task in self.tasks:
-            if task.id == identifier or (not task.id and task.title == title and task.status == "pending"):
-                break
-        else:
-            task = TaskState(title)
-            self.tasks.append(task)
-        task.id, task.status, task.attempt = identifier, "running", int(payload.get("attempt") or 1)
-
-    def _task_status(self, payload: dict[str, Any], status: str) -> None:
-        for task in self.tasks:
-            if task.id == str(payload.get("task", "")):
-                task.status = status
-
     def _model_replied(self, payload: dict[str, Any]) -> None:
         step = payload.get("step")
-        self.replied = (str(payload.get("execution", "")), step if isinstance(step, int) else 0)
-        self.text_speaker = None
+        execution = str(payload.get("execution", ""))
+        self.replied[execution] = step if isinstance(step, int) else 0
+        self.writing.pop(execution, None)
         text = text_clean(str(payload.get("text") or ""))
         if text.strip():
             self.text = text[-_TEXT_KEPT:]
@@ -219,6 +210,10 @@ class SessionState:
         if payload.get("model"):
             # Roles may have models of their own, and a fallback may have answered.
             self.model = text_line(str(payload["model"]), width=100)
+
+    @property
+    def tasks(self) -> list[TaskState]:
+        return self.plan.tasks
 
     @property
     def doing(self) -> str:

@@ -211,3 +211,86 @@ def test_a_pause_tells_its_reason() -> None:
     paused = Event(seq=9, type="SessionPaused", payload={"reason": reason}, created_at=datetime.now(UTC))
     assert event_line(paused) == "paused: the limit of 30 model calls is reached"
     assert event_line(paused.model_copy(update={"payload": {"reason": None}})) == "paused"
+
+
+def test_a_plan_that_waits_is_told_with_what_to_type() -> None:
+    created = {"summary": "Sort", "features": ["Order"], "tasks": ["Sort them"]}
+    waits = events_of(("PlanCreated", created), ("PlanApprovalRequested", {"plan": "p", "version": 1, "note": ""}))
+    state = state_of(waits)
+    assert (state.status, state.doing) == ("waiting_approval", "waiting for your approval")
+    assert "archon approve 6f1d9f0e" in shown(state)
+    added = {"kind": "added", "what": "task", "key": "T2", "title": "Pin", "after": {"in": "F1"}}
+    revised = {"version": 2, "reason": "all", "source": "planner", "changes": [added], "by": None}
+    story = [
+        *((event.type, event.payload) for event in waits),
+        ("PlanRejected", {"version": 1, "comment": "all of them", "by": "u"}),
+        ("PlanRevised", revised),
+        ("PlanApprovalRequested", {"plan": "p", "version": 2, "note": ""}),
+        ("PlanApproved", {"plan": "p", "version": 2, "by": "u"}),
+    ]
+    state = state_of(events_of(*story))
+    assert (state.status, [task.title for task in state.tasks]) == ("running", ["Sort them", "Pin"])
+    assert "archon approve" not in shown(state)
+    assert [event_line(event) for event in events_of(*story)][1:] == [
+        "may it carry out the plan, version 1",
+        "plan sent back: all of them",
+        "plan, version 2: all",
+        "may it carry out the plan, version 2",
+        "plan approved: version 2",
+    ]
+    answered = events_of(("GoalAnswered", {"text": "t", "citations": [{"path": "a.py"}, {"path": "a.py"}]}))
+    assert event_line(answered[0]) == "answered, from a.py"
+
+
+def test_the_plan_follows_what_people_change_of_it() -> None:
+    state = SessionState(session_id="s", goal="g")
+
+    def change(
+        kind: str, key: str, title: str, field: str = "", before: Any = None, after: Any = None
+    ) -> dict[str, Any]:
+        told = {"kind": kind, "what": "task", "key": key, "title": title, "field": field}
+        return {**told, "before": before, "after": after}
+
+    changes = [
+        change("added", "T4", "Late"),
+        change("changed", "T2", "Second, better", "title", "Second", "Second, better"),
+        change("changed", "T3", "Third", "skipped", False, True),
+        {"kind": "changed", "what": "plan", "key": "", "title": "", "field": "summary", "before": "a", "after": "b"},
+    ]
+    held = [change("changed", "T4", "Late", "blocked_reason", "", "not yet")]
+    for event in events_of(
+        ("PlanCreated", {"summary": "a", "features": ["F"], "tasks": ["First", "Second", "Third"]}),
+        ("TaskStarted", {"task": "id-1", "title": "First", "attempt": 1}),
+        ("PlanRevised", {"plan": "p", "version": 2, "reason": "r", "source": "person", "changes": changes, "by": "u"}),
+        ("TaskStarted", {"task": "id-2", "title": "Second, better", "attempt": 1, "key": "T2"}),
+        ("ToolStarted", {"call": "x", "name": "read_file", "arguments": {"path": "a"}}),
+        ("ToolStarted", {"call": "y", "name": "edit_file", "arguments": {"path": "b"}}),
+        ("ToolFinished", {"call": "x", "name": "read_file", "ok": True, "summary": "", "seconds": 0.1}),
+        ("TaskCommitted", {"task": "id-1", "commit": "c1", "files": []}),
+        ("PlanRevised", {"plan": "p", "version": 3, "reason": "r", "source": "person", "changes": held, "by": "u"}),
+    ):
+        state.event_apply(event)
+    assert (state.plan.summary, state.plan.version) == ("b", 3)
+    assert [(task.title, task.status) for task in state.tasks] == [
+        ("First", "done"),
+        ("Second, better", "running"),
+        ("Third", "skipped"),
+        ("Late", "blocked"),
+    ]
+    assert [tool.name for tool in state.tools.values()] == ["edit_file"]
+    text = shown(state, width=80)
+    assert "Late (blocked)" in text and "Third (skipped)" in text and "edit_file b" in text and "read_file" not in text
+    gone = [change("removed", "T4", "Late"), change("changed", "T3", "Third", "skipped", True, False)]
+    for event in events_of(("PlanRevised", {"plan": "p", "version": 4, "changes": gone, "reason": "enough"})):
+        assert event_line(event) == "plan, version 4: enough"
+        state.event_apply(event)
+    assert [task.status for task in state.tasks] == ["done", "running", "pending"]
+
+
+def test_what_two_models_write_at_once_stays_apart() -> None:
+    state = SessionState(session_id="s", goal="g")
+    for text, speaker in (("He", ("a", 2)), ("Good", ("b", 2)), ("llo", ("a", 2)), ("bye", ("b", 2))):
+        state.delta_apply(text, speaker=speaker)
+    assert state.text == "Goodbye"
+    state.delta_apply(".", speaker=("a", 2))
+    assert state.text == "Hello."

@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langgraph.runtime import Runtime
 
 from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.execution_limits import execution_ends, execution_metered
 from apps.agents.nodes.loop_watch import loop_watch
 from apps.agents.nodes.model_turn import model_call
 from apps.agents.nodes.replies import calls_proposed, reply_open
@@ -40,8 +41,6 @@ ONLY_REFUSED = CallFailure(
     next_step="Resume to let it try once more; another model, or another form of edits or of tool calls for this one,"
     " may do better.",
 )
-#: Replies that one execution may take; the session's own limit of steps usually comes first.
-EXECUTION_TURNS = 400
 ENDED = "not carried out: an earlier call of the same reply ended the work"
 
 
@@ -56,8 +55,21 @@ async def step_take(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     transcript = await context.transcript(execution_id)
     if len(transcript) != state.get("turn") and await context.ledger.result_load(execution_id) is not None:
         return {"turn": len(transcript), "ended": True}
+    async with execution_metered(context, execution_id, transcript) as meter:
+        if not reply_open(transcript) and await execution_ends(context, state, execution_id, transcript, meter):
+            await context.site.commands_end()
+            return {"turn": len(transcript), "ended": True}
+        return await _step(state, runtime, execution_id, transcript)
+
+
+async def _step(
+    state: SessionState, runtime: Runtime[RunContext], execution_id: uuid.UUID, transcript: list[BaseMessage]
+) -> SessionState:
+    context = runtime.context
     if not reply_open(transcript):
-        await steering_hear(context, execution_id, transcript)
+        if not state.get("round"):
+            # What a person says while a commit is reviewed is for whoever goes on with the work.
+            await steering_hear(context, execution_id, transcript, task_id=task_of(state))
         tools = tools_for(state["role"], context.offer(state["role"]))
         refused = partial(refused_in_a_row, transcript, tools)
         await loop_watch(context, execution_id, is_excused=lambda: refused() >= REFUSED_REPLIES)
@@ -66,6 +78,11 @@ async def step_take(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     if after.get("ended"):
         await context.site.commands_end()
     return after
+
+
+def task_of(state: SessionState) -> uuid.UUID | None:
+    """The task that the agent works on; None: on the session as a whole."""
+    return uuid.UUID(state["task_id"]) if state.get("task_id") else None
 
 
 async def tools_run(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -78,7 +95,7 @@ async def tools_run(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     assert isinstance(reply, AIMessage)
     calls = calls_proposed(reply)
     if not calls:
-        return await _plain_answer(context, role, execution_id, transcript, position)
+        return await _plain_answer(context, state, execution_id, transcript, position)
     # Some of the calls have their results already: the agent may have ended with one of those.
     ended = position + 1 < len(transcript) and await context.ledger.result_load(execution_id) is not None
     tools = tools_for(role, context.offer(role))
@@ -87,10 +104,13 @@ async def tools_run(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
             continue
         context.hand_over_if_asked()
         judged = Refused(ENDED) if ended else proposal_judge(tools, call)
-        ended = await call_carry_out(context, role, execution_id, transcript, position, ordinal, call, judged) or ended
+        carried_out = await call_carry_out(
+            context, role, execution_id, transcript, position, ordinal, call, judged, task_id=task_of(state)
+        )
+        ended = carried_out or ended
     if not ended and refused_in_a_row(transcript, tools) >= REFUSED_REPLIES:
         raise ModelCallFailed(ONLY_REFUSED)
-    return {"turn": len(transcript), "ended": ended or len(transcript) > 2 * EXECUTION_TURNS}
+    return {"turn": len(transcript), "ended": ended}
 
 
 def _is_stuck(context: RunContext, role: str, transcript: Sequence[BaseMessage]) -> bool:
@@ -119,9 +139,12 @@ def route_after_step(state: SessionState) -> str:
 
 
 async def _plain_answer(
-    context: RunContext, role: str, execution_id: uuid.UUID, transcript: list[BaseMessage], position: int
+    context: RunContext, state: SessionState, execution_id: uuid.UUID, transcript: list[BaseMessage], position: int
 ) -> SessionState:
-    """The model spoke and called nothing: ask for a call, and after a few of these take its words for the result."""
+    """The model spoke and called nothing: ask for a call, and after a few of these take its words for the result.
+
+    Not while somebody has written to it: then it goes on with that.
+    """
     replies = [message for message in transcript if isinstance(message, AIMessage)]
     plain = 0
     for said in reversed(transcript):
@@ -135,9 +158,13 @@ async def _plain_answer(
     if plain >= PLAIN_ANSWERS:
         summary = str(replies[-1].text).strip()
         async with context.ledger.transaction() as connection:
-            await context.ledger.result_set(connection, execution_id, {"summary": summary, "unfinished": True})
-        return {"turn": len(transcript), "ended": True}
-    nudge = nudge_for(role)
+            unheard = await context.ledger.steering_load(connection, task_id=task_of(state))
+            ends = bool(state.get("round")) or not unheard
+            if ends:
+                await context.ledger.result_set(connection, execution_id, {"summary": summary, "unfinished": True})
+        if ends:
+            return {"turn": len(transcript), "ended": True}
+    nudge = nudge_for(state["role"], reviews=bool(state.get("round")))
     if position + 1 == len(transcript):
         async with context.ledger.transaction() as connection:
             await context.ledger.message_insert(connection, execution_id, position + 1, nudge)

@@ -92,7 +92,7 @@ def completed_continue(lease: Lease, completion: Completion) -> None:
     changed = ["status", "finished_at", "reason", "used_seconds", "running_since", "updated_at"]
     session.save(update_fields=[*changed, *completion.columns])
     waiting = list(
-        Steering.objects.filter(session=session, delivered_seq=None, retired=None)
+        Steering.objects.filter(session=session, delivered_seq=None, retired=None, task_id=None)
         .select_related("sent_by")
         .order_by("seq")
     )
