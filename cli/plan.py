@@ -28,6 +28,7 @@ from cli.text import text_clean, text_line
 #: What the columns before the summary take.
 _OTHER_COLUMNS = 50
 
+
 @app.command("list")
 def plan_list(
     project: ProjectOption = None,
@@ -175,16 +176,12 @@ def plan_export(
 
 @app.command("import")
 def plan_import(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Markdown; - for standard input.", show_default=False)
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Markdown; - for standard input.", show_default=False)],
     project: ProjectOption = None,
     plan: Annotated[
         str | None, typer.Option("--plan", metavar="PLAN", help="Over this plan, as its next version.")
     ] = None,
-    goal: Annotated[
-        str, typer.Option("--goal", metavar="TEXT", help="Of a new plan; default: its summary.")
-    ] = "",
+    goal: Annotated[str, typer.Option("--goal", metavar="TEXT", help="Of a new plan; default: its summary.")] = "",
     reason: ReasonOption = "",
     json_output: JsonOption = False,
     server: ServerOption = None,

@@ -79,7 +79,9 @@ def _editor_run(file: Path) -> None:
     try:
         code = subprocess.run([*shlex.split(command), str(file)], check=False).returncode
     except (OSError, ValueError) as error:
-        raise CliError(f"{command} can't be run: {error}", next_step="set EDITOR to an editor", code="no_editor") from error
+        raise CliError(
+            f"{command} can't be run: {error}", next_step="set EDITOR to an editor", code="no_editor"
+        ) from error
     if code:
         raise CliError(f"{command} ended with exit code {code}", next_step="nothing was sent", code="no_editor")
 

@@ -185,7 +185,9 @@ def unskip(
 def hold(
     plan: PlanArgument,
     key: KeyArgument,
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Shown wherever the plan is.")] = "a person holds it",
+    why: Annotated[
+        str, typer.Option("--why", metavar="TEXT", help="Shown wherever the plan is.")
+    ] = "a person holds it",
     json_output: JsonOption = False,
     server: ServerOption = None,
 ) -> None:
@@ -195,9 +197,7 @@ def hold(
     _held(plan, key, why, json_output=json_output, server=server)
 
 
-def release(
-    plan: PlanArgument, key: KeyArgument, json_output: JsonOption = False, server: ServerOption = None
-) -> None:
+def release(plan: PlanArgument, key: KeyArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
     """Let a task or feature that was held start."""
     _held(plan, key, "", json_output=json_output, server=server)
 
@@ -255,9 +255,7 @@ def split(
     _change(plan, change, json_output=json_output, server=server)
 
 
-def remove(
-    plan: PlanArgument, key: KeyArgument, json_output: JsonOption = False, server: ServerOption = None
-) -> None:
+def remove(plan: PlanArgument, key: KeyArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
     """Take a task, or a feature with all in it, out of a plan. What was begun stays."""
     _change(
         plan,
@@ -312,9 +310,7 @@ def _text(given: str | None) -> str | None:
     return file_read(Path(given[1:])) if given is not None and given.startswith("@") else given
 
 
-def _each(
-    plan: str, keys: list[str], command: str, *, reason: str, json_output: bool, server: str | None
-) -> None:
+def _each(plan: str, keys: list[str], command: str, *, reason: str, json_output: bool, server: str | None) -> None:
     def change(api: PlanApi, found: PlanProgress) -> None:
         # All are looked for before any is changed.
         for task in [task_named(found, key) for key in keys]:

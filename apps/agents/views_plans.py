@@ -118,9 +118,7 @@ class PlanRestoreView(APIView):
 
 
 class PlanProgressView(APIView):
-    @extend_schema(
-        operation_id="planning_plans_progress", tags=["planning"], responses=shapes.PlanProgressSerializer
-    )
+    @extend_schema(operation_id="planning_plans_progress", tags=["planning"], responses=shapes.PlanProgressSerializer)
     def get(self, request: Request, plan_id: uuid.UUID) -> Response:
         """How far a plan is: what of it is done, runs, can start, is blocked and why."""
         selectors.plan_get_for_user(user=request_user(request), plan_id=plan_id)

@@ -63,7 +63,9 @@ def plan_edit(
     return plan_change(user=user, plan_id=plan_id, make=make, expected=expected, reason=reason)
 
 
-def plan_restore(*, user: User, plan_id: uuid.UUID, version: int, expected: int | None = None, reason: str = "") -> Plan:
+def plan_restore(
+    *, user: User, plan_id: uuid.UUID, version: int, expected: int | None = None, reason: str = ""
+) -> Plan:
     """The plan as an earlier version had it, for what has not started. Raises as :func:`plan_change`, and NotFound."""
 
     def make(plan: Plan, now: PlanDoc) -> PlanDoc:
@@ -285,7 +287,9 @@ def _sessions_lock(plan_id: uuid.UUID) -> list[AgentSession]:
 def _session_tell(session: AgentSession, revised: Event, words: Mapping[uuid.UUID, str], author: User) -> None:
     """Write down what happened, and what agents at work have to hear of it, for each its own."""
     said = [(uuid.uuid4(), task_id, text) for task_id, text in words.items()]
-    received = [Event("SteeringReceived", {"steering": str(steering_id), "text": text}) for steering_id, _, text in said]
+    received = [
+        Event("SteeringReceived", {"steering": str(steering_id), "text": text}) for steering_id, _, text in said
+    ]
     seq = event_append(session_id=session.id, events=[revised, *received])
     for steering_id, task_id, text in said:
         Steering.objects.create(
