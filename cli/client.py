@@ -15,15 +15,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from cli.errors import ApiError, CliError
 from cli.resources import (
+    AgentProfile,
     Allowance,
     Catalogue,
     Diff,
     EventPage,
+    Forge,
     IndexJob,
     Person,
     Progress,
     Project,
     ProviderKey,
+    Publication,
     Rule,
     Secret,
     Session,
@@ -100,6 +103,13 @@ class Api:
     def project_create(self, *, name: str, **fields: str | int) -> Project:
         return self._json(Project, "POST", "/api/projects/", body={"name": name, **fields})
 
+    def project_update(self, project_id: str, fields: Mapping[str, Any]) -> Project:
+        return self._json(Project, "PATCH", f"/api/projects/{project_id}/", body=fields)
+
+    def agent_profiles(self, *, project_id: str) -> list[AgentProfile]:
+        """What agents of each role are in a project."""
+        return self._json(list[AgentProfile], "GET", "/api/agents/profiles/", params={"project": project_id})
+
     def project_delete(self, project_id: str) -> None:
         self._request("DELETE", f"/api/projects/{project_id}/")
 
@@ -109,6 +119,13 @@ class Api:
 
     def source_update(self, project_id: str, fields: Mapping[str, str | int]) -> Project:
         return self._json(Project, "PATCH", f"/api/projects/{project_id}/repository/source/", body=fields)
+
+    def forge_get(self, project_id: str) -> Forge:
+        return self._json(Forge, "GET", f"/api/projects/{project_id}/forge/")
+
+    def forge_put(self, project_id: str, fields: Mapping[str, str]) -> Forge:
+        """Set them, whole, but for a token that isn't sent."""
+        return self._json(Forge, "PUT", f"/api/projects/{project_id}/forge/", body=fields)
 
     def archive_upload(self, *, project_id: str, archive: Path) -> Project:
         """Stream an archive to the project: its files become a commit."""
@@ -174,6 +191,9 @@ class Api:
     def me(self) -> Person:
         """Whoever the token belongs to."""
         return self._json(Person, "GET", "/api/auth/me/")
+
+    def me_update(self, fields: Mapping[str, str]) -> Person:
+        return self._json(Person, "PATCH", "/api/auth/me/", body=fields)
 
     def usage_list(
         self, *, by: str, first: str | None, last: str | None, project_id: str | None, user_id: str | None
@@ -264,6 +284,19 @@ class Api:
         """`pause`, `resume`, `cancel`, `merge`, `rebase` or `discard` the session; how it stands then."""
         return self._json(Session, "POST", f"/api/agents/sessions/{session_id}/{command}/", body=arguments)
 
+    def session_report(self, session_id: str) -> dict[str, Any]:
+        """The report's facts, and in words as ``markdown``."""
+        return self._json(
+            dict[str, Any], "GET", f"/api/agents/sessions/{session_id}/report/", timeout=TRANSFER_TIMEOUT
+        )  # fmt: skip
+
+    def session_publish(self, session_id: str, members: Mapping[str, Any]) -> Publication:
+        """Have the session's branch pushed; ask :meth:`publication_get` how that stands."""
+        return self._json(Publication, "POST", f"/api/agents/sessions/{session_id}/publish/", body=members)
+
+    def publication_get(self, session_id: str) -> Publication:
+        return self._json(Publication, "GET", f"/api/agents/sessions/{session_id}/publish/")
+
     def session_answer(self, session_id: str, *, question_id: str, answer: str) -> None:
         self._request(
             "POST", f"/api/agents/sessions/{session_id}/answer/", json={"question": question_id, "answer": answer}
@@ -273,6 +306,16 @@ class Api:
         """`approve`, `edit` or `reject` the call that the session waits with, as it was seen."""
         body = {"call": call, "digest": digest, "decision": decision, **more}
         return self._json(Session, "POST", f"/api/agents/sessions/{session_id}/approve/", body=body)
+
+    def plan_approve(self, plan_id: str, *, version: int, autonomy: str = "") -> None:
+        """Let a plan be carried out as it was seen, with another autonomy of its session where one is named."""
+        body: dict[str, Any] = {"version": version, **({"autonomy": autonomy} if autonomy else {})}
+        self._request("POST", f"/api/planning/plans/{plan_id}/approve/", json=body)
+
+    def plan_reject(self, plan_id: str, *, version: int, comment: str = "") -> None:
+        """Send a plan back: a comment has the planner make another version, without one the session is cancelled."""
+        body = {"version": version, "comment": comment}
+        self._request("POST", f"/api/planning/plans/{plan_id}/reject/", json=body)
 
     def session_autonomy(self, session_id: str, autonomy: str) -> Session:
         return self._json(Session, "PUT", f"/api/agents/sessions/{session_id}/autonomy/", body={"autonomy": autonomy})

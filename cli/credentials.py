@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from cli.errors import CliError
@@ -35,6 +36,14 @@ def remote_options(
         subfolder=subfolder,
         sync_minutes=sync_minutes,
     )
+
+
+def token_read(path: Path) -> str:
+    """A token from a file, or from standard input for ``-``. CliError for none."""
+    token = (sys.stdin.read(_BYTES) if str(path) == "-" else _read(path)).strip()
+    if not token:
+        raise CliError(f"there is no token in {path}", next_step="put it there", code="invalid_input")
+    return token
 
 
 def _read(path: Path) -> str:

@@ -18,7 +18,8 @@ from cli.client import Api
 from cli.command import command_line
 from cli.errors import ApiError, CliError
 from cli.live import SessionView, view_open
-from cli.resources import Approval, Event, Question, Session
+from cli.plan_approval import PlanDecision, plan_approval_show, plan_decision_send
+from cli.resources import Approval, Event, PlanApproval, Question, Session
 from cli.state import SessionState
 from cli.text import text_clean
 from cli.watch import Delta, Disconnected, Ended, SessionWatch, Tick
@@ -116,7 +117,10 @@ class _Follower:
         """Ask about the call that waits. With ``--yes`` nobody has looked at it: it stays as it is."""
         if not self._manners.interactive or self._manners.yes:
             return "waiting"
-        approval = self._api.session_get(self._state.session_id).approval
+        session = self._api.session_get(self._state.session_id)
+        if session.plan_approval is not None:
+            return self._plan_approval(session.plan_approval)
+        approval = session.approval
         if approval is None:
             return None
         with self._view.suspended():
@@ -133,6 +137,23 @@ class _Follower:
             return None
         # The event follows; until then the call counts as dealt with.
         self._state.approval, self._state.status = None, "running"
+        return None
+
+    def _plan_approval(self, approval: PlanApproval) -> Ending | None:
+        """Ask about the plan that waits."""
+        with self._view.suspended():
+            decision = plan_approval_ask(self._console, approval)
+        if decision is None:
+            return "detached"
+        try:
+            plan_decision_send(self._api, approval, decision)
+        except ApiError as error:
+            if error.status not in (400, 409):
+                raise
+            self._view.note(f"{error.message} {error.next_step}".strip())
+            # Only a higher autonomy helps: asked again, the person would say the same.
+            return "detached" if error.state == "observe" else None
+        self._state.plan_waits, self._state.status = 0, "running"
         return None
 
     def interrupted(self) -> Ending | None:
@@ -228,6 +249,19 @@ def approval_ask(console: Console, approval: Approval) -> Decision | None:
             case "n" | "no":
                 reason = prompt(console, "what is the agent to be told (Enter: nothing more)? ")
                 return None if reason is None else Decision("reject", message=reason)
+    return None
+
+
+def plan_approval_ask(console: Console, approval: PlanApproval) -> PlanDecision | None:
+    """The person's word on a plan; None when they rather leave it waiting."""
+    plan_approval_show(approval, console=console)
+    while (said := prompt(console, "(y)es, (n)o (Ctrl-C leaves it waiting): ")) is not None:
+        match said.lower():
+            case "y" | "yes":
+                return PlanDecision(approve=True)
+            case "n" | "no":
+                comment = prompt(console, "what should be different (Enter: nothing, end the session)? ")
+                return None if comment is None else PlanDecision(approve=False, comment=comment)
     return None
 
 

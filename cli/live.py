@@ -7,7 +7,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -193,6 +193,9 @@ class StatePanel:
         if state.approval is not None:
             asked = f"? may it run {state.approval.name} {argument_short(state.approval.arguments)}"
             lines.append(Text(text_line(f"{asked} ({state.approval.risk})", width=width * 2), style="yellow"))
+        if state.plan_waits:
+            asked = f"? may it carry out the plan (version {state.plan_waits}): archon approve {state.session_id[:8]}"
+            lines.append(Text(text_line(asked, width=width * 2), style="yellow"))
         return lines
 
 
@@ -323,10 +326,28 @@ def event_line(event: Event) -> str:
             return f"may it run: {said('name')} {argument_short(payload.get('arguments'))} ({said('risk')})"
         case "ApprovalDecided":
             return f"decided: {said('decision')}" + (f": {said('message', 400)}" if said("message") else "")
+        case "PlanApprovalRequested":
+            note = f": {said('note', 400)}" if said("note") else ""
+            return f"may it carry out the plan, version {payload.get('version')}{note}"
+        case "PlanApproved":
+            return f"plan approved: version {payload.get('version')}"
+        case "PlanRejected":
+            return f"plan sent back: {said('comment', 400)}" if said("comment") else "plan rejected"
+        case "GoalAnswered":
+            places = [str(each.get("path")) for each in payload.get("citations") or () if isinstance(each, dict)]
+            return "answered" + (f", from {text_line(', '.join(dict.fromkeys(places)), width=400)}" if places else "")
         case "AutonomyChanged":
             return f"autonomy: {said('autonomy')}"
         case "TaskVerified":
             return f"task {'verified' if payload.get('passed') else 'not verified: its checks fail'}"
+        case "ReviewStarted":
+            return f"review {payload.get('round')}"
+        case "ReviewFinished":
+            return review_line(payload)
+        case "ReviewDecided":
+            return f"the review was decided on: {said('decision')}"
+        case "AgentLimitReached":
+            return f"the {said('role')} has taken all its {said('limit')}: {payload.get('spent')}"
         case "TaskCommitted":
             return f"committed {said('commit')[:12]}"
         case "TaskFailed":
@@ -344,9 +365,22 @@ def event_line(event: Event) -> str:
             return f"report: {text_line(heading.lstrip('# '), width=400)}"
         case "SessionCompleted":
             return f"completed: {said('outcome')}"
+        case "SessionPublished":
+            return f"pushed as {said('branch')}" + (f": {said('url', 400)}" if said("url") else "")
+        case "PublishFailed":
+            return f"not pushed: {said('message', 400)}"
         case "SessionFailed":
             return f"failed: {said('message', 400)}"
     return ""
+
+
+def review_line(payload: dict[str, Any]) -> str:
+    """What a review came to, and what is open of what it found."""
+    found = [each for each in payload.get("findings") or () if isinstance(each, dict) and not each.get("resolved")]
+    places = [f"{each.get('path')}:{each.get('line')} {each.get('severity')}" for each in found[:_PLACES_SHOWN]]
+    more = ", …" if len(found) > _PLACES_SHOWN else ""
+    told = f": {', '.join(places)}{more}" if places else ""
+    return text_line(f"review {payload.get('round')}: {payload.get('verdict')}{told}", width=400)
 
 
 class _Clock:

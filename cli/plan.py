@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli import plan_editor, plan_edits
+from cli import plan_editor, plan_edits, plan_wishes
 from cli.command import command_line, command_print, console_make, prose_print
 from cli.connection import connection_open
 from cli.errors import CliError, errors_reported
@@ -181,6 +181,9 @@ def plan_import(
     plan: Annotated[
         str | None, typer.Option("--plan", metavar="PLAN", help="Over this plan, as its next version.")
     ] = None,
+    newest: Annotated[
+        bool, typer.Option("--over-newest", help="Whichever version it was made from: what came since is written over.")
+    ] = False,
     goal: Annotated[str, typer.Option("--goal", metavar="TEXT", help="Of a new plan; default: its summary.")] = "",
     reason: ReasonOption = "",
     json_output: JsonOption = False,
@@ -197,8 +200,9 @@ def plan_import(
         with connection_open(server, console=console) as connection:
             api = PlanApi(connection.api)
             if plan:
-                plan_id = api.find(plan).id
-                api.markdown_put(plan_id, markdown=markdown, version=None, reason=reason)
+                found = api.find(plan)
+                plan_id, version = found.id, found.version if newest else None
+                api.markdown_put(plan_id, markdown=markdown, version=version, reason=reason)
             else:
                 project_id = project_find(connection, str(project))
                 plan_id = api.import_new(project_id=project_id, goal=goal, markdown=markdown)
@@ -247,7 +251,8 @@ def _table(found: list[PlanRow], *, width: int) -> Table:
 
 
 def register(outer: typer.Typer) -> None:
-    """Add the group with the commands of both modules to the application."""
+    """Add the group, with the commands of the other modules too, to the application."""
     plan_editor.register(app)
     plan_edits.register(app)
+    plan_wishes.register(app)
     outer.add_typer(app, name="plan")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cli.client import Api
 from cli.command import command_line
 from cli.errors import ApiError, CliError
 from cli.plan_resources import PlanDiff, PlanFeature, PlanProgress, PlanRow, PlanTask, PlanVersion
+from cli.resources import Session
 
 _PREFIX_LENGTH = 4
 _SEARCHED = 100
@@ -57,12 +58,30 @@ class PlanApi:
         body = {"version": version, "reason": reason}
         self._api.call(dict[str, Any], "POST", f"/api/planning/plans/{plan_id}/restore/", body=body)
 
-    def change(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """A change of a feature or a task."""
-        return self._api.call(dict[str, Any], method, f"/api/planning/{path}", body=body)
+    def operate(self, plan_id: str, operations: Sequence[Mapping[str, Any]], *, reason: str) -> None:
+        """Change the plan, by all of the operations or none."""
+        body = {"operations": [dict(operation) for operation in operations], "reason": reason}
+        self._api.call(dict[str, Any], "PATCH", f"/api/planning/plans/{plan_id}/", body=body)
 
-    def remove(self, path: str) -> None:
-        self._api.send("DELETE", f"/api/planning/{path}")
+    # --- what planners make -------------------------------------------------------------------------------------------
+    def generate(self, body: Mapping[str, Any]) -> Session:
+        """The session of the planner that makes a plan."""
+        return self._api.call(Session, "POST", "/api/planning/plans/generate/", body=body)
+
+    def revise(self, plan_id: str, *, version: int, comment: str) -> Session:
+        """The session that makes another version."""
+        body = {"version": version, "comment": comment}
+        return self._api.call(Session, "POST", f"/api/planning/plans/{plan_id}/revise/", body=body)
+
+    def decide(self, plan_id: str, decision: str, body: Mapping[str, Any]) -> str:
+        """`approve` or `reject` a plan; its status then."""
+        now = self._api.call(dict[str, Any], "POST", f"/api/planning/plans/{plan_id}/{decision}/", body=body)
+        return str(now.get("status", ""))
+
+    def of_session(self, session_id: str) -> str:
+        """The id of the session's plan; empty: it has none."""
+        plan = self._api.session_progress(session_id).plan
+        return plan.id if plan is not None else ""
 
     # --- what is meant ------------------------------------------------------------------------------------------------
     def find(self, reference: str) -> PlanProgress:
@@ -99,14 +118,13 @@ class PlanApi:
         return found[0]
 
     def _of_session(self, session_id: str) -> str:
-        plan = self._api.session_progress(session_id).plan
-        if plan is None:
-            raise CliError(
-                f"session {session_id[:8]} has no plan yet",
-                next_step=f"watch it: {command_line('watch', session_id)}",
-                code="not_found",
-            )
-        return plan.id
+        if plan_id := self.of_session(session_id):
+            return plan_id
+        raise CliError(
+            f"session {session_id[:8]} has no plan yet",
+            next_step=f"watch it: {command_line('watch', session_id)}",
+            code="not_found",
+        )
 
 
 def task_named(plan: PlanProgress, key: str) -> PlanTask:
@@ -133,10 +151,29 @@ def part_named(plan: PlanProgress, key: str) -> PlanTask | PlanFeature:
     return found
 
 
-def part_path(part: PlanTask | PlanFeature, command: str = "") -> str:
-    """The address of a task or feature below ``/api/planning/``."""
-    kind = "tasks" if isinstance(part, PlanTask) else "features"
-    return f"{kind}/{part.id}/" + (f"{command}/" if command else "")
+def siblings(
+    plan: PlanProgress, part: PlanTask | PlanFeature | None, *, parent: str | None, is_task: bool
+) -> list[str]:
+    """The keys of the tasks or features of a feature, in order, without ``part``; by default of that which it is in."""
+    if is_task:
+        inside = parent or next((each.key for each in plan.features if part in each.tasks), plan.features[-1].key)
+        keys = [task.key for task in feature_named(plan, inside).tasks]
+    else:
+        around = _around(plan)
+        inside = around.get(part.key, "") if parent is None and part is not None else parent or ""
+        keys = [each.key for each in plan.features if around[each.key] == inside]
+    return [key for key in keys if part is None or key != part.key]
+
+
+def _around(plan: PlanProgress) -> dict[str, str]:
+    """By feature, the one that it is in; empty: none."""
+    path: list[str] = []
+    around = {}
+    for feature in plan.features:
+        del path[feature.depth :]
+        around[feature.key] = path[-1] if path else ""
+        path.append(feature.key)
+    return around
 
 
 def _unknown(plan: PlanProgress, key: str, known: list[str], kind: str) -> CliError:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cli.command import command_line, command_print, console_make, prose_print
 from cli.connection import connection_open
-from cli.errors import ApiError, CliError, confirmer_require, error_print, errors_reported
+from cli.errors import EXIT_USAGE, ApiError, CliError, error_print, errors_reported
 from cli.plan_api import PlanApi
 from cli.plan_common import PlanArgument, ReasonOption, changes_print
 from cli.plan_resources import PlanProgress
@@ -47,11 +47,11 @@ def _edit(api: PlanApi, plan: PlanProgress, *, reason: str, console: Console) ->
     file = Path(name)
     with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
         opened.write(markdown)
-    is_sent = False
-    version: int | None = plan.version
+    is_sent, edits, version = False, True, plan.version
     try:
         while not is_sent:
-            _editor_run(file)
+            if edits:
+                _editor_run(file)
             written = file.read_text(encoding="utf-8", errors="replace")
             if written == markdown:
                 prose_print(console, "Nothing was changed.")
@@ -62,7 +62,8 @@ def _edit(api: PlanApi, plan: PlanProgress, *, reason: str, console: Console) ->
                 is_sent = True
             except ApiError as error:
                 error_print(error, json_output=False)
-                version = _asked(error, version)
+                edits = _asked(error) == "e"
+                version = version if edits else api.progress(plan.id).version
         now = api.progress(plan.id)
         changes_print(api.diff(plan.id, first=plan.version, last=now.version).text, console=console)
         command_print(console, f"Version {now.version}. To see it: {command_line('plan', 'show', plan.id[:8])}")
@@ -86,17 +87,14 @@ def _editor_run(file: Path) -> None:
         raise CliError(f"{command} ended with exit code {code}", next_step="nothing was sent", code="no_editor")
 
 
-def _asked(error: ApiError, version: int | None) -> int | None:
-    """Whether to go on editing, and over which version; raises where the person leaves."""
-    confirmer_require(json_output=False)
+def _asked(error: ApiError) -> str:
+    """How to go on: `e` with editing, `o` over the newest version. Raises where the person leaves."""
     overtaken = error.status == 409 and error.state == "plan_changed"
-    choices = "(e)dit again, " + ("(o)ver the newest version, " if overtaken else "") + "(l)eave"
-    answer = typer.prompt(choices, default="e", err=True).strip().lower()[:1]
-    if answer == "o" and overtaken:
-        return None
+    choices = "(e)dit again, " + ("write (o)ver the newest version, " if overtaken else "") + "(l)eave"
+    answer = str(typer.prompt(choices, default="e", err=True)).strip().lower()[:1]
     if answer == "l":
-        raise typer.Exit(2)
-    return version
+        raise typer.Exit(EXIT_USAGE)
+    return "o" if answer == "o" and overtaken else "e"
 
 
 def register(group: typer.Typer) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from cli.command import command_line, command_print, console_make
 from cli.connection import connection_open
 from cli.errors import CliError, errors_reported
-from cli.plan_api import PlanApi, feature_named, part_named, part_path, task_named
+from cli.plan_api import PlanApi, feature_named, part_named, siblings, task_named
 from cli.plan_common import PlanArgument, ReasonOption, changes_print, file_read
 from cli.plan_resources import PlanFeature, PlanProgress, PlanTask
 from cli.run import document_print
@@ -59,8 +60,12 @@ EffortOption = Annotated[
     str | None, typer.Option("--effort", metavar="SIZE", help="Of a feature: trivial, small, medium or large.")
 ]
 AfterOption = Annotated[
-    str | None, typer.Option("--after", metavar="KEY", help="Right after this one of the same feature.")
+    str | None, typer.Option("--after", metavar="KEY", help="Right after this one, and in the same feature.")
 ]
+FirstOption = Annotated[bool, typer.Option("--first", help="Before all others of the same feature.")]
+
+Operation = dict[str, Any]
+_HELD = "a person holds it"
 
 
 def add(
@@ -74,6 +79,7 @@ def add(
         str, typer.Option("--key", metavar="KEY", help="What the plan calls it; default: the next that is free.")
     ] = "",
     after: AfterOption = None,
+    first: FirstOption = False,
     instructions: InstructionsOption = None,
     task_type: TypeOption = None,
     agent: AgentOption = None,
@@ -89,9 +95,8 @@ def add(
 ) -> None:
     """Add a task to a plan, or a feature."""
 
-    def change(api: PlanApi, found: PlanProgress) -> None:
-        fields: dict[str, Any] = {"title": title, "key": key, "after": after}
-        fields |= _fields(
+    def change(found: PlanProgress) -> list[Operation]:
+        fields = _fields(
             is_task=not as_feature,
             instructions=instructions,
             type=task_type,
@@ -103,19 +108,17 @@ def add(
             priority=priority,
             effort=effort,
         )
-        body = {name: value for name, value in fields.items() if value is not None}
-        parent = feature_named(found, feature) if feature else None
+        parent = feature_named(found, feature).key if feature else ""
+        place = _place(found, None, after=after, first=first, parent=parent, is_task=not as_feature)
         if as_feature:
-            plan_row = api.change("GET", f"plans/{found.id}/")
-            within = {"project": plan_row["project"], "plan": found.id, "parent": parent.id if parent else None}
-            api.change("POST", "features/", {**body, **within, "reason": reason})
-            return
-        if parent is None and not found.features:
+            return [{"op": "add_feature", "title": title, "key": key, **fields, **place}]
+        if not found.features:
             raise CliError("the plan has no feature", next_step="add one with --as-feature", code="invalid_input")
-        within = {"feature": (parent or found.features[-1]).id}
-        api.change("POST", "tasks/", {**body, **within, "reason": reason})
+        if not place:
+            place = {"feature": found.features[-1].key}
+        return [{"op": "add_task", "title": title, "key": key, **fields, **place}]
 
-    _change(plan, change, json_output=json_output, server=server)
+    _change(plan, change, reason=reason, json_output=json_output, server=server)
 
 
 def set_(
@@ -137,10 +140,12 @@ def set_(
 ) -> None:
     """Change what is given of a task or feature. The agent of a task that runs is told."""
 
-    def change(api: PlanApi, found: PlanProgress) -> None:
+    def change(found: PlanProgress) -> list[Operation]:
         part = part_named(found, key)
+        is_task = isinstance(part, PlanTask)
         fields = _fields(
-            is_task=isinstance(part, PlanTask),
+            is_task=is_task,
+            title=title,
             instructions=instructions,
             type=task_type,
             agent_type=agent,
@@ -151,13 +156,11 @@ def set_(
             priority=priority,
             effort=effort,
         )
-        fields["title"] = title
-        body = {name: value for name, value in fields.items() if value is not None}
-        if not body:
+        if not fields:
             raise CliError("nothing is to be changed", next_step="name what is", code="invalid_input")
-        api.change("PATCH", part_path(part), {**body, "reason": reason})
+        return [{"op": "update_task" if is_task else "update_feature", "key": part.key, **fields}]
 
-    _change(plan, change, json_output=json_output, server=server)
+    _change(plan, change, reason=reason, json_output=json_output, server=server)
 
 
 def skip(
@@ -168,7 +171,7 @@ def skip(
     server: ServerOption = None,
 ) -> None:
     """Do without tasks. What needs them doesn't wait for them any more."""
-    _each(plan, task, "skip", reason=reason, json_output=json_output, server=server)
+    _each(plan, task, "skip_task", reason=reason, json_output=json_output, server=server)
 
 
 def unskip(
@@ -179,27 +182,31 @@ def unskip(
     server: ServerOption = None,
 ) -> None:
     """Want tasks again that were done without."""
-    _each(plan, task, "unskip", reason=reason, json_output=json_output, server=server)
+    _each(plan, task, "unskip_task", reason=reason, json_output=json_output, server=server)
 
 
 def hold(
     plan: PlanArgument,
     key: KeyArgument,
-    why: Annotated[
-        str, typer.Option("--why", metavar="TEXT", help="Shown wherever the plan is.")
-    ] = "a person holds it",
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Shown wherever the plan is.")] = _HELD,
     json_output: JsonOption = False,
     server: ServerOption = None,
 ) -> None:
     """Keep a task, or all of a feature, from starting until it is released."""
-    if not why.strip():
-        why = "a person holds it"
-    _held(plan, key, why, json_output=json_output, server=server)
+
+    def change(found: PlanProgress) -> list[Operation]:
+        return [{"op": "hold", "key": part_named(found, key).key, "reason": why.strip() or _HELD}]
+
+    _change(plan, change, json_output=json_output, server=server)
 
 
 def release(plan: PlanArgument, key: KeyArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
     """Let a task or feature that was held start."""
-    _held(plan, key, "", json_output=json_output, server=server)
+
+    def change(found: PlanProgress) -> list[Operation]:
+        return [{"op": "release", "key": part_named(found, key).key}]
+
+    _change(plan, change, json_output=json_output, server=server)
 
 
 def move(
@@ -210,28 +217,25 @@ def move(
         typer.Option("--into", metavar="FEATURE", help="Make it a part of this feature; '' of a feature: of none."),
     ] = None,
     after: AfterOption = None,
-    first: Annotated[bool, typer.Option("--first", help="Before all others of the same feature.")] = False,
+    first: FirstOption = False,
     reason: ReasonOption = "",
     json_output: JsonOption = False,
     server: ServerOption = None,
 ) -> None:
     """Put a task or feature elsewhere: into another feature, or in another order."""
 
-    def change(api: PlanApi, found: PlanProgress) -> None:
-        if first and after is not None:
-            raise CliError("it is first, or after another", next_step="name one of them", code="invalid_input")
+    def change(found: PlanProgress) -> list[Operation]:
         part = part_named(found, key)
-        body: dict[str, Any] = {"reason": reason}
-        if into is not None:
-            name = "feature" if isinstance(part, PlanTask) else "parent"
-            body[name] = feature_named(found, into).id if into.strip() else None
-        if first or after is not None:
-            body["after"] = "" if first else part_named(found, str(after)).key
-        if len(body) == 1:
+        is_task = isinstance(part, PlanTask)
+        if is_task and into is not None and not into.strip():
+            raise CliError("a task is a part of some feature", next_step="name --into FEATURE", code="invalid_input")
+        parent = feature_named(found, into).key if into and into.strip() else into
+        place = _place(found, part, after=after, first=first, parent=parent, is_task=is_task)
+        if not place:
             raise CliError("it is not said where to", next_step="name --into, --after or --first", code="invalid_input")
-        api.change("PATCH", part_path(part), body)
+        return [{"op": "move_task" if is_task else "move_feature", "key": part.key, **place}]
 
-    _change(plan, change, json_output=json_output, server=server)
+    _change(plan, change, reason=reason, json_output=json_output, server=server)
 
 
 def split(
@@ -246,23 +250,33 @@ def split(
 ) -> None:
     """Put several tasks in the place of one, each after the one before. What needs the one needs the last of them."""
 
-    def change(api: PlanApi, found: PlanProgress) -> None:
+    def change(found: PlanProgress) -> list[Operation]:
         if len(title) < 2:
             raise CliError("one part is no split", next_step="name two titles at least", code="invalid_input")
         parts = [{"title": each} for each in title]
-        api.change("POST", part_path(task_named(found, task), "split"), {"parts": parts, "reason": reason})
+        return [{"op": "split_task", "key": task_named(found, task).key, "parts": parts}]
 
-    _change(plan, change, json_output=json_output, server=server)
+    _change(plan, change, reason=reason, json_output=json_output, server=server)
 
 
-def remove(plan: PlanArgument, key: KeyArgument, json_output: JsonOption = False, server: ServerOption = None) -> None:
+def remove(
+    plan: PlanArgument,
+    key: KeyArgument,
+    cascade: Annotated[
+        bool, typer.Option("--cascade", help="What depends on it ceases to, rather than keeping it there.")
+    ] = False,
+    reason: ReasonOption = "",
+    json_output: JsonOption = False,
+    server: ServerOption = None,
+) -> None:
     """Take a task, or a feature with all in it, out of a plan. What was begun stays."""
-    _change(
-        plan,
-        lambda api, found: api.remove(part_path(part_named(found, key))),
-        json_output=json_output,
-        server=server,
-    )
+
+    def change(found: PlanProgress) -> list[Operation]:
+        part = part_named(found, key)
+        kind = "remove_task" if isinstance(part, PlanTask) else "remove_feature"
+        return [{"op": kind, "key": part.key, "cascade": cascade}]
+
+    _change(plan, change, reason=reason, json_output=json_output, server=server)
 
 
 def restore(
@@ -273,16 +287,13 @@ def restore(
     server: ServerOption = None,
 ) -> None:
     """Put an earlier version of a plan back. What was begun since stays as it is."""
-    _change(
-        plan,
-        lambda api, found: api.restore(found.id, version=version, reason=reason),
-        json_output=json_output,
-        server=server,
-    )
+    with _changing(plan, json_output=json_output, server=server) as (api, found):
+        api.restore(found.id, version=version, reason=reason)
 
 
+# --- How --------------------------------------------------------------------------------------------------------------
 def _fields(*, is_task: bool, **given: Any) -> dict[str, Any]:
-    """What is given, as the API takes it; None: not given. Refuses what the other kind alone has."""
+    """What is given, as the API takes it. Refuses what the other kind alone has."""
     of_tasks = ("type", "agent_type", "files", "creates", "checks")
     of_features = ("priority", "effort")
     wrong = [name for name in (of_features if is_task else of_tasks) if given[name] is not None]
@@ -292,51 +303,72 @@ def _fields(*, is_task: bool, **given: Any) -> dict[str, Any]:
             next_step="leave it out",
             code="invalid_input",
         )
-    lists = {name: _listed(given[name]) for name in ("depends_on", "files", "creates", "checks")}
-    fields = {**given, **lists}
-    if lists["checks"] is not None:
-        fields["checks"] = [{"command": command} for command in lists["checks"]]
-    text = fields.pop("instructions")
-    fields["instructions" if is_task else "description"] = _text(text)
+    fields = {name: value for name, value in given.items() if value is not None}
+    for name in ("depends_on", "files", "creates", "checks"):
+        if name in fields:
+            # An empty one stands for none at all.
+            fields[name] = [value for value in fields[name] if value.strip()]
+    if "checks" in fields:
+        fields["checks"] = [{"command": command} for command in fields["checks"]]
+    if (text := fields.pop("instructions", None)) is not None:
+        fields["instructions" if is_task else "description"] = _text(text)
     return fields
 
 
-def _listed(values: list[str] | None) -> list[str] | None:
-    """None where the option wasn't named; `''` alone names nothing."""
-    return [value for value in values if value.strip()] if values else None
+def _text(given: str) -> str:
+    return file_read(Path(given[1:])) if given.startswith("@") else given
 
 
-def _text(given: str | None) -> str | None:
-    return file_read(Path(given[1:])) if given is not None and given.startswith("@") else given
+def _place(
+    plan: PlanProgress,
+    part: PlanTask | PlanFeature | None,
+    *,
+    after: str | None,
+    first: bool,
+    parent: str | None,
+    is_task: bool,
+) -> dict[str, Any]:
+    """Where a task or feature is put, as operations say it; empty: nothing is said of it."""
+    if first and after is not None:
+        raise CliError("it is first, or after another", next_step="name one of them", code="invalid_input")
+    if after is not None:
+        return {"after": (task_named if is_task else feature_named)(plan, after).key}
+    place = {} if parent is None else {"feature" if is_task else "parent": parent}
+    place = {} if is_task and not parent else place
+    if first and (others := siblings(plan, part, parent=parent, is_task=is_task)):
+        # Whatever comes first there says where that is.
+        return {"before": others[0]}
+    return place
 
 
-def _each(plan: str, keys: list[str], command: str, *, reason: str, json_output: bool, server: str | None) -> None:
-    def change(api: PlanApi, found: PlanProgress) -> None:
-        # All are looked for before any is changed.
-        for task in [task_named(found, key) for key in keys]:
-            api.change("POST", part_path(task, command), {"reason": reason})
+def _each(plan: str, keys: list[str], operation: str, *, reason: str, json_output: bool, server: str | None) -> None:
+    def change(found: PlanProgress) -> list[Operation]:
+        return [{"op": operation, "key": task_named(found, key).key} for key in keys]
 
-    _change(plan, change, json_output=json_output, server=server)
-
-
-def _held(plan: str, key: str, why: str, *, json_output: bool, server: str | None) -> None:
-    def change(api: PlanApi, found: PlanProgress) -> None:
-        part: PlanTask | PlanFeature = part_named(found, key)
-        api.change("PATCH", part_path(part), {"blocked_reason": why})
-
-    _change(plan, change, json_output=json_output, server=server)
+    _change(plan, change, reason=reason, json_output=json_output, server=server)
 
 
 def _change(
-    plan: str, change: Callable[[PlanApi, PlanProgress], None], *, json_output: bool, server: str | None
+    plan: str,
+    change: Callable[[PlanProgress], list[Operation]],
+    *,
+    reason: str = "",
+    json_output: bool,
+    server: str | None,
 ) -> None:
-    """Find the plan, change it, and tell what is different now."""
+    with _changing(plan, json_output=json_output, server=server) as (api, found):
+        api.operate(found.id, change(found), reason=reason)
+
+
+@contextmanager
+def _changing(plan: str, *, json_output: bool, server: str | None) -> Iterator[tuple[PlanApi, PlanProgress]]:
+    """The plan, to be changed inside; then what is different is told."""
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)
         with connection_open(server, console=console) as connection:
             api = PlanApi(connection.api)
             before = api.find(plan)
-            change(api, before)
+            yield api, before
             now = api.progress(before.id)
             told = "" if json_output else api.diff(now.id, first=before.version, last=now.version).text
         if json_output:

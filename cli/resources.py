@@ -21,10 +21,7 @@ class Reason(Resource):
     details: dict[str, Any] = {}
 
 
-class ModelUsage(Resource):
-    """What one model took."""
-
-    model: str
+class UsageShare(Resource):
     calls: int = 0
     failed: int = 0
     input_tokens: int = 0
@@ -40,6 +37,18 @@ class ModelUsage(Resource):
         return self.input_tokens + self.output_tokens
 
 
+class ModelUsage(UsageShare):
+    """What one model took."""
+
+    model: str
+
+
+class RoleUsage(UsageShare):
+    """What one role took."""
+
+    role: str
+
+
 class Usage(Resource):
     """Tokens, dollars and steps that a session has used. Not ``priced``: some prices are not known."""
 
@@ -53,6 +62,7 @@ class Usage(Resource):
     estimated: bool = False
     priced: bool = True
     by_model: list[ModelUsage] = []
+    by_role: list[RoleUsage] = []
 
     @property
     def tokens(self) -> int:
@@ -104,6 +114,42 @@ class Approval(Resource):
     expires_at: datetime | None = None
 
 
+class Span(Resource):
+    low: float = 0.0
+    high: float = 0.0
+
+
+class Estimate(Resource):
+    """What is left of a plan is likely to take; without a cost where a price is not known."""
+
+    tasks: int = 0
+    steps: Span = Span()
+    tokens: Span = Span()
+    cost_usd: Span | None = None
+    basis: str = ""
+
+
+class PlanApprovalTask(Resource):
+    key: str
+    title: str
+    feature: str = ""
+    needs: list[str] = []
+    files: list[str] = []
+    checks: list[str] = []
+    status: str = "pending"
+
+
+class PlanApproval(Resource):
+    """A plan that waits for a person's leave to be carried out."""
+
+    plan: str
+    version: int
+    intent: str = ""
+    summary: str = ""
+    tasks: list[PlanApprovalTask] = []
+    estimate: Estimate | None = None
+
+
 class Session(Resource):
     id: str
     project: str
@@ -122,6 +168,10 @@ class Session(Resource):
     checks: list[Check] = []
     question: Question | None = None
     approval: Approval | None = None
+    plan: str | None = None
+    plan_approval: PlanApproval | None = None
+    #: Where the goal was a question: ``{text, citations, uncited_reason, note}``.
+    answer: dict[str, Any] | None = None
     autonomy: str = ""
     #: What was done, as Markdown; empty until the end.
     report: str = ""
@@ -149,6 +199,40 @@ class Progress(Resource):
     checks: list[Check] = []
     question: Question | None = None
     approval: Approval | None = None
+
+
+class Publication(Resource):
+    """A session's branch on its origin, and its pull request: how that stands."""
+
+    session: str
+    state: str
+    branch: str
+    target: str = ""
+    commit: str = ""
+    pull_request: bool = False
+    pushed_branch: str = ""
+    pushed_commit: str = ""
+    forge: str = ""
+    number: int | None = None
+    url: str = ""
+    is_draft: bool = False
+    notice: str = ""
+    reason: Reason | None = None
+    retry_at: datetime | None = None
+
+
+class Forge(Resource):
+    """Where a project's pull requests are opened; ``problem`` says why they can't be."""
+
+    kind: str = ""
+    api_url: str = ""
+    has_token: bool = False
+    effective_kind: str = ""
+    effective_api_url: str = ""
+    repository: str = ""
+    token_from: str = ""
+    problem: str = ""
+    next_step: str = ""
 
 
 class Rule(Resource):
@@ -330,6 +414,8 @@ class Allowance(Resource):
 class Person(Resource):
     id: str
     email: str = ""
+    #: What they say to every agent of their sessions.
+    preferences: str = ""
 
 
 class DiffFile(Resource):
@@ -385,6 +471,26 @@ class Project(Resource):
     source: Source | None = None
     default_branch: str = ""
     head_commit: str | None = None
+    #: What it says to every agent.
+    instructions: str = ""
+    #: What is different about its agents, by role.
+    agents: dict[str, dict[str, Any]] = {}
+
+
+class AgentProfile(Resource):
+    """What agents of a role are."""
+
+    role: str
+    prompt: str
+    instructions: str = ""
+    tools: list[str] = []
+    tools_off: list[str] = []
+    steps: int = 0
+    tokens: int = 0
+    seconds: int = 0
+    #: Of the reviewer.
+    threshold: str | None = None
+    rounds: int | None = None
 
 
 class IndexJob(Resource):

@@ -75,10 +75,14 @@ class SessionResult:
             "cost_usd": session.usage.cost_usd,
             "priced": session.usage.priced,
             "models": [line.model_dump() for line in session.usage.by_model],
+            "roles": [line.model_dump() for line in session.usage.by_role],
             "seconds": self.progress.elapsed_s,
             "reason": session.reason.model_dump() if session.reason else None,
             "question": session.question.model_dump() if session.question else None,
             "approval": session.approval.model_dump(mode="json") if session.approval else None,
+            "plan": session.plan,
+            "plan_approval": session.plan_approval.model_dump(mode="json") if session.plan_approval else None,
+            "answer": session.answer,
         }
 
 
@@ -191,13 +195,16 @@ def _verdict(session: Session) -> Text:
 
 def _next_print(session: Session, *, console: Console, repository: Path | None) -> None:
     if repository is not None and not any((folder / ".git").exists() for folder in (repository, *repository.parents)):
-        _rows_print([("Take it", command_line("apply", session.id)), *_leave_rows(session)], console=console)
+        read = ("Read on", command_line("report", session.id))
+        rows = [("Take it", command_line("apply", session.id)), read, *_leave_rows(session)]
+        _rows_print(rows, console=console)
         prose_print(console, "apply shows which files it would change, and asks first.", style="dim")
         return
     where = f" -C {shlex.quote(str(repository))}" if repository else ""
     rows = [
         ("Take it", command_line("fetch", session.id)),
         ("", f"git{where} merge {shlex.quote(text_clean(session.branch))}"),
+        ("Read on", command_line("report", session.id)),
         *_leave_rows(session),
     ]
     _rows_print(rows, console=console)

@@ -27,6 +27,7 @@ from cli.errors import (
 from cli.follow import Manners, manners_of, session_follow
 from cli.materials import Materials, materials_open, materials_upload
 from cli.origins import GitOrigin, Origin, origin_find, project_await
+from cli.plan_approval import plan_approval_show
 from cli.repository import LocalRepository
 from cli.resources import Session
 from cli.result import picture_save, reason_print, result_get, result_print
@@ -129,6 +130,14 @@ def _waiting_tell(session: Session, *, console: Console) -> None:
             "It waits for somebody who looks at this call:",
             f"  {command_line('approve', session.id)}",
             f"  {command_line('approve', session.id, '--reject')}",
+        ]
+    if session.plan_approval is not None:
+        plan_approval_show(session.plan_approval, console=console)
+        version = str(session.plan_approval.version)
+        lines = [
+            "It waits for somebody who looks at this plan:",
+            f"  {command_line('approve', session.id, '--version', version)}",
+            f"  {command_line('approve', session.id, '--reject', '--message', 'WHAT TO CHANGE')}",
         ]
     if session.reason is not None:
         reason_print(session.reason, console=console)
@@ -241,6 +250,14 @@ def run(
             help="What it may do without asking: observe, ask, auto-edit or auto. Default: the project's.",
         ),
     ] = None,
+    review: Annotated[
+        str | None,
+        typer.Option(
+            "--review",
+            metavar="WHICH",
+            help="Which tasks' changes a reviewer looks at: auto, always or never. Default: the project's.",
+        ),
+    ] = None,
     token_file: Annotated[
         Path | None, typer.Option("--token-file", help="For an https address; default: ARCHON_GIT_TOKEN.")
     ] = None,
@@ -283,6 +300,7 @@ def run(
                 limit_cost=limit_cost,
                 limit_steps=limit_steps,
                 autonomy=autonomy,
+                review=review,
             ),
             project_name=origin.name or "repository",
             materials=materials,
@@ -320,6 +338,7 @@ def options_build(
     limit_cost: float | None = None,
     limit_steps: int | None = None,
     autonomy: str | None = None,
+    review: str | None = None,
 ) -> dict[str, Any]:
     """The members of a request that were asked for; the server knows the defaults of the others."""
     limits = {"cost_usd": limit_cost, "steps": limit_steps}
@@ -335,6 +354,7 @@ def options_build(
         "checks": checks or None,
         "setup_command": setup,
         "autonomy": autonomy,
+        "review": review,
         "secrets": secrets or None,
         "limits": {name: value for name, value in limits.items() if value is not None} or None,
     }

@@ -21,6 +21,7 @@ from cli.command import command_line, command_print, console_make, prose_print
 from cli.connection import Connection, connection_open
 from cli.errors import EXIT_CODES_HELP, CliError, confirmer_require, errors_reported
 from cli.follow import manners_of
+from cli.plan_approval import plan_approval_show
 from cli.registry import ProjectRegistry
 from cli.repository import LocalRepository, branch_fetch, repository_open
 from cli.resources import Session
@@ -100,6 +101,9 @@ def show(session: SessionArgument, json_output: JsonOption = False, server: Serv
             command_print(console, command_line("answer", found.id, "TEXT"))
         if found.approval is not None:
             approval_show(found.approval, console=console)
+            command_print(console, command_line("approve", found.id))
+        if found.plan_approval is not None:
+            plan_approval_show(found.plan_approval, console=console)
             command_print(console, command_line("approve", found.id))
 
 

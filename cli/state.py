@@ -20,6 +20,7 @@ _TELLING = ("command", "pattern", "path", "question", "summary")
 PHASES = {
     "preparing": "preparing the environment, running the checks",
     "verifying": "the server runs the checks on the commit",
+    "reviewing": "a reviewer reads the commit",
 }
 
 
@@ -71,6 +72,8 @@ class SessionState:
     question: Question | None = None
     #: The call that waits for leave, as an event told it: long arguments are cut there.
     approval: Approval | None = None
+    #: The version of the plan that waits for leave; 0: none does.
+    plan_waits: int = 0
     message: str = ""
     events: int = 0
 
@@ -148,6 +151,12 @@ class SessionState:
                 self.approval, self.status = _approval(payload), "waiting_approval"
             case "ApprovalDecided":
                 self.approval, self.status = None, "running"
+            case "PlanApprovalRequested":
+                self.plan_waits, self.status = int(payload.get("version") or 1), "waiting_approval"
+            case "PlanApproved" | "PlanRejected":
+                # One that is paused, or at work on another version, stays so.
+                if self.plan_waits:
+                    self.plan_waits, self.status = 0, "running"
             case "SessionPaused":
                 self.status = "paused"
                 self.tools.clear()
@@ -155,10 +164,12 @@ class SessionState:
             case "SessionRewound":
                 self.status, self.question, self.outcome = "paused", None, ""
                 self.tools.clear()
+                self.plan_waits = 0
                 self.message = f"taken back to step {payload.get('to_seq')}"
             case "SessionCancelled":
                 self.status, self.question, self.approval = "cancelled", None, None
                 self.tools.clear()
+                self.plan_waits = 0
             case "SessionReported":
                 self.message = str(payload.get("summary") or "")
             case "SessionCompleted":

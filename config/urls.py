@@ -16,6 +16,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/projects/", include("apps.projects.urls")),
     path("api/agents/", include("apps.agents.urls")),
     path("api/", include("apps.usage.urls")),
+    path("api/planning/", include("apps.agents.urls_planning")),
     path("api/planning/", include("apps.planning.urls")),
     path("api/planning/", include("apps.agents.urls_plans")),
     path("api/vector-store/", include("apps.vector_store.urls")),

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from tests.database_flush import rows_deleted_after_tests
+from tests.golden import Golden
 from tests.sandbox_fixture import each_sandbox
 
 # pytest finds fixtures by their names in this file.
@@ -49,6 +50,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="let workers die at every point of a session, and try every case of what is marked `sampled`, rather than"
         " those that the seed chooses",
+    )
+    parser.addoption(
+        "--golden-update", action="store_true", help="write golden files anew where they differ, rather than fail"
     )
 
 
@@ -128,6 +132,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     seed = config.getoption("randomly_seed", None)
     if isinstance(seed, int):
         terminalreporter.write_line(f"random seed: {seed}; the same order again: --randomly-seed={seed}")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Holds texts against golden files, or writes these anew."""
+    test = request.path.relative_to(ROOT).as_posix()
+    return Golden(update=bool(request.config.getoption("--golden-update")), test=test)
 
 
 @pytest.fixture

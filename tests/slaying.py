@@ -28,7 +28,7 @@ MERGE_POINTS = tuple(point for point in KILL_POINTS if point.startswith("merge."
 RUNNING_POINTS = tuple(
     point
     for point in KILL_POINTS
-    if not point.startswith(("merge.", "index.", "vectors.")) and point != "report.written"
+    if not point.startswith(("merge.", "publish.", "index.", "vectors.")) and point != "report.written"
 )
 #: How long a kill waits for workers that can follow.
 _FOLLOWER_SECONDS = 120.0
@@ -187,6 +187,7 @@ class Slayer:
                     "model": "openai:loopback",
                     "base_url": self.base_url,
                     "checks": [CHECK],
+                    "review": "never",
                 },
             )
             with self._lock:

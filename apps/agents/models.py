@@ -18,6 +18,7 @@ from apps.agents.types import (
     AgentType,
     AttachmentKind,
     PolicyEffect,
+    PublicationState,
     Review,
     Risk,
     SessionOutcome,
@@ -428,3 +429,57 @@ class FileSnapshot(models.Model):
     class Meta:
         ordering = ["session", "seq", "id"]
         indexes = [models.Index(fields=["session", "seq"])]
+
+
+class Publication(BaseModel):
+    """A session's branch on the project's origin, with its pull request: what is wanted, and what is there."""
+
+    session = models.OneToOneField(AgentSession, on_delete=models.CASCADE, related_name="publication")
+    #: Who asked for it last.
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    state = models.CharField(max_length=10, choices=PublicationState.choices, default=PublicationState.WANTED)
+    #: What is to be there: this commit on this branch, and a pull request into ``target``.
+    commit = models.CharField(max_length=64)
+    branch = models.CharField(max_length=255)
+    target = models.CharField(max_length=255)
+    pull_request = models.BooleanField(default=False)
+    #: Empty: from the goal, and one that is there keeps its own.
+    title = models.CharField(max_length=300, blank=True)
+    #: None: a draft unless the outcome is verified, and one that is there stays what it is.
+    draft = models.BooleanField(null=True, blank=True)
+
+    #: What this session has put there: only where nobody has moved it since is it moved with force.
+    pushed_url = models.CharField(max_length=2000, blank=True)
+    pushed_branch = models.CharField(max_length=255, blank=True)
+    pushed_commit = models.CharField(max_length=64, blank=True)
+    #: What may be there instead: written down before it is pushed, since a worker may die right after.
+    pushing_commit = models.CharField(max_length=64, blank=True)
+    forge = models.CharField(max_length=10, blank=True)
+    number = models.PositiveBigIntegerField(null=True, blank=True)
+    #: Of the pull request.
+    url = models.CharField(max_length=2000, blank=True)
+    is_draft = models.BooleanField(default=False)
+    #: What came out otherwise than it was asked for.
+    notice = models.TextField(blank=True)
+
+    #: ``{code, message, next_step}`` of one that failed, or that is tried again at ``retry_at``.
+    reason = models.JSONField(null=True, blank=True)
+    retry_at = models.DateTimeField(null=True, blank=True)
+    #: How often it was taken up since it was asked for.
+    attempts = models.PositiveIntegerField(default=0)
+    #: Counts those who took it up: only the last one's word counts.
+    fence = models.PositiveIntegerField(default=0)
+    lease_until = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["created_at"]
+        constraints = [
+            models.CheckConstraint(condition=Q(state__in=PublicationState.values), name="publication_state_known"),
+            models.CheckConstraint(
+                condition=~Q(state=PublicationState.RUNNING) | Q(lease_until__isnull=False),
+                name="publication_running_has_lease",
+            ),
+        ]
+        indexes = [models.Index(fields=["state"], name="publication_state")]

@@ -13,14 +13,15 @@ from django.utils.dateparse import parse_datetime
 from rest_framework.response import Response
 
 from apps.agents.models import AgentSession, SessionEvent, ToolCall
-from apps.agents.selectors import approval_get, edit_share_list, question_get
+from apps.agents.selectors import answer_list, approval_get, edit_share_list, question_get
 from apps.agents.serializers import SessionSerializer
+from apps.agents.services.plan_approvals import plan_waiting
 from apps.agents.services.sessions import seconds_used
 from apps.agents.types import EditShare, SessionStatus
 from apps.planning.selectors import plan_progress
 from apps.projects.secrets import SecretUse
-from apps.usage.selectors import budget_list, usage_by_model
-from apps.usage.types import BudgetState, UsageLine, share_of
+from apps.usage.selectors import budget_list, usage_by_model, usage_by_role
+from apps.usage.types import BudgetState, RoleUsage, UsageLine, share_of
 
 #: Events that tell what a session is doing at the moment.
 _CURRENT_EVENTS = ("PhaseChanged", "TaskStarted", "ToolStarted", "ToolFinished", "ToolStopped", "ModelReplied")
@@ -28,23 +29,26 @@ _CURRENT_EVENTS = ("PhaseChanged", "TaskStarted", "ToolStarted", "ToolFinished",
 
 @dataclass(frozen=True)
 class _Spent:
-    """What a session may spend and has spent: in all, by model, and how its edits went."""
+    """What a session may spend and has spent: in all, by model, by role, and how its edits went."""
 
     budget: BudgetState
     lines: Sequence[UsageLine]
+    roles: Sequence[RoleUsage]
     edits: Sequence[EditShare]
 
 
 def sessions_present(sessions: Sequence[AgentSession]) -> list[dict[str, Any]]:
     """Sessions as ``SessionSerializer`` renders them; one query each for all spending, edits and attachments."""
     spent = _spent([session.id for session in sessions])
+    answers = answer_list(sessions)
     prefetch_related_objects(list(sessions), "attachments")
-    return [_session_present(session, spent[session.id]) for session in sessions]
+    return [_session_present(session, spent[session.id], answers.get(session.id)) for session in sessions]
 
 
 def _spent(session_ids: list[uuid.UUID]) -> dict[uuid.UUID, _Spent]:
-    budgets, lines, edits = budget_list(session_ids), usage_by_model(session_ids), edit_share_list(session_ids)
-    return {each: _Spent(budgets[each], lines[each], edits[each]) for each in session_ids}
+    budgets, edits = budget_list(session_ids), edit_share_list(session_ids)
+    lines, roles = usage_by_model(session_ids), usage_by_role(session_ids)
+    return {each: _Spent(budgets[each], lines[each], roles[each], edits[each]) for each in session_ids}
 
 
 def session_present(session: AgentSession) -> dict[str, Any]:
@@ -58,7 +62,7 @@ def session_accepted(session: AgentSession) -> Response:
     return Response(body, status=202, headers={"Location": location})
 
 
-def _session_present(session: AgentSession, spent: _Spent) -> dict[str, Any]:
+def _session_present(session: AgentSession, spent: _Spent, answer: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "id": session.id,
         "project": session.project_id,
@@ -71,6 +75,8 @@ def _session_present(session: AgentSession, spent: _Spent) -> dict[str, Any]:
         "base_url": session.base_url,
         "models": session.role_models,
         "autonomy": session.autonomy,
+        "review": session.review,
+        "agents": session.agents,
         "branch": session.branch,
         "base_branch": session.base_branch,
         "base_commit": session.base_commit,
@@ -85,6 +91,9 @@ def _session_present(session: AgentSession, spent: _Spent) -> dict[str, Any]:
         "checks": session.checks,
         "question": _question(session),
         "approval": _approval(session),
+        "plan": session.plan_id,
+        "plan_approval": plan_approval_present(session),
+        "answer": answer,
         "report": session.report,
         "created_at": session.created_at,
         "started_at": session.started_at,
@@ -111,6 +120,38 @@ def progress_present(session: AgentSession) -> dict[str, Any]:
         "checks": session.checks,
         "question": _question(session),
         "approval": _approval(session),
+        "plan_approval": plan_approval_present(session),
+        "answer": answer_list([session]).get(session.id),
+    }
+
+
+def plan_approval_present(session: AgentSession) -> dict[str, Any] | None:
+    """The plan that the session waits with for a person's leave, in short; the whole is the plan's own."""
+    plan = plan_waiting(session)
+    if plan is None:
+        return None
+    progress = plan_progress(plan.id)
+    tasks = [
+        {
+            "key": task.key,
+            "title": task.title,
+            "feature": feature.title,
+            "agent_type": task.agent_type,
+            "needs": list(task.needs),
+            "files": [*task.files, *task.creates],
+            "checks": list(task.checks),
+            "status": task.status,
+        }
+        for feature in progress.features
+        for task in feature.tasks
+    ]
+    return {
+        "plan": plan.id,
+        "version": plan.version,
+        "intent": plan.intent,
+        "summary": plan.summary,
+        "tasks": tasks,
+        "estimate": plan.estimate or None,
     }
 
 
@@ -127,6 +168,7 @@ def _usage(spent: _Spent) -> dict[str, Any]:
         "estimated": budget.estimated,
         "priced": not budget.unpriced,
         "by_model": spent.lines,
+        "by_role": spent.roles,
         "edits": spent.edits,
     }
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import CharField, Count, Max, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Cast, Coalesce, Concat, NullIf
 
 from apps.agents.models import AgentSession, FileSnapshot, SessionEffect, SessionEvent, SessionHead, ToolCall
-from apps.agents.types import AgentType, EditShare, SessionEventData, ToolCallStatus
+from apps.agents.types import AgentType, EditShare, SessionEventData, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, NotFound
 from apps.projects.repository import branch_bundle, diff_read, patch_make
 from apps.projects.selectors import project_get_for_user
@@ -61,6 +61,13 @@ def approval_get(*, session_id: uuid.UUID) -> ToolCall | None:
     return waiting.order_by("created_at").first()
 
 
+def answer_list(sessions: Sequence[AgentSession]) -> dict[uuid.UUID, dict[str, Any]]:
+    """What the planners of completed sessions answered, where the goal was a question; one query for all of them."""
+    ended = [session.id for session in sessions if session.status == SessionStatus.COMPLETED and not session.turn]
+    found = SessionEffect.objects.filter(session__in=ended, key="answer") if ended else ()
+    return {effect.session_id: dict(effect.result) for effect in found}
+
+
 def edit_share_list(session_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[EditShare]]:
     """The share of well-formed edits of each session, by model and form; one query for all of them.
 
@@ -88,14 +95,22 @@ def session_take_ups(session_id: uuid.UUID) -> int:
     """How often workers have taken the session up since a person last set it going."""
     events = SessionEvent.objects.filter(session_id=session_id)
     asked = events.filter(
-        type__in=("SessionQueued", "SessionResumed", "QuestionAnswered", "ApprovalDecided", "SessionReopened")
+        type__in=(
+            *("SessionQueued", "SessionResumed", "QuestionAnswered", "ApprovalDecided", "SessionReopened"),
+            *("PlanApproved", "PlanRejected"),
+        )
     ).aggregate(last=Max("seq"))
     return events.filter(type="SessionStarted", seq__gt=asked["last"] or 0).count()
 
 
 def plan_made(session: AgentSession) -> uuid.UUID | None:
-    """The plan that the session works on, if it was made: a planner makes another one for each follow-up."""
+    """The plan that the session works on, if it was made: a planner makes another one for each follow-up.
+
+    Unless it was begun with one that was there: that is what it revises then.
+    """
     if session.agent_type != AgentType.PLANNER or not session.turn:
+        return session.plan_id
+    if SessionEffect.objects.filter(session=session, key="plan", result__given=True).exists():
         return session.plan_id
     made = SessionEffect.objects.filter(session=session, key=f"plan#{session.turn}")
     return session.plan_id if made.exists() else None

@@ -10,10 +10,16 @@ from rest_framework import serializers
 
 from apps.agents.serializers_conversation import AttachmentSerializer, GoalMaterialSerializer
 from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
-from apps.agents.types import AgentType, Risk, SessionOutcome, SessionStatus
+from apps.agents.types import AgentType, Review, Risk, SessionOutcome, SessionStatus
 from apps.planning.serializers_versions import ProgressPlanSerializer
+from apps.planning.types import Intent, TaskAgent, TaskStatus
 from apps.projects.autonomy import Autonomy
-from apps.usage.serializers import ChosenModelSerializer, ModelConfigurationFields, ModelUsageSerializer
+from apps.usage.serializers import (
+    ChosenModelSerializer,
+    ModelConfigurationFields,
+    ModelUsageSerializer,
+    RoleUsageSerializer,
+)
 
 _COMMAND_LENGTH = 10_000
 CHECK_STATES = ["passed", "failed", "flaky"]
@@ -43,7 +49,7 @@ class SessionCreateSerializer(GoalMaterialSerializer, ModelConfigurationFields):
         required=False,
         allow_blank=True,
         default="",
-        help_text="What should be different, in plain words; may be left out with sources.",
+        help_text="What should be different, in plain words; may be left out with sources or a plan.",
     )
     agent_type = serializers.ChoiceField(choices=AgentType.choices, default=AgentType.EXECUTOR)
     checks = serializers.ListField(
@@ -67,10 +73,26 @@ class SessionCreateSerializer(GoalMaterialSerializer, ModelConfigurationFields):
         required=False,
         help_text="What its agents may do without asking; default: what the project says, else the server.",
     )
+    review = serializers.ChoiceField(
+        choices=Review.choices,
+        required=False,
+        help_text="Which tasks' changes are reviewed; default: what the project says, else the server.",
+    )
+
+    plan = serializers.UUIDField(
+        required=False, allow_null=True, default=None, help_text="Carry this plan out instead of making one."
+    )
+    merged = serializers.BooleanField(
+        default=False, help_text="With plan: what is done of it is in the base branch, whatever its commits say."
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if not attrs["goal"].strip() and not attrs["sources"]:
+        if not attrs["goal"].strip() and not attrs["sources"] and attrs["plan"] is None:
             raise serializers.ValidationError({"goal": "This field is required where there are no sources."})
+        return self.limits_fill(attrs)
+
+    def limits_fill(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """With the server's limits where the request has none."""
         limits = attrs.get("limits") or {}
         attrs["limits"] = {
             "cost_usd": limits.get("cost_usd", Decimal(str(settings.ARCHON_LIMIT_COST_USD))),
@@ -110,6 +132,7 @@ class UsageSerializer(serializers.Serializer[Any]):
     estimated = serializers.BooleanField(help_text="Some tokens were not counted by the provider.")
     priced = serializers.BooleanField(help_text="False: a price is not known, and cost_usd too small.")
     by_model = ModelUsageSerializer(many=True)
+    by_role = RoleUsageSerializer(many=True)
     edits = EditShareSerializer(many=True)
 
 
@@ -164,6 +187,58 @@ class ApprovalSerializer(serializers.Serializer[Any]):
     expires_at = serializers.DateTimeField(help_text="Until then it can be approved.")
 
 
+class SpanSerializer(serializers.Serializer[Any]):
+    low = serializers.FloatField()
+    high = serializers.FloatField()
+
+
+class EstimateSerializer(serializers.Serializer[Any]):
+    """What is left of a plan is likely to take."""
+
+    tasks = serializers.IntegerField()
+    steps = SpanSerializer()
+    tokens = SpanSerializer()
+    cost_usd = SpanSerializer(allow_null=True, help_text="null: a price is not known.")
+    basis = serializers.CharField(help_text="From what it is known.")
+
+
+class PlanApprovalTaskSerializer(serializers.Serializer[Any]):
+    key = serializers.CharField()
+    title = serializers.CharField()
+    feature = serializers.CharField(help_text="Its title.")
+    agent_type = serializers.ChoiceField(choices=TaskAgent.choices)
+    needs = serializers.ListField(child=serializers.CharField(), help_text="Keys of the tasks that come first.")
+    files = serializers.ListField(child=serializers.CharField(), help_text="That it is expected to touch or make.")
+    checks = serializers.ListField(child=serializers.CharField(), help_text="Commands that tell whether it is done.")
+    status = serializers.ChoiceField(choices=TaskStatus.choices)
+
+
+class PlanApprovalSerializer(serializers.Serializer[Any]):
+    """A plan that waits for a person; the whole of it is at `/api/planning/plans/{plan}/`."""
+
+    plan = serializers.UUIDField()
+    version = serializers.IntegerField(help_text="Send it with the decision.")
+    intent = serializers.ChoiceField(choices=Intent.choices)
+    summary = serializers.CharField(allow_blank=True)
+    tasks = PlanApprovalTaskSerializer(many=True)
+    estimate = EstimateSerializer(allow_null=True)
+
+
+class CitationSerializer(serializers.Serializer[Any]):
+    path = serializers.CharField()
+    start_line = serializers.IntegerField()
+    end_line = serializers.IntegerField()
+
+
+class GoalAnswerSerializer(serializers.Serializer[Any]):
+    """The answer to a goal that was a question."""
+
+    text = serializers.CharField(help_text="Markdown.")
+    citations = CitationSerializer(many=True, help_text="Lines of the base commit.")
+    uncited_reason = serializers.CharField(allow_blank=True, help_text="Why nothing is cited.")
+    note = serializers.CharField(allow_blank=True, help_text="What speaks against it; mostly empty.")
+
+
 class SessionSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     project = serializers.UUIDField()
@@ -176,6 +251,8 @@ class SessionSerializer(serializers.Serializer[Any]):
     base_url = serializers.CharField(allow_blank=True)
     models = serializers.DictField(child=ChosenModelSerializer(), help_text="What each role calls.")
     autonomy = serializers.ChoiceField(choices=Autonomy.choices)
+    review = serializers.ChoiceField(choices=Review.choices)
+    agents = serializers.DictField(help_text="What the project said of its agents when the session was made, by role.")
     branch = serializers.CharField()
     base_branch = serializers.CharField()
     base_commit = serializers.CharField()
@@ -193,6 +270,9 @@ class SessionSerializer(serializers.Serializer[Any]):
     checks = CheckSerializer(many=True)
     question = QuestionSerializer(allow_null=True)
     approval = ApprovalSerializer(allow_null=True)
+    plan = serializers.UUIDField(allow_null=True, help_text="What it makes, revises or carries out.")
+    plan_approval = PlanApprovalSerializer(allow_null=True)
+    answer = GoalAnswerSerializer(allow_null=True)
     report = serializers.CharField(allow_blank=True)
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
@@ -222,6 +302,8 @@ class ProgressSerializer(serializers.Serializer[Any]):
     checks = CheckSerializer(many=True)
     question = QuestionSerializer(allow_null=True)
     approval = ApprovalSerializer(allow_null=True)
+    plan_approval = PlanApprovalSerializer(allow_null=True)
+    answer = GoalAnswerSerializer(allow_null=True)
 
 
 class EventSerializer(serializers.Serializer[Any]):

@@ -99,7 +99,7 @@ class FeatureCreateSerializer(FeatureFields, PlaceFields, ChangeFields, StrictSe
     plan = serializers.UUIDField(
         required=False, allow_null=True, default=None, help_text="Without one it has title, description and size alone."
     )
-    parent = serializers.UUIDField(
+    parent = serializers.UUIDField(  # type: ignore[assignment]  # a field here, whatever the base class has
         required=False, allow_null=True, help_text="The feature of the same plan that it is a part of."
     )
     key = serializers.RegexField(_KEY_PATTERN, required=False, help_text="Default: the next that is free.")
@@ -108,7 +108,9 @@ class FeatureCreateSerializer(FeatureFields, PlaceFields, ChangeFields, StrictSe
 
 class FeatureUpdateSerializer(FeatureFields, PlaceFields, ChangeFields, StrictSerializer):
     title = serializers.CharField(max_length=TITLE_LENGTH, required=False)
-    parent = serializers.UUIDField(required=False, allow_null=True, help_text="null: it is a part of none.")
+    parent = serializers.UUIDField(  # type: ignore[assignment]  # a field here, whatever the base class has
+        required=False, allow_null=True, help_text="null: it is a part of none."
+    )
 
 
 class TaskWorkFields(serializers.Serializer[Any]):
@@ -118,7 +120,7 @@ class TaskWorkFields(serializers.Serializer[Any]):
     depends_on = _keys()
     files = _paths("Paths that it is expected to touch.")
     creates = _paths("Paths that it makes.")
-    checks = CheckRequestSerializer(many=True, max_length=MAX_CHECKS, required=False)
+    checks = serializers.ListField(child=CheckRequestSerializer(), max_length=MAX_CHECKS, required=False)
 
 
 class TaskFields(TaskWorkFields):
@@ -152,8 +154,8 @@ class TaskPartSerializer(TaskWorkFields, StrictSerializer):
 
 
 class TaskSplitSerializer(ChangeFields, StrictSerializer):
-    parts = TaskPartSerializer(
-        many=True,
+    parts = serializers.ListField(
+        child=TaskPartSerializer(),
         min_length=2,
         max_length=MAX_TASKS,
         help_text="In order. A part that doesn't say what it depends on depends on the one before.",

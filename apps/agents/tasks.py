@@ -13,6 +13,8 @@ from apps.agents.services.leftovers import (
     reservations_prune,
     session_files_prune,
 )
+from apps.agents.services.publish_jobs import publish_execute
+from apps.agents.services.publishing import publication_wanted_list
 from apps.agents.services.sessions import sessions_wanted_take
 
 
@@ -30,6 +32,19 @@ def sweep_sessions() -> None:
     """Wake every session that should run and that no living worker holds."""
     for session_id in sessions_wanted_take():
         execute_session.delay(str(session_id))
+
+
+@shared_task(name="apps.agents.tasks.publish_session")
+def publish_session(publication_id: str) -> None:
+    """Push the session's branch; the lease decides who really does."""
+    publish_execute(publication_id=uuid.UUID(publication_id))
+
+
+@shared_task(name="apps.agents.tasks.sweep_publications")
+def sweep_publications() -> None:
+    """Wake every publication that is wanted now and that no living worker holds."""
+    for publication_id in publication_wanted_list():
+        publish_session.delay(str(publication_id))
 
 
 @shared_task(name="apps.agents.tasks.prune_sessions")

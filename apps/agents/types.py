@@ -10,6 +10,8 @@ from typing import Any
 
 from django.db import models
 
+from apps.projects.agent_settings import Review as Review
+from apps.projects.agent_settings import Severity as Severity
 from apps.usage.choices import Role
 
 
@@ -106,15 +108,6 @@ class ApprovalDecision(models.TextChoices):
     REJECT = "reject"
 
 
-class Review(models.TextChoices):
-    """Which tasks' changes the reviewer looks at, once their checks have passed."""
-
-    #: All but those of a small edit.
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
-
-
 #: Sessions that only read: none of their agents, nor those that these would start, gets a tool that changes anything.
 READING_TYPES = frozenset({AgentType.PLANNER, AgentType.RESEARCHER, AgentType.REVIEWER})
 
@@ -132,6 +125,31 @@ class SourceKind(models.TextChoices):
 
     ISSUE = "issue"
     CI_LOG = "ci_log"
+
+
+class PublicationState(models.TextChoices):
+    """How far the handing over of a session's branch is."""
+
+    WANTED = "wanted"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Citation:
+    """Lines of a file, from which something is known."""
+
+    path: str
+    start_line: int
+    end_line: int
+
+    def __str__(self) -> str:
+        lines = f"{self.start_line}-{self.end_line}" if self.end_line > self.start_line else f"{self.start_line}"
+        return f"{self.path}:{lines}"
+
+    def as_dict(self) -> dict[str, str | int]:
+        return {"path": self.path, "start_line": self.start_line, "end_line": self.end_line}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from apps.agents import views, views_control, views_conversation, views_policy
+from apps.agents import views, views_control, views_conversation, views_policy, views_profiles, views_publishing
 
 urlpatterns = [
     path("sessions/", views.SessionListView.as_view(), name="agent-sessions"),
@@ -23,6 +23,7 @@ urlpatterns = [
         views_policy.SessionAutonomyView.as_view(),
         name="agent-session-autonomy",
     ),
+    path("profiles/", views_profiles.ProfileListView.as_view(), name="agent-profiles"),
     path("rules/", views_policy.RuleListView.as_view(), name="policy-rules"),
     path("rules/<uuid:rule_id>/", views_policy.RuleDetailView.as_view(), name="policy-rule"),
     path("sessions/<uuid:session_id>/merge/", views.SessionMergeView.as_view(), name="agent-session-merge"),
@@ -31,6 +32,16 @@ urlpatterns = [
     path("sessions/<uuid:session_id>/progress/", views.SessionProgressView.as_view(), name="agent-session-progress"),
     path("sessions/<uuid:session_id>/events/", views.SessionEventsView.as_view(), name="agent-session-events"),
     path("sessions/<uuid:session_id>/diff/", views.SessionDiffView.as_view(), name="agent-session-diff"),
+    path(
+        "sessions/<uuid:session_id>/report/",
+        views_publishing.SessionReportView.as_view(),
+        name="agent-session-report",
+    ),
+    path(
+        "sessions/<uuid:session_id>/publish/",
+        views_publishing.SessionPublishView.as_view(),
+        name="agent-session-publish",
+    ),
     path("sessions/<uuid:session_id>/patch/", views.SessionPatchView.as_view(), name="agent-session-patch"),
     path(
         "sessions/<uuid:session_id>/messages/",

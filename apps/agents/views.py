@@ -18,9 +18,10 @@ from apps.agents.models import AgentSession
 from apps.agents.presenters import progress_present, session_accepted, session_present, sessions_present
 from apps.agents.services import master_orchestrator
 from apps.agents.services.master_orchestrator import SessionRequest
+from apps.agents.services.plan_work import PlanWork, PlanWorkMode
 from apps.agents.services.rebases import session_rebase
 from apps.agents.services.sources import SourceRequest
-from apps.agents.types import AgentType, SourceKind
+from apps.agents.types import AgentType, Review, SourceKind
 from apps.authentication.bearer import request_user
 from apps.core.pagination import PagedView
 from apps.projects.autonomy import Autonomy
@@ -31,9 +32,16 @@ from apps.usage.types import Limits
 def _session_request(request: Request) -> SessionRequest:
     data = serializers.SessionCreateSerializer(data=request.data)
     data.is_valid(raise_exception=True)
-    fields: dict[str, Any] = data.validated_data
+    return session_request(data.validated_data)
+
+
+def session_request(fields: dict[str, Any]) -> SessionRequest:
+    """What was asked for, from what ``SessionCreateSerializer`` has read."""
     limits = fields["limits"]
+    plan_id = fields.get("plan")
+    work = PlanWork(PlanWorkMode.CARRY_OUT, plan_id=plan_id, merged=fields["merged"]) if plan_id else None
     return SessionRequest(
+        plan_work=work,
         project_id=fields["project"],
         goal=fields["goal"],
         agent_type=AgentType(fields["agent_type"]),
@@ -43,6 +51,7 @@ def _session_request(request: Request) -> SessionRequest:
         limits=Limits(cost_usd=limits["cost_usd"], tokens=limits["tokens"], steps=limits["steps"]),
         limit_seconds=limits["seconds"],
         autonomy=Autonomy(fields["autonomy"]) if "autonomy" in fields else None,
+        review=Review(fields["review"]) if "review" in fields else None,
         attachments=tuple(fields["attachments"]),
         secrets=tuple(fields["secrets"]),
         sources=tuple(

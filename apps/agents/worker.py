@@ -41,3 +41,17 @@ class SessionHostStep(bootsteps.StartStopStep):
         # The database may be away at start: the first session tries again.
         except Exception:
             logger.exception("the session host could not be started yet")
+
+
+class PublishStopStep(bootsteps.StartStopStep):
+    """Lets go of what the process is publishing before its pool waits for that; another worker goes on with it."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, worker: Any) -> None:
+        """Nothing to start: the pool's threads publish."""
+
+    def stop(self, worker: Any) -> None:
+        from apps.agents.services.publish_jobs import publishes_stop
+
+        publishes_stop()

@@ -10,12 +10,20 @@ from apps.authentication.models import ApiKey, Invite, User
 
 #: Longer ones only cost time to hash.
 _PASSWORD_LENGTH = 256
+#: It goes into every conversation of every session that the person starts.
+PREFERENCES_LENGTH = 10_000
 
 
 class UserSerializer(serializers.ModelSerializer[User]):
     class Meta:
         model = User
         fields: ClassVar = ["id", "email", "name", "is_staff", "created_at"]
+        read_only_fields = fields
+
+
+class MeSerializer(UserSerializer):
+    class Meta(UserSerializer.Meta):
+        fields: ClassVar = [*UserSerializer.Meta.fields, "preferences"]
         read_only_fields = fields
 
 
@@ -50,6 +58,12 @@ class TokenPairSerializer(serializers.Serializer[Any]):
 
 class ProfileSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=150, required=False, allow_blank=True)
+    preferences = serializers.CharField(
+        max_length=PREFERENCES_LENGTH,
+        required=False,
+        allow_blank=True,
+        help_text="What you say to every agent of the sessions that you start; empty: nothing.",
+    )
 
 
 class PasswordChangeSerializer(serializers.Serializer[Any]):

@@ -81,25 +81,23 @@ class LogoutView(_PublicView):
 
 
 class MeView(APIView):
-    @extend_schema(operation_id="auth_me", tags=["auth"], responses=serializers.UserSerializer)
+    @extend_schema(operation_id="auth_me", tags=["auth"], responses=serializers.MeSerializer)
     def get(self, request: Request) -> Response:
-        """Who you are."""
-        return Response(serializers.UserSerializer(request_user(request)).data)
+        """Who you are, and what you say to your agents."""
+        return Response(serializers.MeSerializer(request_user(request)).data)
 
     @extend_schema(
         operation_id="auth_me_update",
         tags=["auth"],
         request=serializers.ProfileSerializer,
-        responses=serializers.UserSerializer,
+        responses=serializers.MeSerializer,
     )
     def patch(self, request: Request) -> Response:
-        """Change your name."""
+        """Change your name, or your preferences for agents, which hold for sessions from then on."""
         data = serializers.ProfileSerializer(data=request.data)
         data.is_valid(raise_exception=True)
-        user = request_user(request)
-        if "name" in data.validated_data:
-            user = accounts.user_rename(user=user, name=data.validated_data["name"])
-        return Response(serializers.UserSerializer(user).data)
+        user = accounts.user_update(user=request_user(request), **data.validated_data)
+        return Response(serializers.MeSerializer(user).data)
 
 
 class PasswordView(APIView):

@@ -1,7 +1,8 @@
-"""Text from outside, framed: a model is told where it begins, where it ends, whose it is, and that it is data.
+"""Text that is not the server's own, framed: a model is told where it begins, where it ends, and whose it is.
 
-The frame alone keeps nobody from anything. What an agent may do is decided by its role's tools and the policy, which
-read no text at all; the frame is there so that a model isn't led astray within that.
+Two kinds of frames. Material comes from outside and is data; instructions are what people with a say in the work have
+written down. The frames alone keep nobody from anything: what an agent may do is decided by its role's tools and the
+policy, which read no text at all. They are there so that a model isn't led astray within that.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-_TAG = re.compile(r"</?\s*material\b", re.IGNORECASE)
+_TAG = re.compile(r"</?\s*(?:material|instructions)\b", re.IGNORECASE)
 
 
 def material_frame(text: str, *, source: str, note: str = "", salt: str = "") -> str:
@@ -17,11 +18,23 @@ def material_frame(text: str, *, source: str, note: str = "", salt: str = "") ->
 
     ``salt`` is something that the text's author doesn't know, such as the session's id.
     """
+    told = f"\n{note}" if note else ""
+    return _framed("material", text, f'source="{_name(source)}"', told, salt)
+
+
+def instructions_frame(text: str, *, of: str, salt: str = "") -> str:
+    """The same for what people say to every agent; ``of``: whose words they are. No material can look like it."""
+    return _framed("instructions", text, f'of="{_name(of)}"', "", salt)
+
+
+def _framed(tag: str, text: str, attribute: str, told: str, salt: str) -> str:
     code = hashlib.sha256(f"{salt}\0{text}".encode("utf-8", "replace")).hexdigest()[:12]
     inside = _TAG.sub(lambda found: found[0].replace("<", "‹"), text)
-    name = re.sub(r'[\s"<>]+', " ", source).strip()[:300]
-    told = f"\n{note}" if note else ""
-    return f'<material {code} source="{name}">{told}\n{inside.strip()}\n</material {code}>'
+    return f"<{tag} {code} {attribute}>{told}\n{inside.strip()}\n</{tag} {code}>"
+
+
+def _name(text: str) -> str:
+    return re.sub(r'[\s"<>]+', " ", text).strip()[:300]
 
 
 #: Said once before the materials of a brief.

@@ -43,6 +43,8 @@ KILL_POINTS = {
     "report.written": "the session is completed; what it holds is not let go of",
     "merge.before": "a merge is worked out; the target branch is where it was",
     "merge.moved": "the target branch has the work; no row says so",
+    "publish.pushed": "the session's branch is on the origin; no row says so",
+    "publish.opened": "the pull request is there; no row says so",
     "index.parsing": "files are with the parsers of an index; what they made is not written",
     "index.writing": "rows and postings of files are written, in a transaction that is not committed",
     "index.written": "files are written; those that come next are not",

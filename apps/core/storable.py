@@ -25,6 +25,19 @@ def json_dump(value: Any) -> str:
     return json.dumps(_clean(value), allow_nan=False) if dumped is None else dumped
 
 
+def json_ordered(value: Any) -> Any:
+    """The JSON value with the members of each object in the order in which Postgres (`jsonb`) gives them back.
+
+    So that what is used before it was read again looks the same as after that.
+    """
+    if isinstance(value, dict):
+        members = sorted(value.items(), key=lambda member: (len(name := str(member[0]).encode()), name))
+        return {key: json_ordered(item) for key, item in members}
+    if isinstance(value, (list, tuple)):
+        return [json_ordered(item) for item in value]
+    return value
+
+
 def _dump(value: Any) -> str | None:
     """The value as JSON; None when Postgres may refuse it."""
     try:

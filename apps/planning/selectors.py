@@ -159,6 +159,12 @@ def task_states(plan: Plan) -> dict[str, TaskState]:
     }
 
 
+def task_statuses(plan: Plan) -> dict[str, TaskStatus]:
+    """Where each of the plan's tasks is, by key."""
+    rows = Task.objects.filter(feature__plan=plan).values_list("key", "status")
+    return {key: TaskStatus(status) for key, status in rows}
+
+
 def _status_own(status: TaskStatus, attempts: int) -> TaskStatus:
     """A task that was begun and is skipped had failed: nothing else that was begun can be done without."""
     return TaskStatus.FAILED if status is TaskStatus.SKIPPED and attempts else status
@@ -227,6 +233,7 @@ def _task_progress(task: Task, needs: tuple[str, ...]) -> TaskProgress:
         files=tuple(task.files),
         creates=tuple(task.creates),
         checks=tuple(check["command"] for check in task.checks),
+        acceptance=tuple(task.checks),
         blocked_reason=task.blocked_reason,
         check_results=tuple(task.check_results),
         findings=tuple(task.findings),

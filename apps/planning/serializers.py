@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from rest_framework import serializers
 
@@ -69,7 +69,9 @@ class FeatureSerializer(serializers.ModelSerializer[Feature]):
         read_only_fields = fields
 
     def get_status(self, feature: Feature) -> TaskStatus:
-        known: dict[uuid.UUID, TaskStatus] = self.context.setdefault("feature_statuses", {})
+        # One dict for all that is shown at once: those of a plan are worked out together.
+        shown = cast(dict[str, Any], self.context)
+        known: dict[uuid.UUID, TaskStatus] = shown.setdefault("feature_statuses", {})
         if feature.id not in known:
             known |= feature_statuses(feature.plan.features.all() if feature.plan else [feature])
         return known[feature.id]

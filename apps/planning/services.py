@@ -18,7 +18,6 @@ from apps.core.errors import Conflict, NotFound, PermissionDenied
 from apps.planning.checking import plan_problems, problems_refuse
 from apps.planning.diffing import plan_diff
 from apps.planning.document import FeatureDoc, PlanDoc, feature_id_of, task_id_of
-from apps.planning.editing import key_free
 from apps.planning.models import Feature, Plan, PlanVersion, Task
 from apps.planning.protection import revision_problems
 from apps.planning.scheduling import tasks_ready, tasks_settle
@@ -52,10 +51,12 @@ def plan_create(
     author: User | None = None,
     estimate: Mapping[str, Any] | None = None,
     made_in: MadeIn | None = None,
+    features: Mapping[str, uuid.UUID] | None = None,
 ) -> Plan:
     """The plan with this id, made with its first version unless it is there already; then that stays as it is.
 
-    Ids of features and tasks follow from ``plan_id`` and their keys. Raises PlanRefused for a document in which
+    Ids of features and tasks follow from ``plan_id`` and their keys; but for ``features``, by key: those are people's
+    own without a plan, which become a part of this one. Raises PlanRefused for a document in which
     something doesn't hold (by itself: files and checks are looked up by whoever knows the repository).
     """
     problems_refuse(plan_problems(document, None))
@@ -73,6 +74,8 @@ def plan_create(
         if plan.project_id != project.id:
             raise Conflict("There is a plan with this id in another project.", state="other_project")
         if created:
+            for key, feature_id in (features or {}).items():
+                Feature.objects.filter(id=feature_id, project=project, plan=None).update(plan=plan, key=key)
             _version_write(plan, None, document, source=source, reason=reason, author=author, made_in=made_in)
     return plan
 
@@ -290,6 +293,12 @@ def plan_rewind(
                 task.session_id = None
                 task.check_results = task.findings = []
                 fields += ["session_id", "check_results", "findings"]
+            if state.check_results is not None:
+                task.check_results = [dict(each) for each in state.check_results]
+                fields.append("check_results")
+            if state.findings is not None:
+                task.findings = [dict(each) for each in state.findings]
+                fields.append("findings")
             task.save(update_fields=fields)
         before = plan_document(plan)
         former = PlanVersion.objects.filter(plan=plan, number=version or plan.version).first()

@@ -95,10 +95,12 @@ class GitWatch(Protocol):
 class GitError(Exception):
     """A git command failed, took too long or printed too much; ``stderr`` is what it said."""
 
-    def __init__(self, command: Sequence[str], returncode: int | None, stderr: str) -> None:
+    def __init__(self, command: Sequence[str], returncode: int | None, stderr: str, *, stdout: str = "") -> None:
         self.command = tuple(command)
         self.returncode = returncode
         self.stderr = stderr.strip()
+        #: Of one that ended by itself; a push tells there what became of each branch.
+        self.stdout = stdout
         what = "was stopped" if returncode is None else f"failed ({returncode})"
         super().__init__(f"git {command[0] if command else ''} {what}: {self.stderr[-2000:]}")
 
@@ -229,7 +231,9 @@ def git_run(
         # Some of git's messages leave out why something could not be written.
         if "unable to write" in result.stderr and any(_is_full(place) for place in (git_dir, work_tree) if place):
             raise DiskFull("git could not write")
-        raise GitError(arguments, result.returncode, result.stderr)
+        raise GitError(
+            arguments, result.returncode, result.stderr, stdout=result.stdout[:_STDERR_BYTES].decode("utf-8", "replace")
+        )
     return result
 
 

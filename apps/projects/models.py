@@ -27,6 +27,15 @@ class FetchState(models.TextChoices):
     FAILED = "failed"
 
 
+class ForgeKind(models.TextChoices):
+    """Whose API opens a pull (or merge) request."""
+
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    #: And Forgejo, which speaks the same.
+    GITEA = "gitea"
+
+
 class Project(BaseModel):
     """A repository that agents work on. The bare repository itself lives under ``ARCHON_HOME`` by the project's id."""
 
@@ -54,6 +63,12 @@ class Project(BaseModel):
     lanes = models.PositiveSmallIntegerField(null=True, blank=True)
     #: Which changes are reviewed (``auto``, ``always``, ``never``); empty: what the server says.
     review = models.CharField(max_length=10, blank=True, default="", db_default="")
+    #: Where pull requests are opened; empty: told from the source's address.
+    forge_kind = models.CharField(max_length=10, choices=ForgeKind.choices, blank=True, default="", db_default="")
+    forge_api_url = models.CharField(max_length=2000, blank=True, default="", db_default="")
+    #: Encrypted; empty: the source's own, where that is of the same host. It goes to ``forge_token_origin`` alone.
+    forge_token = models.TextField(blank=True, default="", db_default="")
+    forge_token_origin = models.CharField(max_length=300, blank=True, default="", db_default="")
     #: What users and agents have to know of the repository: `{kind, path, message}` each.
     repository_notices = models.JSONField(default=list, blank=True)
     members: models.ManyToManyField[models.Model, Membership] = models.ManyToManyField(

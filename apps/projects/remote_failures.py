@@ -1,8 +1,9 @@
-"""Why git could not fetch from another host, told from what it and ssh said."""
+"""Why git could not fetch from another host, or push to it, told from what it and ssh said."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apps.core.errors import ApplicationError, InvalidInput, Unavailable
@@ -14,6 +15,12 @@ class FetchRefused(InvalidInput):
     """The other side did not hand the repository out, or what it handed out can't be taken."""
 
     code = "repository_refused"
+
+
+class PushRefused(InvalidInput):
+    """The host does not take the branch."""
+
+    code = "push_refused"
 
 
 class HostKeyChanged(InvalidInput):
@@ -136,16 +143,44 @@ _CAUSES = (
     ),
 )
 
+#: What may be different for who may read and not write; before those that both have in common.
+PUSH_CAUSES = (
+    _Cause(
+        pattern=r"error: 403(?! from proxy)|Write access to repository not granted|does not have write access"
+        r"|marked as read[ -]only|Permission to \S+ denied|deploy key .*read[ -]only|not allowed to (?:push|upload)",
+        kind=PushRefused,
+        message="The host knows the credentials and does not let them write to this repository",
+        next_step="Give the source's token or deploy key the right to write to the repository, or set another one "
+        "(PATCH …/repository/source/).",
+    ),
+    _Cause(
+        pattern=r"Authentication failed|could not read (?:Username|Password)|error: 401|invalid credentials",
+        kind=PushRefused,
+        message="The host does not accept the token",
+        next_step="Set one that may write to the repository (PATCH …/repository/source/).",
+        without_secret="The host wants a token, and none is set",
+    ),
+    _Cause(
+        pattern=r"error: 413|pack exceeds maximum|file size limit|larger than|exceeds .*file size",
+        kind=PushRefused,
+        message="The host finds what is pushed too large",
+        next_step="Look for large files in the session's diff; the host says how much it takes.",
+    ),
+    *_CAUSES,
+)
 
-def remote_error(error: GitError, access: RemoteAccess) -> ApplicationError:
+
+def remote_error(error: GitError, access: RemoteAccess, *, causes: Sequence[_Cause] = _CAUSES) -> ApplicationError:
     """What went wrong, with what the other side said of it; secrets are taken out of that."""
     said = error.stderr
     for secret in access.secrets:
         said = said.replace(secret, "***")
-    for cause in _CAUSES:
+    for cause in causes:
         if re.search(cause.pattern, said, re.IGNORECASE):
             message = (not access.secrets and cause.without_secret) or cause.message
             return cause.kind(f"{message}: {_essence(said)}", next_step=cause.next_step)
+    if causes is not _CAUSES:
+        return PushRefused(f"git could not push the branch: {_essence(said)}", next_step="Check the address.")
     return FetchRefused(f"git could not fetch the repository: {_essence(said)}", next_step="Check the address.")
 
 

@@ -290,6 +290,18 @@ def commit_is_imported(*, project_id: object, commit: str) -> bool:
     return any(not is_session_branch(name) for name in names)
 
 
+def commits_missing(*, project_id: object, commits: Sequence[str], within: str) -> tuple[str, ...]:
+    """Of these commits those that are not in the history of ``within``, or not in the repository at all."""
+    git_dir = repository_require(project_id)
+    return tuple(
+        commit
+        for commit in dict.fromkeys(commits)
+        if git_run(
+            "merge-base", "--is-ancestor", commit, within, git_dir=git_dir, accepted=(0, 1, 128)
+        ).returncode != 0
+    )  # fmt: skip
+
+
 def commit_overlay(
     *, project_id: object, commit: str, base: str, paths: Sequence[str], contents: Mapping[str, bytes] | None = None
 ) -> str:

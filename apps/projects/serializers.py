@@ -7,14 +7,25 @@ from typing import Any, ClassVar
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from apps.projects.agent_settings import Review
 from apps.projects.autonomy import Autonomy
-from apps.projects.models import FetchState, Membership, Project, ProjectSecret, RepositorySource, Role
+from apps.projects.models import FetchState, ForgeKind, Membership, Project, ProjectSecret, RepositorySource, Role
 from apps.projects.repository_notices import NOTICE_KINDS
 from apps.projects.selectors import source_get
 from apps.projects.sources import HostKey, host_keys
 
 _COMMAND_LENGTH = 10_000
+#: They go into every conversation of every session of the project.
+INSTRUCTIONS_LENGTH = 20_000
 _HOSTS = 50
+
+
+_AUTONOMY_HELP = "What agents may do without asking, unless a session says otherwise; empty: what the server says."
+_REVIEW_HELP = "Which changes are reviewed, unless a session says otherwise; empty: what the server says."
+_AGENTS_HELP = (
+    "What is different about its agents, by role (planner, coder, reviewer, researcher): {instructions, tools_off, "
+    "steps, tokens, seconds}, for the reviewer threshold and rounds besides; set whole."
+)
 
 
 class HostKeySerializer(serializers.Serializer[HostKey]):
@@ -106,6 +117,10 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
     autonomy = serializers.CharField(
         read_only=True, allow_blank=True, help_text="observe, ask, auto-edit or auto; empty: what the server says."
     )
+    review = serializers.CharField(
+        read_only=True, allow_blank=True, help_text="auto, always or never; empty: what the server says."
+    )
+    agents = serializers.DictField(read_only=True, help_text=_AGENTS_HELP)
 
     class Meta:
         model = Project
@@ -123,6 +138,9 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
             "network_hosts",
             "subfolder",
             "autonomy",
+            "review",
+            "agents",
+            "instructions",
             "role",
             "created_at",
             "updated_at",
@@ -133,9 +151,6 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
     def get_source(self, project: Project) -> Any:
         source = source_get(project)
         return None if source is None else SourceSerializer(source).data
-
-
-_AUTONOMY_HELP = "What agents may do without asking, unless a session says otherwise; empty: what the server says."
 
 
 class ProjectWriteSerializer(serializers.Serializer[Any]):
@@ -171,6 +186,17 @@ class ProjectWriteSerializer(serializers.Serializer[Any]):
     )
     autonomy = serializers.ChoiceField(
         choices=Autonomy.choices, required=False, allow_blank=True, default="", help_text=_AUTONOMY_HELP
+    )
+    review = serializers.ChoiceField(
+        choices=Review.choices, required=False, allow_blank=True, default="", help_text=_REVIEW_HELP
+    )
+    agents = serializers.DictField(required=False, default=dict, help_text=_AGENTS_HELP)
+    instructions = serializers.CharField(
+        max_length=INSTRUCTIONS_LENGTH,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="What is said to every agent of the project's sessions; empty: nothing.",
     )
 
 
@@ -242,6 +268,40 @@ class SourceWriteSerializer(serializers.Serializer[Any]):
     )
 
 
+class ForgeSerializer(serializers.Serializer[Any]):
+    kind = serializers.CharField(allow_blank=True, help_text="As it was set; empty: told from the source's address.")
+    api_url = serializers.CharField(allow_blank=True, help_text="As it was set; empty: told from the source's address.")
+    has_token = serializers.BooleanField(help_text="A token of its own, for where it stands now.")
+    effective_kind = serializers.CharField(allow_blank=True, help_text="What is used; empty: see problem.")
+    effective_api_url = serializers.CharField(allow_blank=True)
+    repository = serializers.CharField(allow_blank=True, help_text="What it is called there.")
+    token_from = serializers.CharField(
+        allow_blank=True, help_text="project: its own token; source: the one that the repository is fetched with."
+    )
+    problem = serializers.CharField(allow_blank=True, help_text="Why no pull request can be opened; empty: none.")
+    next_step = serializers.CharField(allow_blank=True)
+
+
+class ForgeWriteSerializer(serializers.Serializer[Any]):
+    """Set whole, but for the token, which is left as it is where none is sent."""
+
+    kind = serializers.ChoiceField(choices=ForgeKind.choices, required=False, allow_blank=True, default="")
+    api_url = serializers.CharField(
+        max_length=2000,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="https://HOST/api/v3 (GitHub Enterprise), /api/v4 (GitLab), /api/v1 (Gitea); empty: told.",
+    )
+    token = serializers.CharField(
+        max_length=10_000,
+        required=False,
+        allow_blank=True,
+        write_only=True,
+        help_text="Empty: forget it. Never shown, and gone with another host.",
+    )
+
+
 class SyncSerializer(serializers.Serializer[Any]):
     force = serializers.BooleanField(
         default=False, help_text="Take the source's branches also where that gives up commits that are here."
@@ -276,6 +336,9 @@ class ProjectPatchSerializer(ProjectWriteSerializer):
     autonomy = serializers.ChoiceField(
         choices=Autonomy.choices, required=False, allow_blank=True, help_text=_AUTONOMY_HELP
     )
+    review = serializers.ChoiceField(choices=Review.choices, required=False, allow_blank=True, help_text=_REVIEW_HELP)
+    agents = serializers.DictField(required=False, help_text=_AGENTS_HELP)
+    instructions = serializers.CharField(max_length=INSTRUCTIONS_LENGTH, required=False, allow_blank=True)
     default_branch = serializers.CharField(
         max_length=255, required=False, help_text="The branch that sessions start from; it has to be there."
     )

@@ -164,7 +164,7 @@ def _apply(source: RepositorySource, changes: SourceChanges) -> None:
     if changes.username is not None:
         source.username = changes.username.strip()
     if changes.token is not None:
-        source.token = secret_encrypt(_token_clean(changes.token)) if changes.token.strip() else ""
+        source.token = secret_encrypt(token_clean(changes.token)) if changes.token.strip() else ""
     if changes.deploy_key is not None:
         source.deploy_key = secret_encrypt(deploy_key_clean(changes.deploy_key)) if changes.deploy_key.strip() else ""
     if changes.known_hosts is not None:
@@ -174,7 +174,7 @@ def _apply(source: RepositorySource, changes: SourceChanges) -> None:
     credentials_suit(address, token=source.token, deploy_key=source.deploy_key)
 
 
-def _token_clean(token: str) -> str:
+def token_clean(token: str) -> str:
     token = token.strip()
     if not token.isascii() or any(ord(character) < 33 for character in token):
         raise InvalidInput("The token holds characters that no token has", next_step="Copy it again.")

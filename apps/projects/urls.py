@@ -14,6 +14,7 @@ urlpatterns = [
     path("<uuid:project_id>/repository/source/", views.ProjectSourceView.as_view(), name="project-source"),
     path("<uuid:project_id>/repository/sync/", views.ProjectSyncView.as_view(), name="project-sync"),
     path("<uuid:project_id>/repository/branches/", views.ProjectBranchesView.as_view(), name="project-branches"),
+    path("<uuid:project_id>/forge/", views.ProjectForgeView.as_view(), name="project-forge"),
     path("<uuid:project_id>/secrets/", views.SecretListView.as_view(), name="project-secrets"),
     path("<uuid:project_id>/secrets/<str:secret_name>/", views.SecretDetailView.as_view(), name="project-secret"),
     path("<uuid:project_id>/members/", views.MemberListView.as_view(), name="project-members"),

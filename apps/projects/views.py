@@ -14,6 +14,7 @@ from apps.authentication.bearer import request_user
 from apps.core.errors import Conflict, InvalidInput
 from apps.core.pagination import PagedView
 from apps.projects import secrets, selectors, serializers, services
+from apps.projects.forges import ForgeChanges, forge_state, forge_update
 from apps.projects.models import RepositoryState, Role
 from apps.projects.repository import branch_list
 from apps.projects.sources import SourceChanges, source_remove, source_sync, source_update
@@ -163,6 +164,28 @@ class ProjectSourceView(APIView):
         project = selectors.project_get_for_user(user=request_user(request), project_id=project_id, manage=True)
         source_remove(project=project)
         return Response(status=204)
+
+
+class ProjectForgeView(APIView):
+    @extend_schema(operation_id="projects_forge_get", tags=["projects"], responses=serializers.ForgeSerializer)
+    def get(self, request: Request, project_id: uuid.UUID) -> Response:
+        """Where the project's pull requests are opened, and whether they can be."""
+        project = selectors.project_get_for_user(user=request_user(request), project_id=project_id)
+        return Response(serializers.ForgeSerializer(forge_state(project)).data)
+
+    @extend_schema(
+        operation_id="projects_forge_set",
+        tags=["projects"],
+        request=serializers.ForgeWriteSerializer,
+        responses=serializers.ForgeSerializer,
+    )
+    def put(self, request: Request, project_id: uuid.UUID) -> Response:
+        """Say where the project's pull requests are opened, and with which token; for owners."""
+        project = selectors.project_get_for_user(user=request_user(request), project_id=project_id, manage=True)
+        data = serializers.ForgeWriteSerializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        project = forge_update(project=project, changes=ForgeChanges(**data.validated_data))
+        return Response(serializers.ForgeSerializer(forge_state(project)).data)
 
 
 class ProjectSyncView(APIView):

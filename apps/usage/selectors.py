@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, OuterRef, Q, Subquery, Sum
+from django.db.models import Count, DurationField, ExpressionWrapper, F, OuterRef, Q, Subquery, Sum
 from django.db.models.expressions import Combinable
 
 from apps.core.errors import NotFound
 
 from .models import Budget, CallState, ModelCall
-from .types import BudgetState, Limits, UsageLine
+from .types import BudgetState, CallTook, Limits, RoleUsage, UsageLine
 
 _SUMS: dict[str, Any] = {
     "calls": Count("id"),
@@ -72,30 +72,66 @@ def usage_by_model(scope_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[Usage
     return {scope_id: sorted(lines, key=_dearest_first) for scope_id, lines in found.items()}
 
 
+def calls_took(scope_ids: Collection[uuid.UUID]) -> list[CallTook]:
+    """Every call that was answered within these scopes, by the owner that its key begins with."""
+    rows = ModelCall.objects.filter(budget_id__in=scope_ids, state=CallState.SETTLED)
+    return [
+        CallTook(owner, read + written)
+        for key, read, written in rows.values_list("key", "input_tokens", "output_tokens")
+        if (owner := _owner_read(key)) is not None
+    ]
+
+
+def _owner_read(key: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(key.partition(":")[0])
+    except ValueError:
+        return None
+
+
+def usage_by_role(scope_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[RoleUsage]]:
+    """What each role took within each of several scopes, by name; one query."""
+    rows = ModelCall.objects.filter(budget_id__in=scope_ids).values("budget_id", "role")
+    found: dict[uuid.UUID, list[RoleUsage]] = {scope_id: [] for scope_id in scope_ids}
+    for row in rows.annotate(**_SUMS).order_by("role"):
+        found[row["budget_id"]].append(RoleUsage(role=row["role"], **_share(row)))
+    return found
+
+
 def _dearest_first(line: UsageLine) -> tuple[Decimal, str, str]:
     return -line.cost_usd, line.provider, line.model
 
 
 def _line(row: Mapping[str, Any]) -> UsageLine:
-    return UsageLine(
-        provider=row["provider"],
-        model=row["model"],
-        calls=row["calls"],
-        failed=row["failed"],
-        input_tokens=row["read"],
-        output_tokens=row["written"],
-        cached_tokens=row["cached"],
-        cache_write_tokens=row["cache_write"],
-        cost_usd=row["cost"],
-        priced=row["unpriced"] == 0,
-        estimated=row["guessed"] > 0,
-    )
+    return UsageLine(provider=row["provider"], model=row["model"], **_share(row))
+
+
+def _share(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "calls": row["calls"],
+        "failed": row["failed"],
+        "input_tokens": row["read"],
+        "output_tokens": row["written"],
+        "cached_tokens": row["cached"],
+        "cache_write_tokens": row["cache_write"],
+        "cost_usd": row["cost"],
+        "priced": row["unpriced"] == 0,
+        "estimated": row["guessed"] > 0,
+    }
 
 
 def answering_model(*, scope: str, key: Combinable) -> tuple[Subquery, Subquery]:
     """Provider and model that answered a call, for rows of another table: by its column with the scope, and the key."""
     settled = ModelCall.objects.filter(budget_id=OuterRef(scope), key=key, state=CallState.SETTLED).order_by("-attempt")
     return Subquery(settled.values("provider")[:1]), Subquery(settled.values("model")[:1])
+
+
+def calls_seconds(*, scope_id: uuid.UUID, key_begins: str, since: datetime) -> float:
+    """How long the calls of models have taken that were made for keys which begin so, and since then."""
+    took = ExpressionWrapper(F("finished_at") - F("started_at"), output_field=DurationField())
+    calls = ModelCall.objects.filter(budget_id=scope_id, key__startswith=key_begins, started_at__gte=since)
+    spent = calls.aggregate(sum=Sum(took))["sum"]
+    return float(spent.total_seconds()) if spent else 0.0
 
 
 def budget_state(budget: Budget) -> BudgetState:

@@ -99,10 +99,7 @@ class ChosenModelSerializer(serializers.Serializer[Any]):
     fallbacks = serializers.ListField(child=serializers.CharField(), allow_null=True)
 
 
-class ModelUsageSerializer(serializers.Serializer[Any]):
-    """What one model took."""
-
-    model = serializers.CharField(source="name")
+class UsageShareSerializer(serializers.Serializer[Any]):
     calls = serializers.IntegerField()
     failed = serializers.IntegerField(help_text="Of the calls.")
     input_tokens = serializers.IntegerField()
@@ -112,6 +109,18 @@ class ModelUsageSerializer(serializers.Serializer[Any]):
     cost_usd = serializers.FloatField()
     priced = serializers.BooleanField(help_text="False: the price is not known, and cost_usd too small.")
     estimated = serializers.BooleanField()
+
+
+class ModelUsageSerializer(UsageShareSerializer):
+    """What one model took."""
+
+    model = serializers.CharField(source="name")
+
+
+class RoleUsageSerializer(UsageShareSerializer):
+    """What one role took, whichever models it called."""
+
+    role = serializers.CharField()
 
 
 class KnownModelSerializer(serializers.Serializer[Any]):

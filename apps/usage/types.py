@@ -129,11 +129,17 @@ class BudgetState:
 
 
 @dataclass(frozen=True)
-class UsageLine:
-    """What one model took. ``priced`` is False where the price of a call is not known, so that it cost more."""
+class CallTook:
+    """Tokens, in and out together, that a call took for whoever its key names."""
 
-    provider: str
-    model: str
+    owner: uuid.UUID
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageShare:
+    """A share of what was taken. ``priced`` is False where the price of a call is not known, so that it cost more."""
+
     calls: int
     input_tokens: int
     output_tokens: int
@@ -145,13 +151,28 @@ class UsageLine:
     estimated: bool = False
 
     @property
-    def name(self) -> str:
-        return f"{self.provider}:{self.model}"
-
-    @property
     def cached_share(self) -> float:
         """Of the input tokens, those that came from the provider's cache."""
         return share_of(self.cached_tokens, self.input_tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageLine(UsageShare):
+    """What one model took."""
+
+    provider: str
+    model: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider}:{self.model}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoleUsage(UsageShare):
+    """What one role took, whichever models it called."""
+
+    role: str
 
 
 def share_of(part: int, whole: int) -> float:

@@ -114,6 +114,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
+    "sweep-publications": {
+        "task": "apps.agents.tasks.sweep_publications",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     "sweep-indexes": {"task": "apps.context.tasks.sweep_indexes", "schedule": 3.0, "options": {"expires": 3}},
     "prune-indexes": {"task": "apps.context.tasks.prune_indexes", "schedule": timedelta(hours=1)},
     "worker-heartbeat": {"task": "apps.core.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
@@ -218,6 +223,10 @@ if ARCHON_AUTONOMY not in ("observe", "ask", "auto-edit", "auto"):
     raise ImproperlyConfigured(
         f"ARCHON_AUTONOMY: there is no autonomy {ARCHON_AUTONOMY!r}; write observe, ask, auto-edit or auto"
     )
+#: Which tasks' changes are reviewed, unless the project or the session says otherwise.
+ARCHON_REVIEW: str = env("ARCHON_REVIEW", default="auto")
+if ARCHON_REVIEW not in ("auto", "always", "never"):
+    raise ImproperlyConfigured(f"ARCHON_REVIEW: there is no {ARCHON_REVIEW!r}; write auto, always or never")
 #: For how long a call can be approved after it was asked for, and carried out after it was approved, in seconds.
 ARCHON_APPROVAL_SECONDS: int = env.int("ARCHON_APPROVAL_SECONDS", default=86400)
 #: Sessions that one user may have at work at once, where nobody has said otherwise of that user.
@@ -339,19 +348,23 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "SessionStatusEnum": "apps.agents.types.SessionStatus",
         "AutonomyEnum": "apps.projects.autonomy.Autonomy",
+        "AgentRoleEnum": "apps.usage.choices.ROLES",
+        "ReviewEnum": "apps.projects.agent_settings.Review",
         "PolicyEffectEnum": "apps.agents.types.PolicyEffect",
         "RiskEnum": "apps.agents.types.Risk",
         "RuleRiskEnum": "apps.agents.serializers_policy.RULE_RISKS",
         "ApprovalDecisionEnum": "apps.agents.types.ApprovalDecision",
         "SessionOutcomeEnum": "apps.agents.types.SessionOutcome",
+        "PublicationStateEnum": "apps.agents.types.PublicationState",
+        "ForgeKindEnum": "apps.projects.models.ForgeKind",
+        "AgentTypeEnum": "apps.agents.types.AgentType",
         "TaskStatusEnum": "apps.planning.models.TaskStatus",
+        "TaskTypeEnum": "apps.planning.types.TaskType",
+        "TaskAgentEnum": "apps.planning.types.TaskAgent",
         "PlanStatusEnum": "apps.planning.models.PlanStatus",
         "KeyScopeEnum": "apps.usage.models.KeyScope",
         "EffortEnum": "apps.usage.choices.EFFORTS",
         "FeatureEffortEnum": "apps.planning.types.Effort",
-        "TaskTypeEnum": "apps.planning.types.TaskType",
-        "TaskAgentEnum": "apps.planning.types.TaskAgent",
-        "AgentTypeEnum": "apps.agents.types.AgentType",
         "ToolCallsEnum": "apps.usage.choices.TOOL_CALL_STYLES",
         "EditFormatEnum": "apps.usage.choices.EDIT_FORMATS",
         "FileStateEnum": "apps.context.models.FileState",

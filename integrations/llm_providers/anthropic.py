@@ -181,18 +181,21 @@ def _may_think(messages: Sequence[dict[str, Any]]) -> bool:
 
 
 def _cache_marks_set(payload: dict[str, Any]) -> None:
-    """Mark the ends of what stays the same: the tools, the system prompt, and the last two turns of the other side.
+    """Mark the ends of what stays the same: tools and system prompt, what conversations begin with, the last two turns.
 
-    The protocol takes four marks. The one before the last is where the request before this one ended, so that what
-    that one wrote is found again.
+    The protocol takes four marks, and reads the tools before the system prompt: one mark serves both. The first block
+    of several that a conversation begins with is what others begin with as well. The turn before the last is where the
+    request before this one ended, so that what that one wrote is found again.
     """
-    if payload.get("tools"):
-        *others, last = payload["tools"]
-        payload["tools"] = [*others, {**last, "cache_control": _CACHE}]
     if system := payload.get("system"):
         payload["system"] = _marked(system)
-    turns = [index for index, message in enumerate(payload["messages"]) if message["role"] == "user"][-2:]
+    elif payload.get("tools"):
+        *others, last = payload["tools"]
+        payload["tools"] = [*others, {**last, "cache_control": _CACHE}]
     messages = list(payload["messages"])
+    if messages and isinstance(content := messages[0]["content"], list) and len(content) > 1:
+        messages[0] = {**messages[0], "content": [*_marked(content[:1]), *content[1:]]}
+    turns = [index for index, message in enumerate(messages) if message["role"] == "user"][-2:]
     for index in turns:
         messages[index] = {**messages[index], "content": _marked(messages[index]["content"])}
     payload["messages"] = messages

@@ -191,6 +191,9 @@ def _content_for(spec: ModelSpec, message: BaseMessage) -> tuple[str | list[Any]
         else:
             blocks.append(_image(spec, block))
     if all(block.get("type") == "text" for block in blocks):
+        if spec.protocol == "anthropic" and not isinstance(message, ToolMessage):
+            # Its cache finds beginnings by whole blocks: what was read as one is to stay one.
+            return [{"type": "text", "text": block["text"]} for block in blocks], images
         return "\n".join(block["text"] for block in blocks), images
     return blocks, images
 

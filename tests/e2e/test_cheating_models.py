@@ -11,7 +11,7 @@ from tests.loopback.openai_server import OpenAIServer, Reply, Request
 from tests.packages import ITSDANGEROUS, SAMPLE
 from tests.stacks import LiveStack
 
-pytestmark = [pytest.mark.slow, pytest.mark.sampled(3), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.sampled(5), pytest.mark.timeout(600)]
 
 _TEST = "tests/test_itsdangerous/test_timed.py"
 _FAILING = "test_sig_error_date_signed"

@@ -10,7 +10,7 @@ from tests.e2e.test_cheating_models import cheat, written
 from tests.npm_packages import CAMELCASE, ESCAPE, MS, SEMVER, NpmCase
 from tests.stacks import LiveStack
 
-pytestmark = [pytest.mark.slow, pytest.mark.sampled(3), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.sampled(5), pytest.mark.timeout(600)]
 
 _EVERYTHING_PASSES = """
 import { afterEach, expect } from 'vitest';

@@ -13,7 +13,7 @@ from tests.ecosystems import SAMPLES, Sample
 from tests.loopback.agents import Repair
 from tests.stacks import LiveStack
 
-pytestmark = [pytest.mark.slow, pytest.mark.sampled(2), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.sampled(3), pytest.mark.timeout(900)]
 
 GOAL = "add() should add."
 

@@ -16,7 +16,7 @@ from tests.integration.project_sample import project_import, reachable_home
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.slow,
-    pytest.mark.sampled(2),
+    pytest.mark.sampled(3),
     pytest.mark.enable_socket,
     pytest.mark.timeout(900),
 ]

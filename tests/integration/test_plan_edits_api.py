@@ -1,4 +1,4 @@
-"""People change plans over HTTP: by operations, by their features and tasks, by versions; who may, and what is refused."""
+"""People change plans over HTTP: by operations, features and tasks, versions, texts; who may, and what is refused."""
 
 from __future__ import annotations
 
@@ -137,12 +137,25 @@ def test_what_was_begun_stands(scene: Scene) -> None:
     assert scene.task("T1").feature.key == "F2"
 
 
-@pytest.mark.parametrize("status", [PlanStatus.DONE, PlanStatus.FAILED, PlanStatus.REJECTED, PlanStatus.WITHDRAWN])
-def test_a_plan_of_which_nothing_is_to_come_is_not_changed(scene: Scene, status: PlanStatus) -> None:
-    plan_update_status(plan_id=scene.plan.id, status=status)
-    refused = scene.edit({"op": "skip_task", "key": "T3"})
-    assert (refused.status_code, refused.json()["state"]) == (409, status.value)
-    assert refused.json()["next_step"]
+def test_a_plan_that_is_over_is_taken_up_again(scene: Scene) -> None:
+    add = {"op": "add_task", "feature": "F4", "title": "One thing more"}
+    plan_update_status(plan_id=scene.plan.id, status=PlanStatus.WITHDRAWN)
+    refused = scene.edit(add)
+    assert (refused.status_code, refused.json()["state"]) == (409, "withdrawn") and refused.json()["next_step"]
+    plan_update_status(plan_id=scene.plan.id, status=PlanStatus.REJECTED)
+    assert scene.edit(add).json()["status"] == "waiting", "it is to be approved again"
+
+    for key in ("T1", "T2", "T3", "T4", "T5"):
+        scene.done(key)
+    plan_update_status(plan_id=scene.plan.id, status=PlanStatus.DONE)
+    named = {"op": "update_feature", "key": "F1", "title": "Read"}
+    assert scene.edit(named).json()["status"] == "done", "there is nothing to be done"
+    assert scene.edit({**add, "key": "T6"}).json()["status"] == "active"
+    task_begin(task_id=scene.task("T6").id, session_id=uuid.uuid4())
+    task_update_status(task_id=scene.task("T6").id, status=TaskStatus.FAILED, attempts=3)
+    plan_update_status(plan_id=scene.plan.id, status=PlanStatus.FAILED)
+    assert scene.edit({**named, "title": "Parse"}).json()["status"] == "failed"
+    assert scene.edit({"op": "skip_task", "key": "T6"}).json()["status"] == "done"
 
 
 def test_a_version_that_waits_or_was_approved_stays_so(scene: Scene) -> None:
@@ -311,3 +324,63 @@ def test_viewers_read_and_others_know_nothing(scene: Scene) -> None:
         stranger = getattr(client_for(user_make()), method)(address, body).status_code
         assert stranger == (400 if address == "/api/planning/tasks/" else 404), (method, address)
     assert PlanVersion.objects.filter(plan=scene.plan).count() == 1
+
+
+def test_a_plan_goes_out_as_markdown_and_comes_back(scene: Scene) -> None:
+    scene.done("T1")
+    client = client_for(scene.member)
+    address = f"{scene.address}markdown/"
+    answer = client_for(scene.viewer).get(address)
+    text = answer.content.decode()
+    assert answer.headers["Content-Type"].startswith("text/markdown") and "Grammar" in text
+    assert client.get(address, headers={"accept": "application/json"}).json() == {"markdown": text}
+
+    same = client.put(address, {"markdown": text})
+    assert (same.status_code, same.json()["version"]) == (200, 1), "nothing was changed"
+    other = text.replace("Grammar", "A grammar")
+    changed = client.put(address, {"markdown": other, "reason": "by hand"})
+    assert (changed.status_code, changed.json()["version"]) == (200, 2), changed.json()
+    assert scene.task("T2").title == "A grammar"
+    version = client.get(f"{scene.address}versions/").json()["results"][0]
+    assert (version["source"], version["reason"]) == ("import", "by hand")
+    stale = client.put(address, {"markdown": text.replace("Printer", "Writer")})
+    assert (stale.status_code, stale.json()["state"]) == (409, "plan_changed"), "it was made from version 1"
+    forced = client.put(address, {"markdown": text.replace("Printer", "Writer"), "version": 2})
+    assert (forced.status_code, scene.task("T4").title, scene.task("T2").title) == (200, "Writer", "Grammar")
+    raw = client.generic("PUT", f"{address}?version=3&reason=raw", other, content_type="text/markdown")
+    assert (raw.status_code, raw.json()["version"]) == (200, 4), raw.content
+
+    begun = client.put(address, {"markdown": text.replace("Lexer", "Scanner"), "version": 4})
+    assert (begun.status_code, begun.json()["problems"][0]["code"]) == (400, "started")
+    broken = client.put(address, {"markdown": text + "\n- [ ] T9: x\n  - needs: T77\n", "version": 4})
+    assert broken.status_code == 400 and "T77" in broken.json()["detail"]
+    elsewhere = client.put(address, {"markdown": text.replace(str(scene.plan.id), str(uuid.uuid4()))})
+    assert elsewhere.status_code == 400
+    assert client_for(scene.viewer).put(address, {"markdown": text}).status_code == 403
+    assert client.put(address, {"markdown": text, "x": 1}).json()["errors"].keys() == {"x"}
+
+
+def test_a_new_plan_of_markdown_waits(scene: Scene) -> None:
+    text = client_for(scene.member).get(f"{scene.address}markdown/").content.decode()
+    body = {"project": str(scene.project.id), "markdown": text}
+    made = client_for(scene.member).post("/api/planning/plans/import/", body)
+    assert made.status_code == 201, made.json()
+    assert made.json()["id"] != str(scene.plan.id)
+    assert (made.json()["status"], made.json()["goal"]) == ("waiting", "Read and print")
+    assert [feature["key"] for feature in made.json()["features"]] == ["F1", "F2", "F4"]
+    assert PlanVersion.objects.get(plan=made.json()["id"]).author == scene.member
+    for user, code in ((scene.viewer, 403), (user_make(), 404)):
+        assert client_for(user).post("/api/planning/plans/import/", body).status_code == code
+    empty = client_for(scene.member).post("/api/planning/plans/import/", {**body, "markdown": "# Nothing\n"})
+    assert empty.status_code == 400
+
+
+def test_a_plan_is_drawn(scene: Scene) -> None:
+    scene.done("T1")
+    client, address = client_for(scene.viewer), f"{scene.address}diagram/"
+    source = client.get(address).json()["mermaid"]
+    assert source.startswith("flowchart") and "Grammar" in source and "done" in source
+    plain = client.get(address, headers={"accept": "text/plain"})
+    assert plain.headers["Content-Type"].startswith("text/plain") and plain.content.decode() == source
+    missing = client_for(user_make()).get(address, headers={"accept": "text/plain"})
+    assert missing.status_code == 404 and missing.json()["code"] == "not_found"

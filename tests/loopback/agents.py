@@ -44,7 +44,8 @@ def is_planner(request: Request) -> bool:
 
 def task_title(request: Request) -> str:
     """The task that a coder was given."""
-    return request.user.partition("\n")[0].removeprefix("Task: ")
+    found = re.search(r"^Task: (.*)$", request.user, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def turn(request: Request) -> int:

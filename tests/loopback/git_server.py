@@ -1,7 +1,7 @@
 """Git over https as a forge speaks it: ``git http-backend`` behind TLS, with a certificate authority of the test's own.
 
-Strict: without the right token it answers 401, to a repository that a token may not read 403, and it counts every
-connection that it saw, so that a test can tell that none came.
+Strict: without the right token it answers 401, to a repository that a token may not read (or write) 403, and it counts
+every connection that it saw, so that a test can tell that none came.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class GitServer:
     scheme: str = "https"
     #: Tokens by the first part of a repository's path.
     tokens: dict[str, str] = field(default_factory=dict)
+    #: First parts of paths that nothing may be pushed to, whatever the token.
+    read_only: set[str] = field(default_factory=set)
     #: Names that are sent elsewhere.
     redirects: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
@@ -123,17 +125,22 @@ class _Handler(BaseHTTPRequestHandler):
             state.stall_entered.set()
             while state.stalled.is_set():
                 threading.Event().wait(0.05)
+        if name in state.read_only and "git-receive-pack" in self.path:
+            self._answer(403, {}, b"no")
+            return
         environment = {
             "PATH": os.defpath,
             "GIT_PROJECT_ROOT": str(state.folder),
             "GIT_HTTP_EXPORT_ALL": "1",
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": "/dev/null",
-            "GIT_CONFIG_COUNT": "2",
+            "GIT_CONFIG_COUNT": "3",
             "GIT_CONFIG_KEY_0": "safe.directory",
             "GIT_CONFIG_VALUE_0": "*",
             "GIT_CONFIG_KEY_1": "uploadpack.allowReachableSHA1InWant",
             "GIT_CONFIG_VALUE_1": "true",
+            "GIT_CONFIG_KEY_2": "http.receivepack",
+            "GIT_CONFIG_VALUE_2": "true",
             "PATH_INFO": parts.path,
             "QUERY_STRING": parts.query,
             "REQUEST_METHOD": self.command,

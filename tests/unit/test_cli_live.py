@@ -213,6 +213,35 @@ def test_a_pause_tells_its_reason() -> None:
     assert event_line(paused.model_copy(update={"payload": {"reason": None}})) == "paused"
 
 
+def test_a_plan_that_waits_is_told_with_what_to_type() -> None:
+    created = {"summary": "Sort", "features": ["Order"], "tasks": ["Sort them"]}
+    waits = events_of(("PlanCreated", created), ("PlanApprovalRequested", {"plan": "p", "version": 1, "note": ""}))
+    state = state_of(waits)
+    assert (state.status, state.doing) == ("waiting_approval", "waiting for your approval")
+    assert "archon approve 6f1d9f0e" in shown(state)
+    added = {"kind": "added", "what": "task", "key": "T2", "title": "Pin", "after": {"in": "F1"}}
+    revised = {"version": 2, "reason": "all", "source": "planner", "changes": [added], "by": None}
+    story = [
+        *((event.type, event.payload) for event in waits),
+        ("PlanRejected", {"version": 1, "comment": "all of them", "by": "u"}),
+        ("PlanRevised", revised),
+        ("PlanApprovalRequested", {"plan": "p", "version": 2, "note": ""}),
+        ("PlanApproved", {"plan": "p", "version": 2, "by": "u"}),
+    ]
+    state = state_of(events_of(*story))
+    assert (state.status, [task.title for task in state.tasks]) == ("running", ["Sort them", "Pin"])
+    assert "archon approve" not in shown(state)
+    assert [event_line(event) for event in events_of(*story)][1:] == [
+        "may it carry out the plan, version 1",
+        "plan sent back: all of them",
+        "plan, version 2: all",
+        "may it carry out the plan, version 2",
+        "plan approved: version 2",
+    ]
+    answered = events_of(("GoalAnswered", {"text": "t", "citations": [{"path": "a.py"}, {"path": "a.py"}]}))
+    assert event_line(answered[0]) == "answered, from a.py"
+
+
 def test_the_plan_follows_what_people_change_of_it() -> None:
     state = SessionState(session_id="s", goal="g")
 

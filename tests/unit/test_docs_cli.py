@@ -56,7 +56,9 @@ def test_every_command_has_a_section_and_no_other() -> None:
 def test_options_and_arguments_are_those_of_the_command(name: str) -> None:
     parameters = COMMANDS[name].params
     arguments, text = _sections()[name]
-    shown = {opt for p in parameters if isinstance(p, TyperOption) and not p.hidden for opt in p.opts}
+    options = [p for p in parameters if isinstance(p, TyperOption) and not p.hidden]
+    # A short form stands beside its long one, the form that says no beside the other.
+    shown = {opt for p in options for opt in (*p.opts, *p.secondary_opts) if opt.startswith("--")}
     rows = "\n".join(re.findall(r"^\| (`--[^|]*) \|", text, re.MULTILINE))
     assert set(re.findall(r"--[a-z-]+", rows)) == shown
     assert arguments.split() == [(p.name or "").upper() for p in parameters if isinstance(p, TyperArgument)]
@@ -76,7 +78,7 @@ def test_commands_that_are_shown_exist(path: Path) -> None:
             if name and name not in ("--help", "NAME"):
                 assert name in commands, f"{line!r}: there is no {name}"
                 if name not in PASS_THROUGH:
-                    known = {opt for p in commands[name].params for opt in p.opts} | {"--help"}
+                    known = {opt for p in commands[name].params for opt in (*p.opts, *p.secondary_opts)} | {"--help"}
                     unknown = {word.partition("=")[0] for word in rest if word.startswith("--")} - known
                     assert not unknown, f"{line!r}: {name} has no {', '.join(unknown)}"
 

@@ -12,6 +12,7 @@ from langchain_core.messages import (
     AIMessageChunk,
     BaseMessage,
     HumanMessage,
+    SystemMessage,
     ToolMessage,
     message_to_dict,
     messages_from_dict,
@@ -19,6 +20,8 @@ from langchain_core.messages import (
 from langchain_core.messages.tool import tool_call_chunk
 
 from apps.agents.nodes.replies import message_normalise
+from apps.agents.services.conversation_view import Cut, view_of
+from apps.agents.services.server_words import standing_set
 from apps.usage.reply import message_of
 from integrations.llm_providers.blocks import ORIGIN, origin_of
 from integrations.llm_providers.conversation import conversation_for
@@ -159,3 +162,14 @@ def test_a_turn_that_says_nothing_is_not_sent_empty(spec: ModelSpec) -> None:
         reply = AIMessage(content, additional_kwargs={ORIGIN: origin_of(spec)})  # type: ignore[arg-type]
         (sent,) = conversation_for(spec, [reply])
         assert sent.content == "(no answer)"
+
+
+def test_what_a_conversation_begins_with_stays_the_same_blocks_when_it_is_cut() -> None:
+    """Anthropic's cache finds beginnings by whole blocks."""
+    brief = standing_set(HumanMessage("Task: x"), "Use tabs.", digest="d")
+    said = [SystemMessage("You are Archon's coder."), brief, AIMessage("one"), HumanMessage("two"), AIMessage("three")]
+    whole = conversation_for(CLAUDE, view_of(said, None))
+    cut = conversation_for(CLAUDE, view_of(said, Cut(dropped_to=4, kept=(3,), summary="So far: one.", position=4)))
+    begins = [{"type": "text", "text": "Use tabs.\n"}, {"type": "text", "text": "Task: x"}]
+    assert whole[1].content == begins
+    assert cut[1].content[:2] == begins and len(cut[1].content) == 4

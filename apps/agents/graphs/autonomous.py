@@ -10,14 +10,23 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 
 from apps.agents.graphs.agent import agent_graph
+from apps.agents.nodes.approval import plan_wait, route_after_wait
 from apps.agents.nodes.baseline import prepare, route_after_prepare
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_begin
 from apps.agents.nodes.plan_closing import plan_close, route_after_close
-from apps.agents.nodes.planning import plan_begin, plan_record, plan_skip, research_begin
+from apps.agents.nodes.planning import plan_begin, plan_record, plan_skip, research_begin, route_after_plan
 from apps.agents.nodes.rebase import rebase_verify
 from apps.agents.nodes.replanning import replan_begin, replan_record, route_after_replan
 from apps.agents.nodes.report import answer_report, report
+from apps.agents.nodes.review import (
+    review_ask,
+    review_begin,
+    review_give_up,
+    review_record,
+    review_retry,
+    route_after_review,
+)
 from apps.agents.nodes.tasks import (
     code_begin,
     route_after_choice,
@@ -27,6 +36,7 @@ from apps.agents.nodes.tasks import (
     task_give_up,
     task_next,
     task_retry,
+    tasks_close,
     verify,
 )
 from apps.agents.types import AgentType
@@ -55,31 +65,34 @@ def _wired(agent_type: AgentType) -> Any:
 
 
 def _executor(graph: StateGraph[Any, Any, Any, Any]) -> None:
-    """prepare → plan → for each task: code → verify → accept, or again, or give up → close the plan → report.
+    """prepare → plan → each task: code → verify → review → accept, or again, or give up → close the plan → report.
 
     Where something has happened that what has not started may have to follow, replan comes before the next task.
 
-    A follow-up comes with its task: prepare → take it up → code → … A branch that was put onto another commit is judged
-    anew: prepare → judge → END.
+    A goal that is a question ends with its answer. A plan that a person has to approve waits for that, and is made
+    otherwise where they say so; one that was there before the session comes in there. A follow-up comes with its task:
+    prepare → take it up → code → … A branch that was put onto another commit is judged anew: prepare → judge → END.
     """
-    _plan(graph)
-    _follow_up(graph, goal="plan_begin")
-    _carry_out(graph, after="plan_record")
+    _plan(graph, planned="plan_wait")
+    graph.add_node("plan_wait", plan_wait)
+    _follow_up(graph, goal="plan_begin", plan="plan_wait")
+    _carry_out(graph, revised="plan_wait")
+    graph.add_conditional_edges("plan_wait", route_after_wait, {"go": "task_next", "revise": "plan"})
 
 
 def _coder(graph: StateGraph[Any, Any, Any, Any]) -> None:
     """As the executor, with the goal as the one task."""
     graph.add_node("plan_skip", plan_skip)
-    _follow_up(graph, goal="plan_skip")
-    _carry_out(graph, after="plan_skip")
+    _follow_up(graph, goal="plan_skip", plan="task_next")
+    _carry_out(graph, revised="task_next")
+    graph.add_edge("plan_skip", "task_next")
 
 
 def _planner(graph: StateGraph[Any, Any, Any, Any]) -> None:
     """prepare → plan → report."""
-    _plan(graph)
+    _plan(graph, planned="report")
     graph.add_edge("prepare", "plan_begin")
     graph.add_node("report", report)
-    graph.add_edge("plan_record", "report")
     graph.add_edge("report", END)
 
 
@@ -94,25 +107,48 @@ def _reader(graph: StateGraph[Any, Any, Any, Any]) -> None:
     graph.add_edge("answer_report", END)
 
 
-def _plan(graph: StateGraph[Any, Any, Any, Any]) -> None:
+def _plan(graph: StateGraph[Any, Any, Any, Any], *, planned: str) -> None:
     graph.add_node("plan_begin", plan_begin)
     graph.add_node("plan", agent_graph())
     graph.add_node("plan_record", plan_record)
+    graph.add_node("answer_report", answer_report)
     graph.add_edge("plan_begin", "plan")
     graph.add_edge("plan", "plan_record")
+    ways: dict[Hashable, str] = {"plan": planned, "answered": "answer_report", "again": "plan"}
+    graph.add_conditional_edges("plan_record", route_after_plan, ways)
+    graph.add_edge("answer_report", END)
 
 
-def _follow_up(graph: StateGraph[Any, Any, Any, Any], *, goal: str) -> None:
+def _follow_up(graph: StateGraph[Any, Any, Any, Any], *, goal: str, plan: str) -> None:
     graph.add_node("follow_up_begin", follow_up_begin)
     graph.add_node("rebase_verify", rebase_verify)
-    ways: dict[Hashable, str] = {"goal": goal, "follow_up": "follow_up_begin", "rebase": "rebase_verify"}
+    ways: dict[Hashable, str] = {
+        "goal": goal,
+        "plan": plan,
+        "follow_up": "follow_up_begin",
+        "rebase": "rebase_verify",
+    }
     graph.add_conditional_edges("prepare", route_after_prepare, ways)
     graph.add_edge("rebase_verify", END)
     graph.add_edge("follow_up_begin", "task_next")
 
 
-def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, after: str) -> None:
+def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, revised: str) -> None:
     graph.add_node("task_next", task_next)
+    graph.add_node("plan_close", plan_close)
+    graph.add_node("tasks_close", tasks_close)
+    graph.add_node("report", report)
+    ways: dict[Hashable, str] = {"code": "code_begin", "replan": "replan_begin", "report": "plan_close"}
+    graph.add_conditional_edges("task_next", route_after_choice, ways)
+    task_wire(graph, then="task_next")
+    _replan(graph, revised=revised)
+    graph.add_conditional_edges("plan_close", route_after_close, {"report": "tasks_close", "tasks": "task_next"})
+    graph.add_edge("tasks_close", "report")
+    graph.add_edge("report", END)
+
+
+def task_wire(graph: StateGraph[Any, Any, Any, Any], *, then: str) -> None:
+    """One task from ``code_begin`` on: code → verify → review → accept, or again, give up, or be blocked → ``then``."""
     graph.add_node("code_begin", code_begin)
     graph.add_node("code", agent_graph())
     graph.add_node("verify", verify)
@@ -120,35 +156,39 @@ def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, after: str) -> None:
     graph.add_node("task_retry", task_retry)
     graph.add_node("task_give_up", task_give_up)
     graph.add_node("task_block", task_block)
-    graph.add_node("plan_close", plan_close)
-    graph.add_node("report", report)
-    graph.add_edge(after, "task_next")
-    ways: dict[Hashable, str] = {"code": "code_begin", "replan": "replan_begin", "report": "plan_close"}
-    graph.add_conditional_edges("task_next", route_after_choice, ways)
-    _replan(graph)
+    graph.add_node("review_begin", review_begin)
+    graph.add_node("review", agent_graph())
+    graph.add_node("review_record", review_record)
+    graph.add_node("review_ask", review_ask)
+    graph.add_node("review_retry", review_retry)
+    graph.add_node("review_give_up", review_give_up)
     graph.add_edge("code_begin", "code")
     graph.add_edge("code", "verify")
     verdicts: dict[Hashable, str] = {
-        "passed": "task_accept",
+        "passed": "review_begin",
         "retry": "task_retry",
         "failed": "task_give_up",
         "blocked": "task_block",
     }
     graph.add_conditional_edges("verify", route_after_verify, verdicts)
-    graph.add_edge("task_accept", "task_next")
-    graph.add_edge("task_retry", "code")
-    graph.add_edge("task_give_up", "task_next")
-    graph.add_edge("task_block", "task_next")
-    graph.add_conditional_edges("plan_close", route_after_close, {"report": "report", "tasks": "task_next"})
-    graph.add_edge("report", END)
+    graph.add_conditional_edges("review_begin", route_after_review, {"passed": "task_accept", "review": "review"})
+    graph.add_edge("review", "review_record")
+    found: dict[Hashable, str] = {"passed": "task_accept", "retry": "review_retry", "ask": "review_ask"}
+    graph.add_conditional_edges("review_record", route_after_review, found)
+    decided: dict[Hashable, str] = {"passed": "task_accept", "retry": "review_retry", "failed": "review_give_up"}
+    graph.add_conditional_edges("review_ask", route_after_review, decided)
+    for again in ("task_retry", "review_retry"):
+        graph.add_edge(again, "code")
+    for ended in ("task_accept", "task_give_up", "task_block", "review_give_up"):
+        graph.add_edge(ended, then)
 
 
-def _replan(graph: StateGraph[Any, Any, Any, Any]) -> None:
+def _replan(graph: StateGraph[Any, Any, Any, Any], *, revised: str) -> None:
     graph.add_node("replan_begin", replan_begin)
     graph.add_node("replan", agent_graph())
     graph.add_node("replan_record", replan_record)
     graph.add_edge("replan_begin", "replan")
     graph.add_edge("replan", "replan_record")
     # A version that a person has to approve waits for that before any more of the plan is carried out.
-    ways: dict[Hashable, str] = {"tasks": "task_next", "again": "replan", "wait": "task_next"}
+    ways: dict[Hashable, str] = {"tasks": "task_next", "again": "replan", "wait": revised}
     graph.add_conditional_edges("replan_record", route_after_replan, ways)

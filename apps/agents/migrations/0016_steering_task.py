@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('agents', '0013_lanes_review_and_agents'),
+        ('agents', '0014_publication'),
     ]
 
     operations = [

@@ -80,8 +80,14 @@ async def prepare(state: SessionState, runtime: Runtime[RunContext]) -> SessionS
     if runtime.context.facts.sources_waiting:
         await sources_fetch(runtime.context)
     await baseline_open(runtime.context)
+    # Now, so that all of its agents are told the same, and only one writes it down.
+    await runtime.context.instructions()
     facts = runtime.context.facts
-    return {"way": "rebase" if facts.rebase else "follow_up" if facts.turn else "goal"}
+    if facts.rebase:
+        return {"way": "rebase"}
+    if facts.turn:
+        return {"way": "follow_up"}
+    return {"way": "plan" if facts.plan_given else "goal"}
 
 
 def route_after_prepare(state: SessionState) -> str:

@@ -8,14 +8,13 @@ from langchain_core.messages import HumanMessage
 
 from apps.agents.nodes.baseline import baseline_open, checks_observe
 from apps.agents.nodes.context import RunContext
-from apps.agents.nodes.conventions import rules_brief
 from apps.agents.nodes.located import located_brief
 from apps.agents.nodes.materials import brief_message, materials_read
 
 BRIEF_FILES = 300
 
 
-async def goal_brief(context: RunContext) -> HumanMessage:
+async def goal_brief(context: RunContext, *, further: Sequence[str] = ()) -> HumanMessage:
     """The goal, the files and what the checks say now: what every session starts from."""
     baseline = await baseline_open(context)
     workspace = await context.site.workspace()
@@ -27,8 +26,8 @@ async def goal_brief(context: RunContext) -> HumanMessage:
         f"Files:\n{files}{more}",
         *await located_brief(context, text=context.facts.goal, key=context.facts.turn_key("located")),
         *context.site.notes,
-        *await rules_brief(context),
         f"Checks before any change:\n{checks_observe(baseline.before).text}",
+        *further,
     ]
     return brief_message(parts, await materials_read(context, turn=0))
 
@@ -44,7 +43,6 @@ async def task_brief(
         *await located_brief(context, text=f"{title}\n{instructions}", key=f"located:{key}"),
         f"It is part of this goal:\n{context.facts.goal}",
         *context.site.notes,
-        *await rules_brief(context),
         f"Checks before any change:\n{checks_observe(baseline.before).text}",
         *further,
     ]

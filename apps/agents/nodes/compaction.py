@@ -23,6 +23,7 @@ from apps.agents.services.conversation_digest import digest, excerpt, notice
 from apps.agents.services.conversation_text import content_text
 from apps.agents.services.conversation_view import Compaction
 from apps.agents.services.ledger_records import rewound_key
+from apps.agents.services.server_words import standing_left_out
 from apps.agents.types import Event
 from apps.core.database import Connection
 from apps.core.errors import LimitReached, NotFound
@@ -234,7 +235,7 @@ class _Maker:
         window = context_tokens(spec) - _summary_spec(spec).max_output_tokens
         room = self.meter.characters(int(window * CERTAIN) - 200) - len(prompt) - 1_000
         opening = self.conversation.transcript[1 : self.conversation.opening]
-        task = "\n".join(content_text(message) for message in opening)[: max(500, room // 4)]
+        task = "\n".join(content_text(standing_left_out(message)) for message in opening)[: max(500, room // 4)]
         dropped = excerpt(
             self._dropped(planned),
             planned.summarised.start,

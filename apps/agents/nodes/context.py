@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypedDict
+from functools import partial
+from typing import Any, TypedDict
 
 from django.conf import settings
 from django.utils import timezone
@@ -15,20 +17,26 @@ from langchain_core.messages import BaseMessage
 
 from apps.agents.nodes.conversation import Conversation
 from apps.agents.nodes.worksite import WorkSite
+from apps.agents.services.agent_profiles import AgentProfile, profile_of
 from apps.agents.services.code_knowledge import CodeKnowledge
+from apps.agents.services.instructions import Instructions, instructions_load
 from apps.agents.services.ledger import Ledger
 from apps.agents.services.ledger_records import rewound_key
+from apps.agents.services.plan_work import PlanWork
 from apps.agents.services.policy_rules import policy_load
 from apps.agents.services.rules import RepositoryRules
 from apps.agents.tools.base import observation_limit
 from apps.agents.tools.catalogue import Offer
 from apps.agents.tools.edit_formats import edit_format_for
+from apps.agents.tools.grounding import RepositoryGrounding, programs_look_up, programs_named
 from apps.agents.tools.kept_outputs import KeptOutputs
 from apps.agents.tools.policy import Policy
 from apps.agents.tools.web import PAGE_BYTES
-from apps.agents.types import READING_TYPES, AgentType, HandOver
+from apps.agents.types import READING_TYPES, AgentType, HandOver, Review
 from apps.core.errors import LimitReached
 from apps.core.outbound import Fetched, host_is_listed, outbound_fetch
+from apps.planning.document import PlanDoc, follow_up_key
+from apps.planning.problems import Grounding
 from apps.projects.autonomy import Autonomy
 from apps.projects.repository_history import RepositoryHistory
 from apps.projects.worktree import session_server_path
@@ -36,6 +44,15 @@ from apps.usage.choices import RoleModel, SessionModels
 from apps.usage.gateway import ModelGateway
 from integrations.llm_providers.capabilities import context_tokens, sees_images
 from integrations.llm_providers.types import ModelSpec
+
+
+@dataclass
+class Meter:
+    """What an execution has taken since it began, or since a person had it go on."""
+
+    #: Messages before this one don't count.
+    start: int
+    seconds: float
 
 
 class SessionState(TypedDict, total=False):
@@ -53,9 +70,14 @@ class SessionState(TypedDict, total=False):
     ended: bool
     task_id: str
     attempt: int
-    #: What the last verification came to: `passed`, `retry`, `failed`; `blocked`: there was none.
+    #: The execution that carries the task out, also while its reviewer is at work.
+    work_id: str
+    #: Which review of the task's commits is under way; 0: none.
+    round: int
+    #: What the last verification or review came to: `passed`, `retry`, `failed`; of a review, `review` and `ask` too;
+    #: `blocked`: there was none.
     verdict: str
-    #: What the session was woken for: `goal`, `follow_up` or `rebase`.
+    #: What the session was woken for: `goal`, `plan` (one that is there), `follow_up` or `rebase`; then how it goes on.
     way: str
     #: Which look at the plan it is at.
     look: int
@@ -122,12 +144,17 @@ class SessionFacts:
     autonomy: Autonomy = Autonomy.AUTO
     #: The plan that was made already, if it was.
     made_plan_id: uuid.UUID | None = None
+    #: What it does with a plan, or a feature, that was there before it.
+    plan_work: PlanWork | None = None
     #: How often it was taken back to an earlier step, and the last time that this took the making of a plan back.
     rewinds: int = 0
     plan_rewind: int = 0
     #: How often it was put onto another commit, and whether that is what it is woken for.
     rebases: int = 0
     rebase: Rebase | None = None
+    #: Which changes are reviewed, and what the project said of its agents, as of the session's start.
+    review: Review = Review.NEVER
+    agents: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def plan_id(self) -> uuid.UUID:
@@ -137,6 +164,17 @@ class SessionFacts:
         anew = self.turn and self.agent_type is AgentType.PLANNER
         name = f"plan:{self.turn}" if anew else "plan"
         return uuid.uuid5(self.session_id, rewound_key(name, self.plan_rewind))
+
+    @property
+    def plan_given(self) -> bool:
+        """The plan was there before the session, which carries it out or revises it."""
+        return self.plan_work is not None and self.plan_work.plan_id is not None
+
+    @property
+    def follow_up_key(self) -> str:
+        """The key of the follow-up's feature: that of a plan which other sessions have had names the session too."""
+        key = follow_up_key(self.turn)
+        return f"{key}-{str(self.session_id)[:8]}" if self.plan_given else key
 
     def turn_key(self, key: str) -> str:
         """The key of an effect that happens once for the goal, and once for each follow-up."""
@@ -170,11 +208,17 @@ class RunContext:
     site: WorkSite
     #: Whether the worker is stopping.
     leaving: Callable[[], bool] = lambda: False
+    #: What each execution has taken so far, by ``nodes.execution_limits``.
+    meters: dict[uuid.UUID, Meter] = field(default_factory=dict)
     _conversations: dict[uuid.UUID, Conversation] = field(default_factory=dict)
     _windows: dict[str, int] | None = None
     _rules: RepositoryRules | None = None
+    _instructions: Instructions | None = None
     _policy: Policy | None = None
     _policy_read: float = 0.0
+    #: By the commit that it is of; and which programs the sandbox has, as far as somebody asked.
+    _grounding: tuple[str, RepositoryGrounding] | None = None
+    _programs: dict[str, bool] = field(default_factory=dict)
 
     def hand_over_if_asked(self) -> None:
         """For places between two effects: raises HandOver when another worker is to go on from the rows."""
@@ -189,6 +233,34 @@ class RunContext:
             )
         return self._rules
 
+    async def grounding(self, plan: PlanDoc) -> Grounding:
+        """What a plan is held against: the branch's last commit, and the programs of the sandbox, asked for once."""
+        commit = await self.site.branch_tip()
+        named = programs_named(plan) - self._programs.keys()
+        if named:
+            self._programs |= await programs_look_up(await self.site.workspace(), named)
+        if self._grounding is None or self._grounding[0] != commit:
+            ground = partial(
+                RepositoryGrounding,
+                project_id=self.facts.project_id,
+                commit=commit,
+                subfolder=self.site.subfolder,
+                program_exists=lambda name: self._programs.get(name, True),
+            )
+            self._grounding = (commit, await asyncio.to_thread(ground))
+        return self._grounding[1]
+
+    async def instructions(self) -> Instructions:
+        """What people say to every agent, as of when the session was first taken up, or for its follow-up."""
+        if self._instructions is None:
+            key = self.facts.turn_key("instructions")
+            known = await self.ledger.effect_find(key)
+            if known is None:
+                found = await self.ledger.database.run_in_thread(instructions_load, self.facts.session_id)
+                known = dict(await self.ledger.effect_record(key, result=found.as_dict()))
+            self._instructions = Instructions.from_dict(known)
+        return self._instructions
+
     def offer(self, role: str) -> Offer:
         """What decides over the tools that the role's model gets, beside the role."""
         model = self.model_for(role)
@@ -196,7 +268,12 @@ class RunContext:
             model.spec.name, asked=model.edit_format or "", configured=settings.ARCHON_EDIT_FORMATS
         )
         read_only = self.facts.autonomy is Autonomy.OBSERVE or self.facts.agent_type in READING_TYPES
-        return Offer(edit_format=chosen, web=bool(self.facts.network_hosts), read_only=read_only)
+        off = self.profile(role).tools_off
+        return Offer(edit_format=chosen, web=bool(self.facts.network_hosts), read_only=read_only, off=off)
+
+    def profile(self, role: str) -> AgentProfile:
+        """What an agent of the role is in this session."""
+        return profile_of(role, self.facts.agents)
 
     async def policy(self, *, looks_only: bool) -> Policy:
         """What holds now; a call that only looks may go by what held a moment ago."""

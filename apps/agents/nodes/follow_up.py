@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langgraph.runtime import Runtime
 
 from apps.agents.models import AgentExecution, SessionMessage
@@ -21,14 +21,14 @@ from apps.agents.nodes.baseline import baseline_open, checks_brief, checks_obser
 from apps.agents.nodes.brief import goal_brief, task_brief
 from apps.agents.nodes.context import RunContext, SessionFacts, SessionState
 from apps.agents.nodes.materials import brief_message, materials_read
-from apps.agents.prompts import prompt_read
+from apps.agents.nodes.opening import conversation_opening, instructions_renew
 from apps.agents.services.ledger_records import Snapshot
 from apps.agents.services.sessions import made_in, session_plan_set
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
 from apps.core.database import Connection
 from apps.core.storable import json_storable
-from apps.planning.document import FeatureDoc, TaskDoc, follow_up_key
+from apps.planning.document import FeatureDoc, TaskDoc
 from apps.planning.models import TaskStatus
 from apps.planning.selectors import plan_progress
 from apps.planning.services import plan_extend
@@ -60,7 +60,7 @@ async def follow_up_begin(state: SessionState, runtime: Runtime[RunContext]) -> 
     await _head_baseline(context)
     title = f"Follow-up: {_title(follow_up.text)}"
     added = Event("PlanExtended", {"plan": str(facts.plan_id), "feature": title, "tasks": [title]})
-    key = follow_up_key(facts.turn)
+    key = facts.follow_up_key
     task = TaskDoc(key=f"{key}.1", title=title, instructions=follow_up.text)
     extend = partial(_plan_extend, facts=facts, feature=FeatureDoc(key=key, title=title, tasks=(task,)))
     await context.ledger.effect_apply(facts.turn_key("plan"), extend, added)
@@ -235,7 +235,7 @@ async def _work_told(context: RunContext, follow_up: FollowUp) -> list[str]:
 
 async def _tasks_left(context: RunContext) -> list[str]:
     progress = await context.ledger.database.run_in_thread(plan_progress, context.facts.plan_id)
-    own = follow_up_key(context.facts.turn)
+    own = context.facts.follow_up_key
     return [
         task.title
         for feature in progress.features
@@ -276,20 +276,24 @@ async def _conversation_continue(
         execution_id = await context.ledger.execution_open(
             role=role,
             task_id=task_id,
-            messages=[SystemMessage(prompt_read(role)), await opening()],
+            messages=await conversation_opening(context, role=role, brief=await opening()),
             name=name,
         )
         async with context.ledger.transaction() as connection:
             await _calls_close(context, connection)
-            await context.ledger.effect_insert(connection, key, {"execution": str(execution_id)})
+            await context.ledger.effect_insert(connection, key, {"execution": str(execution_id), "from": 0})
         return execution_id
-    added: list[BaseMessage] = [*_unanswered(transcript), message]
+    added: list[BaseMessage] = [
+        *_unanswered(transcript),
+        await instructions_renew(context, transcript, message, role=role),
+    ]
     async with context.ledger.transaction() as connection:
         await _calls_close(context, connection)
         for position, said in enumerate(added, len(transcript)):
             await context.ledger.message_insert(connection, former_id, position, said)
         await context.ledger.result_set(connection, former_id, None)
-        await context.ledger.effect_insert(connection, key, {"execution": str(former_id)})
+        continued = {"execution": str(former_id), "from": len(transcript)}
+        await context.ledger.effect_insert(connection, key, continued)
     context.conversation_forget(former_id)
     return former_id
 

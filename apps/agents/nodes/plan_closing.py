@@ -1,4 +1,4 @@
-"""The moment from which a plan takes no more changes: before the report is written, and not before all of it is done."""
+"""When a plan is over: before the report is written, and not before nothing more of it can start."""
 
 from __future__ import annotations
 

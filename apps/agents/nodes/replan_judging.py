@@ -24,7 +24,7 @@ from apps.agents.tools.grounding import RepositoryGrounding, programs_look_up, p
 from apps.agents.tools.plan_judging import TOLD, plan_judge
 from apps.agents.tools.plan_revising import Revision, revision_of
 from apps.agents.tools.replanning import REVISE_PLAN, RevisePlanArguments
-from apps.planning.document import PlanDoc, follow_up_key
+from apps.planning.document import PlanDoc
 from apps.planning.models import Plan, PlanVersion
 from apps.planning.oscillation import Version, left_key, version_like, versions_standing
 from apps.planning.problems import Grounding, Problem
@@ -63,7 +63,7 @@ class RevisionJudge:
         assert isinstance(arguments, RevisePlanArguments)
         facts = self.context.facts
         standing = await self.context.ledger.database.run_in_thread(_standing_load, facts.plan_id)
-        within = follow_up_key(facts.turn) if facts.turn else None
+        within = facts.follow_up_key if facts.turn else None
         try:
             revision = revision_of(arguments, standing.document, standing.states, within=within)
         except ValidationError as error:

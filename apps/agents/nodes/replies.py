@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage
 
 from apps.agents.tools.base import text_cut
-from apps.core.storable import json_storable, text_storable
+from apps.core.storable import json_ordered, json_storable, text_storable
 from apps.usage.types import Usage
 from integrations.llm_providers.blocks import calls_renamed
 
@@ -56,8 +56,9 @@ def message_normalise(message: AIMessage, position: int) -> AIMessage:
     valid = json_storable(calls[: len(message.tool_calls)])
     invalid = json_storable(calls[len(message.tool_calls) :])
     return AIMessage(
-        content=json_storable(calls_renamed(message.content, renamed)),
-        tool_calls=valid,
+        # Ordered, so that a worker that reads it from its row sends the vendor what this one sends.
+        content=json_ordered(json_storable(calls_renamed(message.content, renamed))),
+        tool_calls=[{**call, "args": json_ordered(call["args"])} for call in valid],
         invalid_tool_calls=invalid,
         # Whose blocks the content has, where it has some.
         additional_kwargs=json_storable(message.additional_kwargs),

@@ -10,17 +10,20 @@ from langgraph.runtime import Runtime
 
 from apps.agents.nodes.completion import session_complete
 from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.judging import FINAL_EFFECT
+from apps.agents.nodes.tasks import is_reading
+from apps.agents.services.report_facts import Verdict, execution_answer, judged_last, report_facts
+from apps.agents.services.report_text import report_brief
 from apps.agents.tools.base import text_cut
 from apps.agents.types import AgentType, Event, Reason, SessionOutcome
+from apps.core.errors import NotFound
 from apps.core.kill_points import kill_point
-from apps.planning.document import follow_up_key
 from apps.planning.scheduling import SATISFIED
 from apps.planning.selectors import plan_progress
 from apps.planning.services import plan_update_status
-from apps.planning.types import PlanProgress, PlanStatus, TaskProgress, TaskStatus
-from apps.usage.selectors import usage_by_model
-from apps.usage.types import UsageLine
+from apps.planning.types import PlanProgress, PlanStatus, TaskProgress
 
+NOTHING_CHANGED = "nothing was changed, so there was nothing to check"
 #: What is said of a branch on which nothing was done.
 _NOTHING: Mapping[str, Any] = {
     "outcome": SessionOutcome.UNVERIFIED.value,
@@ -32,54 +35,72 @@ _NOTHING: Mapping[str, Any] = {
 
 
 async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
-    """Complete the session with the verdict on its last commit."""
+    """Complete the session with the verdict on its last commit; a question's with the answer."""
     context = runtime.context
-    plan_id = context.facts.plan_id
-    progress = await context.ledger.database.run_in_thread(plan_progress, plan_id)
+    progress = await _progress(context)
+    if progress is None or not progress.tasks:
+        # Nothing was planned: the planner has answered by itself.
+        return await answer_report(state, runtime)
     if context.facts.agent_type is AgentType.PLANNER:
-        text = progress.summary + await _models_told(context)
-        await _complete(context, text, SessionOutcome.UNVERIFIED, ("a plan was made, no code was changed",))
+        revised = await context.ledger.effect_find(context.facts.turn_key("plan-revised")) or {}
+        told = str(revised.get("note") or "") or "a plan was made, no code was changed"
+        await _complete(context, SessionOutcome.UNVERIFIED, (told,))
         return {}
-    verified = await _last_verification(context, progress) or _NOTHING
+    session_id = context.facts.session_id
+    verified = await context.ledger.database.run_in_thread(judged_last, session_id)
+    if verified is None:
+        only_read = all(is_reading(task) for task in progress.tasks)
+        verified = {**_NOTHING, "reasons": [NOTHING_CHANGED]} if only_read else _NOTHING
     # A follow-up is a feature of the plan; what failed before it is past.
-    own = follow_up_key(context.facts.turn) if context.facts.turn else None
+    own = context.facts.follow_up_key if context.facts.turn else None
     judged = [task for feature in progress.features if own in (None, feature.key) for task in feature.tasks]
     failed = [task for task in judged if task.status not in SATISFIED]
     outcome, reasons = SessionOutcome(verified["outcome"]), tuple(verified["reasons"])
-    files = sorted({path for known in await _verifications(context, progress) for path in known["files"]})
+    files = await _files(context, progress)
     if outcome is SessionOutcome.VERIFIED and not files:
         outcome, reasons = SessionOutcome.UNVERIFIED, ("no file was changed",)
     if failed and outcome is not SessionOutcome.FAILING:
         outcome = SessionOutcome.FAILING
         reasons = (*(f"task {task.key} was not done: {task.title}{_why(task)}" for task in failed), *reasons)
+    final = await context.ledger.effect_find(context.facts.turn_key(FINAL_EFFECT))
+    if final is not None and final["reasons"]:
+        outcome, reasons = SessionOutcome.FAILING, (*reasons, *final["reasons"])
     await context.ledger.fenced(
-        plan_update_status, plan_id=plan_id, status=PlanStatus.FAILED if failed else PlanStatus.DONE
+        plan_update_status, plan_id=progress.id, status=PlanStatus.FAILED if failed else PlanStatus.DONE
     )
-    text = _report_text(progress, outcome, reasons, files) + await _models_told(context)
     head = verified["commit"] or context.facts.base_commit
-    await _complete(context, text, outcome, reasons, files=files, checks=verified["checks"], head_commit=head)
+    await _complete(context, outcome, reasons, files=files, checks=verified["checks"], head_commit=head)
     return {}
 
 
 async def answer_report(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
     """Complete the session of an agent that only read: its answer is the report."""
     context = runtime.context
-    result = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
-    summary = str(result.get("summary", "")) or "The agent ended without an answer."
-    text = summary + await _models_told(context)
-    await _complete(context, text, SessionOutcome.UNVERIFIED, ("nothing was changed, so there was nothing to check",))
+    result = await context.ledger.result_load(uuid.UUID(state["execution_id"]))
+    answer = execution_answer(result) or "The agent ended without an answer."
+    await _complete(context, SessionOutcome.UNVERIFIED, (NOTHING_CHANGED,), answer=answer)
     return {}
 
 
 async def _complete(
     context: RunContext,
-    text: str,
     outcome: SessionOutcome,
     reasons: tuple[str, ...],
     *,
+    answer: str = "",
     files: list[str] | None = None,
     **columns: Any,
 ) -> None:
+    verdict = Verdict(
+        outcome=outcome.value,
+        reasons=reasons,
+        checks=columns.get("checks", ()),
+        head_commit=columns.get("head_commit", ""),
+        answer=answer,
+    )
+    session_id = context.facts.session_id
+    facts = await context.ledger.database.run_in_thread(report_facts, session_id, verdict=verdict)
+    text = report_brief(facts)
     reason = None
     if outcome is not SessionOutcome.VERIFIED:
         reason = Reason(outcome.value, "; ".join(reasons) or outcome.value, "look at the report and the diff")
@@ -92,58 +113,20 @@ async def _complete(
     kill_point("report.written")
 
 
+async def _progress(context: RunContext) -> PlanProgress | None:
+    """The session's plan; None: it has none, which a session that only answers need not have."""
+    try:
+        return await context.ledger.database.run_in_thread(plan_progress, context.facts.plan_id)
+    except NotFound:
+        return None
+
+
 def _why(task: TaskProgress) -> str:
     """What the agent of a task says that it left."""
     return f" ({text_cut(task.result, 500)})" if task.result.startswith("blocked: ") else ""
 
 
-async def _verifications(context: RunContext, progress: PlanProgress) -> list[Mapping[str, Any]]:
-    """The last verification of each task that got so far, in order."""
-    found: list[Mapping[str, Any]] = []
-    for feature in progress.features:
-        for task in feature.tasks:
-            known = await context.ledger.effect_find(f"verify:{task.id}:{task.attempts}") if task.attempts else None
-            if known is not None:
-                found.append(known)
-    return found
-
-
-async def _last_verification(context: RunContext, progress: PlanProgress) -> Mapping[str, Any] | None:
-    """The last word of the server on the branch; None: it was never asked."""
-    keys = [f"verify:{task.id}:{task.attempts}" for task in progress.tasks if task.attempts]
-    last = await context.ledger.effect_last(keys)
-    return last[1] if last else None
-
-
-async def _models_told(context: RunContext) -> str:
-    """Which models were called, and what that cost, as the report's last paragraph."""
-    session_id = context.facts.session_id
-    lines = (await context.ledger.database.run_in_thread(usage_by_model, [session_id]))[session_id]
-    told = [_usage_told(line) for line in lines]
-    return "\n\nModels: " + "; ".join(told) if told else ""
-
-
-def _usage_told(line: UsageLine) -> str:
-    calls = f"{line.calls} call{'' if line.calls == 1 else 's'}" + (f", {line.failed} failed" if line.failed else "")
-    tokens = f"{line.input_tokens + line.output_tokens:,} tokens" + (" (estimated)" if line.estimated else "")
-    cached = f", {line.cached_share:.0%} of the input cached" if line.cached_tokens else ""
-    cost = f"${line.cost_usd:.4f}" if line.priced else "price unknown"
-    return f"`{line.name}` ({calls}, {tokens}{cached}, {cost})"
-
-
-def _report_text(progress: PlanProgress, outcome: SessionOutcome, reasons: tuple[str, ...], files: list[str]) -> str:
-    """What was done, as Markdown."""
-    lines = [
-        f"# {progress.summary}",
-        "",
-        f"Outcome: **{outcome.value}**" + (f" ({'; '.join(reasons)})" if reasons else ""),
-    ]
-    for feature in progress.features:
-        lines += ["", f"## {feature.title}", ""]
-        for task in feature.tasks:
-            mark = "x" if task.status == TaskStatus.DONE else " "
-            commit = f" ({task.commit[:10]})" if task.commit else ""
-            lines.append(f"- [{mark}] {task.title}{commit}" + (f": {task.result}" if task.result else ""))
-    if files:
-        lines += ["", "Files changed: " + ", ".join(f"`{path}`" for path in files)]
-    return "\n".join(lines)
+async def _files(context: RunContext, progress: PlanProgress) -> list[str]:
+    """The files that the tasks have touched, in the last attempt at each."""
+    facts = await context.ledger.database.run_in_thread(report_facts, context.facts.session_id)
+    return sorted({path for task in facts.tasks for path in task.files})

@@ -15,10 +15,12 @@ from apps.agents.nodes.baseline import baseline_open, checks_observe
 from apps.agents.nodes.call_gate import call_gate
 from apps.agents.nodes.context import RunContext, SessionSuspended
 from apps.agents.nodes.conventions import folder_rules
+from apps.agents.nodes.plan_desk import SessionPlanDesk
 from apps.agents.nodes.replan_judging import revision_judge
 from apps.agents.nodes.replies import ProposedCall
 from apps.agents.services.images import session_image_put
 from apps.agents.services.ledger_records import Snapshot, ToolCallIntent, ToolCallRecord
+from apps.agents.services.reviews import ReviewScope, reviewing_key
 from apps.agents.tools.base import (
     Finish,
     Observation,
@@ -29,6 +31,8 @@ from apps.agents.tools.base import (
     text_cut,
 )
 from apps.agents.tools.edit_formats import edit_format_used
+from apps.agents.tools.handing_over import SUBMIT_PLAN_NAME, plan_refuse
+from apps.agents.tools.plan_judging import plan_read
 from apps.agents.tools.policy import Allowed, Refused, call_judge
 from apps.agents.types import Event, SessionStatus, ToolCallStatus
 from apps.context.freshness import session_files_changed
@@ -36,6 +40,7 @@ from apps.core.database import DATABASE_AWAY
 from apps.core.errors import ApplicationError
 from apps.core.kill_points import kill_point
 from apps.core.storable import json_storable, text_storable
+from apps.planning.problems import Problem
 from apps.projects.workspace import WorkspaceError
 
 logger = logging.getLogger(__name__)
@@ -77,7 +82,7 @@ async def call_carry_out(
     began = time.monotonic()
     # Plain, short, and once in an execution: a model has to write it down again.
     command_id = f"c{position}-{ordinal}" if ordinal else f"c{position}"
-    result = await _result_of(context, role, execution_id, gate.record, gate.judged, command_id)
+    result = await _result_of(context, role, execution_id, intent, gate.record, gate.judged, command_id)
     kill_point("tool.effected")
     if isinstance(result, Question):
         asked = Event(
@@ -121,7 +126,7 @@ async def call_carry_out(
                     return known
                 await context.ledger.append(connection, finished)
             # The head row is locked: whatever a person says after this is for what comes next.
-            ends = isinstance(result, Finish)
+            ends = isinstance(result, Finish) and result.listens
             unheard = ends and bool(await context.ledger.steering_load(connection, task_id=task_id))
             message = ToolMessage(
                 NOT_ENDED if unheard else content,
@@ -208,6 +213,7 @@ async def _result_of(
     context: RunContext,
     role: str,
     execution_id: uuid.UUID,
+    intent: ToolCallIntent,
     record: ToolCallRecord,
     judged: Allowed | Refused,
     command_id: str,
@@ -216,6 +222,11 @@ async def _result_of(
     if record.status == ToolCallStatus.FINISHED:
         return Observation(record.observation, ok=bool(record.ok))
     if isinstance(judged, Refused):
+        if intent.name == SUBMIT_PLAN_NAME and judged.malformed:
+            # A plan that can't even be read is refused as one that doesn't hold.
+            read = plan_read(intent.arguments)
+            problems = read if isinstance(read, list) else [Problem("answer", "wrong_type", judged.reason)]
+            return plan_refuse(await context.transcript(execution_id), problems)
         return Observation(judged.reason, ok=False, summary=judged.reason)
     if record.status == ToolCallStatus.WAITING:
         raise SessionSuspended("the question has no answer yet")
@@ -226,6 +237,7 @@ async def _result_of(
         baseline = await baseline_open(context)
         return checks_observe(await context.site.checks_run(await context.site.snapshot(), baseline.specs))
 
+    reviewing = await context.ledger.effect_find(reviewing_key(execution_id)) if role == "reviewer" else None
     tools = ToolContext(
         workspace=await context.site.workspace(),
         checks_run=checks_run,
@@ -238,6 +250,8 @@ async def _result_of(
         page_fetch=context.page_fetch,
         code=context.code,
         vision=context.vision(role),
+        planning=SessionPlanDesk(context),
+        review=ReviewScope.read(reviewing) if reviewing else None,
         plan_revision=revision_judge(context, role, execution_id, command_id, await context.transcript(execution_id)),
     )
     try:

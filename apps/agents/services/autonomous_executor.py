@@ -20,6 +20,7 @@ from apps.agents.selectors import plan_made, session_take_ups, snapshot_last
 from apps.agents.services.checkpoints import FencedSaver, thread_config
 from apps.agents.services.leases import LeaseKeeper
 from apps.agents.services.ledger import Ledger
+from apps.agents.services.plan_work import plan_work_load
 from apps.agents.services.restoring import Restore
 from apps.agents.services.sessions import GRAPH_VERSION, StaleFence, lease_claim, lease_release
 from apps.agents.services.sources import sources_to_fetch
@@ -31,6 +32,7 @@ from apps.agents.types import (
     HandOver,
     Lease,
     Reason,
+    Review,
     SessionStatus,
 )
 from apps.core.cancellation import uninterrupted
@@ -285,8 +287,11 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         rebase=Rebase(**session.rebase) if session.rebase else None,
         sources_waiting=bool(sources_to_fetch(session.id)),
         made_plan_id=plan_made(session),
+        plan_work=plan_work_load(session.id),
         rewinds=session.rewinds,
         plan_rewind=session.plan_rewind,
+        review=Review(session.review),
+        agents=session.agents,
     )
     snapshot = snapshot_last(session.id)
     site = SiteFacts(
@@ -314,7 +319,8 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
 def _specs_of(facts: SessionFacts, models: SessionModels) -> list[ModelSpec]:
     """What the session's roles call, as far as it can be called."""
     specs: list[ModelSpec] = []
-    for role in ROLES_OF[facts.agent_type]:
+    roles: list[str] = [*ROLES_OF[facts.agent_type], *([] if facts.review is Review.NEVER else ["reviewer"])]
+    for role in dict.fromkeys(roles):
         with suppress(ApplicationError):
             chosen = models.for_role(role)
             specs += [chosen.spec, *chosen.fallbacks]

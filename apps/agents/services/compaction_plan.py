@@ -21,7 +21,7 @@ from apps.agents.services.conversation_view import (
     opening_length,
 )
 from apps.agents.services.images import REFERENCE
-from apps.agents.services.server_words import is_persons
+from apps.agents.services.server_words import is_persons, standing_digest
 from integrations.llm_providers.tokens import TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, message_texts
 
 #: Bytes that a token has where nothing better is known, and the most and the least that is believed of an endpoint.
@@ -251,15 +251,21 @@ class _Planner:
         return Cut(place, kept, place, OUTPUT_LIMITS[-1], "x" * SUMMARY_LEAST, len(self.transcript))
 
     def _words_kept(self, place: int, most: int) -> tuple[int, ...]:
-        """What people said in what is left out: the last word in any case, older ones as long as there is room."""
+        """What people said in what is left out: the last word in any case, older ones as long as there is room.
+
+        So are instructions that hold for every agent, where they came after the opening.
+        """
         words = [index for index in range(self.opening, place) if is_persons(self.transcript[index])]
-        kept, taken = words[-1:], 0.0
-        for index in reversed(words[:-1]):
+        standing = [index for index in words if standing_digest(self.transcript[index]) is not None]
+        kept, taken = {*words[-1:], *standing[-1:]}, 0.0
+        for index in reversed(words):
+            if index in kept:
+                continue
             taken += self.measured.sizes[index].text / self.meter.bytes_per_token
             if taken > most:
                 break
-            kept.insert(0, index)
-        return tuple(kept)
+            kept.add(index)
+        return tuple(sorted(kept))
 
     def _steps_after(self, place: int) -> int:
         return sum(index >= place for index in self.steps)

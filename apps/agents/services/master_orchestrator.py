@@ -18,7 +18,15 @@ from django.utils import timezone
 
 from apps.agents.models import AgentSession, ToolCall
 from apps.agents.selectors import session_get_for_user
+from apps.agents.services.agent_profiles import agents_frozen
 from apps.agents.services.attachments import attachments_claim
+from apps.agents.services.plan_work import (
+    PlanWork,
+    PlanWorkMode,
+    done_commits_missing,
+    plan_status_require,
+    plan_work_record,
+)
 from apps.agents.services.sessions import (
     event_append,
     session_create,
@@ -28,11 +36,12 @@ from apps.agents.services.sessions import (
     state_require,
 )
 from apps.agents.services.sources import SourceRequest, goal_of_sources, sources_check, sources_create
-from apps.agents.types import ROLES_OF, AgentType, Event, SessionOutcome, SessionStatus, ToolCallStatus
+from apps.agents.types import ROLES_OF, AgentType, Event, Review, SessionOutcome, SessionStatus, ToolCallStatus
 from apps.context.freshness import head_changed, session_files_forget
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.kill_points import kill_points_of
 from apps.core.storable import text_storable
+from apps.planning.selectors import plan_get_for_user
 from apps.projects.autonomy import Autonomy
 from apps.projects.models import Project, RepositoryState
 from apps.projects.repository import branch_delete, branch_merge, commit_has_folder, commit_resolve
@@ -80,14 +89,18 @@ class SessionRequest:
     sources: tuple[SourceRequest, ...] = ()
     #: What its agents may do without asking; None: as the project says, else the server.
     autonomy: Autonomy | None = None
+    #: Which changes are reviewed; None: as the project says, else the server.
+    review: Review | None = None
     #: Of the project's: `NAME`, or `NAME:PLACE,…`.
     secrets: tuple[str, ...] = ()
+    #: A plan, or a feature, that is there already, and what is to be done with it.
+    plan_work: PlanWork | None = None
 
 
 def session_start(*, user: User, request: SessionRequest, execute: bool) -> AgentSession:
     """A new session on the head of the project's default branch; with ``execute``, handed to the workers."""
     sources_check(request.sources)
-    goal = text_storable(request.goal).strip() or goal_of_sources(request.sources)
+    goal = text_storable(request.goal).strip() or goal_of_sources(request.sources) or _goal_of_plan(user, request)
     if not goal:
         raise InvalidInput("the goal is empty", next_step="say in a sentence or two what should be different")
     if len(goal) > GOAL_LIMIT:
@@ -95,7 +108,10 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
     project = project_get_for_user(user=user, project_id=request.project_id, write=True)
     base_commit = _head_resolve(project)
     _subfolder_check(project, base_commit)
-    chosen = _models_choose(user=user, project=project, request=request)
+    if request.plan_work is not None:
+        _plan_check(user, request, request.plan_work, base_commit)
+    review = request.review or Review(project.review or settings.ARCHON_REVIEW)
+    chosen = _models_choose(user=user, project=project, request=request, review=review)
     main = chosen[ROLES_OF[request.agent_type][-1]]
     secrets = secret_uses_read(request.secrets, project=project)
     with transaction.atomic():
@@ -114,9 +130,13 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
             setup_command=request.setup_command or project.setup_command,
             limit_seconds=request.limit_seconds,
             subfolder=project.subfolder,
+            review=review,
+            agents=agents_frozen(project.agents),
             autonomy=request.autonomy or Autonomy(project.autonomy or settings.ARCHON_AUTONOMY),
             secrets=[{"name": use.name, "places": list(use.places)} for use in secrets],
         )
+        if request.plan_work is not None:
+            plan_work_record(session, request.plan_work)
         budget_create(scope_id=session.id, project=project, user=user, limits=request.limits)
         attachments_claim(user=user, session=session, attachment_ids=request.attachments, turn=0)
         sources_create(user=user, session=session, sources=request.sources)
@@ -269,9 +289,13 @@ def session_discard(*, user: User, session_id: uuid.UUID) -> AgentSession:
     return session_get_for_user(user=user, session_id=session_id)
 
 
-def _models_choose(*, user: User, project: Project, request: SessionRequest) -> dict[Role, ModelOptions]:
+def _models_choose(
+    *, user: User, project: Project, request: SessionRequest, review: Review
+) -> dict[Role, ModelOptions]:
     """What each role calls: those that the session works in, and those that the request names besides."""
     used = ROLES_OF[request.agent_type]
+    if request.agent_type is AgentType.CODER and review is Review.ALWAYS:
+        used = ("reviewer", *used)
     return choices_make(
         roles=[*used, *(role for role in request.models.models if role not in used)],
         places=[request.models, project_configuration(project), server_configuration()],
@@ -308,6 +332,37 @@ def _head_resolve(project: Project) -> str:
             state=project.repository_state,
         )
     return commit_resolve(project_id=project.id, revision=project.default_branch)
+
+
+def _goal_of_plan(user: User, request: SessionRequest) -> str:
+    """What the plan that is to be carried out is for."""
+    if request.plan_work is None or request.plan_work.plan_id is None:
+        return ""
+    return plan_get_for_user(user=user, plan_id=request.plan_work.plan_id).goal.strip()
+
+
+def _plan_check(user: User, request: SessionRequest, work: PlanWork, base_commit: str) -> None:
+    """What can be said before the plan is taken. Raises NotFound, InvalidInput, or Conflict (``not_merged``)."""
+    if work.plan_id is None:
+        return
+    plan = plan_get_for_user(user=user, plan_id=work.plan_id)
+    if plan.project_id != request.project_id:
+        raise InvalidInput("the plan belongs to another project", next_step="name its own project")
+    if work.mode != PlanWorkMode.CARRY_OUT:
+        return
+    if request.agent_type != AgentType.EXECUTOR:
+        raise InvalidInput(
+            "a plan is carried out by an executor", next_step="leave agent_type out, or the plan: a planner revises it"
+        )
+    plan_status_require(plan)
+    missing = done_commits_missing(project_id=plan.project_id, plan_id=plan.id, base_commit=base_commit)
+    if missing and not work.merged:
+        raise Conflict(
+            f"what was done in {', '.join(missing)} is not in the base branch",
+            next_step="merge the session that did it; or send merged, where it is there in other commits",
+            state="not_merged",
+            tasks=missing,
+        )
 
 
 def _subfolder_check(project: Project, commit: str) -> None:

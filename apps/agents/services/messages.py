@@ -19,6 +19,7 @@ from apps.agents.selectors import session_get_for_user
 from apps.agents.services.attachments import attachments_claim
 from apps.agents.services.leftovers import checkpoint_delete
 from apps.agents.services.places import place_take
+from apps.agents.services.plan_work import plan_free_require, plan_is_kept
 from apps.agents.services.rebases import rebase_leave
 from apps.agents.services.sessions import EXECUTE_TASK, event_append, fence_move, session_lock
 from apps.agents.types import TERMINAL_STATUSES, Event, SessionStatus
@@ -56,7 +57,7 @@ def message_send(
     """Have a session that has ended go on with this. ``more`` is added to what it may spend; else what is left holds.
 
     Time is granted anew: ``more_seconds``, or as much as it was given before. The same ``key`` again changes nothing.
-    Raises Conflict while the session has not ended, and once its branch was discarded.
+    Raises Conflict while the session has not ended, while another one has its plan, and once its branch was discarded.
     """
     session_get_for_user(user=user, session_id=session_id, write=True)
     text = text_storable(text).strip()
@@ -75,6 +76,8 @@ def message_send(
             )
         return session_get_for_user(user=user, session_id=session_id)
     _ended_require(session)
+    if plan_is_kept(session):
+        plan_free_require(session)
     place_take(session)
     follow_up_open(
         session, user=user, text=text, key=key, attachment_ids=attachment_ids, more=more, more_seconds=more_seconds

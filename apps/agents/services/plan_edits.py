@@ -16,10 +16,11 @@ from django.db import transaction
 from django.db.models import F
 
 from apps.agents.models import AgentSession, SessionEffect, SessionHead, Steering
+from apps.agents.services.plan_work import live_sessions
 from apps.agents.services.sessions import event_append, made_in, session_lock
 from apps.agents.tools.base import text_cut
 from apps.agents.tools.grounding import RepositoryGrounding
-from apps.agents.types import TERMINAL_STATUSES, Event
+from apps.agents.types import Event
 from apps.core.errors import Conflict
 from apps.core.storable import text_storable
 from apps.planning.checking import Problem, plan_problems, problems_refuse
@@ -29,6 +30,7 @@ from apps.planning.document import PlanDoc, TaskDoc, follow_up_key
 from apps.planning.editing import Operation, operations_apply
 from apps.planning.models import Plan, Task
 from apps.planning.restoring import plan_restored
+from apps.planning.scheduling import SATISFIED, tasks_ready, tasks_settle
 from apps.planning.selectors import plan_document, plan_get_for_user, task_states, version_get
 from apps.planning.services import plan_lock, plan_revise
 from apps.planning.types import PlanStatus, TaskAgent, TaskStatus, VersionSource
@@ -44,12 +46,8 @@ logger = logging.getLogger(__name__)
 _EVENT_TEXT = 2_000
 #: How often a change that names no version is made anew because another one came in between.
 _TRIES = 5
-_CLOSED = {
-    PlanStatus.DONE: "it is done",
-    PlanStatus.FAILED: "it has ended",
-    PlanStatus.REJECTED: "it was rejected",
-    PlanStatus.WITHDRAWN: "its session was taken back to before it was made",
-}
+#: What a plan is at once all that could be done of it was done.
+_ENDED = (PlanStatus.DONE, PlanStatus.FAILED)
 
 
 def plan_edit(
@@ -88,12 +86,15 @@ def plan_change(
     """The plan as ``make`` makes it of what it says now, as its next version; what changes nothing makes none.
 
     ``expected`` is the version that the person saw: Conflict (``plan_changed``) once there is a newer one. Without it
-    the change is made of the newest, whichever that is. Raises NotFound, PermissionDenied for a viewer, Conflict once
-    nothing of the plan is to be carried out any more, PlanRefused for what doesn't hold or takes back what was begun.
+    the change is made of the newest, whichever that is. A plan that is over has something to be carried out again
+    where the change brings that; one that was rejected waits for approval again.
+
+    Raises NotFound, PermissionDenied for a viewer, Conflict for a plan that was withdrawn or whose session is just
+    ending, PlanRefused for what doesn't hold or takes back what was begun.
     """
     for _ in range(_TRIES):
         plan = plan_get_for_user(user=user, plan_id=plan_id, write=True)
-        _open_require(plan)
+        _open_require(plan, live_sessions(plan_id).first())
         version, before = plan.version, plan_document(plan)
         _version_require(version, expected)
         after = make(plan, before)
@@ -125,7 +126,7 @@ def _version_write(
     plan = plan_lock(plan_id)
     if plan.version != version or {session.id for session in sessions} != _session_ids(plan_id):
         raise _Overtaken
-    _open_require(plan)
+    _open_require(plan, sessions[0] if sessions else None)
     changes = [change.as_dict() for change in plan_diff(before, after)]
     if not changes:
         return plan
@@ -146,6 +147,7 @@ def _version_write(
         expected=version,
         author=author,
         made_in=made_in(sessions[0].id) if sessions else None,
+        status=_status_after(plan, after),
     )
     if was_approved:
         # Whoever may change a plan that was let through lets the change through with it.
@@ -186,14 +188,34 @@ def _cut(value: Any) -> Any:
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------
-def _open_require(plan: Plan) -> None:
+def _open_require(plan: Plan, session: AgentSession | None) -> None:
     status = PlanStatus(plan.status)
-    if status in _CLOSED:
+    if status == PlanStatus.WITHDRAWN:
         raise Conflict(
-            f"the plan can't be changed any more: {_CLOSED[status]}",
-            next_step="say to its session what should be different, or make a new plan",
+            "the plan can't be changed any more: its session was taken back to before it was made",
+            next_step="change the plan that the session has now",
             state=status.value,
         )
+    if status in _ENDED and session is not None:
+        raise Conflict(
+            f"the plan is {status.value}, and session {session.id} still has it",
+            next_step="wait until that has ended; or say to it what should be different (POST steer/)",
+            state=status.value,
+        )
+
+
+def _status_after(plan: Plan, after: PlanDoc) -> PlanStatus | None:
+    """What a plan becomes that was over and is changed: there may be something to carry out again. None: it stays."""
+    if plan.status == PlanStatus.REJECTED:
+        return PlanStatus.WAITING
+    if plan.status not in _ENDED:
+        return None
+    states = task_states(plan)
+    statuses = {standing.status for standing in tasks_settle(after, states).values()}
+    if statuses <= SATISFIED:
+        return PlanStatus.DONE
+    stuck = TaskStatus.FAILED in statuses and not tasks_ready(after, states)
+    return PlanStatus.FAILED if stuck else PlanStatus.ACTIVE
 
 
 def _version_require(version: int, expected: int | None) -> None:
@@ -208,37 +230,41 @@ def _version_require(version: int, expected: int | None) -> None:
 
 def _problems_refuse(plan: Plan, before: PlanDoc, after: PlanDoc) -> None:
     """Raises PlanRefused for what doesn't hold. What didn't before is no reason to keep a plan from being changed."""
-    problems = plan_problems(after, None)
-    if not problems and (grounding := plan_grounding(plan.project, plan)) is not None:
-        begun = [key for key, state in task_states(plan).items() if state.started]
-        try:
-            problems = plan_problems(after, grounding, begun=begun)
-            known = plan_problems(before, grounding, begun=begun) if problems else []
-        except GitError as error:
-            logger.warning("the files of plan %s can't be looked up: %s", plan.id, error)
-            return
-        problems = [problem for problem in problems if problem not in known]
-    problems_refuse(problems)
+    problems_refuse(plan_problems(after, None))
+    grounded_refuse(plan.project, after, plan=plan, before=before)
 
 
-def plan_grounding(project: Project, plan: Plan | None = None) -> RepositoryGrounding | None:
-    """What a plan's files and checks are held against; None for a project without a repository.
+def grounded_refuse(
+    project: Project, document: PlanDoc, *, plan: Plan | None = None, before: PlanDoc | None = None
+) -> None:
+    """Raises PlanRefused for files that aren't there and checks that can't run; not for those of ``before``.
 
-    The commit that its session started from, while one carries it out; else that from which one would start now.
+    They are looked for in the commit that the plan's session started from, while one carries it out, else in that
+    from which one would start now. Of a project without a repository nothing can be said.
     """
-    if project.repository_state != RepositoryState.READY:
-        return None
-    live = AgentSession.objects.filter(id__in=_session_ids(plan.id)).order_by("created_at").last() if plan else None
+    live = live_sessions(plan.id).order_by("created_at").last() if plan else None
     commit = live.base_commit if live else project.head_commit
+    if project.repository_state != RepositoryState.READY or not commit:
+        return
     subfolder = live.subfolder if live else project.subfolder
-    return RepositoryGrounding(project_id=project.id, commit=commit, subfolder=subfolder) if commit else None
+    grounding = RepositoryGrounding(project_id=project.id, commit=commit, subfolder=subfolder)
+    begun = [key for key, state in task_states(plan).items() if state.started] if plan else []
+    try:
+        problems = plan_problems(document, grounding, begun=begun)
+        known = plan_problems(before, grounding, begun=begun) if problems and before else []
+    except GitError as error:
+        logger.warning("the files of project %s can't be looked up: %s", project.id, error)
+        return
+    problems_refuse([problem for problem in problems if problem not in known])
 
 
 def _carried_out_require(session: AgentSession, before: PlanDoc, after: PlanDoc) -> None:
     """A follow-up carries out its own feature alone: a task that is added elsewhere would wait for ever."""
     if not session.turn:
         return
-    own = follow_up_key(session.turn)
+    key = follow_up_key(session.turn)
+    # That of a plan which other sessions have had names the session too.
+    own = next((name for name in (f"{key}-{str(session.id)[:8]}", key) if name in after.features_by_key), key)
     problems_refuse(
         [
             Problem(
@@ -275,8 +301,7 @@ def _heard_require(session: AgentSession, task: Task) -> None:
 
 # --- The session that carries it out ----------------------------------------------------------------------------------
 def _session_ids(plan_id: uuid.UUID) -> set[uuid.UUID]:
-    live = AgentSession.objects.filter(plan=plan_id).exclude(status__in=TERMINAL_STATUSES)
-    return set(live.values_list("id", flat=True))
+    return set(live_sessions(plan_id).values_list("id", flat=True))
 
 
 def _sessions_lock(plan_id: uuid.UUID) -> list[AgentSession]:
@@ -290,7 +315,8 @@ def _session_tell(session: AgentSession, revised: Event, words: Mapping[uuid.UUI
     received = [
         Event("SteeringReceived", {"steering": str(steering_id), "text": text}) for steering_id, _, text in said
     ]
-    seq = event_append(session_id=session.id, events=[revised, *received])
+    # The version comes last: one can go back to it, and all of this belongs to that step.
+    seq = event_append(session_id=session.id, events=[*received, revised])
     for steering_id, task_id, text in said:
         Steering.objects.create(
             id=steering_id, session=session, sent_by=author, task_id=task_id, text=text, key="", seq=seq

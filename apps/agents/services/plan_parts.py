@@ -61,7 +61,7 @@ def feature_change(*, user: User, feature_id: uuid.UUID, fields: Mapping[str, An
 
 
 def feature_remove(*, user: User, feature_id: uuid.UUID, cascade: bool, wish: Wish) -> None:
-    """Without the feature and all that is in it. Raises as ``plan_change``, InvalidInput where something depends on it."""
+    """Without the feature and all in it. Raises as ``plan_change``, InvalidInput where something depends on it."""
     feature = feature_get_for_user(user=user, feature_id=feature_id, write=True)
     if feature.plan is None:
         services.feature_delete(user=user, feature=feature)

@@ -29,6 +29,7 @@ from apps.agents.models import (
 )
 from apps.agents.selectors import session_get_for_user, snapshot_last
 from apps.agents.services.leftovers import checkpoint_delete
+from apps.agents.services.plan_work import plan_free_require
 from apps.agents.services.restoring import Restore, files_restore
 from apps.agents.services.rewind_plan import plan_take_back
 from apps.agents.services.sessions import event_append, fence_move, session_lock
@@ -80,6 +81,7 @@ def _rows_take_back(session_id: uuid.UUID, seq: int) -> None:
     if _is_there(session, seq):
         return
     step = _step_require(session, seq)
+    plan_free_require(session)
     turn, turn_seq = turn_at(session_id, seq)
     point = _Point(seq=seq, rewind=session.rewinds + 1, turn=turn, turn_seq=turn_seq)
     snapshot = snapshot_last(session_id, seq=seq)
@@ -240,9 +242,9 @@ def _steering_take_back(session: AgentSession, point: _Point) -> tuple[list[str]
 
 def _session_take_back(session: AgentSession, point: _Point, snapshot: FileSnapshot | None) -> None:
     """What the session's row says, as of the step; paused, and with files to be put back."""
-    verified = (
-        SessionEffect.objects.filter(session=session, retired=None, key__startswith="verify:").order_by("seq").last()
-    )
+    verifications = SessionEffect.objects.filter(session=session, retired=None, key__startswith="verify:")
+    # Not what an agent that only reads came to: no commit was judged for it.
+    verified = verifications.filter(result__reading__isnull=True).order_by("seq").last()
     result: dict[str, Any] = verified.result if verified else {}
     session.head_commit = result.get("commit", "")
     if session.rebases and snapshot is not None and snapshot.head != session.base_commit:

@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from apps.agents.models import AgentSession, SessionEffect
+from apps.agents.services.plan_work import plan_status_standing
 from apps.agents.services.sessions import made_in
 from apps.agents.types import AgentType
 from apps.planning.models import TaskStatus
 from apps.planning.selectors import version_at
-from apps.planning.services import plan_rewind, plan_withdraw
+from apps.planning.services import plan_rewind, plan_update_status, plan_withdraw
 from apps.planning.types import TaskState
 
 _PLAN_KEY = re.compile(r"plan(?:#(?P<turn>\d+))?")
@@ -38,7 +39,8 @@ def plan_take_back(session: AgentSession, *, rewind: int, seq: int) -> None:
             unmade[int(plan["turn"] or 0)] = result
     if unmade:
         session.plan_rewind = rewind
-    if session.agent_type == AgentType.PLANNER:
+    given = bool(standing.get("plan", {}).get("given"))
+    if session.agent_type == AgentType.PLANNER and not given:
         for result in unmade.values():
             if result.get("plan"):
                 plan_withdraw(plan_id=uuid.UUID(result["plan"]))
@@ -59,6 +61,7 @@ def plan_take_back(session: AgentSession, *, rewind: int, seq: int) -> None:
         made_in=made_in(session.id),
         reason=f"the session was taken back to step {seq}",
     )
+    plan_update_status(plan_id=session.plan_id, status=plan_status_standing(standing))
 
 
 def _task_states(effects: Mapping[str, Any]) -> dict[uuid.UUID, TaskState]:
@@ -67,13 +70,20 @@ def _task_states(effects: Mapping[str, Any]) -> dict[uuid.UUID, TaskState]:
     for key in effects:
         kind, _, rest = key.partition(":")
         if kind == "begin":
-            states.setdefault(uuid.UUID(rest), TaskState(status=TaskStatus.RUNNING, attempts=1))
+            begun = TaskState(status=TaskStatus.RUNNING, attempts=1, check_results=(), findings=())
+            states.setdefault(uuid.UUID(rest), begun)
     for key in effects:
         kind, _, rest = key.partition(":")
         if kind == "retry":
             task, _, attempt = rest.partition(":")
             state = states[uuid.UUID(task)]
             states[uuid.UUID(task)] = replace(state, attempts=max(state.attempts, int(attempt) + 1))
+    for key, result in effects.items():
+        kind, _, rest = key.partition(":")
+        if kind == "review":
+            # In the order in which they were made: what the last one that stands has found.
+            task_id = uuid.UUID(rest.partition(":")[0])
+            states[task_id] = replace(states[task_id], findings=tuple(result["findings"]))
     for key in effects:
         kind, _, rest = key.partition(":")
         if kind in ("accept", "give-up"):
@@ -81,7 +91,11 @@ def _task_states(effects: Mapping[str, Any]) -> dict[uuid.UUID, TaskState]:
             verified = effects[f"verify:{rest}:{state.attempts}"]
             status = TaskStatus.DONE if kind == "accept" else TaskStatus.FAILED
             states[uuid.UUID(rest)] = replace(
-                state, status=status, result=verified["summary"], commit=verified["commit"]
+                state,
+                status=status,
+                result=verified["summary"],
+                commit=verified["commit"],
+                check_results=tuple(verified.get("acceptance", ())),
             )
         elif kind == "block":
             blocked = effects[key]["result"]

@@ -19,6 +19,7 @@ from apps.agents.types import SessionEventData
 STEP_EVENTS = (
     "ChecksFinished",
     "PlanCreated",
+    "PlanRevised",
     "PlanExtended",
     "PlanRevised",
     "PlanKept",
@@ -26,6 +27,7 @@ STEP_EVENTS = (
     "ModelReplied",
     "ToolFinished",
     "TaskVerified",
+    "ReviewFinished",
     "TaskCommitted",
     "TaskFailed",
     "TaskBlocked",
@@ -133,6 +135,8 @@ def _summary(kind: str, payload: dict[str, Any]) -> str:
             text = "before any change"
         case "PlanCreated":
             text = f"plan: {payload.get('summary', '')}"
+        case "PlanRevised":
+            text = f"plan, version {payload.get('version')}: {payload.get('reason', '')}"
         case "PlanExtended" | "TaskStarted":
             text = str(payload.get("title") or payload.get("feature") or "")
         case "ModelReplied":

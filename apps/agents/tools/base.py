@@ -15,9 +15,13 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from apps.agents.services.code_knowledge import CodeKnowledge
 from apps.agents.services.images import Image
+from apps.agents.services.reviews import ReviewScope
 from apps.agents.tools.kept_outputs import KeptOutputs
+from apps.agents.types import Citation
 from apps.agents.types import Risk as Risk
 from apps.core.outbound import Fetched
+from apps.planning.document import PlanDoc
+from apps.planning.problems import Problem
 from apps.projects.repository_history import RepositoryHistory
 from apps.projects.workspace import Workspace
 
@@ -75,6 +79,8 @@ class Finish:
 
     text: str
     result: dict[str, Any] = field(default_factory=dict)
+    #: A person's word that it has not heard keeps it from ending; False: such a word is for the agent after it.
+    listens: bool = True
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,32 @@ class PlanRevision(Protocol):
 
 
 @dataclass(frozen=True)
+class FittedPlan:
+    """What a plan that was handed over would come to, and why it can't be."""
+
+    document: PlanDoc
+    problems: tuple[Problem, ...] = ()
+    #: The version of the plan that it would follow; 0: there is none yet.
+    version: int = 0
+
+
+class PlanDesk(Protocol):
+    """What planners hand over is held against: the repository, and the plan that is there already."""
+
+    async def keys_taken(self) -> frozenset[str]:
+        """Keys that a task or feature without one must not get: they are of what stays in the plan."""
+
+    async def plan_fit(self, submitted: PlanDoc) -> FittedPlan:
+        """The plan as it would stand: what was begun is kept, a feature that is broken down holds what is new."""
+
+    async def answer_problem(self) -> str:
+        """Why an answer won't do and a plan is wanted; empty: it will do."""
+
+    async def citation_problems(self, citations: Sequence[Citation]) -> list[str]:
+        """For each, why there are no such lines in the commit that the session works from; empty: there are."""
+
+
+@dataclass(frozen=True)
 class ToolContext:
     """What tools may touch."""
 
@@ -127,6 +159,9 @@ class ToolContext:
     code: CodeKnowledge
     #: The model can be shown images.
     vision: bool
+    planning: PlanDesk
+    #: Of an agent that reviews a task's change: that.
+    review: ReviewScope | None = None
     #: For whoever looks at the plan again.
     plan_revision: PlanRevision | None = None
 

@@ -12,7 +12,7 @@ answers. A node does it like this::
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -58,11 +58,12 @@ _SAID = {
 }
 
 
-def plan_read(answer: object) -> PlanDoc | list[Problem]:
+def plan_read(answer: object, *, taken: Collection[str] = ()) -> PlanDoc | list[Problem]:
     """The plan that an answer hands over, or why it is none. Whether the plan holds is not looked at.
 
     ``answer``: the arguments of ``submit_plan``, a text that holds them as JSON, or them as they were read. What says
     the same in another way is made one: blanks around texts, ``./`` before paths, the same dependency named twice.
+    ``taken`` are keys that aren't given to tasks and features without one.
     """
     if isinstance(answer, SubmitPlanArguments):
         arguments = answer
@@ -77,7 +78,7 @@ def plan_read(answer: object) -> PlanDoc | list[Problem]:
     if problems := list(_parents(arguments)):
         return problems
     try:
-        return _tidy(plan_of(arguments))
+        return _tidy(plan_of(arguments, taken=taken))
     except ValidationError as error:
         return list(_member_problems(arguments)) or _schema_problems(error)
 

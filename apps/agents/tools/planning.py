@@ -1,10 +1,12 @@
-"""Handing over a plan."""
+"""What a planner hands over, as a model writes it."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pydantic import Field
 
-from apps.agents.tools.base import Arguments, Finish, Risk, Tool, ToolContext
+from apps.agents.tools.base import Arguments
 from apps.planning.document import CheckDoc, FeatureDoc, PlanDoc, TaskDoc
 from apps.planning.types import Effort, Intent, Priority, TaskAgent, TaskType
 
@@ -56,17 +58,15 @@ class SubmitPlanArguments(Arguments):
     features: tuple[FeatureArguments, ...] = Field(min_length=1, max_length=50)
 
 
-async def submit_plan(context: ToolContext, arguments: SubmitPlanArguments) -> Finish:
-    return Finish("the plan is taken", arguments.model_dump(mode="json"))
-
-
-def plan_of(arguments: SubmitPlanArguments) -> PlanDoc:
+def plan_of(arguments: SubmitPlanArguments, *, taken: Collection[str] = ()) -> PlanDoc:
     """The plan that was handed over, with keys where none were given and features put where they belong.
 
-    Raises pydantic's ValidationError where a key or a text is none. Whether the plan holds is not looked at.
+    ``taken`` are keys that are not given to tasks without one. What has several tasks is no small edit. Raises
+    pydantic's ValidationError where a key or a text is none. Whether the plan holds is not looked at.
     """
     numbers = {"F": 0, "T": 0}
     used = {each.key for each in arguments.features} | {task.key for each in arguments.features for task in each.tasks}
+    used |= set(taken)
 
     def key_next(prefix: str) -> str:
         numbers[prefix] += 1
@@ -106,7 +106,10 @@ def plan_of(arguments: SubmitPlanArguments) -> PlanDoc:
             tasks=tuple(tasks),
         )
         made.append((feature.parent, doc))
-    return PlanDoc(summary=arguments.summary, intent=arguments.intent, features=_nested(made))
+    intent = arguments.intent
+    if intent is Intent.SMALL_EDIT and sum(len(doc.tasks) for _, doc in made) > 1:
+        intent = Intent.FEATURE
+    return PlanDoc(summary=arguments.summary, intent=intent, features=_nested(made))
 
 
 def _nested(made: list[tuple[str, FeatureDoc]]) -> tuple[FeatureDoc, ...]:
@@ -121,12 +124,3 @@ def _nested(made: list[tuple[str, FeatureDoc]]) -> tuple[FeatureDoc, ...]:
         )
 
     return within("", frozenset())
-
-
-SUBMIT_PLAN = Tool(
-    "submit_plan",
-    "Hand over the plan: features, each with the tasks that make it.",
-    SubmitPlanArguments,
-    Risk.TALK,
-    submit_plan,
-)

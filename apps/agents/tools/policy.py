@@ -44,6 +44,8 @@ class Refused:
     """The call does not run; the reason goes back to the model."""
 
     reason: str
+    #: Its arguments can't be read.
+    malformed: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def call_judge(*, tools: Mapping[str, Tool[Any]], name: str, arguments: Mapping[
     try:
         return Allowed(tool, tool.arguments.model_validate(arguments))
     except ValidationError as error:
-        return Refused(f"the arguments of {name} are wrong: {arguments_problems(error)}")
+        return Refused(f"the arguments of {name} are wrong: {arguments_problems(error)}", malformed=True)
 
 
 def arguments_problems(error: ValidationError) -> str:

@@ -85,9 +85,12 @@ def user_login(*, email: str, password: str, address: str) -> TokenPair:
     return token_pair_create(user=user)
 
 
-def user_rename(*, user: User, name: str) -> User:
-    user.name = name
-    user.save(update_fields=["name", "updated_at"])
+def user_update(*, user: User, name: str | None = None, preferences: str | None = None) -> User:
+    """Change what is given and leave the rest."""
+    given = {field: value for field, value in (("name", name), ("preferences", preferences)) if value is not None}
+    for field, value in given.items():
+        setattr(user, field, value)
+    user.save(update_fields=[*given, "updated_at"])
     return user
 
 

@@ -1,0 +1,76 @@
+"""What plans are likely to take, by what past tasks of the project took and what the models cost now."""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from apps.agents.models import AgentExecution
+from apps.core.errors import ApplicationError
+from apps.planning.document import PlanDoc
+from apps.planning.estimating import TaskTook, TokenPrice, plan_estimate
+from apps.planning.models import Task, TaskStatus
+from apps.planning.types import Effort, TaskState
+from apps.usage.choices import SessionModels
+from apps.usage.selectors import calls_took
+from integrations.llm_providers.prices import price_actual
+
+#: The last so many tasks of a project tell what its tasks take.
+PAST_TASKS = 60
+#: So much of what a coder reads typically comes from the provider's cache; of all tokens so many are its own.
+_CACHED, _OUTPUT = Decimal("0.6"), Decimal("0.03")
+_MILLION = 1_000_000
+
+
+def estimate_make(
+    *, project_id: uuid.UUID, document: PlanDoc, states: Mapping[str, TaskState], models: SessionModels
+) -> dict[str, Any]:
+    """The estimate of what is left of a plan, as ``Plan.estimate`` keeps it; the models are those that are to work."""
+    return plan_estimate(document, states, _past(project_id), _price(models)).as_dict()
+
+
+def _past(project_id: uuid.UUID) -> list[TaskTook]:
+    """What the project's last tasks took that came to an end, all agents that worked on each together."""
+    ended = Task.objects.filter(
+        feature__project=project_id, status__in=[TaskStatus.DONE, TaskStatus.FAILED], executions__isnull=False
+    )
+    efforts = {
+        task_id: Effort(effort)
+        for task_id, effort in ended.order_by("-updated_at")
+        .values_list("id", "feature__effort")
+        .distinct()[:PAST_TASKS]
+    }
+    executions = {
+        execution_id: (task_id, session_id)
+        for execution_id, task_id, session_id in AgentExecution.objects.filter(task__in=efforts).values_list(
+            "id", "task_id", "session_id"
+        )
+    }
+    steps: dict[uuid.UUID, int] = defaultdict(int)
+    tokens: dict[uuid.UUID, int] = defaultdict(int)
+    for call in calls_took({session_id for _, session_id in executions.values()}):
+        if call.owner in executions:
+            task_id, _ = executions[call.owner]
+            steps[task_id] += 1
+            tokens[task_id] += call.tokens
+    return [TaskTook(effort, steps[task_id], tokens[task_id]) for task_id, effort in efforts.items() if steps[task_id]]
+
+
+def _price(models: SessionModels) -> TokenPrice:
+    try:
+        spec = models.for_role("coder").spec
+    except ApplicationError:
+        return TokenPrice(None)
+    output = int(_MILLION * _OUTPUT)
+    usd = price_actual(
+        provider=spec.provider,
+        model=spec.model,
+        base_url=spec.base_url,
+        input_tokens=_MILLION - output,
+        output_tokens=output,
+        cached_tokens=int((_MILLION - output) * _CACHED),
+    )
+    return TokenPrice(None, (spec.name,)) if usd is None else TokenPrice(usd / _MILLION)
