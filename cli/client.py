@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cli.errors import ApiError, CliError
 from cli.resources import (
+    AgentProfile,
     Allowance,
     Catalogue,
     Diff,
@@ -104,6 +105,10 @@ class Api:
 
     def project_update(self, project_id: str, fields: Mapping[str, Any]) -> Project:
         return self._json(Project, "PATCH", f"/api/projects/{project_id}/", body=fields)
+
+    def agent_profiles(self, *, project_id: str) -> list[AgentProfile]:
+        """What agents of each role are in a project."""
+        return self._json(list[AgentProfile], "GET", "/api/agents/profiles/", params={"project": project_id})
 
     def project_delete(self, project_id: str) -> None:
         self._request("DELETE", f"/api/projects/{project_id}/")

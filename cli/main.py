@@ -18,6 +18,7 @@ MODULES: dict[str, str] = {
     "run": "cli.run",
     "say": "cli.say",
     "models": "cli.models",
+    "agents": "cli.agents",
     "keys": "cli.keys",
     "usage": "cli.spending",
     "limits": "cli.spending",

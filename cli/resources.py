@@ -473,6 +473,24 @@ class Project(Resource):
     head_commit: str | None = None
     #: What it says to every agent.
     instructions: str = ""
+    #: What is different about its agents, by role.
+    agents: dict[str, dict[str, Any]] = {}
+
+
+class AgentProfile(Resource):
+    """What agents of a role are."""
+
+    role: str
+    prompt: str
+    instructions: str = ""
+    tools: list[str] = []
+    tools_off: list[str] = []
+    steps: int = 0
+    tokens: int = 0
+    seconds: int = 0
+    #: Of the reviewer.
+    threshold: str | None = None
+    rounds: int | None = None
 
 
 class IndexJob(Resource):

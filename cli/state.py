@@ -20,6 +20,7 @@ _TELLING = ("command", "pattern", "path", "question", "summary")
 PHASES = {
     "preparing": "preparing the environment, running the checks",
     "verifying": "the server runs the checks on the commit",
+    "reviewing": "a reviewer reads the commit",
 }
 
 
@@ -124,6 +125,8 @@ class SessionState:
                 self.plan.started(payload)
             case "TaskCommitted":
                 self.plan.ended(payload, "done")
+            case "TaskBlocked":
+                self.plan.ended(payload, "blocked")
             case "TaskFailed":
                 self.plan.ended(payload, "failed")
             case "ModelReplied":

@@ -187,6 +187,7 @@ class Slayer:
                     "model": "openai:loopback",
                     "base_url": self.base_url,
                     "checks": [CHECK],
+                    "review": "never",
                 },
             )
             with self._lock:

@@ -75,6 +75,8 @@ def _session_present(session: AgentSession, spent: _Spent, answer: dict[str, Any
         "base_url": session.base_url,
         "models": session.role_models,
         "autonomy": session.autonomy,
+        "review": session.review,
+        "agents": session.agents,
         "branch": session.branch,
         "base_branch": session.base_branch,
         "base_commit": session.base_commit,

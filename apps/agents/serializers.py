@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from apps.agents.serializers_conversation import AttachmentSerializer, GoalMaterialSerializer
 from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
-from apps.agents.types import AgentType, Risk, SessionOutcome, SessionStatus
+from apps.agents.types import AgentType, Review, Risk, SessionOutcome, SessionStatus
 from apps.planning.serializers_versions import ProgressPlanSerializer
 from apps.planning.types import Intent, TaskAgent, TaskStatus
 from apps.projects.autonomy import Autonomy
@@ -72,6 +72,11 @@ class SessionCreateSerializer(GoalMaterialSerializer, ModelConfigurationFields):
         choices=Autonomy.choices,
         required=False,
         help_text="What its agents may do without asking; default: what the project says, else the server.",
+    )
+    review = serializers.ChoiceField(
+        choices=Review.choices,
+        required=False,
+        help_text="Which tasks' changes are reviewed; default: what the project says, else the server.",
     )
 
     plan = serializers.UUIDField(
@@ -246,6 +251,8 @@ class SessionSerializer(serializers.Serializer[Any]):
     base_url = serializers.CharField(allow_blank=True)
     models = serializers.DictField(child=ChosenModelSerializer(), help_text="What each role calls.")
     autonomy = serializers.ChoiceField(choices=Autonomy.choices)
+    review = serializers.ChoiceField(choices=Review.choices)
+    agents = serializers.DictField(help_text="What the project said of its agents when the session was made, by role.")
     branch = serializers.CharField()
     base_branch = serializers.CharField()
     base_commit = serializers.CharField()

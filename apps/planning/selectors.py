@@ -233,6 +233,7 @@ def _task_progress(task: Task, needs: tuple[str, ...]) -> TaskProgress:
         files=tuple(task.files),
         creates=tuple(task.creates),
         checks=tuple(check["command"] for check in task.checks),
+        acceptance=tuple(task.checks),
         blocked_reason=task.blocked_reason,
         check_results=tuple(task.check_results),
         findings=tuple(task.findings),

@@ -293,6 +293,12 @@ def plan_rewind(
                 task.session_id = None
                 task.check_results = task.findings = []
                 fields += ["session_id", "check_results", "findings"]
+            if state.check_results is not None:
+                task.check_results = [dict(each) for each in state.check_results]
+                fields.append("check_results")
+            if state.findings is not None:
+                task.findings = [dict(each) for each in state.findings]
+                fields.append("findings")
             task.save(update_fields=fields)
         before = plan_document(plan)
         former = PlanVersion.objects.filter(plan=plan, number=version or plan.version).first()

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from apps.projects.agent_settings import Review
 from apps.projects.autonomy import Autonomy
 from apps.projects.models import FetchState, ForgeKind, Membership, Project, ProjectSecret, RepositorySource, Role
 from apps.projects.repository_notices import NOTICE_KINDS
@@ -17,6 +18,14 @@ _COMMAND_LENGTH = 10_000
 #: They go into every conversation of every session of the project.
 INSTRUCTIONS_LENGTH = 20_000
 _HOSTS = 50
+
+
+_AUTONOMY_HELP = "What agents may do without asking, unless a session says otherwise; empty: what the server says."
+_REVIEW_HELP = "Which changes are reviewed, unless a session says otherwise; empty: what the server says."
+_AGENTS_HELP = (
+    "What is different about its agents, by role (planner, coder, reviewer, researcher): {instructions, tools_off, "
+    "steps, tokens, seconds}, for the reviewer threshold and rounds besides; set whole."
+)
 
 
 class HostKeySerializer(serializers.Serializer[HostKey]):
@@ -108,6 +117,10 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
     autonomy = serializers.CharField(
         read_only=True, allow_blank=True, help_text="observe, ask, auto-edit or auto; empty: what the server says."
     )
+    review = serializers.CharField(
+        read_only=True, allow_blank=True, help_text="auto, always or never; empty: what the server says."
+    )
+    agents = serializers.DictField(read_only=True, help_text=_AGENTS_HELP)
 
     class Meta:
         model = Project
@@ -125,6 +138,8 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
             "network_hosts",
             "subfolder",
             "autonomy",
+            "review",
+            "agents",
             "instructions",
             "role",
             "created_at",
@@ -136,9 +151,6 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
     def get_source(self, project: Project) -> Any:
         source = source_get(project)
         return None if source is None else SourceSerializer(source).data
-
-
-_AUTONOMY_HELP = "What agents may do without asking, unless a session says otherwise; empty: what the server says."
 
 
 class ProjectWriteSerializer(serializers.Serializer[Any]):
@@ -175,6 +187,10 @@ class ProjectWriteSerializer(serializers.Serializer[Any]):
     autonomy = serializers.ChoiceField(
         choices=Autonomy.choices, required=False, allow_blank=True, default="", help_text=_AUTONOMY_HELP
     )
+    review = serializers.ChoiceField(
+        choices=Review.choices, required=False, allow_blank=True, default="", help_text=_REVIEW_HELP
+    )
+    agents = serializers.DictField(required=False, default=dict, help_text=_AGENTS_HELP)
     instructions = serializers.CharField(
         max_length=INSTRUCTIONS_LENGTH,
         required=False,
@@ -320,6 +336,8 @@ class ProjectPatchSerializer(ProjectWriteSerializer):
     autonomy = serializers.ChoiceField(
         choices=Autonomy.choices, required=False, allow_blank=True, help_text=_AUTONOMY_HELP
     )
+    review = serializers.ChoiceField(choices=Review.choices, required=False, allow_blank=True, help_text=_REVIEW_HELP)
+    agents = serializers.DictField(required=False, help_text=_AGENTS_HELP)
     instructions = serializers.CharField(max_length=INSTRUCTIONS_LENGTH, required=False, allow_blank=True)
     default_branch = serializers.CharField(
         max_length=255, required=False, help_text="The branch that sessions start from; it has to be there."

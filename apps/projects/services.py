@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
@@ -14,6 +15,7 @@ from django.db.models import ProtectedError
 from apps.authentication.models import User
 from apps.authentication.selectors import user_get_by_email
 from apps.core.errors import Conflict, InvalidInput, NotFound, Unavailable
+from apps.projects.agent_settings import agents_read
 from apps.projects.environment import environments_delete
 from apps.projects.models import Membership, Project, RepositorySource, RepositoryState, Role
 from apps.projects.project_fields import host_pattern_clean, subfolder_clean
@@ -48,6 +50,8 @@ def project_create(
     network_hosts: Sequence[str] = (),
     subfolder: str = "",
     autonomy: str = "",
+    review: str = "",
+    agents: Mapping[str, Any] | None = None,
     instructions: str = "",
     source: SourceChanges | None = None,
 ) -> Project:
@@ -68,6 +72,8 @@ def project_create(
         network_hosts=_hosts_clean(network_hosts),
         subfolder=subfolder_clean(subfolder),
         autonomy=autonomy,
+        review=review,
+        agents=agents_read(agents or {}).as_dict(),
         instructions=instructions,
     )
     repository_source = None if source is None else source_build(project=project, changes=source)
@@ -100,6 +106,8 @@ def project_update(
     network_hosts: Sequence[str] | None = None,
     subfolder: str | None = None,
     autonomy: str | None = None,
+    review: str | None = None,
+    agents: Mapping[str, Any] | None = None,
     instructions: str | None = None,
     default_branch: str | None = None,
 ) -> Project:
@@ -112,6 +120,8 @@ def project_update(
         "network_hosts": None if network_hosts is None else _hosts_clean(network_hosts),
         "subfolder": None if subfolder is None else subfolder_clean(subfolder),
         "autonomy": autonomy,
+        "review": review,
+        "agents": None if agents is None else agents_read(agents).as_dict(),
         "instructions": instructions,
     }
     given = {field: value for field, value in changes.items() if value is not None}

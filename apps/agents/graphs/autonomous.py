@@ -19,6 +19,14 @@ from apps.agents.nodes.planning import plan_begin, plan_record, plan_skip, resea
 from apps.agents.nodes.rebase import rebase_verify
 from apps.agents.nodes.replanning import replan_begin, replan_record, route_after_replan
 from apps.agents.nodes.report import answer_report, report
+from apps.agents.nodes.review import (
+    review_ask,
+    review_begin,
+    review_give_up,
+    review_record,
+    review_retry,
+    route_after_review,
+)
 from apps.agents.nodes.tasks import (
     code_begin,
     route_after_choice,
@@ -28,6 +36,7 @@ from apps.agents.nodes.tasks import (
     task_give_up,
     task_next,
     task_retry,
+    tasks_close,
     verify,
 )
 from apps.agents.types import AgentType
@@ -56,7 +65,7 @@ def _wired(agent_type: AgentType) -> Any:
 
 
 def _executor(graph: StateGraph[Any, Any, Any, Any]) -> None:
-    """prepare → plan → for each task: code → verify → accept, or again, or give up → close the plan → report.
+    """prepare → plan → each task: code → verify → review → accept, or again, or give up → close the plan → report.
 
     Where something has happened that what has not started may have to follow, replan comes before the next task.
 
@@ -126,6 +135,20 @@ def _follow_up(graph: StateGraph[Any, Any, Any, Any], *, goal: str, plan: str) -
 
 def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, revised: str) -> None:
     graph.add_node("task_next", task_next)
+    graph.add_node("plan_close", plan_close)
+    graph.add_node("tasks_close", tasks_close)
+    graph.add_node("report", report)
+    ways: dict[Hashable, str] = {"code": "code_begin", "replan": "replan_begin", "report": "plan_close"}
+    graph.add_conditional_edges("task_next", route_after_choice, ways)
+    task_wire(graph, then="task_next")
+    _replan(graph, revised=revised)
+    graph.add_conditional_edges("plan_close", route_after_close, {"report": "tasks_close", "tasks": "task_next"})
+    graph.add_edge("tasks_close", "report")
+    graph.add_edge("report", END)
+
+
+def task_wire(graph: StateGraph[Any, Any, Any, Any], *, then: str) -> None:
+    """One task from ``code_begin`` on: code → verify → review → accept, or again, give up, or be blocked → ``then``."""
     graph.add_node("code_begin", code_begin)
     graph.add_node("code", agent_graph())
     graph.add_node("verify", verify)
@@ -133,26 +156,31 @@ def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, revised: str) -> None:
     graph.add_node("task_retry", task_retry)
     graph.add_node("task_give_up", task_give_up)
     graph.add_node("task_block", task_block)
-    graph.add_node("plan_close", plan_close)
-    graph.add_node("report", report)
-    ways: dict[Hashable, str] = {"code": "code_begin", "replan": "replan_begin", "report": "plan_close"}
-    graph.add_conditional_edges("task_next", route_after_choice, ways)
-    _replan(graph, revised=revised)
+    graph.add_node("review_begin", review_begin)
+    graph.add_node("review", agent_graph())
+    graph.add_node("review_record", review_record)
+    graph.add_node("review_ask", review_ask)
+    graph.add_node("review_retry", review_retry)
+    graph.add_node("review_give_up", review_give_up)
     graph.add_edge("code_begin", "code")
     graph.add_edge("code", "verify")
     verdicts: dict[Hashable, str] = {
-        "passed": "task_accept",
+        "passed": "review_begin",
         "retry": "task_retry",
         "failed": "task_give_up",
         "blocked": "task_block",
     }
     graph.add_conditional_edges("verify", route_after_verify, verdicts)
-    graph.add_edge("task_accept", "task_next")
-    graph.add_edge("task_retry", "code")
-    graph.add_edge("task_give_up", "task_next")
-    graph.add_edge("task_block", "task_next")
-    graph.add_conditional_edges("plan_close", route_after_close, {"report": "report", "tasks": "task_next"})
-    graph.add_edge("report", END)
+    graph.add_conditional_edges("review_begin", route_after_review, {"passed": "task_accept", "review": "review"})
+    graph.add_edge("review", "review_record")
+    found: dict[Hashable, str] = {"passed": "task_accept", "retry": "review_retry", "ask": "review_ask"}
+    graph.add_conditional_edges("review_record", route_after_review, found)
+    decided: dict[Hashable, str] = {"passed": "task_accept", "retry": "review_retry", "failed": "review_give_up"}
+    graph.add_conditional_edges("review_ask", route_after_review, decided)
+    for again in ("task_retry", "review_retry"):
+        graph.add_edge(again, "code")
+    for ended in ("task_accept", "task_give_up", "task_block", "review_give_up"):
+        graph.add_edge(ended, then)
 
 
 def _replan(graph: StateGraph[Any, Any, Any, Any], *, revised: str) -> None:

@@ -281,15 +281,19 @@ async def _conversation_continue(
         )
         async with context.ledger.transaction() as connection:
             await _calls_close(context, connection)
-            await context.ledger.effect_insert(connection, key, {"execution": str(execution_id)})
+            await context.ledger.effect_insert(connection, key, {"execution": str(execution_id), "from": 0})
         return execution_id
-    added: list[BaseMessage] = [*_unanswered(transcript), await instructions_renew(context, transcript, message)]
+    added: list[BaseMessage] = [
+        *_unanswered(transcript),
+        await instructions_renew(context, transcript, message, role=role),
+    ]
     async with context.ledger.transaction() as connection:
         await _calls_close(context, connection)
         for position, said in enumerate(added, len(transcript)):
             await context.ledger.message_insert(connection, former_id, position, said)
         await context.ledger.result_set(connection, former_id, None)
-        await context.ledger.effect_insert(connection, key, {"execution": str(former_id)})
+        continued = {"execution": str(former_id), "from": len(transcript)}
+        await context.ledger.effect_insert(connection, key, continued)
     context.conversation_forget(former_id)
     return former_id
 

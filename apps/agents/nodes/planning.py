@@ -279,11 +279,11 @@ async def _changed_tell(context: RunContext, execution_id: uuid.UUID) -> None:
 async def conversation_add(
     context: RunContext, execution_id: uuid.UUID, message: HumanMessage, *, key: str, events: Sequence[Event] = ()
 ) -> None:
-    """Have an agent that has ended go on with this message, once."""
+    """Have a planner that has ended go on with this message, once."""
     if await context.ledger.effect_find(key) is not None:
         return
     transcript = await context.transcript(execution_id)
-    message = await instructions_renew(context, transcript, message)
+    message = await instructions_renew(context, transcript, message, role="planner")
     async with context.ledger.transaction(*events) as connection:
         await context.ledger.effect_insert(connection, key, {"execution": str(execution_id)})
         await context.ledger.result_set(connection, execution_id, None)

@@ -13,31 +13,32 @@ from typing import Any
 from langchain_core.messages import HumanMessage
 from langgraph.runtime import Runtime
 
-from apps.agents.nodes.baseline import Baseline, baseline_open, checks_brief, checks_observe
+from apps.agents.nodes.baseline import checks_brief
 from apps.agents.nodes.brief import task_brief
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_head, follow_up_judge, work_continue
+from apps.agents.nodes.judging import TaskJudged, acceptance_brief, acceptance_final, checks_present, commit_judge_task
 from apps.agents.nodes.lanes_choice import lanes_wanted
 from apps.agents.nodes.opening import conversation_opening
 from apps.agents.nodes.replan_choice import replan_wanted
 from apps.agents.services.ledger_records import Snapshot
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
-from apps.core.errors import Conflict, InvalidInput, NotFound
+from apps.core.errors import Conflict, NotFound
 from apps.core.kill_points import kill_point
-from apps.core.storable import json_storable, text_storable
 from apps.planning.scheduling import SATISFIED
 from apps.planning.selectors import plan_progress
 from apps.planning.services import task_begin, task_update_status
-from apps.planning.types import PlanProgress, TaskProgress, TaskStatus
+from apps.planning.types import PlanProgress, TaskAgent, TaskProgress, TaskStatus
 from apps.projects.checks import Verification
-from apps.projects.environment import EnvironmentSetupFailed
 from apps.projects.workspace import WorkspaceError
 
-#: Tests of each kind that are listed by name in what is kept of a verification.
-LISTED_TESTS = 200
-#: How often a task is coded before it is given up.
+#: How many commits in a row may fail before a task is given up; those that a reviewer sends back don't count.
 ATTEMPTS = 3
+#: What a task is told of another's result, in characters: of what was found out, more than of what was done.
+RESULT_TOLD, ANSWER_TOLD = 2_000, 12_000
+#: Why a commit that passed is worked on again, in the effect of that.
+SENT_BACK = "review"
 
 
 async def task_next(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -92,7 +93,10 @@ async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
             role=role, task_id=task.id, messages=await conversation_opening(context, role=role, brief=brief)
         )
     ended = await context.ledger.result_load(execution_id) is not None
-    return {"execution_id": str(execution_id), "role": task.agent_type.value, "ended": ended}
+    work_id = str(execution_id)
+    return {
+        "execution_id": work_id, "work_id": work_id, "role": task.agent_type.value, "ended": ended, "round": 0
+    }  # fmt: skip
 
 
 async def task_start(context: RunContext, task: TaskProgress) -> str | None:
@@ -107,7 +111,7 @@ async def task_start(context: RunContext, task: TaskProgress) -> str | None:
             await context.ledger.effect_apply(
                 key,
                 partial(task_begin, task_id=task.id, session_id=context.facts.session_id),
-                Event("PhaseChanged", {"phase": "coding"}),
+                Event("PhaseChanged", {"phase": "researching" if is_reading(task) else "coding"}),
                 Event("TaskStarted", {"task": str(task.id), "title": task.title, "attempt": 1}),
                 result=begun,
             )
@@ -137,7 +141,7 @@ async def needed_told(context: RunContext, task: TaskProgress) -> list[str]:
     """What the tasks that this one builds on came to, as a part of its brief."""
     tasks = {other.key: other for other in await tasks_load(context)}
     lines = [
-        f"- {tasks[key].title}: {text_cut(tasks[key].result, 2000)}"
+        f"- {tasks[key].title}: {text_cut(tasks[key].result, ANSWER_TOLD if is_reading(tasks[key]) else RESULT_TOLD)}"
         for key in task.needs
         if key in tasks and tasks[key].result
     ]
@@ -155,7 +159,7 @@ async def verify(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     """Commit what the coder left and run the checks on that commit, in a sandbox that the coder never touched."""
     context = runtime.context
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
-    result = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
+    result = await context.ledger.result_load(uuid.UUID(state["work_id"])) or {}
     if "blocked" in result:
         # Work that isn't finished is not judged.
         return {"verdict": "blocked"}
@@ -164,7 +168,8 @@ async def verify(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     known = found if found is not None else await _verify_once(context, state, key)
     if known["acceptable"]:
         return {"verdict": "passed"}
-    return {"verdict": "retry" if attempt < ATTEMPTS and not known["hopeless"] else "failed"}
+    again = not known["hopeless"] and await failed_in_a_row(context, task_id, attempt) < ATTEMPTS
+    return {"verdict": "retry" if again else "failed"}
 
 
 def route_after_verify(state: SessionState) -> str:
@@ -188,38 +193,58 @@ async def task_retry(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
     """Tell the coder, in the same conversation, what the server found."""
     context = runtime.context
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
-    execution_id = uuid.UUID(state["execution_id"])
+    verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
+    assert verified is not None
+    text = (
+        "The server ran the checks on your commit, and it doesn't stand yet.\n\n"
+        f"{verified['observation']}\n\nGo on with the same task. The files are as you left them."
+    )
+    return await work_again(context, state, text, result={})
+
+
+async def work_again(context: RunContext, state: SessionState, text: str, *, result: Mapping[str, Any]) -> SessionState:
+    """Have whoever carries the task out go on with it in the same conversation, with this as its next message."""
+    task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
+    execution_id = uuid.UUID(state["work_id"])
     key = f"retry:{task_id}:{attempt}"
     if await context.ledger.effect_find(key) is None:
-        verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
-        assert verified is not None
         transcript = await context.transcript(execution_id)
-        message = HumanMessage(
-            "The server ran the checks on your commit, and it doesn't stand yet.\n\n"
-            f"{verified['observation']}\n\nGo on with the same task. The files are as you left them."
-        )
-        title = (await task_load(context, task_id)).title
-        started = Event("TaskStarted", {"task": str(task_id), "title": title, "attempt": attempt + 1})
+        task = await task_load(context, task_id)
+        started = Event("TaskStarted", {"task": str(task_id), "title": task.title, "attempt": attempt + 1})
         await context.ledger.fenced(
             task_update_status, task_id=task_id, status=TaskStatus.RUNNING, attempts=attempt + 1
         )
         async with context.ledger.transaction(started) as connection:
-            await context.ledger.effect_insert(connection, key, {})
+            await context.ledger.effect_insert(connection, key, result)
             await context.ledger.result_set(connection, execution_id, None)
-            await context.ledger.message_insert(connection, execution_id, len(transcript), message)
+            await context.ledger.message_insert(connection, execution_id, len(transcript), HumanMessage(text))
         context.conversation_forget(execution_id)
-    return {"attempt": attempt + 1, "ended": False}
+    role = (await task_load(context, task_id)).agent_type.value
+    return {"attempt": attempt + 1, "execution_id": str(execution_id), "role": role, "ended": False, "round": 0}
 
 
 async def task_give_up(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
     """The task failed; its last commit stays on the branch for a person to look at."""
-    context = runtime.context
+    return await work_give_up(runtime.context, state)
+
+
+async def work_give_up(context: RunContext, state: SessionState, *, reason: str = "") -> SessionState:
+    """Have the task be one that failed; ``reason``: where it is not for what the server found."""
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
     verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
     assert verified is not None
-    failed = Event("TaskFailed", {"task": str(task_id), "reason": "; ".join(verified["reasons"])})
+    failed = Event("TaskFailed", {"task": str(task_id), "reason": reason or "; ".join(verified["reasons"])})
     given_up = _task_ended(task_id, TaskStatus.FAILED, attempt, verified)
     await context.ledger.effect_apply(f"give-up:{task_id}", given_up, failed)
+    return {}
+
+
+async def tasks_close(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """Before the report: whether what the finished tasks were to achieve still holds on the last commit."""
+    context = runtime.context
+    tasks = await tasks_load(context)
+    if any(task.acceptance and task.status is TaskStatus.DONE for task in tasks):
+        await acceptance_final(context, tasks, await head_commit(context))
     return {}
 
 
@@ -228,7 +253,7 @@ async def task_block(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
     context = runtime.context
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
     begun = await context.ledger.effect_find(f"begin:{task_id}")
-    result = await context.ledger.result_load(uuid.UUID(state["execution_id"]))
+    result = await context.ledger.result_load(uuid.UUID(state["work_id"]))
     assert begun is not None and result is not None
     parent, said = str(begun["parent"]), result["blocked"]
     aside, back = f"put-aside:{task_id}", f"put-back:{task_id}"
@@ -262,56 +287,23 @@ def _task_ended(
     )
 
 
-async def commit_judge(context: RunContext, baseline: Baseline, commit: str) -> Verification:
-    """The server's checks on a commit. What cannot be installed any more fails, with the set-up's own words."""
-    try:
-        return await context.site.verify(commit=commit, specs=baseline.specs, before=baseline.before)
-    except EnvironmentSetupFailed as error:
-        reason = f"the environment that the commit asks for cannot be set up: {error.message}"
-        return Verification("failing", (reason,), (), ())
-    except InvalidInput as error:
-        # The folder that the work was to be in is gone.
-        return Verification("failing", (error.message,), (), ())
-
-
-def checks_present(verification: Verification) -> list[dict[str, Any]]:
-    """What the checks said before and after, as the session's row keeps it and the API shows it."""
-    reports = {report.name: report for report in verification.reports}
-    presented = []
-    for comparison in verification.comparisons:
-        report = reports.get(comparison.name)
-        presented.append(
-            {
-                **{
-                    # A change can break every test of 26,000; the counts tell it as well.
-                    key: value[:LISTED_TESTS] if isinstance(value, tuple) else value
-                    for key, value in dataclasses.asdict(comparison).items()
-                },
-                "command": report.command if report else "",
-                "exit_code": report.exit_code if report else None,
-                "output": report.output[-8000:] if report else "",
-            }
-        )
-    plain: list[dict[str, Any]] = json_storable(presented)
-    return plain
-
-
 async def _verify_once(context: RunContext, state: SessionState, key: str) -> Mapping[str, Any]:
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
     tasks = await tasks_load(context)
     task = next(task for task in tasks if task.id == task_id)
-    last = all(other.status in SATISFIED for other in tasks if other.id != task_id)
     begun = await context.ledger.effect_find(f"begin:{task_id}")
-    result = await context.ledger.result_load(uuid.UUID(state["execution_id"])) or {}
+    assert begun is not None
+    result = await context.ledger.result_load(uuid.UUID(state["work_id"])) or {}
+    if is_reading(task):
+        return await _answer_take(context, task, attempt, begun["parent"], result, key)
+    last = all(other.status in SATISFIED or is_reading(other) for other in tasks if other.id != task_id)
     summary = str(result.get("summary", ""))
     # The time is part of the commit: written down first, so that a replay makes the same commit.
     intent = await context.ledger.effect_record(
         f"commit:{task_id}:{attempt}", Event("PhaseChanged", {"phase": "verifying"}), result={"at": int(time.time())}
     )
-    assert begun is not None
     message = f"{task.title}\n\n{text_cut(summary, 2000)}".strip() + f"\n\nArchon-Session: {context.facts.session_id}\n"
     before = await context.ledger.effect_find(f"verify:{task_id}:{attempt - 1}")
-    baseline = await baseline_open(context)
     replaces = before["commit"] if before else begun["parent"]
     kept: Snapshot | None = None
     try:
@@ -324,21 +316,22 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
     except WorkspaceError as error:
         # What the coder left cannot be kept (a huge file, say): it hears so, as of any check that fails.
         commit, files = replaces, list(before["files"]) if before else []
-        judged = Verification("failing", (str(error),), (), ())
+        judged = TaskJudged(Verification("failing", (str(error),), (), ()))
     else:
         commit, files = committed.commit or begun["parent"], [change.path for change in committed.files]
         kept = Snapshot(commit, commit)
-        judged = await commit_judge(context, baseline, commit)
+        judged = await commit_judge_task(context, task, commit)
         if context.facts.turn:
-            judged = await follow_up_judge(context, judged, commit=commit)
-    worse = not judged.comparisons or any(
-        check.newly_failing or check.disappeared or check.vanished_failures for check in judged.comparisons
+            verification = await follow_up_judge(context, judged.verification, commit=commit)
+            judged = dataclasses.replace(judged, verification=verification)
+    verification = judged.verification
+    worse = not verification.comparisons or any(
+        check.newly_failing or check.disappeared or check.vanished_failures for check in verification.comparisons
     )
-    # Tasks before the last one may leave what failed before failing; they must not make anything worse.
-    acceptable = judged.outcome != "failing" or (not last and not worse)
-    observation = checks_observe(judged.reports).text
-    if judged.reasons:
-        observation += "\nThe server's verdict: " + " ".join(judged.reasons)
+    # Tasks before the last one may leave what failed before failing; they must not make anything worse. What shows that
+    # the task itself is done has to hold, whichever it is.
+    acceptable = judged.accepted and (verification.outcome != "failing" or (not last and not worse))
+    reasons = [*judged.reasons, *([str(result["reason"])] if result.get("reason") else [])]
     known = {
         "commit": commit,
         "files": files,
@@ -346,17 +339,24 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
         "hopeless": bool(result.get("unfinished")),
         "summary": summary,
         "outcome": judged.outcome,
-        "reasons": list(judged.reasons),
-        "observation": text_storable(observation),
-        "checks": checks_present(judged),
+        "reasons": reasons,
+        "observation": judged.told,
+        "checks": checks_present(verification),
+        "acceptance": [each.as_dict() for each in judged.acceptance],
     }
     kill_point("task.judged")
     await context.ledger.effect_record(
         key,
-        Event("ChecksFinished", {"stage": "after", "commit": commit, "checks": checks_brief(judged.reports)}),
+        Event("ChecksFinished", {"stage": "after", "commit": commit, "checks": checks_brief(verification.reports)}),
         Event(
             "TaskVerified",
-            {"task": str(task_id), "attempt": attempt, "passed": acceptable, "reasons": list(judged.reasons)},
+            {
+                "task": str(task_id),
+                "attempt": attempt,
+                "passed": acceptable,
+                "reasons": reasons,
+                "checks": acceptance_brief(judged.acceptance),
+            },
         ),
         result=known,
         snapshot=kept,
@@ -364,6 +364,34 @@ async def _verify_once(context: RunContext, state: SessionState, key: str) -> Ma
         checks=known["checks"],
     )
     return known
+
+
+async def _answer_take(
+    context: RunContext, task: TaskProgress, attempt: int, parent: str, result: Mapping[str, Any], key: str
+) -> Mapping[str, Any]:
+    """What an agent that only reads came to: there is nothing to commit or to check, so an answer is all it takes."""
+    answered = bool(result.get("summary")) and not result.get("unfinished")
+    reasons = [] if answered else [str(result.get("reason") or "it ended without an answer")]
+    passed = {"task": str(task.id), "attempt": attempt, "passed": answered, "reasons": reasons, "checks": []}
+    known = {
+        "commit": parent,
+        "files": [],
+        "acceptable": answered,
+        "hopeless": True,
+        "summary": str(result.get("summary", "")),
+        "outcome": "unverified",
+        "reasons": reasons,
+        "observation": "",
+        "checks": [],
+        "acceptance": [],
+        "reading": True,
+    }
+    return await context.ledger.effect_record(key, Event("TaskVerified", passed), result=known)
+
+
+def is_reading(task: TaskProgress) -> bool:
+    """Whether the task's agent only reads: it makes no commit, and what it found out is its result."""
+    return task.agent_type is not TaskAgent.CODER
 
 
 async def tasks_load(context: RunContext) -> list[TaskProgress]:
@@ -388,15 +416,27 @@ async def task_load(context: RunContext, task_id: uuid.UUID) -> TaskProgress:
 
 async def attempt_of(context: RunContext, task: TaskProgress) -> int:
     """The attempt that the task is at: those before it were sent back to the coder."""
-    for attempt in range(1, ATTEMPTS):
-        if await context.ledger.effect_find(f"retry:{task.id}:{attempt}") is None:
-            return attempt
-    return ATTEMPTS
+    attempt = 1
+    while await context.ledger.effect_find(f"retry:{task.id}:{attempt}") is not None:
+        attempt += 1
+    return attempt
+
+
+async def failed_in_a_row(context: RunContext, task_id: uuid.UUID, attempt: int) -> int:
+    """How many commits up to this one failed since the task began, or since one passed that a reviewer sent back."""
+    failed = 1
+    while attempt - failed >= 1:
+        sent = await context.ledger.effect_find(f"retry:{task_id}:{attempt - failed}")
+        if sent is None or sent.get("why") == SENT_BACK:
+            break
+        failed += 1
+    return failed
 
 
 async def head_commit(context: RunContext) -> str:
     """Where the work stands: the last accepted task's commit, or what the session (or turn) began with."""
-    own = {f"accept:{task.id}": task for task in await tasks_load(context) if task.status is TaskStatus.DONE}
+    tasks = [task for task in await tasks_load(context) if task.status is TaskStatus.DONE and not is_reading(task)]
+    own = {f"accept:{task.id}": task for task in tasks}
     last = await context.ledger.effect_last(list(own))
     if last is not None:
         key, accepted = last

@@ -42,7 +42,7 @@ from apps.projects.environment import (
 )
 from apps.projects.git import path_display
 from apps.projects.repository import changed_paths, commit_resolve, commit_submodules, diff_read
-from apps.projects.repository_diff import FileChange
+from apps.projects.repository_diff import Diff, FileChange
 from apps.projects.repository_rebase import branch_move
 from apps.projects.sandbox import workspace_open
 from apps.projects.secrets import SessionSecrets
@@ -363,6 +363,30 @@ class WorkSite:
             base_environment=base,
             environment=base if spec.key == base.key else await self._environment_prepare(spec, commit),
             on_progress=self._on_progress,
+        )
+
+    async def acceptance_run(
+        self, commit: str, specs: Sequence[CheckSpec], *, in_worktree: bool = True
+    ) -> tuple[CheckReport, ...]:
+        """Each check on the commit, in the environment that the commit asks for; what fails is not run again.
+
+        ``in_worktree``: the commit is what the worktree holds. Raises EnvironmentSetupFailed or InvalidInput.
+        """
+        base = self._environment
+        assert base is not None, "the environment is opened by the prepare node"
+        spec = await self.environment_spec() if in_worktree else (await self.requirements_of(commit))[0]
+        return await checks_run(
+            project_id=self._facts.project_id,
+            commit=commit,
+            specs=specs,
+            environment=base if spec.key == base.key else await self._environment_prepare(spec, commit),
+            on_progress=self._on_progress,
+        )
+
+    async def changed_between(self, base: str, commit: str, *, max_bytes: int = 2_000_000) -> Diff:
+        """What a commit changes against another, its text cut after so many bytes."""
+        return await self._database.run_in_thread(
+            diff_read, project_id=self._facts.project_id, base=base, head=commit, max_bytes=max_bytes
         )
 
     async def compare(

@@ -32,6 +32,7 @@ from apps.agents.types import (
     HandOver,
     Lease,
     Reason,
+    Review,
     SessionStatus,
 )
 from apps.core.cancellation import uninterrupted
@@ -289,6 +290,8 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         plan_work=plan_work_load(session.id),
         rewinds=session.rewinds,
         plan_rewind=session.plan_rewind,
+        review=Review(session.review),
+        agents=session.agents,
     )
     snapshot = snapshot_last(session.id)
     site = SiteFacts(
@@ -316,7 +319,8 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
 def _specs_of(facts: SessionFacts, models: SessionModels) -> list[ModelSpec]:
     """What the session's roles call, as far as it can be called."""
     specs: list[ModelSpec] = []
-    for role in ROLES_OF[facts.agent_type]:
+    roles: list[str] = [*ROLES_OF[facts.agent_type], *([] if facts.review is Review.NEVER else ["reviewer"])]
+    for role in dict.fromkeys(roles):
         with suppress(ApplicationError):
             chosen = models.for_role(role)
             specs += [chosen.spec, *chosen.fallbacks]

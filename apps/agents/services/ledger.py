@@ -187,10 +187,10 @@ class Ledger:
             )
 
     async def execution_pause(
-        self, execution_id: uuid.UUID, position: int, message: BaseMessage, reason: Reason
+        self, execution_id: uuid.UUID, position: int, message: BaseMessage, reason: Reason, *events: Event
     ) -> None:
-        """Pause the session, with a message that its agent finds when it goes on."""
-        async with self.transaction(Event("SessionPaused", {"reason": reason.as_dict()})) as connection:
+        """Pause the session, with a message that its agent finds when it goes on; after these events."""
+        async with self.transaction(*events, Event("SessionPaused", {"reason": reason.as_dict()})) as connection:
             await self.message_insert(connection, execution_id, position, message)
             await self._lease_give_up(connection)
             await self.session_update(connection, status=SessionStatus.PAUSED.value, reason=reason.as_dict())
@@ -544,6 +544,19 @@ class Ledger:
             await connection.execute("UPDATE agents_toolcall SET status = 'waiting' WHERE id = %s", (call_id,))
             await self._lease_give_up(connection)
             await self.session_update(connection, status=status.value)
+
+    async def question_ask(self, intent: ToolCallIntent, *events: Event) -> None:
+        """A question of the server's own waits for a person, and the session with it, as one that an agent asks.
+
+        Its row is a call of ``ask_user`` that no model made, at the end of the conversation that it is about.
+        """
+        async with self.transaction(*events) as connection:
+            await connection.execute(
+                f"{_TOOL_CALL_INSERT} ON CONFLICT (id) DO NOTHING",
+                self._tool_call_values(intent, ToolCallStatus.WAITING, None),
+            )
+            await self._lease_give_up(connection)
+            await self.session_update(connection, status=SessionStatus.WAITING_INPUT.value)
 
     async def _lease_give_up(self, connection: Connection) -> None:
         cursor = await connection.execute(

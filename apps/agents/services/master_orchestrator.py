@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from apps.agents.models import AgentSession, ToolCall
 from apps.agents.selectors import session_get_for_user
+from apps.agents.services.agent_profiles import agents_frozen
 from apps.agents.services.attachments import attachments_claim
 from apps.agents.services.plan_work import (
     PlanWork,
@@ -35,7 +36,7 @@ from apps.agents.services.sessions import (
     state_require,
 )
 from apps.agents.services.sources import SourceRequest, goal_of_sources, sources_check, sources_create
-from apps.agents.types import ROLES_OF, AgentType, Event, SessionOutcome, SessionStatus, ToolCallStatus
+from apps.agents.types import ROLES_OF, AgentType, Event, Review, SessionOutcome, SessionStatus, ToolCallStatus
 from apps.context.freshness import head_changed, session_files_forget
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.kill_points import kill_points_of
@@ -88,6 +89,8 @@ class SessionRequest:
     sources: tuple[SourceRequest, ...] = ()
     #: What its agents may do without asking; None: as the project says, else the server.
     autonomy: Autonomy | None = None
+    #: Which changes are reviewed; None: as the project says, else the server.
+    review: Review | None = None
     #: Of the project's: `NAME`, or `NAME:PLACE,…`.
     secrets: tuple[str, ...] = ()
     #: A plan, or a feature, that is there already, and what is to be done with it.
@@ -107,7 +110,8 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
     _subfolder_check(project, base_commit)
     if request.plan_work is not None:
         _plan_check(user, request, request.plan_work, base_commit)
-    chosen = _models_choose(user=user, project=project, request=request)
+    review = request.review or Review(project.review or settings.ARCHON_REVIEW)
+    chosen = _models_choose(user=user, project=project, request=request, review=review)
     main = chosen[ROLES_OF[request.agent_type][-1]]
     secrets = secret_uses_read(request.secrets, project=project)
     with transaction.atomic():
@@ -126,6 +130,8 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
             setup_command=request.setup_command or project.setup_command,
             limit_seconds=request.limit_seconds,
             subfolder=project.subfolder,
+            review=review,
+            agents=agents_frozen(project.agents),
             autonomy=request.autonomy or Autonomy(project.autonomy or settings.ARCHON_AUTONOMY),
             secrets=[{"name": use.name, "places": list(use.places)} for use in secrets],
         )
@@ -283,9 +289,13 @@ def session_discard(*, user: User, session_id: uuid.UUID) -> AgentSession:
     return session_get_for_user(user=user, session_id=session_id)
 
 
-def _models_choose(*, user: User, project: Project, request: SessionRequest) -> dict[Role, ModelOptions]:
+def _models_choose(
+    *, user: User, project: Project, request: SessionRequest, review: Review
+) -> dict[Role, ModelOptions]:
     """What each role calls: those that the session works in, and those that the request names besides."""
     used = ROLES_OF[request.agent_type]
+    if request.agent_type is AgentType.CODER and review is Review.ALWAYS:
+        used = ("reviewer", *used)
     return choices_make(
         roles=[*used, *(role for role in request.models.models if role not in used)],
         places=[request.models, project_configuration(project), server_configuration()],

@@ -93,6 +93,8 @@ def judged_last(session_id: uuid.UUID) -> Mapping[str, Any] | None:
     session = AgentSession.objects.only("head_commit", "base_commit").get(id=session_id)
     head = session.head_commit
     judged = SessionEffect.objects.filter(session_id=session_id, retired=None, result__has_keys=_JUDGED)
+    # An agent that only reads made no commit: what it came to says nothing of the branch.
+    judged = judged.filter(result__reading__isnull=True)
     ordered = judged.order_by("seq", "id")
     last = ordered.filter(result__commit=head).last() or (ordered.last() if head != session.base_commit else None)
     return {**last.result, "commit": head or last.result["commit"]} if last is not None else None

@@ -242,9 +242,9 @@ def _steering_take_back(session: AgentSession, point: _Point) -> tuple[list[str]
 
 def _session_take_back(session: AgentSession, point: _Point, snapshot: FileSnapshot | None) -> None:
     """What the session's row says, as of the step; paused, and with files to be put back."""
-    verified = (
-        SessionEffect.objects.filter(session=session, retired=None, key__startswith="verify:").order_by("seq").last()
-    )
+    verifications = SessionEffect.objects.filter(session=session, retired=None, key__startswith="verify:")
+    # Not what an agent that only reads came to: no commit was judged for it.
+    verified = verifications.filter(result__reading__isnull=True).order_by("seq").last()
     result: dict[str, Any] = verified.result if verified else {}
     session.head_commit = result.get("commit", "")
     if session.rebases and snapshot is not None and snapshot.head != session.base_commit:

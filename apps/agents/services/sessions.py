@@ -24,6 +24,7 @@ from apps.agents.types import (
     Event,
     Lease,
     Reason,
+    Review,
     SessionStatus,
     ToolCallStatus,
 )
@@ -42,7 +43,7 @@ T = TypeVar("T")
 
 EXECUTE_TASK = "apps.agents.tasks.execute_session"
 #: The wiring of today's graphs; a session in flight under another version starts its task again from the rows.
-GRAPH_VERSION = 4
+GRAPH_VERSION = 5
 #: Sessions that one sweep wakes at most, and after how long it wakes one again that no worker has taken up: those that
 #: wait in a worker's line are told of once in a while, not with each sweep.
 WANTED_SESSIONS = 500
@@ -183,6 +184,8 @@ def session_create(
     subfolder: str = "",
     autonomy: Autonomy = Autonomy.AUTO,
     secrets: Sequence[Mapping[str, Any]] = (),
+    review: Review = Review.NEVER,
+    agents: Mapping[str, Any] | None = None,
 ) -> AgentSession:
     """A pending session with its head row and first event; inside the caller's transaction."""
     session = AgentSession.objects.create(
@@ -203,6 +206,8 @@ def session_create(
         subfolder=subfolder,
         autonomy=autonomy,
         secrets=[dict(use) for use in secrets],
+        review=review,
+        agents=dict(agents or {}),
         graph_version=GRAPH_VERSION,
     )
     SessionHead.objects.create(session=session)

@@ -19,7 +19,6 @@ from apps.agents.types import SessionEventData
 STEP_EVENTS = (
     "ChecksFinished",
     "PlanCreated",
-    "PlanRevised",
     "PlanExtended",
     "PlanRevised",
     "PlanKept",
@@ -27,6 +26,7 @@ STEP_EVENTS = (
     "ModelReplied",
     "ToolFinished",
     "TaskVerified",
+    "ReviewFinished",
     "TaskCommitted",
     "TaskFailed",
     "TaskBlocked",
