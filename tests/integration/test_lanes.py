@@ -212,7 +212,7 @@ def test_a_budget_that_ends_in_the_middle(scene: tuple[User, Project]) -> None:
     user = scene[0]
     session = session_of(scene, two(), limits=Limits(tokens=10**9, steps=3))
     session = session_run(session.id)
-    assert (session.status, session.reason["code"]) == ("paused", "budget_exceeded"), session.reason
+    assert (session.status, (session.reason or {})["code"]) == ("paused", "budget_exceeded"), session.reason
     assert not ToolCall.objects.filter(session=session).exclude(status="finished").exists()
     session_resume(user=user, session_id=session.id, raised=Limits(tokens=10**9, steps=100))
     session = session_run(session.id)

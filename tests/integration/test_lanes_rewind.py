@@ -192,7 +192,8 @@ def test_a_pause_in_the_middle_ends_all_lanes_at_once(scene: tuple[User, Project
     user, project = scene
     model = recording_write(two())
     counting = Cut()
-    session_run(session_make(user, project, model, checks=[CHECK], lanes=2).id, cut=counting)
+    session = session_make(user, project, model, checks=[CHECK], lanes=2)
+    session_run(session.id, cut=counting)
     for at in range(counting.points // 3, counting.points - 25, counting.points // 6):
         session = session_make(user, project, model, checks=[CHECK], lanes=2)
         session_run(session.id, cut=Pauser(at, user, session.id))

@@ -256,7 +256,7 @@ async def _misfit_told(
     """What the agent hears: where it doesn't fit, and what others have done meanwhile."""
     parts = [_FAILING]
     if misfit.carried is not None:
-        ours, theirs = misfit.carried.marks
+        ours, theirs = misfit.carried.marks or ("", "")
         more = f" and {len(files) - _FILES_TOLD} more" if len(files) > _FILES_TOLD else ""
         said = "\n".join(misfit.carried.said[:_FILES_TOLD])
         parts = [_CONFLICT, f"In conflict: {', '.join(files[:_FILES_TOLD])}{more}\n{said}"]
