@@ -300,6 +300,8 @@ def event_line(event: Event) -> str:
             return f"plan: {said('feature')}"
         case "PlanRevised":
             return f"plan, version {payload.get('version')}: {said('reason', 400)}"
+        case "PlanKept":
+            return f"plan kept: {said('reason', 400)}"
         case "TaskStarted":
             return f"task: {said('title')}"
         case "ModelReplied":
@@ -350,6 +352,8 @@ def event_line(event: Event) -> str:
             return f"committed {said('commit')[:12]}"
         case "TaskFailed":
             return f"task failed: {said('reason')}"
+        case "TaskBlocked":
+            return f"task blocked: {said('reason', 400)}"
         case "SessionPaused":
             reason = payload.get("reason")
             message = str(reason.get("message") or "") if isinstance(reason, dict) else ""

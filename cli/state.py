@@ -125,6 +125,8 @@ class SessionState:
                 self.plan.started(payload)
             case "TaskCommitted":
                 self.plan.ended(payload, "done")
+            case "TaskBlocked":
+                self.plan.ended(payload, "blocked")
             case "TaskFailed":
                 self.plan.ended(payload, "failed")
             case "ModelReplied":

@@ -49,7 +49,7 @@ class PlanState:
     def ended(self, payload: dict[str, Any], status: str) -> None:
         for task in self.tasks:
             if task.id == str(payload.get("task", "")):
-                task.status = status
+                task.status, task.reason = status, str(payload.get("reason") or "") if status == "blocked" else ""
 
     def revised(self, payload: dict[str, Any]) -> None:
         """A new version: what it added, removed and changed of tasks."""

@@ -150,6 +150,7 @@ def test_a_task_that_fails_leaves_the_others_alone(scene: tuple[User, Project]) 
         *writes("Never", "bad.txt", "bad\n"),
         *writes("Write b", "b.txt", "b\n"),
         *writes("Write c", "c.txt", "c\n"),
+        entry("replanner", ("keep_plan", {"reason": "The others are as useful without it."})),
     ]
     session = session_run(session_of(scene, entries, lanes=3, checks=["test ! -e bad.txt"]).id)
     assert (session.status, session.outcome) == ("completed", "failing"), session.reason

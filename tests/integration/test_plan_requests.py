@@ -23,8 +23,9 @@ from apps.planning.models import Feature, Plan, Task
 from apps.planning.selectors import plan_document
 from apps.projects.autonomy import Autonomy
 from apps.projects.models import Membership, Project, Role
-from tests.api import client_for, user_make
+from tests.api import client_for
 from tests.api import project_make as project_without_repository
+from tests.api import user_make
 from tests.integration.plan_scene import FILES, begin, coded, plan, plan_of, titles_of, versions_of
 from tests.integration.session_scene import (
     Cut,

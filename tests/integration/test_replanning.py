@@ -43,6 +43,7 @@ from tests.integration.session_scene import (
     events_of,
     lease_let_run_out,
     messages_of,
+    points_taken,
     recording_write,
     session_make,
     session_run,
@@ -114,6 +115,7 @@ def test_a_blocked_task_is_left_and_looked_at(scene: tuple[User, Project]) -> No
     assert not [event for event in events_of(session.id, "TaskVerified") if event.payload["task"] == str(two.id)]
 
 
+@pytest.mark.slow
 def test_a_plan_that_is_kept_is_looked_at_once(scene: tuple[User, Project]) -> None:
     made = begin(
         scene,
@@ -128,6 +130,7 @@ def test_a_plan_that_is_kept_is_looked_at_once(scene: tuple[User, Project]) -> N
     assert files_of(session) == {"apart.txt"}
 
 
+@pytest.mark.slow
 def test_a_blocked_task_alone_ends_the_session(scene: tuple[User, Project]) -> None:
     session = session_run(begin(scene, planned(task_of("One")), blocked("One")).id)
     assert (session.status, session.outcome) == ("completed", "failing")
@@ -161,6 +164,7 @@ def test_what_a_person_says_can_change_what_has_not_started(scene: tuple[User, P
     assert order == ["TaskStarted", "TaskCommitted", "PlanRevised", "TaskStarted", "TaskCommitted"]
 
 
+@pytest.mark.slow
 def test_what_a_person_says_may_leave_the_plan_as_it_is(scene: tuple[User, Project]) -> None:
     made = begin(
         scene,
@@ -178,6 +182,7 @@ def test_what_a_person_says_may_leave_the_plan_as_it_is(scene: tuple[User, Proje
     assert versions(session) == [(1, "planner")]
 
 
+@pytest.mark.slow
 def test_a_word_about_the_only_task_is_for_its_agent_alone(scene: tuple[User, Project]) -> None:
     made = begin(scene, planned(task_of("One")), works("One", asks=True))
     session = say(scene[0], session_run(made.id), "Mind the style.")
@@ -195,6 +200,7 @@ def round_again(*answers: Any) -> list[Any]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_same_plan_again_is_refused_once(scene: tuple[User, Project]) -> None:
     other = {"key": "F1", "tasks": [task_of("Other", replaces="T2"), {"key": "T3"}]}
     session = session_run(begin(scene, *round_again(revises(other, last_result="go round in circles"))).id)
@@ -232,6 +238,7 @@ def test_there_and_back_over_several_looks_is_a_circle(scene: tuple[User, Projec
     assert (session.status, session.outcome) == ("completed", "failing")
 
 
+@pytest.mark.slow
 def test_a_plan_is_looked_at_so_often_and_no_more(scene: tuple[User, Project]) -> None:
     titles = ["A", "B", "C", "D", "E", "F", "G"]
     made = begin(
@@ -247,6 +254,7 @@ def test_a_plan_is_looked_at_so_often_and_no_more(scene: tuple[User, Project]) -
     assert files_of(session) == {"g.txt"} and session.outcome == "failing"
 
 
+@pytest.mark.slow
 def test_a_revision_that_never_holds_leaves_the_plan_as_it_is(scene: tuple[User, Project]) -> None:
     wrong = revises({"key": "F1", "tasks": [{"key": "T9"}]})
     made = begin(
@@ -326,3 +334,46 @@ def test_a_rewind_takes_a_look_back(scene: tuple[User, Project]) -> None:
     assert (session.status, session.outcome) == ("completed", "verified"), session.reason
     assert versions(session) == [(1, "planner"), (2, "replan"), (3, "rewind"), (4, "replan")]
     assert files_of(session) == {"one.txt", "other.txt", "three.txt"}
+
+
+@pytest.mark.slow
+def test_a_worker_may_die_at_any_point_of_a_look(scene: tuple[User, Project]) -> None:
+    """Wherever it dies, the session ends with the same plan, the same looks at it, and the same files."""
+    same = {"key": "F1", "tasks": [task_of("Two", replaces="T2"), {"key": "T3"}]}
+    other = {"key": "F1", "tasks": [task_of("Other", replaces="T2"), {"key": "T3"}]}
+    paths = {"One": "one.txt", "Two": "half.txt", "Three": "three.txt", "Other": "other.txt"}
+    # What was cut off in the middle is looked at, and done again.
+    again = [
+        entry(
+            "coder",
+            ("write_file", {"path": path, "content": "made\n"}),
+            task=f"^Task: {title}$",
+            last_result="the outcome is unknown",
+        )
+        for title, path in paths.items()
+    ]
+    entries = [
+        *again,
+        planned(task_of("One"), task_of("Two"), task_of("Three")),
+        revises(other, last_result="go round in circles"),
+        revises(same),
+        *works("One"), *blocked("Two"), *works("Three"), *works("Other"),
+    ]  # fmt: skip
+    user, project = scene
+    model = recording_write(entries)
+    counted = Cut()
+    reference = session_run(session_make(user, project, model).id, cut=counted)
+    for at in points_taken(counted.points, part=0, parts=1, every=False):
+        session = session_run(session_make(user, project, model).id, cut=Cut(at))
+        lease_let_run_out(session.id)
+        session = session_run(session.id)
+        assert (session.status, session.outcome) == ("completed", "verified"), (at, session.reason)
+        assert statuses(session) == statuses(reference), at
+        assert versions(session) == versions(reference), at
+        assert looks(session) == looks(reference), at
+        assert files_of(session) == files_of(reference), at
+        once = ("TaskStarted", "TaskCommitted", "TaskBlocked", "PhaseChanged", "PlanCreated", "SessionCompleted")
+        assert [e.type for e in events_of(session.id, *once)] == [e.type for e in events_of(reference.id, *once)], at
+        assert sum(role == "replanner" for role, _ in messages_of(session.id)) == sum(
+            role == "replanner" for role, _ in messages_of(reference.id)
+        ), at

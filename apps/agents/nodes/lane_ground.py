@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 from apps.agents.nodes.context import RunContext
-from apps.agents.nodes.tool_turn import index_tell
+from apps.agents.nodes.index_telling import index_tell
 from apps.agents.services.ledger_records import Snapshot
 from apps.projects.repository_rebase import marks_left
 

@@ -19,7 +19,6 @@ from apps.agents.types import SessionEventData
 STEP_EVENTS = (
     "ChecksFinished",
     "PlanCreated",
-    "PlanRevised",
     "PlanExtended",
     "PlanRevised",
     "PlanKept",
