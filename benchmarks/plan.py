@@ -183,7 +183,7 @@ def cases_judge(cases: Sequence[Case]) -> list[Judged]:
 def _judge(case: Case, project_id: object, commit: str) -> Judged:
     from apps.agents.tools.grounding import RepositoryGrounding
     from apps.agents.tools.plan_answers import answer_open
-    from apps.agents.tools.plan_judging import plan_judge, plan_read
+    from apps.agents.tools.plan_judging import intent_problems, plan_judge, plan_read
     from apps.planning.types import TaskState, TaskStatus
     from apps.projects.commit_paths import CommitPaths
 
@@ -203,7 +203,10 @@ def _judge(case: Case, project_id: object, commit: str) -> Judged:
     words: list[str] = []
     for number, answer in enumerate(case.answers):
         read = plan_read(answer)
-        problems = read if isinstance(read, list) else plan_judge(read, grounding, before=before, states=states)
+        if isinstance(read, list):
+            problems = read
+        else:
+            problems = [*intent_problems(read), *plan_judge(read, grounding, before=before, states=states)]
         if not problems:
             mended = answer_open(answer).mended
             outcome = "repaired" if number or mended else "accepted"

@@ -15,6 +15,8 @@ from apps.planning.markdown_text import line_read, title_read
 
 #: Longer texts aren't read.
 MAX_LENGTH = 5_000_000
+#: Nothing is nested deeper, and nothing longer is read to its end; what is too much for a plan its rules tell.
+MAX_LEVEL, MAX_ITEMS = 40, 1_000
 
 _MADE_OF = re.compile(r"<!-- archon-plan: ([0-9a-fA-F-]{36}) version (\d{1,9}) -->")
 _HEADING = re.compile(r" ?(#{1,6})(?:[ \t]+(.*))?$")
@@ -46,6 +48,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._lines = text.split("\n")
         self._at = 0
+        self._items = 0
         self._plan = Draft(1, "")
         self._open: list[Draft] = []
         self._plan_id: uuid.UUID | None = None
@@ -158,8 +161,8 @@ class _Reader:
         note = _NOTE.match(self._lines[at]) if at < len(self._lines) else None
         if note and note[1].strip().lower() == "level":
             self._at = at + 1
-            if not re.fullmatch(r"\d{1,3}", (note[2] or "").strip()):
-                self._refuse(at + 1, "level has to be a number")
+            if not re.fullmatch(r"\d{1,2}", (note[2] or "").strip()) or int(note[2]) > MAX_LEVEL:
+                self._refuse(at + 1, f"level has to be a number up to {MAX_LEVEL}")
             draft.level = int(note[2])
 
     def _feature_put(self, draft: Draft) -> None:
@@ -206,6 +209,9 @@ class _Reader:
         draft.text.append([line[cut.match(line).end() :] for line in found])  # type: ignore[union-attr]
 
     def _keyed(self, text: str, line: int) -> tuple[str, str]:
+        self._items += 1
+        if self._items > MAX_ITEMS:
+            self._refuse(line, f"no plan has more than {MAX_ITEMS} features and tasks")
         found = _KEYED.match(text.strip(" \t"))
         key, title = (found[1] or found[3], found[2] or found[4]) if found else ("", text)
         title = title_read(title or "")

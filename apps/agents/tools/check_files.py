@@ -6,7 +6,6 @@ import json
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 
 from apps.agents.tools.shell_parse_words import words_set
 from apps.planning.paths import path_clean, path_fault
@@ -14,7 +13,7 @@ from apps.projects.commit_paths import CommitPaths
 from apps.projects.sandbox.gitignore import IgnoreRules
 from apps.projects.workspace import SANDBOX_WORKSPACE
 
-_READ_BYTES = 1_000_000
+_READ_BYTES, _IGNORE_BYTES = 1_000_000, 100_000
 #: Folders that builds, installers and test runs make.
 _MADE_FOLDERS = words_set(
     "node_modules .venv venv .tox .nox target build dist out bin obj _build cmake-build-debug .gradle vendor coverage"
@@ -31,11 +30,35 @@ _DECIDES = re.compile(
 _MAKEFILES = ("Makefile", "makefile", "GNUmakefile")
 
 
+class IgnoredPaths:
+    """Which paths git is told to ignore by the commit's files; each of these is read once."""
+
+    def __init__(self, paths: CommitPaths) -> None:
+        self._paths = paths
+        self._rules: dict[str, IgnoreRules] = {}
+
+    def has(self, path: str) -> bool:
+        parts = path.split("/")
+        rules = self._at(posixpath.dirname(path))
+        return any(
+            rules.ignores("/".join(parts[: number + 1]), is_folder=number + 1 < len(parts))
+            for number in range(len(parts))
+        )
+
+    def _at(self, folder: str) -> IgnoreRules:
+        if folder not in self._rules:
+            above = self._at(posixpath.dirname(folder)) if folder else IgnoreRules()
+            prefix = f"{folder}/" if folder else ""
+            text = self._paths.read(f"{prefix}.gitignore", limit=_IGNORE_BYTES)
+            self._rules[folder] = above.with_file(prefix, text) if text else above
+        return self._rules[folder]
+
+
 class CheckFiles:
     """The files that are there when a check runs: the commit's, those that are made, those that may appear."""
 
-    def __init__(self, paths: CommitPaths, made: frozenset[str], written: Iterable[str]) -> None:
-        self._paths = paths
+    def __init__(self, paths: CommitPaths, ignored: IgnoredPaths, made: frozenset[str], written: Iterable[str]) -> None:
+        self._paths, self._ignored = paths, ignored
         self.made = made | frozenset(path_clean(path) for path in written)
         #: What is installed may be otherwise by then.
         self.installs_change = any(_DECIDES.search(path) for path in made)
@@ -54,30 +77,17 @@ class CheckFiles:
         parts = path.split("/")
         if not _MADE_FOLDERS.isdisjoint(parts):
             return True
-        rules = self._ignored
-        return any(
-            rules.ignores("/".join(parts[: number + 1]), is_folder=number + 1 < len(parts))
-            for number in range(len(parts))
-        )
-
-    @cached_property
-    def _ignored(self) -> IgnoreRules:
-        rules = IgnoreRules()
-        for path in sorted((path for path in self._paths.files if posixpath.basename(path) == ".gitignore"), key=len):
-            folder = posixpath.dirname(path)
-            text = self._paths.read(path, limit=100_000)
-            rules = rules.with_file(f"{folder}/" if folder else "", text or "")
-        return rules
+        return self._ignored.has(path)
 
     def fits(self, pattern: str) -> bool:
         """Whether a path holds the pattern, or may."""
         if self.may_appear(pattern):
             return True
-        try:
-            fitting = re.compile(pattern)
-        except re.error:
+        if re.search(r"[^\w./ -]", pattern):
+            # It has more of a regular expression than the dots of a name.
             return True
-        return any(pattern in path or fitting.search(path) for path in (*self._paths.files, *self.made))
+        fitting = re.compile(re.escape(pattern).replace(r"\.", "."))
+        return any(fitting.search(path) for path in (*self._paths.files, *self.made))
 
     def has_above(self, folder: str, names: Sequence[str]) -> bool:
         """Whether one of these is in the folder, or in one around it."""

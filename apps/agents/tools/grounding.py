@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 
-from apps.agents.tools.check_files import CheckFiles, no_such, path_inside
+from apps.agents.tools.check_files import CheckFiles, IgnoredPaths, no_such, path_inside
 from apps.agents.tools.check_reading import BUILTINS, Need, command_read
 from apps.agents.tools.shell_syntax import syntax_problem
 from apps.planning.document import PlanDoc
@@ -39,6 +39,7 @@ class RepositoryGrounding:
         program_exists: Callable[[str], bool] | None = None,
     ) -> None:
         self._paths = CommitPaths(project_id=project_id, commit=commit)
+        self._ignored = IgnoredPaths(self._paths)
         self._subfolder = subfolder.strip("/")
         self._program_exists = program_exists
         self._syntax: dict[str, str] = {}
@@ -60,7 +61,7 @@ class RepositoryGrounding:
         for script in reading.scripts:
             if why := syntax_problem(script):
                 return f"bash can't read {script!r} ({why})"
-        there = CheckFiles(self._paths, frozenset(map(path_clean, made)), reading.written)
+        there = CheckFiles(self._paths, self._ignored, frozenset(map(path_clean, made)), reading.written)
         return next((why for need in reading.needs if (why := self._lack(need, there))), "")
 
     # --- What a command lacks -----------------------------------------------------------------------------------------
