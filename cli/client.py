@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cli.errors import ApiError, CliError
 from cli.resources import (
+    AgentProfile,
     Allowance,
     Catalogue,
     Diff,
@@ -104,6 +105,10 @@ class Api:
 
     def project_update(self, project_id: str, fields: Mapping[str, Any]) -> Project:
         return self._json(Project, "PATCH", f"/api/projects/{project_id}/", body=fields)
+
+    def agent_profiles(self, *, project_id: str) -> list[AgentProfile]:
+        """What agents of each role are in a project."""
+        return self._json(list[AgentProfile], "GET", "/api/agents/profiles/", params={"project": project_id})
 
     def project_delete(self, project_id: str) -> None:
         self._request("DELETE", f"/api/projects/{project_id}/")
@@ -343,6 +348,32 @@ class Api:
     def patch_download(self, session_id: str, *, target: Path) -> None:
         """Write all that the session changed to ``target``, as ``git apply`` takes it."""
         self._download(f"/api/agents/sessions/{session_id}/patch/", target)
+
+    # --- what has a module of its own ---------------------------------------------------------------------------------
+    def call(
+        self,
+        kind: type[T],
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> T:
+        """The answer of an address, as this kind."""
+        asked = {name: value for name, value in (params or {}).items() if value is not None}
+        return self._json(kind, method, path, body=body, params=asked)
+
+    def send(self, method: str, path: str, *, body: Mapping[str, Any] | None = None) -> None:
+        """A request whose answer is empty."""
+        self._request(method, path, json=body)
+
+    def rows(self, kind: type[T], path: str, *, limit: int = PAGE_ROWS, **params: Any) -> list[T]:
+        """A page of a list, the first unless ``offset`` is among the parameters."""
+        return self._rows(kind, path, limit=limit, **params)
+
+    def text(self, path: str, *, media_type: str) -> str:
+        """The text of an address that answers with one."""
+        return self._request("GET", path, headers={"Accept": media_type}).text
 
     # --- how ----------------------------------------------------------------------------------------------------------
     def _upload(

@@ -62,7 +62,8 @@ def demo(
             request = RunRequest(
                 goal=GOAL,
                 origin=GitOrigin(repository),
-                options=options_build(model=MODEL),
+                # Whatever the server does by itself: the recording has a reviewer's part.
+                options=options_build(model=MODEL, review="auto"),
                 project_name="demo: invoicing",
             )
             session = session_start(connection, request, console=console)

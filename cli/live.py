@@ -7,7 +7,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -338,6 +338,14 @@ def event_line(event: Event) -> str:
             return f"autonomy: {said('autonomy')}"
         case "TaskVerified":
             return f"task {'verified' if payload.get('passed') else 'not verified: its checks fail'}"
+        case "ReviewStarted":
+            return f"review {payload.get('round')}"
+        case "ReviewFinished":
+            return review_line(payload)
+        case "ReviewDecided":
+            return f"the review was decided on: {said('decision')}"
+        case "AgentLimitReached":
+            return f"the {said('role')} has taken all its {said('limit')}: {payload.get('spent')}"
         case "TaskCommitted":
             return f"committed {said('commit')[:12]}"
         case "TaskFailed":
@@ -360,6 +368,15 @@ def event_line(event: Event) -> str:
         case "SessionFailed":
             return f"failed: {said('message', 400)}"
     return ""
+
+
+def review_line(payload: dict[str, Any]) -> str:
+    """What a review came to, and what is open of what it found."""
+    found = [each for each in payload.get("findings") or () if isinstance(each, dict) and not each.get("resolved")]
+    places = [f"{each.get('path')}:{each.get('line')} {each.get('severity')}" for each in found[:_PLACES_SHOWN]]
+    more = ", …" if len(found) > _PLACES_SHOWN else ""
+    told = f": {', '.join(places)}{more}" if places else ""
+    return text_line(f"review {payload.get('round')}: {payload.get('verdict')}{told}", width=400)
 
 
 class _Clock:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -59,15 +60,25 @@ def _figures(plan: PlanProgress) -> list[str]:
 
 def estimate_told(plan: PlanProgress) -> list[str]:
     """What it is likely to take, where somebody has guessed."""
-    estimate = plan.estimate
-    told = []
-    if isinstance(estimate.get("steps"), (int, float)):
-        told.append(f"about {estimate['steps']:,.0f} steps")
-    if isinstance(estimate.get("tokens"), (int, float)):
-        told.append(f"{estimate['tokens']:,.0f} tokens")
-    if isinstance(estimate.get("cost_usd"), (int, float)):
-        told.append(money_format(float(estimate["cost_usd"])))
-    return told
+    steps, tokens, cost = (_span(plan.estimate.get(name)) for name in ("steps", "tokens", "cost_usd"))
+    told = [f"{_between(*steps, _count)} steps"] if steps else []
+    told += [f"{_between(*tokens, _count)} tokens"] if tokens else []
+    told += [_between(*cost, money_format)] if cost else []
+    return [f"likely {told[0]}", *told[1:]] if told else []
+
+
+def _span(value: Any) -> tuple[float, float] | None:
+    """What is guessed: a number, or from ``low`` to ``high``."""
+    low, high = (value.get("low"), value.get("high")) if isinstance(value, dict) else (value, value)
+    return (float(low), float(high)) if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
+
+
+def _between(low: float, high: float, shown: Callable[[float], str]) -> str:
+    return shown(low) if shown(low) == shown(high) else f"{shown(low)} to {shown(high)}"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
 
 
 def _feature(

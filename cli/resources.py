@@ -173,6 +173,7 @@ class Session(Resource):
     #: Where the goal was a question: ``{text, citations, uncited_reason, note}``.
     answer: dict[str, Any] | None = None
     autonomy: str = ""
+    lanes: int = 1
     #: What was done, as Markdown; empty until the end.
     report: str = ""
     merged_commit: str = ""
@@ -181,12 +182,17 @@ class Session(Resource):
     finished_at: datetime | None = None
 
 
+class PlanNamed(Resource):
+    id: str
+
+
 class Progress(Resource):
     """Where a session is; the plan and the tool at hand are told by events, which the live view reads."""
 
     id: str
     status: str
     outcome: str | None = None
+    plan: PlanNamed | None = None
     usage: Usage = Usage()
     limits: Limits = Limits()
     elapsed_s: float = 0.0
@@ -468,6 +474,24 @@ class Project(Resource):
     head_commit: str | None = None
     #: What it says to every agent.
     instructions: str = ""
+    #: What is different about its agents, by role.
+    agents: dict[str, dict[str, Any]] = {}
+
+
+class AgentProfile(Resource):
+    """What agents of a role are."""
+
+    role: str
+    prompt: str
+    instructions: str = ""
+    tools: list[str] = []
+    tools_off: list[str] = []
+    steps: int = 0
+    tokens: int = 0
+    seconds: int = 0
+    #: Of the reviewer.
+    threshold: str | None = None
+    rounds: int | None = None
 
 
 class IndexJob(Resource):

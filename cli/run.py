@@ -250,6 +250,20 @@ def run(
             help="What it may do without asking: observe, ask, auto-edit or auto. Default: the project's.",
         ),
     ] = None,
+    lanes: Annotated[
+        int | None,
+        typer.Option(
+            "--lanes", metavar="N", min=1, max=8, help="Tasks to be worked on side by side. Default: the project's."
+        ),
+    ] = None,
+    review: Annotated[
+        str | None,
+        typer.Option(
+            "--review",
+            metavar="WHICH",
+            help="Which tasks' changes a reviewer looks at: auto, always or never. Default: the project's.",
+        ),
+    ] = None,
     token_file: Annotated[
         Path | None, typer.Option("--token-file", help="For an https address; default: ARCHON_GIT_TOKEN.")
     ] = None,
@@ -292,6 +306,8 @@ def run(
                 limit_cost=limit_cost,
                 limit_steps=limit_steps,
                 autonomy=autonomy,
+                review=review,
+                lanes=lanes,
             ),
             project_name=origin.name or "repository",
             materials=materials,
@@ -329,6 +345,8 @@ def options_build(
     limit_cost: float | None = None,
     limit_steps: int | None = None,
     autonomy: str | None = None,
+    review: str | None = None,
+    lanes: int | None = None,
 ) -> dict[str, Any]:
     """The members of a request that were asked for; the server knows the defaults of the others."""
     limits = {"cost_usd": limit_cost, "steps": limit_steps}
@@ -344,6 +362,8 @@ def options_build(
         "checks": checks or None,
         "setup_command": setup,
         "autonomy": autonomy,
+        "review": review,
+        "lanes": lanes,
         "secrets": secrets or None,
         "limits": {name: value for name, value in limits.items() if value is not None} or None,
     }

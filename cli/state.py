@@ -20,6 +20,7 @@ _TELLING = ("command", "pattern", "path", "question", "summary")
 PHASES = {
     "preparing": "preparing the environment, running the checks",
     "verifying": "the server runs the checks on the commit",
+    "reviewing": "a reviewer reads the commit",
 }
 
 

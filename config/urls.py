@@ -18,6 +18,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/", include("apps.usage.urls")),
     path("api/planning/", include("apps.agents.urls_planning")),
     path("api/planning/", include("apps.planning.urls")),
+    path("api/planning/", include("apps.agents.urls_plans")),
     path("api/vector-store/", include("apps.vector_store.urls")),
     path("api/", include("apps.context.urls")),
 ]

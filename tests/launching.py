@@ -12,9 +12,12 @@ _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """The variables of a fresh shell, and ``ARCHON_HOME``."""
+    """The variables of a fresh shell, and ``ARCHON_HOME``.
+
+    Nothing is reviewed unless a test asks for it: most models of tests have no reviewer's part.
+    """
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    return {**kept, "ARCHON_HOME": str(home), "PYTHONUNBUFFERED": "1", **more}
+    return {**kept, "ARCHON_HOME": str(home), "ARCHON_REVIEW": "never", "PYTHONUNBUFFERED": "1", **more}
 
 
 def archon_spawn(home: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:

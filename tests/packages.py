@@ -30,14 +30,19 @@ class Package:
     good: str
     bad: str
 
-    def checkout(self, folder: Path) -> Path:
-        """A repository with a commit of the package as it was released, and one that brings the bug."""
+    def released(self, folder: Path) -> Path:
+        """A repository with a commit of the package as it was released."""
         with tarfile.open(self._archive()) as archive:
             archive.extractall(folder, filter="data")
         [root] = folder.iterdir()
         git(root, "init", "--quiet", "--initial-branch", "main")
         git(root, "add", "--all", "--force")
         git(root, "commit", "--quiet", "--message", f"{self.name} {self.version}")
+        return root
+
+    def checkout(self, folder: Path) -> Path:
+        """The same, and a commit that brings the bug."""
+        root = self.released(folder)
         source = root / self.path
         text = source.read_text()
         assert text.count(self.good) == 1, f"{self.path} is not as expected"

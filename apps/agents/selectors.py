@@ -116,9 +116,12 @@ def plan_made(session: AgentSession) -> uuid.UUID | None:
     return session.plan_id if made.exists() else None
 
 
-def snapshot_last(session_id: uuid.UUID, *, seq: int | None = None) -> FileSnapshot | None:
-    """How the files were kept last (up to this step); None: as in the commit that the session started from."""
-    snapshots = FileSnapshot.objects.filter(session_id=session_id, retired=None)
+def snapshot_last(session_id: uuid.UUID, *, seq: int | None = None, lane: str = "") -> FileSnapshot | None:
+    """How the files were kept last (up to this step); None: as in the commit that the session started from.
+
+    Those of the session's own worktree, or of the one of a ``lane``.
+    """
+    snapshots = FileSnapshot.objects.filter(session_id=session_id, lane=lane, retired=None)
     if seq is not None:
         snapshots = snapshots.filter(seq__lte=seq)
     return snapshots.order_by("seq", "id").last()
@@ -154,3 +157,8 @@ def session_bundle(session: AgentSession) -> Path:
     if not session.head_commit or session.head_commit == session.base_commit:
         raise Conflict("the session has changed nothing yet, so there is no branch to fetch", state=session.status)
     return branch_bundle(project_id=session.project_id, branch=session.branch, base=session.base_commit)
+
+
+def plan_sessions(plan_id: uuid.UUID) -> QuerySet[AgentSession]:
+    """The sessions that carry the plan out or did, newest first."""
+    return AgentSession.objects.filter(plan=plan_id).order_by("-created_at", "id").only("id", "status")

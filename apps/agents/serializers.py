@@ -10,9 +10,11 @@ from rest_framework import serializers
 
 from apps.agents.serializers_conversation import AttachmentSerializer, GoalMaterialSerializer
 from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
-from apps.agents.types import AgentType, Risk, SessionOutcome, SessionStatus
+from apps.agents.types import AgentType, Review, Risk, SessionOutcome, SessionStatus
+from apps.planning.serializers_versions import ProgressPlanSerializer
 from apps.planning.types import Intent, TaskAgent, TaskStatus
 from apps.projects.autonomy import Autonomy
+from apps.projects.models import MAX_LANES
 from apps.usage.serializers import (
     ChosenModelSerializer,
     ModelConfigurationFields,
@@ -71,6 +73,17 @@ class SessionCreateSerializer(GoalMaterialSerializer, ModelConfigurationFields):
         choices=Autonomy.choices,
         required=False,
         help_text="What its agents may do without asking; default: what the project says, else the server.",
+    )
+    lanes = serializers.IntegerField(
+        min_value=1,
+        max_value=MAX_LANES,
+        required=False,
+        help_text="Tasks that may be worked on side by side; default: what the project says, else the server.",
+    )
+    review = serializers.ChoiceField(
+        choices=Review.choices,
+        required=False,
+        help_text="Which tasks' changes are reviewed; default: what the project says, else the server.",
     )
 
     plan = serializers.UUIDField(
@@ -245,6 +258,9 @@ class SessionSerializer(serializers.Serializer[Any]):
     base_url = serializers.CharField(allow_blank=True)
     models = serializers.DictField(child=ChosenModelSerializer(), help_text="What each role calls.")
     autonomy = serializers.ChoiceField(choices=Autonomy.choices)
+    review = serializers.ChoiceField(choices=Review.choices)
+    agents = serializers.DictField(help_text="What the project said of its agents when the session was made, by role.")
+    lanes = serializers.IntegerField(help_text="Tasks that may be worked on side by side.")
     branch = serializers.CharField()
     base_branch = serializers.CharField()
     base_commit = serializers.CharField()
@@ -270,28 +286,6 @@ class SessionSerializer(serializers.Serializer[Any]):
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
     progress_url = serializers.CharField()
-
-
-class ProgressTaskSerializer(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    title = serializers.CharField()
-    status = serializers.CharField()
-    attempts = serializers.IntegerField()
-    commit = serializers.CharField(allow_blank=True)
-
-
-class ProgressFeatureSerializer(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    title = serializers.CharField()
-    tasks = ProgressTaskSerializer(many=True)
-
-
-class ProgressPlanSerializer(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    summary = serializers.CharField()
-    done = serializers.IntegerField()
-    total = serializers.IntegerField()
-    features = ProgressFeatureSerializer(many=True)
 
 
 class CurrentSerializer(serializers.Serializer[Any]):

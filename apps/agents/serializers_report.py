@@ -61,7 +61,9 @@ class ReportDroppedSerializer(serializers.Serializer[Any]):
 
 class ReportVersionSerializer(serializers.Serializer[Any]):
     number = serializers.IntegerField()
-    source = serializers.ChoiceField(choices=VersionSource.choices)
+    source = serializers.ChoiceField(  # type: ignore[assignment]  # a field of this name is no attribute
+        choices=VersionSource.choices
+    )
     reason = serializers.CharField(allow_blank=True)
     added = serializers.IntegerField()
     removed = serializers.IntegerField()

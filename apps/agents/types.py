@@ -10,6 +10,8 @@ from typing import Any
 
 from django.db import models
 
+from apps.projects.agent_settings import Review as Review
+from apps.projects.agent_settings import Severity as Severity
 from apps.usage.choices import Role
 
 
@@ -104,15 +106,6 @@ class ApprovalDecision(models.TextChoices):
     APPROVE = "approve"
     EDIT = "edit"
     REJECT = "reject"
-
-
-class Review(models.TextChoices):
-    """Which tasks' changes the reviewer looks at, once their checks have passed."""
-
-    #: All but those of a small edit.
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
 
 
 #: Sessions that only read: none of their agents, nor those that these would start, gets a tool that changes anything.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from apps.agents import views, views_control, views_conversation, views_policy, views_publishing
+from apps.agents import views, views_control, views_conversation, views_policy, views_profiles, views_publishing
 
 urlpatterns = [
     path("sessions/", views.SessionListView.as_view(), name="agent-sessions"),
@@ -23,6 +23,7 @@ urlpatterns = [
         views_policy.SessionAutonomyView.as_view(),
         name="agent-session-autonomy",
     ),
+    path("profiles/", views_profiles.ProfileListView.as_view(), name="agent-profiles"),
     path("rules/", views_policy.RuleListView.as_view(), name="policy-rules"),
     path("rules/<uuid:rule_id>/", views_policy.RuleDetailView.as_view(), name="policy-rule"),
     path("sessions/<uuid:session_id>/merge/", views.SessionMergeView.as_view(), name="agent-session-merge"),

@@ -21,7 +21,7 @@ from apps.agents.services.master_orchestrator import SessionRequest
 from apps.agents.services.plan_work import PlanWork, PlanWorkMode
 from apps.agents.services.rebases import session_rebase
 from apps.agents.services.sources import SourceRequest
-from apps.agents.types import AgentType, SourceKind
+from apps.agents.types import AgentType, Review, SourceKind
 from apps.authentication.bearer import request_user
 from apps.core.pagination import PagedView
 from apps.projects.autonomy import Autonomy
@@ -51,6 +51,8 @@ def session_request(fields: dict[str, Any]) -> SessionRequest:
         limits=Limits(cost_usd=limits["cost_usd"], tokens=limits["tokens"], steps=limits["steps"]),
         limit_seconds=limits["seconds"],
         autonomy=Autonomy(fields["autonomy"]) if "autonomy" in fields else None,
+        review=Review(fields["review"]) if "review" in fields else None,
+        lanes=fields.get("lanes"),
         attachments=tuple(fields["attachments"]),
         secrets=tuple(fields["secrets"]),
         sources=tuple(

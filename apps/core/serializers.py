@@ -7,6 +7,18 @@ from typing import Any
 from rest_framework import serializers
 
 
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses members that it doesn't know: a misspelt one would choose nothing, and not say so."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            unknown = sorted(str(name) for name in set(data) - set(self.fields))
+            if unknown:
+                known = ", ".join(self.fields)
+                raise serializers.ValidationError({unknown[0][:100]: f"There is no such member; there are {known}."})
+        return super().to_internal_value(data)
+
+
 class ProblemSerializer(serializers.Serializer[Any]):
     """RFC 9457 problem details; some problems have further members."""
 

@@ -57,9 +57,7 @@ def _sizes(document: PlanDoc) -> Iterator[Problem]:
 
 
 def _keys(document: PlanDoc) -> Iterator[Problem]:
-    keys = Counter(placed.feature.key for placed in document.placed_features)
-    keys += Counter(placed.task.key for placed in document.placed_tasks)
-    for key, count in keys.items():
+    for key, count in Counter(item.key for _, item in _items(document)).items():
         if count > 1:
             message = f"the key {key} is used {count} times"
             yield Problem(key, "duplicate_key", message, "give each feature and each task a key of its own")
@@ -115,12 +113,15 @@ def _readers(document: PlanDoc) -> Iterator[Problem]:
 
 def _dependencies(document: PlanDoc) -> Iterator[Problem]:
     known = {"features": set(document.features_by_key), "tasks": set(document.tasks)}
+    keys = Counter(item.key for _, item in _items(document))
     for where, item in _items(document):
         kind, other = ("features", "tasks") if isinstance(item, FeatureDoc) else ("tasks", "features")
         place = f"{where}.depends_on"
         for key, count in Counter(item.depends_on).items():
             if key == item.key:
-                yield Problem(place, "cycle", f"{item.key} depends on itself", "leave it out")
+                # Of a key that is used twice, another one may be meant.
+                if keys[key] == 1:
+                    yield Problem(place, "cycle", f"{item.key} depends on itself", "leave it out")
             elif key not in known[kind]:
                 message = f"{item.key} depends on {key}, and the plan has no such {kind.removesuffix('s')}"
                 hint = f"{kind} depend on {kind} alone; " if key in known[other] else ""

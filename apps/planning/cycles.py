@@ -59,9 +59,10 @@ def _knots(edges: Mapping[str, Sequence[str]]) -> list[frozenset[str]]:
                 if stack:
                     lowest[stack[-1][0]] = min(lowest[stack[-1][0]], lowest[key])
                 if lowest[key] == number[key]:
-                    place = open_keys.index(key)
-                    part = frozenset(open_keys[place:])
-                    del open_keys[place:]
+                    members = [open_keys.pop()]
+                    while members[-1] != key:
+                        members.append(open_keys.pop())
+                    part = frozenset(members)
                     is_open -= part
                     if len(part) > 1 or key in edges[key]:
                         knots.append(part)

@@ -31,8 +31,9 @@ class Change:
 def plan_diff(before: PlanDoc, after: PlanDoc) -> tuple[Change, ...]:
     """The changes from one to the other: of the plan, then of features and tasks in the order of ``after``.
 
-    What was removed comes last. A feature or task that stands elsewhere is moved: into another feature, or past
-    others that stay in order (the least of these that explain the new order).
+    What was removed comes last; a key that names a task in place of a feature is removed and added. A feature or task
+    that stands elsewhere is moved: into another feature, or past others that stay in order (the least of these that
+    explain the new order).
     """
     return tuple(_changes(before, after))
 
@@ -53,7 +54,7 @@ def _changes(before: PlanDoc, after: PlanDoc) -> Iterator[Change]:
     moved = _moved(former, present)
     for key, item in present.items():
         known = former.get(key)
-        if known is None:
+        if known is None or known.what != item.what:
             yield Change("added", item.what, key, item.doc.title, after={"in": item.parent})
             continue
         if key in moved:
@@ -67,7 +68,7 @@ def _changes(before: PlanDoc, after: PlanDoc) -> Iterator[Change]:
             if was != now:
                 yield Change("changed", item.what, key, item.doc.title, name, was, now)
     for key, item in former.items():
-        if key not in present:
+        if key not in present or present[key].what != item.what:
             yield Change("removed", item.what, key, item.doc.title, before={"in": item.parent})
 
 
@@ -82,10 +83,11 @@ def _items(document: PlanDoc) -> dict[str, _Item]:
 
 
 def _moved(former: Mapping[str, _Item], present: Mapping[str, _Item]) -> set[str]:
-    moved = {key for key, item in present.items() if key in former and former[key].parent != item.parent}
+    same = {key: item for key, item in present.items() if key in former and former[key].what == item.what}
+    moved = {key for key, item in same.items() if former[key].parent != item.parent}
     groups: dict[tuple[str, str], list[str]] = {}
-    for key, item in present.items():
-        if key in former and key not in moved:
+    for key, item in same.items():
+        if key not in moved:
             groups.setdefault((item.what, item.parent), []).append(key)
     place = {key: index for index, key in enumerate(former)}
     for keys in groups.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 
 from apps.planning.document import FeatureDoc, PlacedTask, PlanDoc, TaskDoc
+from apps.planning.revising import feature_change
 from apps.planning.types import TaskState
 
 
@@ -40,17 +41,13 @@ def _put(document: PlanDoc, placed: PlacedTask) -> PlanDoc:
     if not known:
         return document.model_copy(update={"features": (*document.features, _made(path, placed.task))})
     at = known[-1]
-    features = tuple(_within(feature, path[at].key, path[at + 1 :], placed.task) for feature in document.features)
-    return document.model_copy(update={"features": features})
 
+    def held(feature: FeatureDoc) -> FeatureDoc:
+        if missing := path[at + 1 :]:
+            return feature.model_copy(update={"features": (*feature.features, _made(missing, placed.task))})
+        return feature.model_copy(update={"tasks": (*feature.tasks, placed.task)})
 
-def _within(feature: FeatureDoc, key: str, missing: tuple[FeatureDoc, ...], task: TaskDoc) -> FeatureDoc:
-    inner = tuple(_within(each, key, missing, task) for each in feature.features)
-    if feature.key != key:
-        return feature.model_copy(update={"features": inner})
-    if missing:
-        return feature.model_copy(update={"features": (*inner, _made(missing, task))})
-    return feature.model_copy(update={"tasks": (*feature.tasks, task), "features": inner})
+    return feature_change(document, path[at].key, held)
 
 
 def _made(path: tuple[FeatureDoc, ...], task: TaskDoc) -> FeatureDoc:

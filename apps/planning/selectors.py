@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Iterable
 
 from django.db.models import Max, Prefetch, Q, QuerySet
 
@@ -32,27 +33,54 @@ def _features() -> QuerySet[Feature]:
     )
 
 
-def plan_list(*, user: User, project_id: uuid.UUID | None = None) -> QuerySet[Plan]:
-    """Plans with their features and tasks, newest first. Raises NotFound for a project that the user is not in."""
+def plan_list(
+    *, user: User, project_id: uuid.UUID | None = None, status: PlanStatus | None = None, words: str = ""
+) -> QuerySet[Plan]:
+    """Plans with their features and tasks, newest first; ``words`` are looked for in goals and summaries.
+
+    Raises NotFound for a project that the user is not in.
+    """
     plans = Plan.objects.filter(project__memberships__user=user)
     if project_id is not None:
         plans = plans.filter(project=project_get_for_user(user=user, project_id=project_id))
+    if status is not None:
+        plans = plans.filter(status=status)
+    for word in words.split():
+        plans = plans.filter(Q(goal__icontains=word) | Q(summary__icontains=word))
     return plans.order_by("-created_at", "id").prefetch_related(Prefetch("features", queryset=_features()))
 
 
-def plan_get_for_user(*, user: User, plan_id: uuid.UUID) -> Plan:
-    """A plan with its features and tasks. Raises NotFound."""
+def plan_get_for_user(*, user: User, plan_id: uuid.UUID, write: bool = False) -> Plan:
+    """A plan with its features and tasks. Raises NotFound, or PermissionDenied where ``write`` is asked of a viewer."""
     plan = plan_list(user=user).filter(id=plan_id).first()
     if plan is None:
         raise NotFound("There is no such plan.")
+    if write:
+        project_get_for_user(user=user, project_id=plan.project_id, write=True)
     return plan
+
+
+def version_list(*, user: User, plan_id: uuid.UUID) -> QuerySet[PlanVersion]:
+    """The plan's versions, newest first. Raises NotFound."""
+    plan = plan_get_for_user(user=user, plan_id=plan_id)
+    return PlanVersion.objects.filter(plan=plan).select_related("author").order_by("-number")
+
+
+def version_get(plan: Plan, number: int) -> PlanVersion:
+    """Raises NotFound."""
+    version = PlanVersion.objects.filter(plan=plan, number=number).select_related("author").first()
+    if version is None:
+        raise NotFound(f"The plan has no version {number}.", next_step=f"its versions are 1 to {plan.version}")
+    return version
 
 
 def feature_list(
     *, user: User, project_id: uuid.UUID | None = None, plan_id: uuid.UUID | None = None
 ) -> QuerySet[Feature]:
     """Features with their tasks, newest plan first. Raises NotFound for a project or plan that isn't the user's."""
-    features = _features().filter(project__memberships__user=user)
+    # A feature's status is that of the features within it, too.
+    around = Prefetch("plan__features", queryset=_features())
+    features = _features().filter(project__memberships__user=user).prefetch_related(around)
     if project_id is not None:
         features = features.filter(project=project_get_for_user(user=user, project_id=project_id))
     if plan_id is not None:
@@ -93,12 +121,28 @@ def task_list(
     )
 
 
-def task_get_for_user(*, user: User, task_id: uuid.UUID) -> Task:
-    """Raises NotFound."""
+def task_get_for_user(*, user: User, task_id: uuid.UUID, write: bool = False) -> Task:
+    """Raises NotFound, or PermissionDenied where ``write`` is asked of a viewer."""
     task = task_list(user=user).filter(id=task_id).first()
     if task is None:
         raise NotFound("There is no such task.")
+    if write:
+        project_get_for_user(user=user, project_id=task.feature.project_id, write=True)
     return task
+
+
+def feature_statuses(features: Iterable[Feature]) -> dict[uuid.UUID, TaskStatus]:
+    """What each of a plan's features is at, by its tasks and those of the features in it; all are to be given."""
+    rows = list(features)
+    found: dict[uuid.UUID, list[TaskStatus]] = {row.id: [] for row in rows}
+    parents = {row.id: row.parent_id for row in rows}
+    for row in rows:
+        for task in row.tasks.all():
+            above: uuid.UUID | None = row.id
+            while above in found:
+                found[above].append(TaskStatus(task.status))
+                above = parents[above]
+    return {key: status_roll_up(statuses) for key, statuses in found.items()}
 
 
 def plan_document(plan: Plan) -> PlanDoc:
@@ -113,6 +157,12 @@ def task_states(plan: Plan) -> dict[str, TaskState]:
         key: TaskState(_status_own(TaskStatus(status), attempts), attempts, result, commit)
         for key, status, attempts, result, commit in rows
     }
+
+
+def task_statuses(plan: Plan) -> dict[str, TaskStatus]:
+    """Where each of the plan's tasks is, by key."""
+    rows = Task.objects.filter(feature__plan=plan).values_list("key", "status")
+    return {key: TaskStatus(status) for key, status in rows}
 
 
 def _status_own(status: TaskStatus, attempts: int) -> TaskStatus:
@@ -137,15 +187,9 @@ def plan_progress(plan_id: uuid.UUID) -> PlanProgress:
     needs = plan_document(plan).needs
     rows = list(plan.features.all())
     depths: dict[uuid.UUID, int] = {}
-    statuses: dict[uuid.UUID, list[TaskStatus]] = {row.id: [] for row in rows}
-    parents = {row.id: row.parent_id for row in rows}
+    statuses = feature_statuses(rows)
     for row in rows:
         depths[row.id] = depths[row.parent_id] + 1 if row.parent_id in depths else 0
-        for task in row.tasks.all():
-            above: uuid.UUID | None = row.id
-            while above is not None:
-                statuses[above].append(TaskStatus(task.status))
-                above = parents.get(above)
     features = tuple(
         FeatureProgress(
             id=row.id,
@@ -153,7 +197,7 @@ def plan_progress(plan_id: uuid.UUID) -> PlanProgress:
             tasks=tuple(_task_progress(task, needs.get(task.key, ())) for task in row.tasks.all()),
             key=row.key,
             depth=depths[row.id],
-            status=status_roll_up(statuses[row.id]),
+            status=statuses[row.id],
             blocked_reason=row.blocked_reason,
         )
         for row in rows
@@ -189,6 +233,7 @@ def _task_progress(task: Task, needs: tuple[str, ...]) -> TaskProgress:
         files=tuple(task.files),
         creates=tuple(task.creates),
         checks=tuple(check["command"] for check in task.checks),
+        acceptance=tuple(task.checks),
         blocked_reason=task.blocked_reason,
         check_results=tuple(task.check_results),
         findings=tuple(task.findings),

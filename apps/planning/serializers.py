@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import uuid
+from typing import Any, ClassVar, cast
 
 from rest_framework import serializers
 
-from apps.planning.models import Feature, Plan, Task, TaskStatus
+from apps.planning.models import Feature, Plan, PlanStatus, Task, TaskStatus
+from apps.planning.selectors import feature_statuses
 
 
 class TaskSerializer(serializers.ModelSerializer[Task]):
@@ -40,6 +42,7 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
 
 
 class FeatureSerializer(serializers.ModelSerializer[Feature]):
+    status = serializers.SerializerMethodField(help_text="By its tasks, and those of the features within it.")
     tasks = TaskSerializer(many=True, read_only=True)
 
     class Meta:
@@ -55,6 +58,7 @@ class FeatureSerializer(serializers.ModelSerializer[Feature]):
             "priority",
             "effort",
             "depends_on",
+            "status",
             "blocked_reason",
             "position",
             "created_by",
@@ -63,6 +67,14 @@ class FeatureSerializer(serializers.ModelSerializer[Feature]):
             "updated_at",
         ]
         read_only_fields = fields
+
+    def get_status(self, feature: Feature) -> TaskStatus:
+        # One dict for all that is shown at once: those of a plan are worked out together.
+        shown = cast(dict[str, Any], self.context)
+        known: dict[uuid.UUID, TaskStatus] = shown.setdefault("feature_statuses", {})
+        if feature.id not in known:
+            known |= feature_statuses(feature.plan.features.all() if feature.plan else [feature])
+        return known[feature.id]
 
 
 class PlanSerializer(serializers.ModelSerializer[Plan]):
@@ -89,6 +101,10 @@ class PlanSerializer(serializers.ModelSerializer[Plan]):
 
 class PlanFilterSerializer(serializers.Serializer[Any]):
     project = serializers.UUIDField(required=False)
+    status = serializers.ChoiceField(choices=PlanStatus.choices, required=False)
+    q = serializers.CharField(
+        max_length=200, required=False, allow_blank=True, default="", help_text="Words of the goal or the summary."
+    )
 
 
 class FeatureFilterSerializer(serializers.Serializer[Any]):
@@ -101,15 +117,3 @@ class TaskFilterSerializer(serializers.Serializer[Any]):
     plan = serializers.UUIDField(required=False)
     feature = serializers.UUIDField(required=False)
     status = serializers.ChoiceField(choices=TaskStatus.choices, required=False)
-
-
-class FeatureCreateSerializer(serializers.Serializer[Any]):
-    project = serializers.UUIDField()
-    plan = serializers.UUIDField(required=False, allow_null=True, default=None)
-    title = serializers.CharField(max_length=300)
-    description = serializers.CharField(max_length=20_000, required=False, allow_blank=True, default="")
-
-
-class FeatureUpdateSerializer(serializers.Serializer[Any]):
-    title = serializers.CharField(max_length=300, required=False)
-    description = serializers.CharField(max_length=20_000, required=False, allow_blank=True)

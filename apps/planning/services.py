@@ -14,16 +14,15 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.authentication.models import User
-from apps.core.errors import Conflict, InvalidInput, NotFound, PermissionDenied
+from apps.core.errors import Conflict, NotFound, PermissionDenied
 from apps.planning.checking import plan_problems, problems_refuse
 from apps.planning.diffing import plan_diff
 from apps.planning.document import FeatureDoc, PlanDoc, feature_id_of, task_id_of
-from apps.planning.editing import key_free
 from apps.planning.models import Feature, Plan, PlanVersion, Task
 from apps.planning.protection import revision_problems
 from apps.planning.scheduling import tasks_ready, tasks_settle
 from apps.planning.selectors import plan_document, task_states
-from apps.planning.types import MadeIn, PlanStatus, TaskState, TaskStatus, VersionSource
+from apps.planning.types import Effort, MadeIn, PlanStatus, Priority, TaskState, TaskStatus, VersionSource
 from apps.projects.models import Project, Role
 from apps.projects.selectors import project_get_for_user, project_role
 
@@ -294,6 +293,12 @@ def plan_rewind(
                 task.session_id = None
                 task.check_results = task.findings = []
                 fields += ["session_id", "check_results", "findings"]
+            if state.check_results is not None:
+                task.check_results = [dict(each) for each in state.check_results]
+                fields.append("check_results")
+            if state.findings is not None:
+                task.findings = [dict(each) for each in state.findings]
+                fields.append("findings")
             task.save(update_fields=fields)
         before = plan_document(plan)
         former = PlanVersion.objects.filter(plan=plan, number=version or plan.version).first()
@@ -311,51 +316,40 @@ def plan_withdraw(*, plan_id: uuid.UUID) -> None:
     Plan.objects.filter(id=plan_id).update(status=PlanStatus.WITHDRAWN, updated_at=timezone.now())
 
 
-# --- Features of people's own -----------------------------------------------------------------------------------------
+# --- Features without a plan ------------------------------------------------------------------------------------------
 def feature_create(
-    *, user: User, project_id: uuid.UUID, plan_id: uuid.UUID | None, title: str, description: str
+    *,
+    user: User,
+    project_id: uuid.UUID,
+    title: str,
+    description: str = "",
+    priority: Priority = Priority.NORMAL,
+    effort: Effort = Effort.MEDIUM,
 ) -> Feature:
-    """A person's feature, last in its plan when it names one. Raises NotFound, PermissionDenied or InvalidInput."""
+    """A person's feature, in no plan yet. Raises NotFound or PermissionDenied."""
     project = project_get_for_user(user=user, project_id=project_id, write=True)
-    with transaction.atomic():
-        if plan_id is None:
-            return Feature.objects.create(project=project, title=title, description=description, created_by=user)
-        # Locked, so that two features at once don't get the same key.
-        plan = Plan.objects.select_for_update().filter(id=plan_id, project=project).first()
-        if plan is None:
-            raise InvalidInput("There is no such plan in this project.")
-        before = plan_document(plan)
-        key = key_free(before, "F")
-        feature = FeatureDoc(key=key, title=title, description=description)
-        after = before.model_copy(update={"features": (*before.features, feature)})
-        reason = f"{title} was added"
-        _version_write(plan, before, after, source=VersionSource.PERSON, reason=reason, author=user, made_in=None)
-        return Feature.objects.get(plan=plan, key=key)
+    return Feature.objects.create(
+        project=project, title=title, description=description, priority=priority, effort=effort, created_by=user
+    )
 
 
-def feature_update(
-    *, user: User, feature: Feature, title: str | None = None, description: str | None = None
-) -> Feature:
-    """Change what is given. Raises PermissionDenied as :func:`feature_delete`."""
+def feature_update(*, user: User, feature: Feature, **fields: str) -> Feature:
+    """Change title, description, priority or effort of one without a plan. Raises PermissionDenied as a deletion."""
     _feature_own_require(user, feature)
-    if title is not None:
-        feature.title = title
-    if description is not None:
-        feature.description = description
-    feature.save(update_fields=["title", "description", "updated_at"])
+    for name, value in fields.items():
+        setattr(feature, name, value)
+    feature.save(update_fields=[*fields, "updated_at"])
     return feature
 
 
 def feature_delete(*, user: User, feature: Feature) -> None:
-    """Raises PermissionDenied unless the user added it, or owns the project and some person added it."""
+    """Delete one without a plan. Raises PermissionDenied unless the user added it, or owns the project."""
     _feature_own_require(user, feature)
     feature.delete()
 
 
 def _feature_own_require(user: User, feature: Feature) -> None:
     project = project_get_for_user(user=user, project_id=feature.project_id, write=True)
-    if feature.created_by_id is None:
-        raise PermissionDenied("An agent planned this feature; only people's own can be changed.")
     if feature.created_by_id != user.id and project_role(project) != Role.OWNER:
         raise PermissionDenied("Somebody else added this feature.", next_step="ask them, or an owner of the project")
 

@@ -107,8 +107,9 @@ class TaskProgress:
     needs: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     creates: tuple[str, ...] = ()
-    #: Commands that tell whether it is done.
+    #: Commands that tell whether it is done, and the same with what each shows: ``{command, name}``.
     checks: tuple[str, ...] = ()
+    acceptance: tuple[Mapping[str, Any], ...] = ()
     blocked_reason: str = ""
     check_results: tuple[Mapping[str, Any], ...] = ()
     findings: tuple[Mapping[str, Any], ...] = ()
@@ -122,6 +123,9 @@ class TaskState:
     attempts: int = 0
     result: str = ""
     commit: str = ""
+    #: What its own checks and its reviewer said last; None: that is left as it is.
+    check_results: tuple[Mapping[str, Any], ...] | None = None
+    findings: tuple[Mapping[str, Any], ...] | None = None
 
     @property
     def started(self) -> bool:

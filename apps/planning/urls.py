@@ -1,4 +1,4 @@
-"""Addresses below ``/api/planning/``."""
+"""Addresses below ``/api/planning/`` that only read; those at which something is changed are agents'."""
 
 from __future__ import annotations
 
@@ -8,9 +8,4 @@ from apps.planning import views
 
 urlpatterns = [
     path("plans/", views.PlanListView.as_view(), name="planning-plans"),
-    path("plans/<uuid:plan_id>/", views.PlanDetailView.as_view(), name="planning-plan"),
-    path("features/", views.FeatureListView.as_view(), name="planning-features"),
-    path("features/<uuid:feature_id>/", views.FeatureDetailView.as_view(), name="planning-feature"),
-    path("tasks/", views.TaskListView.as_view(), name="planning-tasks"),
-    path("tasks/<uuid:task_id>/", views.TaskDetailView.as_view(), name="planning-task"),
 ]

@@ -1,4 +1,4 @@
-"""Plans, features and tasks over HTTP."""
+"""Reading plans, features and tasks over HTTP. Views of agents change them, since a session may be at work on them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rest_framework.views import APIView
 
 from apps.authentication.bearer import request_user
 from apps.core.pagination import PagedView
-from apps.planning import selectors, serializers, services
-from apps.planning.models import TaskStatus
+from apps.planning import selectors, serializers
+from apps.planning.models import PlanStatus, TaskStatus
 
 
 class PlanListView(PagedView):
@@ -26,7 +26,13 @@ class PlanListView(PagedView):
         """Plans of your projects, newest first."""
         query = serializers.PlanFilterSerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
-        plans = selectors.plan_list(user=request_user(request), project_id=query.validated_data.get("project"))
+        status = query.validated_data.get("status")
+        plans = selectors.plan_list(
+            user=request_user(request),
+            project_id=query.validated_data.get("project"),
+            status=PlanStatus(status) if status else None,
+            words=query.validated_data["q"],
+        )
         return self.page(plans, serializers.PlanSerializer)
 
 
@@ -56,25 +62,6 @@ class FeatureListView(PagedView):
         )
         return self.page(features, serializers.FeatureSerializer)
 
-    @extend_schema(
-        operation_id="planning_features_create",
-        tags=["planning"],
-        request=serializers.FeatureCreateSerializer,
-        responses={201: serializers.FeatureSerializer},
-    )
-    def post(self, request: Request) -> Response:
-        """Add a feature of your own to a project, or to one of its plans."""
-        data = serializers.FeatureCreateSerializer(data=request.data)
-        data.is_valid(raise_exception=True)
-        feature = services.feature_create(
-            user=request_user(request),
-            project_id=data.validated_data["project"],
-            plan_id=data.validated_data["plan"],
-            title=data.validated_data["title"],
-            description=data.validated_data["description"],
-        )
-        return Response(serializers.FeatureSerializer(feature).data, status=201)
-
 
 class FeatureDetailView(APIView):
     @extend_schema(operation_id="planning_features_get", tags=["planning"], responses=serializers.FeatureSerializer)
@@ -82,29 +69,6 @@ class FeatureDetailView(APIView):
         """One feature with its tasks."""
         feature = selectors.feature_get_for_user(user=request_user(request), feature_id=feature_id)
         return Response(serializers.FeatureSerializer(feature).data)
-
-    @extend_schema(
-        operation_id="planning_features_update",
-        tags=["planning"],
-        request=serializers.FeatureUpdateSerializer,
-        responses=serializers.FeatureSerializer,
-    )
-    def patch(self, request: Request, feature_id: uuid.UUID) -> Response:
-        """Change a feature that a person added: you, or anybody if you own the project."""
-        user = request_user(request)
-        feature = selectors.feature_get_for_user(user=user, feature_id=feature_id, write=True)
-        data = serializers.FeatureUpdateSerializer(data=request.data)
-        data.is_valid(raise_exception=True)
-        feature = services.feature_update(user=user, feature=feature, **data.validated_data)
-        return Response(serializers.FeatureSerializer(feature).data)
-
-    @extend_schema(operation_id="planning_features_delete", tags=["planning"], responses={204: None})
-    def delete(self, request: Request, feature_id: uuid.UUID) -> Response:
-        """Delete a feature that a person added: you, or anybody if you own the project."""
-        user = request_user(request)
-        feature = selectors.feature_get_for_user(user=user, feature_id=feature_id, write=True)
-        services.feature_delete(user=user, feature=feature)
-        return Response(status=204)
 
 
 class TaskListView(PagedView):

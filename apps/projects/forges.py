@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.core.encryption import secret_decrypt, secret_encrypt
-from apps.core.errors import Conflict, InvalidInput, NotFound
+from apps.core.errors import ApplicationError, Conflict, InvalidInput, NotFound
 from apps.core.outbound import host_is_listed
 from apps.core.outbound_client import guarded_client
 from apps.projects.models import Project, RepositorySource
@@ -103,7 +103,7 @@ def forge_state(project: Project) -> ForgeState:
     told = ForgeState(project.forge_kind, project.forge_api_url, has_token=_has_token(project))
     try:
         access = forge_access(project)
-    except (Conflict, InvalidInput) as error:
+    except ApplicationError as error:
         return ForgeState(
             told.kind, told.api_url, told.has_token, problem=error.message, next_step=error.next_step
         )  # fmt: skip

@@ -7,8 +7,18 @@ from typing import Any, ClassVar
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from apps.projects.agent_settings import Review
 from apps.projects.autonomy import Autonomy
-from apps.projects.models import FetchState, ForgeKind, Membership, Project, ProjectSecret, RepositorySource, Role
+from apps.projects.models import (
+    MAX_LANES,
+    FetchState,
+    ForgeKind,
+    Membership,
+    Project,
+    ProjectSecret,
+    RepositorySource,
+    Role,
+)
 from apps.projects.repository_notices import NOTICE_KINDS
 from apps.projects.selectors import source_get
 from apps.projects.sources import HostKey, host_keys
@@ -17,6 +27,14 @@ _COMMAND_LENGTH = 10_000
 #: They go into every conversation of every session of the project.
 INSTRUCTIONS_LENGTH = 20_000
 _HOSTS = 50
+
+
+_AUTONOMY_HELP = "What agents may do without asking, unless a session says otherwise; empty: what the server says."
+_REVIEW_HELP = "Which changes are reviewed, unless a session says otherwise; empty: what the server says."
+_AGENTS_HELP = (
+    "What is different about its agents, by role (planner, coder, reviewer, researcher): {instructions, tools_off, "
+    "steps, tokens, seconds}, for the reviewer threshold and rounds besides; set whole."
+)
 
 
 class HostKeySerializer(serializers.Serializer[HostKey]):
@@ -108,6 +126,10 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
     autonomy = serializers.CharField(
         read_only=True, allow_blank=True, help_text="observe, ask, auto-edit or auto; empty: what the server says."
     )
+    review = serializers.CharField(
+        read_only=True, allow_blank=True, help_text="auto, always or never; empty: what the server says."
+    )
+    agents = serializers.DictField(read_only=True, help_text=_AGENTS_HELP)
 
     class Meta:
         model = Project
@@ -125,7 +147,10 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
             "network_hosts",
             "subfolder",
             "autonomy",
+            "review",
+            "agents",
             "instructions",
+            "lanes",
             "role",
             "created_at",
             "updated_at",
@@ -138,7 +163,7 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
         return None if source is None else SourceSerializer(source).data
 
 
-_AUTONOMY_HELP = "What agents may do without asking, unless a session says otherwise; empty: what the server says."
+_LANES_HELP = "Tasks of a session that may be worked on side by side; null: what the server says."
 
 
 class ProjectWriteSerializer(serializers.Serializer[Any]):
@@ -175,6 +200,13 @@ class ProjectWriteSerializer(serializers.Serializer[Any]):
     autonomy = serializers.ChoiceField(
         choices=Autonomy.choices, required=False, allow_blank=True, default="", help_text=_AUTONOMY_HELP
     )
+    lanes = serializers.IntegerField(
+        min_value=1, max_value=MAX_LANES, required=False, allow_null=True, default=None, help_text=_LANES_HELP
+    )
+    review = serializers.ChoiceField(
+        choices=Review.choices, required=False, allow_blank=True, default="", help_text=_REVIEW_HELP
+    )
+    agents = serializers.DictField(required=False, default=dict, help_text=_AGENTS_HELP)
     instructions = serializers.CharField(
         max_length=INSTRUCTIONS_LENGTH,
         required=False,
@@ -320,10 +352,18 @@ class ProjectPatchSerializer(ProjectWriteSerializer):
     autonomy = serializers.ChoiceField(
         choices=Autonomy.choices, required=False, allow_blank=True, help_text=_AUTONOMY_HELP
     )
+    review = serializers.ChoiceField(choices=Review.choices, required=False, allow_blank=True, help_text=_REVIEW_HELP)
+    agents = serializers.DictField(required=False, help_text=_AGENTS_HELP)
     instructions = serializers.CharField(max_length=INSTRUCTIONS_LENGTH, required=False, allow_blank=True)
+    lanes = serializers.IntegerField(
+        min_value=1, max_value=MAX_LANES, required=False, allow_null=True, help_text=_LANES_HELP
+    )
     default_branch = serializers.CharField(
         max_length=255, required=False, help_text="The branch that sessions start from; it has to be there."
     )
+
+    def validate_lanes(self, lanes: int | None) -> int:
+        return lanes or 0
 
 
 class BundleQuerySerializer(serializers.Serializer[Any]):

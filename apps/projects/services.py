@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
@@ -14,6 +15,7 @@ from django.db.models import ProtectedError
 from apps.authentication.models import User
 from apps.authentication.selectors import user_get_by_email
 from apps.core.errors import Conflict, InvalidInput, NotFound, Unavailable
+from apps.projects.agent_settings import agents_read
 from apps.projects.environment import environments_delete
 from apps.projects.models import Membership, Project, RepositorySource, RepositoryState, Role
 from apps.projects.project_fields import host_pattern_clean, subfolder_clean
@@ -48,7 +50,10 @@ def project_create(
     network_hosts: Sequence[str] = (),
     subfolder: str = "",
     autonomy: str = "",
+    review: str = "",
+    agents: Mapping[str, Any] | None = None,
     instructions: str = "",
+    lanes: int | None = None,
     source: SourceChanges | None = None,
 ) -> Project:
     """A project of which the user is the owner, with a copy of the repository at ``repository_path`` if one is given.
@@ -68,7 +73,10 @@ def project_create(
         network_hosts=_hosts_clean(network_hosts),
         subfolder=subfolder_clean(subfolder),
         autonomy=autonomy,
+        review=review,
+        agents=agents_read(agents or {}).as_dict(),
         instructions=instructions,
+        lanes=lanes,
     )
     repository_source = None if source is None else source_build(project=project, changes=source)
     # Imported before there is a row, since git runs outside transactions: a crash in between leaves a folder that
@@ -100,10 +108,16 @@ def project_update(
     network_hosts: Sequence[str] | None = None,
     subfolder: str | None = None,
     autonomy: str | None = None,
+    review: str | None = None,
+    agents: Mapping[str, Any] | None = None,
     instructions: str | None = None,
+    lanes: int | None = None,
     default_branch: str | None = None,
 ) -> Project:
-    """Change what is given and leave the rest. A ``default_branch`` has to be there already."""
+    """Change what is given and leave the rest. A ``default_branch`` has to be there already.
+
+    ``lanes``: 0 leaves it to the server.
+    """
     changes = {
         "name": name,
         "description": description,
@@ -112,11 +126,16 @@ def project_update(
         "network_hosts": None if network_hosts is None else _hosts_clean(network_hosts),
         "subfolder": None if subfolder is None else subfolder_clean(subfolder),
         "autonomy": autonomy,
+        "review": review,
+        "agents": None if agents is None else agents_read(agents).as_dict(),
         "instructions": instructions,
+        "lanes": lanes,
     }
     given = {field: value for field, value in changes.items() if value is not None}
     for field, value in given.items():
         setattr(project, field, value)
+    if lanes == 0:
+        project.lanes = None
     if default_branch:
         _default_branch_set(project, default_branch)
     project.save(update_fields=[*given, "updated_at"])

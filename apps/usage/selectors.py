@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, OuterRef, Q, Subquery, Sum
+from django.db.models import Count, DurationField, ExpressionWrapper, F, OuterRef, Q, Subquery, Sum
 from django.db.models.expressions import Combinable
 
 from apps.core.errors import NotFound
@@ -124,6 +124,14 @@ def answering_model(*, scope: str, key: Combinable) -> tuple[Subquery, Subquery]
     """Provider and model that answered a call, for rows of another table: by its column with the scope, and the key."""
     settled = ModelCall.objects.filter(budget_id=OuterRef(scope), key=key, state=CallState.SETTLED).order_by("-attempt")
     return Subquery(settled.values("provider")[:1]), Subquery(settled.values("model")[:1])
+
+
+def calls_seconds(*, scope_id: uuid.UUID, key_begins: str, since: datetime) -> float:
+    """How long the calls of models have taken that were made for keys which begin so, and since then."""
+    took = ExpressionWrapper(F("finished_at") - F("started_at"), output_field=DurationField())
+    calls = ModelCall.objects.filter(budget_id=scope_id, key__startswith=key_begins, started_at__gte=since)
+    spent = calls.aggregate(sum=Sum(took))["sum"]
+    return float(spent.total_seconds()) if spent else 0.0
 
 
 def budget_state(budget: Budget) -> BudgetState:

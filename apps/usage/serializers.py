@@ -6,6 +6,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from apps.core.serializers import StrictSerializer
+
 from .choices import (
     EDIT_FORMATS,
     EFFORTS,
@@ -19,18 +21,6 @@ from .choices import (
 )
 from .keys import SECRET_LENGTH, key_test_state
 from .models import KeyScope, KeyTest, ProviderKey
-
-
-class _StrictSerializer(serializers.Serializer[Any]):
-    """Refuses members that it doesn't know: a misspelt one would choose nothing, and not say so."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, dict):
-            unknown = sorted(str(name) for name in set(data) - set(self.fields))
-            if unknown:
-                known = ", ".join(self.fields)
-                raise serializers.ValidationError({unknown[0][:100]: f"There is no such member; there are {known}."})
-        return super().to_internal_value(data)
 
 
 class _OptionsFields(serializers.Serializer[Any]):
@@ -70,11 +60,11 @@ class _OptionsFields(serializers.Serializer[Any]):
     )
 
 
-class ModelOptionsSerializer(_OptionsFields, _StrictSerializer):
+class ModelOptionsSerializer(_OptionsFields, StrictSerializer):
     """A model and how it is called; what is left out is what the place says for all roles."""
 
 
-class RoleModelsSerializer(_StrictSerializer):
+class RoleModelsSerializer(StrictSerializer):
     planner = ModelOptionsSerializer(required=False)
     coder = ModelOptionsSerializer(required=False)
     reviewer = ModelOptionsSerializer(required=False)
@@ -87,7 +77,7 @@ class ModelConfigurationFields(_OptionsFields):
     models = RoleModelsSerializer(required=False, help_text="By role.")
 
 
-class ModelConfigurationSerializer(ModelConfigurationFields, _StrictSerializer):
+class ModelConfigurationSerializer(ModelConfigurationFields, StrictSerializer):
     pass
 
 

@@ -223,6 +223,14 @@ if ARCHON_AUTONOMY not in ("observe", "ask", "auto-edit", "auto"):
     raise ImproperlyConfigured(
         f"ARCHON_AUTONOMY: there is no autonomy {ARCHON_AUTONOMY!r}; write observe, ask, auto-edit or auto"
     )
+#: Which tasks' changes are reviewed, unless the project or the session says otherwise.
+ARCHON_REVIEW: str = env("ARCHON_REVIEW", default="auto")
+if ARCHON_REVIEW not in ("auto", "always", "never"):
+    raise ImproperlyConfigured(f"ARCHON_REVIEW: there is no {ARCHON_REVIEW!r}; write auto, always or never")
+#: How many of a session's tasks may be worked on side by side, unless the project or the session says otherwise.
+ARCHON_LANES: int = env.int("ARCHON_LANES", default=2)
+if not 1 <= ARCHON_LANES <= 8:
+    raise ImproperlyConfigured("ARCHON_LANES is a number of tasks between 1 and 8")
 #: For how long a call can be approved after it was asked for, and carried out after it was approved, in seconds.
 ARCHON_APPROVAL_SECONDS: int = env.int("ARCHON_APPROVAL_SECONDS", default=86400)
 #: Sessions that one user may have at work at once, where nobody has said otherwise of that user.
@@ -344,6 +352,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "SessionStatusEnum": "apps.agents.types.SessionStatus",
         "AutonomyEnum": "apps.projects.autonomy.Autonomy",
+        "AgentRoleEnum": "apps.usage.choices.ROLES",
+        "ReviewEnum": "apps.projects.agent_settings.Review",
         "PolicyEffectEnum": "apps.agents.types.PolicyEffect",
         "RiskEnum": "apps.agents.types.Risk",
         "RuleRiskEnum": "apps.agents.serializers_policy.RULE_RISKS",
@@ -351,10 +361,14 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "SessionOutcomeEnum": "apps.agents.types.SessionOutcome",
         "PublicationStateEnum": "apps.agents.types.PublicationState",
         "ForgeKindEnum": "apps.projects.models.ForgeKind",
+        "AgentTypeEnum": "apps.agents.types.AgentType",
         "TaskStatusEnum": "apps.planning.models.TaskStatus",
+        "TaskTypeEnum": "apps.planning.types.TaskType",
+        "TaskAgentEnum": "apps.planning.types.TaskAgent",
         "PlanStatusEnum": "apps.planning.models.PlanStatus",
         "KeyScopeEnum": "apps.usage.models.KeyScope",
         "EffortEnum": "apps.usage.choices.EFFORTS",
+        "FeatureEffortEnum": "apps.planning.types.Effort",
         "ToolCallsEnum": "apps.usage.choices.TOOL_CALL_STYLES",
         "EditFormatEnum": "apps.usage.choices.EDIT_FORMATS",
         "FileStateEnum": "apps.context.models.FileState",

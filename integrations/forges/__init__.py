@@ -7,17 +7,19 @@ putting.py     a pull request for a branch: the one that is there, or a new one
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import httpx
 
 from .addresses import ForgeAddress
 from .gitea import GiteaForge
 from .github import GitHubForge
 from .gitlab import GitLabForge
-from .types import Forge
+from .types import Forge, Kind
 
 __all__ = ["forge_open"]
 
-_FORGES = {"github": GitHubForge, "gitlab": GitLabForge, "gitea": GiteaForge}
+_FORGES: dict[Kind, Callable[..., Forge]] = {"github": GitHubForge, "gitlab": GitLabForge, "gitea": GiteaForge}
 
 
 def forge_open(address: ForgeAddress, *, token: str, client: httpx.Client) -> Forge:

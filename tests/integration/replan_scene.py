@@ -99,6 +99,7 @@ def versions(session: AgentSession) -> list[tuple[int, str]]:
 
 
 def plan_row(session: AgentSession) -> Plan:
+    assert session.plan_id is not None
     return Plan.objects.get(id=session.plan_id)
 
 

@@ -20,7 +20,7 @@ from apps.agents.models import AgentSession, SessionEvent, SessionHead
 from apps.agents.services.autonomous_executor import SessionExecutor
 from apps.agents.services.leases import LeaseKeeper
 from apps.agents.services.master_orchestrator import SessionRequest, session_start
-from apps.agents.types import AgentType
+from apps.agents.types import AgentType, Review
 from apps.authentication.models import User
 from apps.core.database import AsyncDatabase, Connection
 from apps.core.realtime import Hub
@@ -136,8 +136,10 @@ def session_make(
     limit_seconds: int = 600,
     goal: str = "make it work",
     models: ModelConfiguration | None = None,
+    review: Review = Review.NEVER,
+    lanes: int | None = None,
 ) -> AgentSession:
-    """A session that waits for a worker."""
+    """A session that waits for a worker; without reviews unless asked for, which most recordings know nothing of."""
     request = SessionRequest(
         project_id=project.id,
         goal=goal,
@@ -146,6 +148,8 @@ def session_make(
         agent_type=agent_type,
         models=models or ModelConfiguration(model=model),
         checks=tuple(checks),
+        review=review,
+        lanes=lanes,
     )
     return session_start(user=user, request=request, execute=True)
 

@@ -54,7 +54,7 @@ def _plan_of(owner: User) -> uuid.UUID:
 
 def _feature_of(owner: User) -> uuid.UUID:
     project = project_make(owner=owner)
-    return feature_create(user=owner, project_id=project.id, plan_id=None, title="f", description="").id
+    return feature_create(user=owner, project_id=project.id, title="f").id
 
 
 def _session_of(owner: User) -> uuid.UUID:
@@ -100,6 +100,8 @@ OBJECTS: dict[str, Callable[[User], object]] = {
     # Named within its project, and forgetting one that isn't there is fine.
     "secret_name": lambda owner: "TOKEN",
     "plan_id": _plan_of,
+    # Of a version, named within its plan.
+    "number": lambda owner: 1,
     "session_id": _session_of,
     "feature_id": _feature_of,
     "attachment_id": _attachment_of,

@@ -176,5 +176,7 @@ def test_people_add_features_of_their_own() -> None:
     project.memberships.create(user=another, role="member")
     assert client_for(another).delete(address).status_code == 403
     assert client_for(member).delete(address).status_code == 204
-    planned = Feature.objects.filter(plan=plan).earliest("position")
-    assert client_for(owner).delete(f"/api/planning/features/{planned.id}/").status_code == 403
+    planned = f"/api/planning/features/{Feature.objects.filter(plan=plan).earliest('position').id}/"
+    assert client_for(member).patch(planned, {"title": "Read"}).json()["title"] == "Read", "whoever planned it"
+    assert client_for(viewer).delete(planned).status_code == 403
+    assert client_for(member).delete(planned).status_code == 204

@@ -44,6 +44,8 @@ def test_create_read_replace_update_delete() -> None:
         "network_hosts": [],
         "subfolder": "",
         "autonomy": "",
+        "review": "",
+        "agents": {},
         "role": "owner",
         "created_at": "",
         "updated_at": "",

@@ -43,6 +43,8 @@ PLAN = {
                     "depends_on": ["mend"],
                     "creates": ["CHANGES.md"],
                 },
+                {"key": "tell", "title": "Tell it", "instructions": "Say it to others.", "depends_on": ["note"]},
+                {"key": "last", "title": "Sum it up", "depends_on": ["tell"], "files": ["docs/notes.md"]},
             ],
         }
     ],
@@ -54,6 +56,8 @@ def model() -> str:
     return recording_write(
         [
             entry("planner", ("submit_plan", PLAN)),
+            entry("replanner", ("keep_plan", {"reason": "It serves."})),
+            entry("coder", ("report_blocked", {"reason": "Nobody hears.", "needs": "Ears."}), task="^Task: Tell"),
             entry("coder", DONE, last_tool="write_file"),
             entry("coder", ("write_file", {"path": "MORE.md", "content": "more\n"}), seen=["asks further"]),
             entry("coder", ("write_file", {"path": "CHANGES.md", "content": "a\n"}), task="^Task: Note"),
@@ -96,6 +100,7 @@ def test_what_conversations_open_with(golden: Golden) -> None:
             return session
 
         session = run(AgentType.EXECUTOR)
+        texts["replanner.txt"] = opening_of(session.executions.get(role="replanner"))
         texts["planner.txt"] = opening_of(session.executions.get(role="planner"))
         for name, title in (("coder.txt", "Mend the sum"), ("coder.second.txt", "Note it")):
             texts[name] = opening_of(session.executions.get(role="coder", task__title=title))

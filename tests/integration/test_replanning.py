@@ -131,7 +131,7 @@ def test_a_plan_that_is_kept_is_looked_at_once(scene: tuple[User, Project]) -> N
 def test_a_blocked_task_alone_ends_the_session(scene: tuple[User, Project]) -> None:
     session = session_run(begin(scene, planned(task_of("One")), blocked("One")).id)
     assert (session.status, session.outcome) == ("completed", "failing")
-    assert "the parser is missing (needs: a parser)" in session.reason["message"]
+    assert session.reason and "the parser is missing (needs: a parser)" in session.reason["message"]
     assert not files_of(session) and not looks(session)
 
 
@@ -205,7 +205,7 @@ def test_the_same_plan_again_is_refused_once(scene: tuple[User, Project]) -> Non
 
 def test_a_plan_that_goes_round_in_circles_pauses_for_a_person(scene: tuple[User, Project]) -> None:
     session = session_run(begin(scene, *round_again()).id)
-    assert (session.status, session.reason["code"]) == ("paused", "plan_oscillates")
+    assert session.reason and (session.status, session.reason["code"]) == ("paused", "plan_oscillates")
     (kept,) = events_of(session.id, "PlanKept")
     assert kept.payload["trigger"] == ["blocked T2"] and "version 1" in kept.payload["reason"]
     session_resume(user=scene[0], session_id=session.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -35,7 +36,7 @@ PLAN = PlanProgress(
     status="waiting",
     intent="small_edit",
     version=3,
-    estimate={"steps": 40, "tokens": 120_000, "cost_usd": 0.42},
+    estimate={"steps": 40, "tokens": {"low": 90_000, "high": 120_000}, "cost_usd": 0.42, "basis": "a guess"},
     done=1,
     total=5,
     features=[
@@ -61,7 +62,7 @@ def test_a_program_reads_plain_lines() -> None:
     lines = printed(PLAN, terminal=False).splitlines()
     assert lines == [
         "Mend it all",
-        "plan 12345678, version 3, waiting, 1 of 5 done, small edit, about 40 steps, 120,000 tokens, $0.42",
+        "plan 12345678, version 3, waiting, 1 of 5 done, small edit, likely 40 steps, 90,000 to 120,000 tokens, $0.42",
         "It waits for approval, in version 3.",
         "",
         "> F1 Parse (running)",
@@ -120,7 +121,7 @@ def test_the_picture_leads_each_arrow_to_its_task() -> None:
     for key in ("T1", "T2", "T3", "T4", "T5", "T6"):
         assert sum(f" {key} ─" in line for line in lines) == 1
     # An arrow ends right above a box.
-    for above, below in zip(lines, lines[1:], strict=False):
+    for above, below in itertools.pairwise(lines):
         for column, character in enumerate(above):
             if character == "▼":
                 assert below[:column].rfind("╭") > below[:column].rfind("╮"), (above, below)

@@ -6,6 +6,7 @@ sessions is in ``tests/integration/test_plan_histories.py``.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from hypothesis import settings
@@ -14,9 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from apps.agents.tools.plan_revising import revision_of
 from apps.agents.tools.replanning import RevisePlanArguments
+from apps.core.errors import InvalidInput
 from apps.planning.checking import plan_problems
 from apps.planning.diffing import plan_diff
 from apps.planning.document import FeatureDoc, PlanDoc, TaskDoc
+from apps.planning.editing import operations_apply, operations_read
 from apps.planning.protection import revision_problems
 from apps.planning.scheduling import tasks_ready, tasks_settle
 from apps.planning.types import TaskState, TaskStatus
@@ -35,7 +38,6 @@ class PlanHistory(RuleBasedStateMachine):
         self.done: dict[str, TaskDoc] = {}
         self.begun: set[str] = set()
         self.former: list[tuple[PlanDoc, dict[str, TaskState], dict[str, TaskDoc], set[str]]] = []
-        self.new = 0
 
     @initialize(needs=st.lists(st.sets(st.integers(0, 5), max_size=2), min_size=2, max_size=6), nested=st.booleans())
     def plan(self, needs: list[set[int]], nested: bool) -> None:
@@ -125,13 +127,26 @@ class PlanHistory(RuleBasedStateMachine):
 
         self._follow(self.document.tasks_map(changed))
 
-    @rule(place=places, other=places)
-    def person_adds(self, place: int, other: int) -> None:
-        self.new += 1
-        keys = list(self.document.tasks)
-        added = TaskDoc(key=f"P{self.new}", title="added", depends_on=(keys[place % len(keys)],))
-        feature = FeatureDoc(key=f"PF{self.new}", title="added", tasks=(added,))
-        self._follow(self.document.model_copy(update={"features": (*self.document.features, feature)}))
+    @rule(place=places, other=places, change=st.integers(0, 9))
+    def person_operates(self, place: int, other: int, change: int) -> None:
+        """The operations that people and their tools edit by; a chain of two now and then."""
+        keys, features = list(self.document.tasks), list(self.document.features_by_key)
+        key, needed, feature = keys[place % len(keys)], keys[other % len(keys)], features[other % len(features)]
+        chosen: list[list[dict[str, Any]]] = [
+            [{"op": "add_task", "title": "added", "feature": feature, "depends_on": [key]}],
+            [{"op": "add_task", "title": "added", "before": key}, {"op": "skip_task", "key": needed}],
+            [{"op": "add_feature", "title": "added", "parent": feature, "depends_on": []}],
+            [{"op": "move_task", "key": key, "feature": feature}],
+            [{"op": "move_task", "key": key, "after": needed}],
+            [{"op": "remove_task", "key": key, "cascade": True}],
+            [{"op": "remove_feature", "key": feature, "cascade": True}],
+            [{"op": "split_task", "key": key, "parts": [{"title": "half"}, {"title": "other half"}]}],
+            [{"op": "hold", "key": feature, "reason": "wait"}],
+            [{"op": "release", "key": feature}],
+        ]
+        operations = operations_read(chosen[change])
+        with contextlib.suppress(InvalidInput):
+            self._follow(operations_apply(self.document, operations))
 
     @precondition(lambda self: not self.at(TaskStatus.RUNNING))
     @rule(data=st.data())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -60,7 +61,7 @@ def test_what_is_told_of_a_task_tells(document: PlanDoc, data: st.DataObject) ->
         assert left_key(document, ()) == ""
         return
     chosen = data.draw(st.sampled_from(left)).key
-    change = data.draw(
+    change: dict[str, Any] = data.draw(
         st.sampled_from(
             [
                 {"title": "another"},

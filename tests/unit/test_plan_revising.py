@@ -12,7 +12,7 @@ from apps.agents.tools.replanning import RevisePlanArguments
 from apps.planning.checking import plan_problems
 from apps.planning.document import CheckDoc, FeatureDoc, PlanDoc, TaskDoc
 from apps.planning.protection import revision_problems
-from apps.planning.types import Effort, TaskAgent, TaskState, TaskStatus
+from apps.planning.types import Effort, TaskState, TaskStatus, TaskType
 
 CHECKS = (CheckDoc(command="test -e two"),)
 #: T1 is done, T2 failed, T3 needs it, T4 stands apart in a feature within another.
@@ -79,11 +79,11 @@ def test_what_stays_is_named_and_what_replaces_is_whole() -> None:
 def test_a_task_that_is_there_keeps_what_is_not_said_of_it() -> None:
     document = holds(
         revised(
-            {"key": "F1", "effort": "large", "tasks": [{"key": "T3", "depends_on": [], "agent_type": "researcher"}]},
+            {"key": "F1", "effort": "large", "tasks": [{"key": "T3", "depends_on": [], "type": "docs"}]},
             {"key": "F1", "tasks": [{"key": "T4", "title": "Four more", "checks": [], "instructions": ""}]},
         )
     )
-    changed = {"depends_on": (), "agent_type": TaskAgent.RESEARCHER}
+    changed = {"depends_on": (), "type": TaskType.DOCS}
     assert document.tasks["T3"] == BEFORE.tasks["T3"].model_copy(update=changed)
     assert document.tasks["T4"].title == "Four more"
     # The feature within which nothing is left goes, and so does the one around it.

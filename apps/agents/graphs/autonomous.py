@@ -10,25 +10,25 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 
 from apps.agents.graphs.agent import agent_graph
+from apps.agents.graphs.task import task_wire
 from apps.agents.nodes.approval import plan_wait, route_after_wait
 from apps.agents.nodes.baseline import prepare, route_after_prepare
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_begin
+from apps.agents.nodes.lanes import lanes_run
 from apps.agents.nodes.plan_closing import plan_close, route_after_close
 from apps.agents.nodes.planning import plan_begin, plan_record, plan_skip, research_begin, route_after_plan
 from apps.agents.nodes.rebase import rebase_verify
 from apps.agents.nodes.replanning import replan_begin, replan_record, route_after_replan
 from apps.agents.nodes.report import answer_report, report
+from apps.agents.nodes.review import review_give_up
 from apps.agents.nodes.tasks import (
-    code_begin,
     route_after_choice,
-    route_after_verify,
     task_accept,
     task_block,
     task_give_up,
     task_next,
-    task_retry,
-    verify,
+    tasks_close,
 )
 from apps.agents.types import AgentType
 
@@ -56,9 +56,10 @@ def _wired(agent_type: AgentType) -> Any:
 
 
 def _executor(graph: StateGraph[Any, Any, Any, Any]) -> None:
-    """prepare → plan → for each task: code → verify → accept, or again, or give up → close the plan → report.
+    """prepare → plan → each task: code → verify → review → accept, or again, or give up → close the plan → report.
 
-    Where something has happened that what has not started may have to follow, replan comes before the next task.
+    Where something has happened that what has not started may have to follow, replan comes before the next task. Tasks
+    that may run side by side are one node, in which each goes through a graph of its own (``graphs.lane``).
 
     A goal that is a question ends with its answer. A plan that a person has to approve waits for that, and is made
     otherwise where they say so; one that was there before the session comes in there. A follow-up comes with its task:
@@ -126,32 +127,27 @@ def _follow_up(graph: StateGraph[Any, Any, Any, Any], *, goal: str, plan: str) -
 
 def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, revised: str) -> None:
     graph.add_node("task_next", task_next)
-    graph.add_node("code_begin", code_begin)
-    graph.add_node("code", agent_graph())
-    graph.add_node("verify", verify)
+    graph.add_node("lanes_run", lanes_run)
     graph.add_node("task_accept", task_accept)
-    graph.add_node("task_retry", task_retry)
     graph.add_node("task_give_up", task_give_up)
     graph.add_node("task_block", task_block)
+    graph.add_node("review_give_up", review_give_up)
     graph.add_node("plan_close", plan_close)
+    graph.add_node("tasks_close", tasks_close)
     graph.add_node("report", report)
-    ways: dict[Hashable, str] = {"code": "code_begin", "replan": "replan_begin", "report": "plan_close"}
-    graph.add_conditional_edges("task_next", route_after_choice, ways)
-    _replan(graph, revised=revised)
-    graph.add_edge("code_begin", "code")
-    graph.add_edge("code", "verify")
-    verdicts: dict[Hashable, str] = {
-        "passed": "task_accept",
-        "retry": "task_retry",
-        "failed": "task_give_up",
-        "blocked": "task_block",
+    ways: dict[Hashable, str] = {
+        "code": "code_begin",
+        "lanes": "lanes_run",
+        "replan": "replan_begin",
+        "report": "plan_close",
     }
-    graph.add_conditional_edges("verify", route_after_verify, verdicts)
-    graph.add_edge("task_accept", "task_next")
-    graph.add_edge("task_retry", "code")
-    graph.add_edge("task_give_up", "task_next")
-    graph.add_edge("task_block", "task_next")
-    graph.add_conditional_edges("plan_close", route_after_close, {"report": "report", "tasks": "task_next"})
+    graph.add_conditional_edges("task_next", route_after_choice, ways)
+    task_wire(graph, agent=agent_graph(), accept="task_accept", give_up="task_give_up")
+    for ended in ("lanes_run", "task_accept", "task_give_up", "task_block", "review_give_up"):
+        graph.add_edge(ended, "task_next")
+    _replan(graph, revised=revised)
+    graph.add_conditional_edges("plan_close", route_after_close, {"report": "tasks_close", "tasks": "task_next"})
+    graph.add_edge("tasks_close", "report")
     graph.add_edge("report", END)
 
 

@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langgraph.runtime import Runtime
 
 from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.execution_limits import execution_ends, execution_metered
 from apps.agents.nodes.loop_watch import loop_watch
 from apps.agents.nodes.model_turn import model_call
 from apps.agents.nodes.replies import calls_proposed, reply_open
@@ -40,8 +41,6 @@ ONLY_REFUSED = CallFailure(
     next_step="Resume to let it try once more; another model, or another form of edits or of tool calls for this one,"
     " may do better.",
 )
-#: Replies that one execution may take; the session's own limit of steps usually comes first.
-EXECUTION_TURNS = 400
 ENDED = "not carried out: an earlier call of the same reply ended the work"
 
 
@@ -56,8 +55,21 @@ async def step_take(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     transcript = await context.transcript(execution_id)
     if len(transcript) != state.get("turn") and await context.ledger.result_load(execution_id) is not None:
         return {"turn": len(transcript), "ended": True}
+    async with execution_metered(context, execution_id, transcript) as meter:
+        if not reply_open(transcript) and await execution_ends(context, state, execution_id, transcript, meter):
+            await context.site.commands_end()
+            return {"turn": len(transcript), "ended": True}
+        return await _step(state, runtime, execution_id, transcript)
+
+
+async def _step(
+    state: SessionState, runtime: Runtime[RunContext], execution_id: uuid.UUID, transcript: list[BaseMessage]
+) -> SessionState:
+    context = runtime.context
     if not reply_open(transcript):
-        await steering_hear(context, execution_id, transcript, task_id=task_of(state))
+        if not state.get("round"):
+            # What a person says while a commit is reviewed is for whoever goes on with the work.
+            await steering_hear(context, execution_id, transcript, task_id=task_of(state))
         tools = tools_for(state["role"], context.offer(state["role"]))
         refused = partial(refused_in_a_row, transcript, tools)
         await loop_watch(context, execution_id, is_excused=lambda: refused() >= REFUSED_REPLIES)
@@ -98,7 +110,7 @@ async def tools_run(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
         ended = carried_out or ended
     if not ended and refused_in_a_row(transcript, tools) >= REFUSED_REPLIES:
         raise ModelCallFailed(ONLY_REFUSED)
-    return {"turn": len(transcript), "ended": ended or len(transcript) > 2 * EXECUTION_TURNS}
+    return {"turn": len(transcript), "ended": ended}
 
 
 def _is_stuck(context: RunContext, role: str, transcript: Sequence[BaseMessage]) -> bool:
@@ -147,11 +159,12 @@ async def _plain_answer(
         summary = str(replies[-1].text).strip()
         async with context.ledger.transaction() as connection:
             unheard = await context.ledger.steering_load(connection, task_id=task_of(state))
-            if not unheard:
+            ends = bool(state.get("round")) or not unheard
+            if ends:
                 await context.ledger.result_set(connection, execution_id, {"summary": summary, "unfinished": True})
-        if not unheard:
+        if ends:
             return {"turn": len(transcript), "ended": True}
-    nudge = nudge_for(state["role"])
+    nudge = nudge_for(state["role"], reviews=bool(state.get("round")))
     if position + 1 == len(transcript):
         async with context.ledger.transaction() as connection:
             await context.ledger.message_insert(connection, execution_id, position + 1, nudge)

@@ -6,17 +6,19 @@ import asyncio
 import datetime
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from django.conf import settings
 from django.utils import timezone
 from langchain_core.messages import BaseMessage
 
 from apps.agents.nodes.conversation import Conversation
+from apps.agents.nodes.lane_crew import Lane
 from apps.agents.nodes.worksite import WorkSite
+from apps.agents.services.agent_profiles import AgentProfile, profile_of
 from apps.agents.services.code_knowledge import CodeKnowledge
 from apps.agents.services.instructions import Instructions, instructions_load
 from apps.agents.services.ledger import Ledger
@@ -31,7 +33,7 @@ from apps.agents.tools.grounding import RepositoryGrounding, programs_look_up, p
 from apps.agents.tools.kept_outputs import KeptOutputs
 from apps.agents.tools.policy import Policy
 from apps.agents.tools.web import PAGE_BYTES
-from apps.agents.types import READING_TYPES, AgentType, HandOver
+from apps.agents.types import READING_TYPES, AgentType, HandOver, Review
 from apps.core.errors import LimitReached
 from apps.core.outbound import Fetched, host_is_listed, outbound_fetch
 from apps.planning.document import PlanDoc, follow_up_key
@@ -43,6 +45,15 @@ from apps.usage.choices import RoleModel, SessionModels
 from apps.usage.gateway import ModelGateway
 from integrations.llm_providers.capabilities import context_tokens, sees_images
 from integrations.llm_providers.types import ModelSpec
+
+
+@dataclass
+class Meter:
+    """What an execution has taken since it began, or since a person had it go on."""
+
+    #: Messages before this one don't count.
+    start: int
+    seconds: float
 
 
 class SessionState(TypedDict, total=False):
@@ -60,7 +71,12 @@ class SessionState(TypedDict, total=False):
     ended: bool
     task_id: str
     attempt: int
-    #: What the last verification came to: `passed`, `retry`, `failed`; `blocked`: there was none.
+    #: The execution that carries the task out, also while its reviewer is at work.
+    work_id: str
+    #: Which review of the task's commits is under way; 0: none.
+    round: int
+    #: What the last verification or review came to: `passed`, `retry`, `failed`; of a review, `review` and `ask` too;
+    #: `blocked`: there was none. Of a merge: `merged`, `again`, `failed`.
     verdict: str
     #: What the session was woken for: `goal`, `plan` (one that is there), `follow_up` or `rebase`; then how it goes on.
     way: str
@@ -137,6 +153,11 @@ class SessionFacts:
     #: How often it was put onto another commit, and whether that is what it is woken for.
     rebases: int = 0
     rebase: Rebase | None = None
+    #: Which changes are reviewed, and what the project said of its agents, as of the session's start.
+    review: Review = Review.NEVER
+    agents: Mapping[str, Any] = field(default_factory=dict)
+    #: How many tasks may be worked on side by side.
+    lanes: int = 1
 
     @property
     def plan_id(self) -> uuid.UUID:
@@ -190,6 +211,12 @@ class RunContext:
     site: WorkSite
     #: Whether the worker is stopping.
     leaving: Callable[[], bool] = lambda: False
+    #: What each execution has taken so far, by ``nodes.execution_limits``.
+    meters: dict[uuid.UUID, Meter] = field(default_factory=dict)
+    #: The graph that carries out one task beside others; nodes don't know it.
+    lane_graph: Any = None
+    #: Of whoever works beside others: which lane it is. Its ``site`` is the lane's then.
+    lane: Lane | None = None
     _conversations: dict[uuid.UUID, Conversation] = field(default_factory=dict)
     _windows: dict[str, int] | None = None
     _rules: RepositoryRules | None = None
@@ -248,7 +275,12 @@ class RunContext:
             model.spec.name, asked=model.edit_format or "", configured=settings.ARCHON_EDIT_FORMATS
         )
         read_only = self.facts.autonomy is Autonomy.OBSERVE or self.facts.agent_type in READING_TYPES
-        return Offer(edit_format=chosen, web=bool(self.facts.network_hosts), read_only=read_only)
+        off = self.profile(role).tools_off
+        return Offer(edit_format=chosen, web=bool(self.facts.network_hosts), read_only=read_only, off=off)
+
+    def profile(self, role: str) -> AgentProfile:
+        """What an agent of the role is in this session."""
+        return profile_of(role, self.facts.agents)
 
     async def policy(self, *, looks_only: bool) -> Policy:
         """What holds now; a call that only looks may go by what held a moment ago."""
@@ -276,10 +308,11 @@ class RunContext:
     @property
     def history(self) -> RepositoryHistory:
         facts = self.facts
-        return RepositoryHistory(project_id=facts.project_id, branch=facts.branch, base_commit=facts.base_commit)
+        return RepositoryHistory(project_id=facts.project_id, branch=self.site.branch, base_commit=facts.base_commit)
 
     @property
     def code(self) -> CodeKnowledge:
+        """What the index knows; of a session that is what is in its own worktree, whatever a lane has done."""
         facts = self.facts
         return CodeKnowledge(self.ledger.database, project_id=facts.project_id, session_id=facts.session_id)
 

@@ -21,20 +21,22 @@ from apps.agents.services.server_words import standing_digest, standing_set
 async def conversation_opening(context: RunContext, *, role: str, brief: HumanMessage) -> list[BaseMessage]:
     """The messages that a conversation of the role is opened with."""
     instructions = await context.instructions()
-    parts = [instructions_text(instructions, salt=str(context.facts.project_id)), *await rules_brief(context)]
+    salt, own = str(context.facts.project_id), context.profile(role).instructions.strip()
+    parts = [instructions_text(instructions, salt=salt, role=role, own=own), *await rules_brief(context)]
     text = "\n\n".join(part for part in parts if part)
     if text:
         brief = standing_set(brief, text, digest=instructions.digest)
-    return [SystemMessage(prompt_read(role)), brief]
+    return [SystemMessage(prompt_read(context.profile(role).prompt)), brief]
 
 
 async def instructions_renew(
-    context: RunContext, transcript: Sequence[BaseMessage], message: HumanMessage
+    context: RunContext, transcript: Sequence[BaseMessage], message: HumanMessage, *, role: str
 ) -> HumanMessage:
     """The message by which a conversation goes on; people's instructions come with it where they aren't its own."""
     instructions = await context.instructions()
     told = next((told for said in reversed(transcript) if (told := standing_digest(said)) is not None), "")
     if told == instructions.digest:
         return message
-    text = instructions_change(instructions, salt=str(context.facts.project_id))
+    salt, own = str(context.facts.project_id), context.profile(role).instructions.strip()
+    text = instructions_change(instructions, salt=salt, role=role, own=own)
     return standing_set(message, text, digest=instructions.digest)

@@ -7,7 +7,7 @@ from langgraph.runtime import Runtime
 from apps.agents.nodes.baseline import baseline_open, checks_brief
 from apps.agents.nodes.completion import session_complete
 from apps.agents.nodes.context import RunContext, SessionState
-from apps.agents.nodes.tasks import checks_present, commit_judge
+from apps.agents.nodes.judging import checks_present, commit_judge
 from apps.agents.services.rebases import former_report
 from apps.agents.types import Event, Reason, SessionOutcome
 

@@ -8,7 +8,6 @@ from typing import Any
 from langchain_core.messages import HumanMessage
 
 from apps.agents.nodes.context import RunContext
-from apps.agents.nodes.conventions import rules_brief
 from apps.agents.nodes.materials import brief_message, materials_read
 from apps.agents.nodes.replan_choice import VETO, Cause, steering_heard
 from apps.agents.nodes.tasks import tasks_load
@@ -35,7 +34,6 @@ async def replan_brief(context: RunContext, causes: Sequence[Cause]) -> HumanMes
         *[told async for told in _failures_told(context, [tasks[c.id] for c in causes if c.id in tasks])],
         await _steering_told(context),
         *context.site.notes,
-        *await rules_brief(context),
         "Call revise_plan where what has not started has to be otherwise now, keep_plan where it serves as it is.",
     ]
     return brief_message(parts, await materials_read(context, turn=0))

@@ -105,5 +105,8 @@ def _steering_heard(
         for said, payload in last.items()
         if payload["execution"] and payload["turn"] == turn
     }
-    said = Steering.objects.filter(session_id=session_id, retired=None, delivered_seq__isnull=False).order_by("seq")
+    # How a person has changed a task is in the plan already.
+    said = Steering.objects.filter(
+        session_id=session_id, retired=None, delivered_seq__isnull=False, task_id=None
+    ).order_by("seq")
     return [each for each in said if heard_by.get(str(each.id)) in execution_ids]

@@ -6,9 +6,11 @@ is refused once, and pauses the session when it is handed over all the same.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import ToolMessage
@@ -16,14 +18,16 @@ from pydantic import ValidationError
 
 from apps.agents.nodes.context import RunContext
 from apps.agents.nodes.replan_choice import Cause, look_begin_key, look_number, steering_heard
+from apps.agents.nodes.tasks import head_commit
 from apps.agents.tools.base import Arguments, Finish, Observation
+from apps.agents.tools.grounding import RepositoryGrounding, programs_look_up, programs_named
+from apps.agents.tools.plan_judging import TOLD, plan_judge
 from apps.agents.tools.plan_revising import Revision, revision_of
 from apps.agents.tools.replanning import REVISE_PLAN, RevisePlanArguments
-from apps.planning.checking import Problem, plan_problems
 from apps.planning.document import PlanDoc
 from apps.planning.models import Plan, PlanVersion
 from apps.planning.oscillation import Version, left_key, version_like, versions_standing
-from apps.planning.protection import revision_problems
+from apps.planning.problems import Grounding, Problem
 from apps.planning.selectors import plan_document, task_states
 from apps.planning.types import TaskState, VersionSource
 
@@ -64,16 +68,32 @@ class RevisionJudge:
             revision = revision_of(arguments, standing.document, standing.states, within=within)
         except ValidationError as error:
             return self._refused([Problem("features", "invalid", *_first(error))])
-        if problems := revision_check(revision, standing.document, standing.states):
+        grounding = await self._grounding(revision.document)
+        problems = await asyncio.to_thread(revision_check, revision, standing.document, standing.states, grounding)
+        if problems:
             return self._refused(problems)
         return await self._round_and_round(revision, standing, arguments.reason)
+
+    async def _grounding(self, document: PlanDoc) -> Grounding:
+        """The files as the tasks that are done have left them, and what can be run there."""
+        context = self.context
+        there = await programs_look_up(await context.site.workspace(), programs_named(document))
+        return await context.ledger.database.run_in_thread(
+            partial(
+                RepositoryGrounding,
+                project_id=context.facts.project_id,
+                commit=await head_commit(context),
+                subfolder=context.site.subfolder,
+                program_exists=lambda name: there.get(name, True),
+            )
+        )
 
     def _refused(self, problems: Sequence[Problem]) -> Observation | Finish:
         before = sum(
             isinstance(said, ToolMessage) and said.name == REVISE_PLAN.name and said.status == "error"
             for said in self.transcript
         )
-        told = "\n".join(f"- {problem}" for problem in problems)
+        told = "\n".join(f"- {problem.where}: {problem}" for problem in problems[:TOLD])
         if before + 1 >= HANDED_OVER:
             kept = f"no revision that holds came of {HANDED_OVER} tries; of the last one: {problems[0]}"
             return Finish(f"The plan stays as it is, since this doesn't hold either:\n{told}", {"keep": kept})
@@ -110,13 +130,16 @@ def revision_judge(
     return RevisionJudge(context, execution_id, call_id, transcript) if role == "replanner" else None
 
 
-def revision_check(revision: Revision, before: PlanDoc, states: dict[str, TaskState]) -> list[Problem]:
-    """All that doesn't hold: in the revision itself, in the plan that it makes, and in what that takes back."""
-    problems = [
-        *revision.problems,
-        *plan_problems(revision.document, None),
-        *revision_problems(before, revision.document, states),
-    ]
+def revision_check(
+    revision: Revision, before: PlanDoc, states: Mapping[str, TaskState], grounding: Grounding | None
+) -> list[Problem]:
+    """All that doesn't hold: in the revision itself, in the plan that it makes, and in what that takes back.
+
+    What didn't hold before is no reason to keep a plan from being changed.
+    """
+    judged = plan_judge(revision.document, grounding, before=before, states=states)
+    known = plan_judge(before, grounding) if judged else []
+    problems = [*revision.problems, *(problem for problem in judged if problem not in known)]
     if not problems and revision.document == before:
         problems.append(Problem("features", "unchanged", "this is the plan as it is", "call keep_plan to keep it"))
     return problems

@@ -6,11 +6,12 @@ import uuid
 from functools import partial
 from typing import Any
 
-from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.messages import HumanMessage
 from langgraph.runtime import Runtime
 from pydantic import ValidationError
 
 from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
+from apps.agents.nodes.opening import conversation_opening
 from apps.agents.nodes.replan_brief import is_blocked, plan_told, replan_brief
 from apps.agents.nodes.replan_choice import (
     LOOKS,
@@ -22,16 +23,16 @@ from apps.agents.nodes.replan_choice import (
 )
 from apps.agents.nodes.replan_judging import revision_check
 from apps.agents.nodes.tasks import tasks_load
-from apps.agents.prompts import prompt_read
 from apps.agents.services.ledger import Decided
 from apps.agents.services.plan_approvals import version_waits
-from apps.agents.services.plan_estimates import estimate_make
+from apps.agents.services.plan_edits import plan_revised
+from apps.agents.services.plan_estimates import coder_of, estimate_make
 from apps.agents.services.sessions import made_in
 from apps.agents.tools.plan_revising import revision_of
 from apps.agents.tools.replanning import RevisePlanArguments
 from apps.agents.types import Event, Reason
-from apps.planning.checking import PlanRefused, problems_refuse
 from apps.planning.diffing import plan_diff
+from apps.planning.problems import PlanRefused, problems_refuse
 from apps.planning.selectors import plan_document, task_states
 from apps.planning.services import plan_lock, plan_revise
 from apps.planning.types import PlanStatus, VersionSource
@@ -62,7 +63,10 @@ async def replan_begin(state: SessionState, runtime: Runtime[RunContext]) -> Ses
         return {"look": number, "execution_id": "", "role": ROLE, "ended": True}
     brief = await replan_brief(context, [Cause.read(each) for each in begun["causes"]])
     execution_id = await context.ledger.execution_open(
-        role=ROLE, task_id=None, name=f"replan:{number}", messages=[SystemMessage(prompt_read(ROLE)), brief]
+        role=ROLE,
+        task_id=None,
+        name=f"replan:{number}",
+        messages=await conversation_opening(context, role=ROLE, brief=brief),
     )
     ended = await context.ledger.result_load(execution_id) is not None
     return {"look": number, "execution_id": str(execution_id), "role": ROLE, "ended": ended}
@@ -126,22 +130,18 @@ def _revision_decide(*, context: RunContext, arguments: RevisePlanArguments, res
     before, states = plan_document(plan), task_states(plan)
     within = facts.follow_up_key if facts.turn else None
     revision = revision_of(arguments, before, states, within=within)
-    problems_refuse(revision_check(revision, before, states))
-    revised = Event(
-        "PlanRevised",
-        {
-            "plan": str(plan.id),
-            "version": plan.version + 1,
-            "reason": arguments.reason,
-            "source": VersionSource.REPLAN.value,
-            "changes": [change.as_dict() for change in plan_diff(before, revision.document)],
-            "by": None,
-        },
+    problems_refuse(revision_check(revision, before, states, None))
+    revised = plan_revised(
+        plan_id=plan.id,
+        version=plan.version + 1,
+        reason=arguments.reason,
+        source=VersionSource.REPLAN,
+        changes=[change.as_dict() for change in plan_diff(before, revision.document)],
     )
 
     waits = version_waits(facts.session_id)
     estimate = estimate_make(
-        project_id=facts.project_id, document=revision.document, states=states, models=context.models
+        project_id=facts.project_id, document=revision.document, states=states, coder=coder_of(context.models)
     )
 
     def change() -> None:

@@ -10,6 +10,8 @@ from langgraph.runtime import Runtime
 
 from apps.agents.nodes.completion import session_complete
 from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.judging import FINAL_EFFECT
+from apps.agents.nodes.tasks import is_reading
 from apps.agents.services.report_facts import Verdict, execution_answer, judged_last, report_facts
 from apps.agents.services.report_text import report_brief
 from apps.agents.tools.base import text_cut
@@ -21,6 +23,7 @@ from apps.planning.selectors import plan_progress
 from apps.planning.services import plan_update_status
 from apps.planning.types import PlanProgress, PlanStatus, TaskProgress
 
+NOTHING_CHANGED = "nothing was changed, so there was nothing to check"
 #: What is said of a branch on which nothing was done.
 _NOTHING: Mapping[str, Any] = {
     "outcome": SessionOutcome.UNVERIFIED.value,
@@ -44,7 +47,10 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
         await _complete(context, SessionOutcome.UNVERIFIED, (told,))
         return {}
     session_id = context.facts.session_id
-    verified = await context.ledger.database.run_in_thread(judged_last, session_id) or _NOTHING
+    verified = await context.ledger.database.run_in_thread(judged_last, session_id)
+    if verified is None:
+        only_read = all(is_reading(task) for task in progress.tasks)
+        verified = {**_NOTHING, "reasons": [NOTHING_CHANGED]} if only_read else _NOTHING
     # A follow-up is a feature of the plan; what failed before it is past.
     own = context.facts.follow_up_key if context.facts.turn else None
     judged = [task for feature in progress.features if own in (None, feature.key) for task in feature.tasks]
@@ -56,6 +62,9 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     if failed and outcome is not SessionOutcome.FAILING:
         outcome = SessionOutcome.FAILING
         reasons = (*(f"task {task.key} was not done: {task.title}{_why(task)}" for task in failed), *reasons)
+    final = await context.ledger.effect_find(context.facts.turn_key(FINAL_EFFECT))
+    if final is not None and final["reasons"]:
+        outcome, reasons = SessionOutcome.FAILING, (*reasons, *final["reasons"])
     await context.ledger.fenced(
         plan_update_status, plan_id=progress.id, status=PlanStatus.FAILED if failed else PlanStatus.DONE
     )
@@ -69,8 +78,7 @@ async def answer_report(state: SessionState, runtime: Runtime[RunContext]) -> Se
     context = runtime.context
     result = await context.ledger.result_load(uuid.UUID(state["execution_id"]))
     answer = execution_answer(result) or "The agent ended without an answer."
-    reasons = ("nothing was changed, so there was nothing to check",)
-    await _complete(context, SessionOutcome.UNVERIFIED, reasons, answer=answer)
+    await _complete(context, SessionOutcome.UNVERIFIED, (NOTHING_CHANGED,), answer=answer)
     return {}
 
 

@@ -20,6 +20,7 @@ from apps.agents.nodes.replan_judging import revision_judge
 from apps.agents.nodes.replies import ProposedCall
 from apps.agents.services.images import session_image_put
 from apps.agents.services.ledger_records import Snapshot, ToolCallIntent, ToolCallRecord
+from apps.agents.services.reviews import ReviewScope, reviewing_key
 from apps.agents.tools.base import (
     Finish,
     Observation,
@@ -125,7 +126,7 @@ async def call_carry_out(
                     return known
                 await context.ledger.append(connection, finished)
             # The head row is locked: whatever a person says after this is for what comes next.
-            ends = isinstance(result, Finish)
+            ends = isinstance(result, Finish) and result.listens
             unheard = ends and bool(await context.ledger.steering_load(connection, task_id=task_id))
             message = ToolMessage(
                 NOT_ENDED if unheard else content,
@@ -153,7 +154,7 @@ async def call_carry_out(
     message = await context.ledger.database.keep(record)
     kill_point("tool.recorded")
     if snapshot is not None and snapshot.tree:
-        await _index_tell(context, snapshot.tree)
+        await index_tell(context, snapshot.tree)
     transcript.append(message)
     return isinstance(result, Finish) and message.content != NOT_ENDED
 
@@ -197,9 +198,14 @@ async def _content(context: RunContext, text: str, result: Observation | Finish)
     return [{"type": "text", "text": text}, *put]
 
 
-async def _index_tell(context: RunContext, tree: str) -> None:
-    """Have the index follow the session's files; what gets lost is made up for by the next call that changes some."""
+async def index_tell(context: RunContext, tree: str) -> None:
+    """Have the index follow the session's files; what gets lost is made up for by the next call that changes some.
+
+    The index has one view of a session, which is that of its own worktree: a lane tells it nothing.
+    """
     facts = context.facts
+    if context.lane is not None:
+        return
     try:
         await context.ledger.database.run_in_thread(
             session_files_changed, project_id=facts.project_id, session_id=facts.session_id, tree=tree
@@ -236,6 +242,7 @@ async def _result_of(
         baseline = await baseline_open(context)
         return checks_observe(await context.site.checks_run(await context.site.snapshot(), baseline.specs))
 
+    reviewing = await context.ledger.effect_find(reviewing_key(execution_id)) if role == "reviewer" else None
     tools = ToolContext(
         workspace=await context.site.workspace(),
         checks_run=checks_run,
@@ -249,6 +256,7 @@ async def _result_of(
         code=context.code,
         vision=context.vision(role),
         planning=SessionPlanDesk(context),
+        review=ReviewScope.read(reviewing) if reviewing else None,
         plan_revision=revision_judge(context, role, execution_id, command_id, await context.transcript(execution_id)),
     )
     try:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from django.conf import settings
 
 from apps.agents.graphs.autonomous import session_graph
+from apps.agents.graphs.lane import lane_graph
 from apps.agents.models import AgentSession
 from apps.agents.nodes.baseline import baseline_open
 from apps.agents.nodes.context import Rebase, RunContext, SessionFacts, SessionState, SessionSuspended
@@ -32,6 +33,7 @@ from apps.agents.types import (
     HandOver,
     Lease,
     Reason,
+    Review,
     SessionStatus,
 )
 from apps.core.cancellation import uninterrupted
@@ -186,6 +188,7 @@ class SessionExecutor:
             models=models,
             site=site,
             leaving=lambda: self._leaving,
+            lane_graph=lane_graph(),
         )
         saver = FencedSaver(pool=self._database.pool, lease=lease, leaving=lambda: self._leaving)
         config = thread_config(lease.session_id)
@@ -289,6 +292,9 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         plan_work=plan_work_load(session.id),
         rewinds=session.rewinds,
         plan_rewind=session.plan_rewind,
+        review=Review(session.review),
+        agents=session.agents,
+        lanes=session.lanes,
     )
     snapshot = snapshot_last(session.id)
     site = SiteFacts(
@@ -316,7 +322,8 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
 def _specs_of(facts: SessionFacts, models: SessionModels) -> list[ModelSpec]:
     """What the session's roles call, as far as it can be called."""
     specs: list[ModelSpec] = []
-    for role in ROLES_OF[facts.agent_type]:
+    roles: list[str] = [*ROLES_OF[facts.agent_type], *([] if facts.review is Review.NEVER else ["reviewer"])]
+    for role in dict.fromkeys(roles):
         with suppress(ApplicationError):
             chosen = models.for_role(role)
             specs += [chosen.spec, *chosen.fallbacks]

@@ -61,18 +61,25 @@ def instructions_load(session_id: uuid.UUID) -> Instructions:
     return Instructions(project=redactor.text(project), preferences=redactor.text(preferences))
 
 
-def instructions_text(instructions: Instructions, *, salt: str) -> str:
-    """As a part of an opening; empty where there are none. The same text for every agent of a project and a person."""
-    if not instructions:
-        return ""
-    return "\n".join([NOTE, *_frames(instructions, salt)])
+def instructions_text(instructions: Instructions, *, salt: str, role: str = "", own: str = "") -> str:
+    """As a part of an opening; empty where there are none. The same text for every agent of a project and a person.
+
+    ``own`` is what the project says to agents of this ``role`` besides, after what it says to all.
+    """
+    frames = _frames(instructions, salt, role, own)
+    return "\n".join([NOTE, *frames]) if frames else ""
 
 
-def instructions_change(instructions: Instructions, *, salt: str) -> str:
+def instructions_change(instructions: Instructions, *, salt: str, role: str = "", own: str = "") -> str:
     """The same for a conversation that was opened under others."""
-    return "\n".join([_CHANGED, NOTE, *_frames(instructions, salt)]) if instructions else _WITHDRAWN
+    frames = _frames(instructions, salt, role, own)
+    return "\n".join([_CHANGED, NOTE, *frames]) if frames else _WITHDRAWN
 
 
-def _frames(instructions: Instructions, salt: str) -> list[str]:
-    words = (("the project", instructions.project), ("whoever started the session", instructions.preferences))
+def _frames(instructions: Instructions, salt: str, role: str, own: str) -> list[str]:
+    words = (
+        ("the project", instructions.project),
+        ("whoever started the session", instructions.preferences),
+        (f"the project, to its {role}", own),
+    )
     return [instructions_frame(text, of=of, salt=salt) for of, text in words if text]

@@ -89,7 +89,7 @@ def _steps_backwards(transcript: Sequence[BaseMessage]) -> Iterator[_Step]:
         if isinstance(message, ToolMessage):
             results.insert(0, message)
             continue
-        if isinstance(message, HumanMessage) and server_word(message) in (None, "loop_pause"):
+        if isinstance(message, HumanMessage) and server_word(message) in (None, "loop_pause", "limit_pause"):
             return
         if isinstance(message, AIMessage) and _calls(message) and not _waits(message, results):
             names = ", ".join(dict.fromkeys(result.name or "" for result in results))

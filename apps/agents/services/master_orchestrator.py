@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from apps.agents.models import AgentSession, ToolCall
 from apps.agents.selectors import session_get_for_user
+from apps.agents.services.agent_profiles import agents_frozen
 from apps.agents.services.attachments import attachments_claim
 from apps.agents.services.plan_work import (
     PlanWork,
@@ -35,7 +36,7 @@ from apps.agents.services.sessions import (
     state_require,
 )
 from apps.agents.services.sources import SourceRequest, goal_of_sources, sources_check, sources_create
-from apps.agents.types import ROLES_OF, AgentType, Event, SessionOutcome, SessionStatus, ToolCallStatus
+from apps.agents.types import ROLES_OF, AgentType, Event, Review, SessionOutcome, SessionStatus, ToolCallStatus
 from apps.context.freshness import head_changed, session_files_forget
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.core.kill_points import kill_points_of
@@ -49,6 +50,7 @@ from apps.projects.selectors import project_get_for_user, source_get
 from apps.projects.services import project_head_record
 from apps.projects.sources import source_sync_if_due
 from apps.projects.worktree import session_files_delete
+from apps.projects.worktree_lanes import lanes_delete
 from apps.projects.worktree_snapshots import snapshots_delete
 from apps.usage.catalogue import project_configuration
 from apps.usage.choices import (
@@ -88,6 +90,10 @@ class SessionRequest:
     sources: tuple[SourceRequest, ...] = ()
     #: What its agents may do without asking; None: as the project says, else the server.
     autonomy: Autonomy | None = None
+    #: Which changes are reviewed; None: as the project says, else the server.
+    review: Review | None = None
+    #: How many of its tasks may be worked on side by side; None: as the project says, else the server.
+    lanes: int | None = None
     #: Of the project's: `NAME`, or `NAME:PLACE,…`.
     secrets: tuple[str, ...] = ()
     #: A plan, or a feature, that is there already, and what is to be done with it.
@@ -107,7 +113,8 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
     _subfolder_check(project, base_commit)
     if request.plan_work is not None:
         _plan_check(user, request, request.plan_work, base_commit)
-    chosen = _models_choose(user=user, project=project, request=request)
+    review = request.review or Review(project.review or settings.ARCHON_REVIEW)
+    chosen = _models_choose(user=user, project=project, request=request, review=review)
     main = chosen[ROLES_OF[request.agent_type][-1]]
     secrets = secret_uses_read(request.secrets, project=project)
     with transaction.atomic():
@@ -126,7 +133,10 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
             setup_command=request.setup_command or project.setup_command,
             limit_seconds=request.limit_seconds,
             subfolder=project.subfolder,
+            review=review,
+            agents=agents_frozen(project.agents),
             autonomy=request.autonomy or Autonomy(project.autonomy or settings.ARCHON_AUTONOMY),
+            lanes=request.lanes or project.lanes or settings.ARCHON_LANES,
             secrets=[{"name": use.name, "places": list(use.places)} for use in secrets],
         )
         if request.plan_work is not None:
@@ -276,6 +286,7 @@ def session_discard(*, user: User, session_id: uuid.UUID) -> AgentSession:
             branch_delete(project_id=session.project_id, branch=session.branch)
             session_files_delete(session_id=session_id)
             snapshots_delete(project_id=session.project_id, session_id=session_id)
+            lanes_delete(project_id=session.project_id, session_id=session_id, branch=session.branch)
             session_files_forget(session_id=session_id)
             session.discarded_at = timezone.now()
             session.save(update_fields=["discarded_at", "updated_at"])
@@ -283,9 +294,13 @@ def session_discard(*, user: User, session_id: uuid.UUID) -> AgentSession:
     return session_get_for_user(user=user, session_id=session_id)
 
 
-def _models_choose(*, user: User, project: Project, request: SessionRequest) -> dict[Role, ModelOptions]:
+def _models_choose(
+    *, user: User, project: Project, request: SessionRequest, review: Review
+) -> dict[Role, ModelOptions]:
     """What each role calls: those that the session works in, and those that the request names besides."""
     used = ROLES_OF[request.agent_type]
+    if request.agent_type is AgentType.CODER and review is Review.ALWAYS:
+        used = ("reviewer", *used)
     return choices_make(
         roles=[*used, *(role for role in request.models.models if role not in used)],
         places=[request.models, project_configuration(project), server_configuration()],

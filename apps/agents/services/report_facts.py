@@ -86,12 +86,18 @@ def report_facts(
 
 
 def judged_last(session_id: uuid.UUID) -> Mapping[str, Any] | None:
-    """The server's last word on the branch: on the commit that it is at, else on the last one judged. None: none."""
-    head = AgentSession.objects.values_list("head_commit", flat=True).get(id=session_id)
+    """The server's last word on the branch, on the commit that it is at if there is one; None: none of what it has.
+
+    A branch that is where it began has nothing, whatever was judged and put aside again.
+    """
+    session = AgentSession.objects.only("head_commit", "base_commit").get(id=session_id)
+    head = session.head_commit
     judged = SessionEffect.objects.filter(session_id=session_id, retired=None, result__has_keys=_JUDGED)
+    # An agent that only reads made no commit: what it came to says nothing of the branch.
+    judged = judged.filter(result__reading__isnull=True)
     ordered = judged.order_by("seq", "id")
-    last = ordered.filter(result__commit=head).last() or ordered.last()
-    return last.result if last is not None else None
+    last = ordered.filter(result__commit=head).last() or (ordered.last() if head != session.base_commit else None)
+    return {**last.result, "commit": head or last.result["commit"]} if last is not None else None
 
 
 def execution_answer(result: Mapping[str, Any] | None) -> str:
@@ -155,10 +161,18 @@ class _Told:
         keys = {f"verify:{task.id}:{task.attempts}": str(task.id) for task in progress.tasks if task.attempts}
         rows = SessionEffect.objects.filter(session=session, retired=None, key__in=keys)
         self._judged = {keys[row.key]: row.result for row in rows}
-        ends = ("TaskCommitted", "TaskFailed")
-        self._ended: dict[tuple[str, str], Mapping[str, Any]] = {}
+        ends = ("TaskCommitted", "TaskFailed", "TaskBlocked")
+        self._committed: dict[str, Mapping[str, Any]] = {}
+        self._failed: dict[str, str] = {}
         for event in SessionEvent.objects.filter(session=session, type__in=ends).order_by("seq"):
-            self._ended[event.type, str(event.payload.get("task", ""))] = event.payload
+            task_id = str(event.payload.get("task", ""))
+            if event.type == "TaskCommitted":
+                self._committed[task_id] = event.payload
+            else:
+                said = str(event.payload.get("reason") or "")
+                self._failed[task_id] = (
+                    f"it can't be done as things are: {said}" if event.type == "TaskBlocked" else said
+                )
         self._skipped: dict[str, str] = {}
         for version in versions:
             for change in version.changes:
@@ -181,7 +195,7 @@ class _Told:
         )
 
     def _files(self, task: TaskProgress) -> tuple[str, ...]:
-        committed = self._ended.get(("TaskCommitted", str(task.id)), {})
+        committed = self._committed.get(str(task.id), {})
         if task.commit and committed.get("commit") == task.commit:
             return tuple(committed.get("files") or ())
         judged = self._judged.get(str(task.id), {})
@@ -190,9 +204,8 @@ class _Told:
     def _reason(self, task: TaskProgress) -> str:
         match task.status:
             case TaskStatus.FAILED:
-                failed = self._ended.get(("TaskFailed", str(task.id)), {})
                 judged = self._judged.get(str(task.id), {})
-                return str(failed.get("reason") or "; ".join(judged.get("reasons") or ()))
+                return self._failed.get(str(task.id)) or "; ".join(judged.get("reasons") or ())
             case TaskStatus.BLOCKED:
                 return task.blocked_reason
             case TaskStatus.SKIPPED:

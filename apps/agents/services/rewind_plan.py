@@ -70,21 +70,33 @@ def _task_states(effects: Mapping[str, Any]) -> dict[uuid.UUID, TaskState]:
     for key in effects:
         kind, _, rest = key.partition(":")
         if kind == "begin":
-            states.setdefault(uuid.UUID(rest), TaskState(status=TaskStatus.RUNNING, attempts=1))
+            begun = TaskState(status=TaskStatus.RUNNING, attempts=1, check_results=(), findings=())
+            states.setdefault(uuid.UUID(rest), begun)
     for key in effects:
         kind, _, rest = key.partition(":")
         if kind == "retry":
             task, _, attempt = rest.partition(":")
             state = states[uuid.UUID(task)]
             states[uuid.UUID(task)] = replace(state, attempts=max(state.attempts, int(attempt) + 1))
+    for key, result in effects.items():
+        kind, _, rest = key.partition(":")
+        if kind == "review":
+            # In the order in which they were made: what the last one that stands has found.
+            task_id = uuid.UUID(rest.partition(":")[0])
+            states[task_id] = replace(states[task_id], findings=tuple(result["findings"]))
     for key in effects:
         kind, _, rest = key.partition(":")
         if kind in ("accept", "give-up"):
             state = states[uuid.UUID(rest)]
-            verified = effects[f"verify:{rest}:{state.attempts}"]
+            # Of one that was worked on beside others, what was found of the commit that was merged.
+            verified = effects.get(f"merged:{rest}") or effects[f"verify:{rest}:{state.attempts}"]
             status = TaskStatus.DONE if kind == "accept" else TaskStatus.FAILED
             states[uuid.UUID(rest)] = replace(
-                state, status=status, result=verified["summary"], commit=verified["commit"]
+                state,
+                status=status,
+                result=verified["summary"],
+                commit=verified["commit"],
+                check_results=tuple(verified.get("acceptance", ())),
             )
         elif kind == "block":
             blocked = effects[key]["result"]

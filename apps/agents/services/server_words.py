@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
-ServerWord = Literal["nudge", "loop_warning", "loop_pause"]
+ServerWord = Literal["nudge", "loop_warning", "loop_pause", "limit_pause"]
 _MARK = "archon"
 #: On a message whose first block is what holds for every agent; its value tells whose instructions are in it.
 _STANDING = "standing"
@@ -21,9 +21,9 @@ def server_says(word: ServerWord, text: str) -> HumanMessage:
     return HumanMessage(text, additional_kwargs={_MARK: word})
 
 
-def nudge_for(role: str) -> HumanMessage:
-    """What a model hears that spoke and called nothing."""
-    return server_says("nudge", _NUDGE.format(final=_FINALS.get(role, "finish")))
+def nudge_for(role: str, *, reviews: bool = False) -> HumanMessage:
+    """What a model hears that spoke and called nothing; ``reviews``: a change of the session's."""
+    return server_says("nudge", _NUDGE.format(final="submit_review" if reviews else _FINALS.get(role, "finish")))
 
 
 def is_persons(message: BaseMessage) -> bool:

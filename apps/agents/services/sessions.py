@@ -24,6 +24,7 @@ from apps.agents.types import (
     Event,
     Lease,
     Reason,
+    Review,
     SessionStatus,
     ToolCallStatus,
 )
@@ -42,7 +43,7 @@ T = TypeVar("T")
 
 EXECUTE_TASK = "apps.agents.tasks.execute_session"
 #: The wiring of today's graphs; a session in flight under another version starts its task again from the rows.
-GRAPH_VERSION = 4
+GRAPH_VERSION = 5
 #: Sessions that one sweep wakes at most, and after how long it wakes one again that no worker has taken up: those that
 #: wait in a worker's line are told of once in a while, not with each sweep.
 WANTED_SESSIONS = 500
@@ -182,7 +183,10 @@ def session_create(
     limit_seconds: int,
     subfolder: str = "",
     autonomy: Autonomy = Autonomy.AUTO,
+    lanes: int = 1,
     secrets: Sequence[Mapping[str, Any]] = (),
+    review: Review = Review.NEVER,
+    agents: Mapping[str, Any] | None = None,
 ) -> AgentSession:
     """A pending session with its head row and first event; inside the caller's transaction."""
     session = AgentSession.objects.create(
@@ -202,7 +206,10 @@ def session_create(
         limit_seconds=limit_seconds,
         subfolder=subfolder,
         autonomy=autonomy,
+        lanes=lanes,
         secrets=[dict(use) for use in secrets],
+        review=review,
+        agents=dict(agents or {}),
         graph_version=GRAPH_VERSION,
     )
     SessionHead.objects.create(session=session)
@@ -214,6 +221,7 @@ def session_create(
             "model": model,
             "branch": session.branch,
             "autonomy": autonomy.value,
+            "lanes": lanes,
         },
     )
     event_append(session_id=session_id, events=[created])

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from apps.agents.services.code_knowledge import CodeKnowledge
 from apps.agents.services.images import Image
+from apps.agents.services.reviews import ReviewScope
 from apps.agents.tools.kept_outputs import KeptOutputs
 from apps.agents.types import Citation
 from apps.agents.types import Risk as Risk
@@ -78,6 +79,8 @@ class Finish:
 
     text: str
     result: dict[str, Any] = field(default_factory=dict)
+    #: A person's word that it has not heard keeps it from ending; False: such a word is for the agent after it.
+    listens: bool = True
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,8 @@ class ToolContext:
     #: The model can be shown images.
     vision: bool
     planning: PlanDesk
+    #: Of an agent that reviews a task's change: that.
+    review: ReviewScope | None = None
     #: For whoever looks at the plan again.
     plan_revision: PlanRevision | None = None
 

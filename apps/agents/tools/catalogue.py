@@ -16,6 +16,7 @@ from apps.agents.tools.knowing import FIND_REFERENCES, FIND_SYMBOL, LOCATE, READ
 from apps.agents.tools.moving import DELETE_FILE, MOVE_FILE
 from apps.agents.tools.remembering import SEARCH_CONVERSATION
 from apps.agents.tools.replanning import KEEP_PLAN, REVISE_PLAN
+from apps.agents.tools.reviewing import SUBMIT_REVIEW
 from apps.agents.tools.search import SEARCH
 from apps.agents.tools.web import WEB_FETCH
 
@@ -30,7 +31,7 @@ TOOLS_BY_ROLE: dict[str, tuple[Tool[Any], ...]] = {
     # A planner, researcher or reviewer has no tool that changes anything: a prompt that asks it not to is no promise.
     "planner": (*_LOOK, *_LOOK_BACK, ASK_USER, ANSWER, SUBMIT_PLAN),
     "researcher": (*_LOOK, *_LOOK_BACK, ASK_USER, FINISH),
-    "reviewer": (*_LOOK, *_LOOK_BACK, RUN_CHECKS, FINISH),
+    "reviewer": (*_LOOK, *_LOOK_BACK, RUN_CHECKS, SUBMIT_REVIEW, FINISH),
     "coder": (
         *(*_LOOK, *_LOOK_BACK, MOVE_FILE, DELETE_FILE, RUN_COMMAND, COMMAND_STOP, RUN_CHECKS),
         *(ASK_USER, FINISH, REPORT_BLOCKED),
@@ -40,6 +41,8 @@ TOOLS_BY_ROLE: dict[str, tuple[Tool[Any], ...]] = {
 }
 #: The roles that change files.
 EDITORS = frozenset({"coder"})
+#: By what an agent hands its work over; one without any could not end.
+HANDING_OVER = (SUBMIT_PLAN, REVISE_PLAN, KEEP_PLAN, SUBMIT_REVIEW, FINISH, REPORT_BLOCKED)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Offer:
     web: bool = False
     #: Nothing may be changed, whatever the role: there is no tool for it then.
     read_only: bool = False
+    #: What the project takes away from the role, by name.
+    off: frozenset[str] = frozenset()
 
 
 USUAL_OFFER = Offer()
@@ -70,4 +75,15 @@ def tools_for(role: str, offer: Offer = USUAL_OFFER) -> dict[str, Tool[Any]]:
         tools = (*EDIT_TOOLS[offer.edit_format], *tools)
     if offer.web:
         tools = (*tools, WEB_FETCH)
-    return {tool.name: tool for tool in tools if not (offer.read_only and tool.mutating)}
+    return {tool.name: tool for tool in tools if not (offer.read_only and tool.mutating) and tool.name not in offer.off}
+
+
+def tools_that_can_go() -> dict[str, tuple[str, ...]]:
+    """By role, the names of the tools that a project may take away: all but those by which the work is handed over."""
+    kept = {tool.name for tool in HANDING_OVER}
+    found = {}
+    for role, own in TOOLS_BY_ROLE.items():
+        edits = [tool for tools in EDIT_TOOLS.values() for tool in tools] if role in EDITORS else []
+        names = dict.fromkeys(tool.name for tool in (*own, *edits, WEB_FETCH))
+        found[role] = tuple(name for name in names if name not in kept)
+    return found

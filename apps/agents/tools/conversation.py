@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from apps.agents.tools.base import Arguments, Finish, Question, Risk, Tool, ToolContext
+from apps.agents.tools.base import Arguments, Finish, Observation, Question, Risk, Tool, ToolContext
 
 
 class AskUserArguments(Arguments):
@@ -20,7 +20,9 @@ class FinishArguments(Arguments):
     summary: str = Field(min_length=1, description="What was done, or why it could not be, in a few sentences.")
 
 
-async def finish(context: ToolContext, arguments: FinishArguments) -> Finish:
+async def finish(context: ToolContext, arguments: FinishArguments) -> Finish | Observation:
+    if context.review is not None:
+        return Observation("a review is handed over with submit_review", ok=False, summary="submit it")
     return Finish("noted", {"summary": arguments.summary})
 
 

@@ -101,6 +101,9 @@ class RepositoryGrounding:
             return there.script_lack(need.folders, wanted.name)
         if wanted.kind == "target":
             return there.target_lack(need.folders, wanted.name)
+        if any(character in wanted.name for character in "*?[{"):
+            # The program may look for what fits by itself.
+            return ""
         candidates = [_inside(folder, wanted.name + ending) for folder in need.folders for ending in wanted.endings]
         if any(path is None or there.has(path) for path in candidates):
             return ""

@@ -18,7 +18,11 @@ from apps.planning.problems import Problem
 TEXT_LENGTH = 4_000_000
 #: What can be taken away from around the JSON.
 FENCES, PROSE = "fences", "prose"
-_FENCE = re.compile(r"^[ \t]*(```+|~~~+)[^\n`]*\n(.*?)^[ \t]*\1[ \t]*$", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*(?:```+|~~~+)[ \t]*[\w+.-]*[ \t]*$", re.MULTILINE)
+#: How an object begins, whatever else braces stand for in prose.
+_OBJECT = re.compile(r'\{\s*(?:["}]|\Z)')
+#: What counts when it is looked where something ends: strings are passed over whole.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)|[{}\[\]]', re.DOTALL)
 _SCHEMA_HINT = "answer with one JSON object, the arguments of submit_plan, and nothing else"
 
 
@@ -64,73 +68,59 @@ def _text_open(text: str) -> Answer:
 
 def _found_open(text: str, error: json.JSONDecodeError) -> Answer:
     """The one object that stands in the text, in a fence or within prose."""
-    blocks = list(_FENCE.finditer(text))
-    fenced = [(block, value) for block in blocks for value in _whole(block[2])]
-    if len(fenced) == 1:
-        outside = text[: fenced[0][0].start()] + text[fenced[0][0].end() :]
-        # Whatever else is in the text that could be meant makes it unclear.
-        if not any(_objects(outside)):
-            return Answer(fenced[0][1], (FENCES, PROSE) if outside.strip() else (FENCES,))
-    found = [value for _, value in fenced] or list(_objects(text))
-    plans = [value for value in found if "features" in value] or found
+    found = list(_objects(text))
+    objects = [each for each in found if each.value]
+    plans = [each for each in objects if "features" in each.value] or objects
     if len(plans) > 1:
         message = f"the answer has {len(plans)} JSON objects, and one is wanted"
         return _refused("several_plans", message, _SCHEMA_HINT)
-    if len(found) == 1:
-        return Answer(found[0], (PROSE,))
-    if "{" in text and _is_cut(text[text.index("{") :]):
+    if plans:
+        outside = f"{text[: plans[0].start]}\n{text[plans[0].end :]}"
+        words = _FENCE.sub("", outside)
+        mended = ((FENCES,) if words != outside else ()) + ((PROSE,) if words.strip() else ())
+        return Answer(plans[0].value, mended)
+    if any(each.is_cut for each in found):
         message = "the answer ends before its JSON does"
         return _refused("truncated_json", message, "plan fewer tasks, or say less in each, so that it fits")
     where = f"line {error.lineno}, column {error.colno}"
-    message = f"the answer is no JSON: {error.msg} ({where})" if "{" in text else "the answer has no JSON in it"
+    message = f"the answer is no JSON: {error.msg} ({where})" if found else "the answer has no JSON in it"
     return _refused("not_json", message, _SCHEMA_HINT)
 
 
-def _whole(text: str) -> Iterator[dict[str, Any]]:
-    try:
-        value = _decode(text.strip())
-    except json.JSONDecodeError:
-        return
-    if isinstance(value, dict):
-        yield value
+@dataclass(frozen=True)
+class _Found:
+    """What begins as an object does: one (``value``), or none that can be read."""
+
+    start: int
+    end: int
+    value: dict[str, Any]
+    #: The text ends in it.
+    is_cut: bool = False
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """The outermost JSON objects of a text, but for those without members."""
-    position = text.find("{")
-    tries = 0
-    # What looks like the beginning of one and isn't costs as much as is read of it.
-    while position >= 0 and tries < 200:
-        tries += 1
+def _objects(text: str) -> Iterator[_Found]:
+    """The outermost objects of a text, and what should be some; nothing is looked for within these."""
+    position = 0
+    while begin := _OBJECT.search(text, position):
         try:
-            value, end = _DECODER.raw_decode(text, position)
+            value, position = _DECODER.raw_decode(text, begin.start())
+            yield _Found(begin.start(), position, value)
         except json.JSONDecodeError:
-            end = position + 1
-        else:
-            if isinstance(value, dict) and value:
-                yield value
-        position = text.find("{", end)
+            position, still_open = _depths(text, begin.start())
+            yield _Found(begin.start(), position, {}, is_cut=still_open > 0)
 
 
-def _is_cut(text: str) -> bool:
-    """Whether the text ends within what it has begun: a string, a list or an object."""
-    depth, in_string, position = 0, False, 0
-    while position < len(text):
-        character = text[position]
-        if in_string:
-            if character == "\\":
-                position += 1
-            in_string = character != '"'
-        elif character == '"':
-            in_string = True
-        elif character in "{[":
+def _depths(text: str, start: int) -> tuple[int, int]:
+    """Where what begins at ``start`` ends, and how much is still open there."""
+    depth = 0
+    for token in _TOKEN.finditer(text, start):
+        if token[0] in "{[":
             depth += 1
-        elif character in "}]":
+        elif token[0] in "}]":
             depth -= 1
             if depth == 0:
-                return False
-        position += 1
-    return True
+                return token.end(), 0
+    return len(text), depth
 
 
 def _pairs(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from apps.agents.tools.planning import PREVIOUS
 from apps.agents.tools.replanning import RevisedFeatureArguments, RevisedTaskArguments, RevisePlanArguments
-from apps.planning.checking import Problem
 from apps.planning.document import CheckDoc, FeatureDoc, PlanDoc, TaskDoc
+from apps.planning.problems import Problem
 from apps.planning.types import TaskState, TaskStatus
 
 #: What of a task that is there is only changed by something to put in its place.

@@ -1,0 +1,169 @@
+"""``archon plan``: having planners think, and a person's word on what they made."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cli.command import command_line, command_print, console_make
+from cli.connection import connection_open
+from cli.errors import EXIT_CODES_HELP, CliError, confirmer_require, errors_reported
+from cli.follow import manners_of
+from cli.keys import project_find
+from cli.plan_api import PlanApi
+from cli.plan_common import PlanArgument
+from cli.plan_resources import PlanProgress
+from cli.plan_shown import plan_print
+from cli.resources import Session
+from cli.run import document_print, session_attend, session_leave
+from cli.sessions import JsonOption, ServerOption, YesOption
+
+VersionOption = Annotated[
+    int | None,
+    typer.Option(
+        "--version", metavar="N", min=1, help="The version that you saw; default: it is shown, and asked for."
+    ),
+]
+
+
+def new(
+    project: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROJECT", help="Its id, its name, or the repository that it was made from.", show_default=False
+        ),
+    ],
+    goal: Annotated[str, typer.Argument(metavar="GOAL", help="What should be different.", show_default=False)],
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="PROVIDER:MODEL[@URL]", help="Default: the project's.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Start the planner and leave it alone.")] = False,
+    yes: YesOption = False,
+    json_output: JsonOption = False,
+    server: ServerOption = None,
+) -> None:
+    """Have a planner make a plan for a goal. Nothing of it is carried out."""
+    with errors_reported(json_output=json_output):
+        console = console_make(json_output=json_output)
+        manners = manners_of(yes=yes, json_output=json_output, owner=True)
+        with connection_open(server, console=console) as connection:
+            body: dict[str, Any] = {"project": project_find(connection, project), "goal": goal}
+            session = PlanApi(connection.api).generate(body | ({"model": model} if model else {}))
+            if detach:
+                code = session_leave(connection, session, console=console, json_output=json_output)
+            else:
+                code = session_attend(connection, session, console=console, manners=manners, repository=None)
+                _plan_tell(PlanApi(connection.api), session, console=console, json_output=json_output)
+        raise typer.Exit(code)
+
+
+def revise(
+    plan: PlanArgument,
+    comment: Annotated[str, typer.Argument(metavar="COMMENT", help="What should be different.", show_default=False)],
+    json_output: JsonOption = False,
+    server: ServerOption = None,
+) -> None:
+    """Have a planner make another version of a plan, as you say."""
+    with errors_reported(json_output=json_output):
+        console = console_make(json_output=json_output)
+        with connection_open(server, console=console) as connection:
+            api = PlanApi(connection.api)
+            found = api.find(plan)
+            session = api.revise(found.id, version=found.version, comment=comment)
+            connection.keep()
+        if json_output:
+            document_print({"plan": found.id, "session_id": session.id})
+        else:
+            command_print(console, f"A planner is at it. To watch it: {command_line('watch', session.id[:8])}")
+
+
+def approve(
+    plan: PlanArgument,
+    version: VersionOption = None,
+    autonomy: Annotated[
+        str | None,
+        typer.Option("--autonomy", metavar="LEVEL", help="What its session may do without asking from now on."),
+    ] = None,
+    json_output: JsonOption = False,
+    server: ServerOption = None,
+) -> None:
+    """Let a plan that waits be carried out, in the version that you saw."""
+    _decide(
+        plan,
+        "approve",
+        "Carry it out?",
+        version=version,
+        more={"autonomy": autonomy} if autonomy else {},
+        json_output=json_output,
+        server=server,
+    )
+
+
+def reject(
+    plan: PlanArgument,
+    version: VersionOption = None,
+    comment: Annotated[
+        str,
+        typer.Option("--comment", metavar="TEXT", help="The planner makes another one as it says; without: none is."),
+    ] = "",
+    json_output: JsonOption = False,
+    server: ServerOption = None,
+) -> None:
+    """Refuse a plan: with a comment the planner makes another version, without one its session is cancelled."""
+    question = "Have it made otherwise?" if comment else "Refuse it, and cancel its session?"
+    _decide(
+        plan, "reject", question, version=version, more={"comment": comment}, json_output=json_output, server=server
+    )
+
+
+def _decide(
+    plan: str,
+    decision: str,
+    question: str,
+    *,
+    version: int | None,
+    more: dict[str, Any],
+    json_output: bool,
+    server: str | None,
+) -> None:
+    with errors_reported(json_output=json_output):
+        console = console_make(json_output=json_output)
+        with connection_open(server, console=console) as connection:
+            api = PlanApi(connection.api)
+            found = api.find(plan)
+            seen = version or _seen(found, question, console=console, json_output=json_output)
+            now = api.decide(found.id, decision, {"version": seen, **more})
+            connection.keep()
+        if json_output:
+            document_print({"plan": found.id, "version": seen, "status": now})
+            return
+        told = "Approved." if decision == "approve" else "Sent back to the planner." if more["comment"] else "Refused."
+        live = [session for session in found.sessions if session.status not in ("completed", "failed", "cancelled")]
+        watch = f" To watch it: {command_line('watch', live[0].id[:8])}" if live and told != "Refused." else ""
+        command_print(console, told + watch)
+
+
+def _seen(plan: PlanProgress, question: str, *, console: Console, json_output: bool) -> int:
+    """The version that the person is shown now and says yes to."""
+    confirmer_require(json_output=json_output, next_step=f"name the version that you saw: --version {plan.version}")
+    plan_print(plan, console=console)
+    if not typer.confirm(f"\n{question}", default=False, err=True):
+        raise CliError("left as it is", code="confirmation_needed")
+    return plan.version
+
+
+def _plan_tell(api: PlanApi, session: Session, *, console: Console, json_output: bool) -> None:
+    """The plan that came of it, where one did."""
+    if not json_output and sys.stdout.isatty() and (plan_id := api.of_session(session.id)):
+        plan_print(api.progress(plan_id), console=console)
+        command_print(console, f"\nTo change it: {command_line('plan', 'edit', plan_id[:8])}")
+
+
+def register(group: typer.Typer) -> None:
+    """Add these commands to the group."""
+    group.command(name="new", epilog=EXIT_CODES_HELP)(new)
+    for command in (revise, approve, reject):
+        group.command(name=command.__name__)(command)
