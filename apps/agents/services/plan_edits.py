@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import F
 
 from apps.agents.models import AgentSession, SessionEffect, SessionHead, Steering
+from apps.agents.services.plan_estimates import estimate_of
 from apps.agents.services.plan_work import live_sessions
 from apps.agents.services.sessions import event_append, made_in, session_lock
 from apps.agents.tools.base import text_cut
@@ -148,6 +149,7 @@ def _version_write(
         author=author,
         made_in=made_in(sessions[0].id) if sessions else None,
         status=_status_after(plan, after),
+        estimate=estimate_of(plan=plan, document=after, states=task_states(plan)),
     )
     if was_approved:
         # Whoever may change a plan that was let through lets the change through with it.
