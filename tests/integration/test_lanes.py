@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connections
 
 from apps.agents.models import AgentSession, ToolCall
 from apps.agents.services.master_orchestrator import (
@@ -24,6 +27,7 @@ from apps.authentication.models import User
 from apps.planning.models import Task
 from apps.projects.models import Project
 from apps.projects.worktree import worktree_path
+from apps.usage.models import ModelCall
 from apps.usage.types import Limits
 from tests.api import client_for
 from tests.integration.lanes_scene import (
@@ -43,8 +47,10 @@ from tests.integration.lanes_scene import (
     writes,
 )
 from tests.integration.session_scene import (
+    Cut,
     entry,
     events_of,
+    executor_open,
     messages_of,
     project_make,
     recording_write,
@@ -222,20 +228,84 @@ def test_a_budget_that_ends_in_the_middle(scene: tuple[User, Project]) -> None:
 
 @pytest.mark.slow
 def test_what_a_person_says_is_heard_in_each_lane(scene: tuple[User, Project]) -> None:
-    of, other = {"task": "^Task: Write a"}, {"task": "^Task: Write b"}
-    look = ("run_command", {"command": "sleep 1"})
-    entries = [
-        entry("planner", plan_beside("Write a", "Write b")),
-        *(e for each in (of, other) for e in (entry("coder", DONE, **each, last_tool="run_command"),)),
-        entry("coder", look, **of),
-        entry("coder", look, **other),
-    ]
+    look = ("run_command", {"command": "sleep 2"})
+    entries = [entry("planner", plan_beside("Write a", "Write b"))]
+    for title in ("Write a", "Write b"):
+        of = {"task": f"^Task: {title}"}
+        entries += [entry("coder", DONE, **of, last_tool="run_command"), entry("coder", look, **of)]
     session = session_of(scene, entries, checks=["true"])
-    # Before the planner is asked: it hears it as well, and the lanes that begin later do not.
-    session_steer(user=scene[0], session_id=session.id, text="Said early.")
-    session = session_run(session.id)
-    assert session.status == "completed"
-    assert len(said_to(session, "Said early.")) == 1
+    session_run(session.id, cut=Doing("ToolStarted", 2, session.id, lambda: steer(scene[0], session.id)))
+    session = AgentSession.objects.get(id=session.id)
+    assert session.status == "completed", session.reason
+    assert len(said_to(session, "Mind the gap.")) == 2
+    delivered = events_of(session.id, "SteeringDelivered")
+    assert len({event.payload["execution"] for event in delivered}) == len(delivered) == 2
+
+
+def steer(user: User, session_id: Any) -> None:
+    session_steer(user=user, session_id=session_id, text="Mind the gap.")
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_stop_hands_over_between_two_steps(scene: tuple[User, Project]) -> None:
+    """Of each lane: no command is cut, and no reply is paid for twice."""
+    look = ("run_command", {"command": "sleep 2; echo {{title}} > {{title}}.txt"})
+    entries = [entry("planner", plan_beside("Write a", "Write b"))]
+    for title in ("a", "b"):
+        of = {"task": rf"^Task: Write (?P<title>{title})"}
+        entries += [entry("coder", DONE, **of, last_tool="run_command"), entry("coder", look, **of)]
+    session = session_of(scene, entries)
+
+    async def main() -> None:
+        async with executor_open() as executor:
+            running = asyncio.ensure_future(executor.session_execute(session.id))
+            while await asyncio.to_thread(begun, session.id) < 2:
+                await asyncio.sleep(0.05)
+            executor.leave()
+            await running
+            assert executor.handed_over == (session.id,)
+
+    asyncio.run(main())
+    assert AgentSession.objects.get(id=session.id).status == "running"
+    assert set(ToolCall.objects.filter(session=session).values_list("status", flat=True)) == {"finished"}
+    ended = session_run(session.id)
+    whole_require(ended, {"a.txt": "a\n", "b.txt": "b\n"}, "Write a", "Write b")
+    assert not ToolCall.objects.filter(session=session, observation__contains="outcome is unknown").exists()
+    assert set(ModelCall.objects.filter(budget_id=session.id).values_list("state", "attempt")) == {("settled", 1)}
+
+
+def begun(session_id: Any) -> int:
+    """How many commands are under way."""
+    try:
+        return ToolCall.objects.filter(session_id=session_id, name="run_command", status="open").count()
+    finally:
+        connections.close_all()
+
+
+class Doing(Cut):
+    """Does something once, when so many events of a type were written."""
+
+    def __init__(self, kind: str, count: int, session_id: Any, act: Callable[[], object]) -> None:
+        super().__init__()
+        self._look = (kind, count, session_id)
+        self._act: Callable[[], object] | None = act
+
+    def __call__(self) -> None:
+        super().__call__()
+        if self._act is not None:
+            acting = threading.Thread(target=self._do)
+            acting.start()
+            acting.join()
+
+    def _do(self) -> None:
+        kind, count, session_id = self._look
+        try:
+            tools = [event for event in events_of(session_id, kind) if event.payload["name"] != "submit_plan"]
+            if len(tools) >= count and self._act is not None:
+                act, self._act = self._act, None
+                act()
+        finally:
+            connections.close_all()
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ from apps.planning.types import TaskProgress, TaskStatus
 
 async def lanes_wanted(context: RunContext, tasks: Sequence[TaskProgress]) -> bool:
     """Whether tasks run side by side already, or two or more can start and the session may do so many at a time."""
-    if context.facts.lanes < 2:
+    # A follow-up goes on with one conversation.
+    if context.facts.lanes < 2 or context.facts.turn:
         return False
     running = [task for task in tasks if task.status is TaskStatus.RUNNING]
     if running:
