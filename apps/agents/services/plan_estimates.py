@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from apps.agents.models import AgentExecution
+from apps.agents.models import AgentExecution, AgentSession
 from apps.core.errors import ApplicationError
 from apps.planning.document import PlanDoc
 from apps.planning.estimating import TaskTook, TokenPrice, plan_estimate
-from apps.planning.models import Task, TaskStatus
+from apps.planning.models import Plan, Task, TaskStatus
 from apps.planning.types import Effort, TaskState
 from apps.usage.choices import SessionModels
+from apps.usage.keys import stored_keys
 from apps.usage.selectors import calls_took
 from integrations.llm_providers.prices import price_actual
 
@@ -26,10 +27,24 @@ _MILLION = 1_000_000
 
 
 def estimate_make(
-    *, project_id: uuid.UUID, document: PlanDoc, states: Mapping[str, TaskState], models: SessionModels
+    *, project_id: uuid.UUID, document: PlanDoc, states: Mapping[str, TaskState], models: SessionModels | None
 ) -> dict[str, Any]:
-    """The estimate of what is left of a plan, as ``Plan.estimate`` keeps it; the models are those that are to work."""
-    return plan_estimate(document, states, _past(project_id), _price(models)).as_dict()
+    """The estimate of what is left of a plan, as ``Plan.estimate`` keeps it.
+
+    The models are those that are to work; None: nobody has chosen any, so there is no price.
+    """
+    price = TokenPrice(None) if models is None else _price(models)
+    return plan_estimate(document, states, _past(project_id), price).as_dict()
+
+
+def estimate_again(plan: Plan, document: PlanDoc, states: Mapping[str, TaskState]) -> dict[str, Any]:
+    """The estimate of a plan that a person has changed: by the models of the session that had it last, if one had."""
+    session = AgentSession.objects.filter(plan=plan).order_by("created_at").last()
+    models = None
+    if session is not None:
+        stored = stored_keys(user_id=session.created_by_id, project_id=session.project_id)
+        models = SessionModels.read(session.role_models, model=session.model, base_url=session.base_url, stored=stored)
+    return estimate_make(project_id=plan.project_id, document=document, states=states, models=models)
 
 
 def _past(project_id: uuid.UUID) -> list[TaskTook]:
