@@ -97,7 +97,7 @@ def test_operations_make_one_version(scene: Scene) -> None:
         ("changed", "F4", "blocked_reason"),
     }
     estimate = Plan.objects.get(id=scene.plan.id).estimate
-    assert (estimate["tasks"], estimate["cost_usd"]) == (4, None), "what is skipped is not to be done"
+    assert estimate["tasks"] == 4, "what is skipped is not to be done"
     again = scene.edit({"op": "skip_task", "key": "T3"})
     assert again.json()["version"] == 2, "what changes nothing makes no version"
 

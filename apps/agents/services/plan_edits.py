@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import F
 
 from apps.agents.models import AgentSession, SessionEffect, SessionHead, Steering
-from apps.agents.services.plan_estimates import estimate_again
+from apps.agents.services.plan_estimates import estimate_of
 from apps.agents.services.plan_work import live_sessions
 from apps.agents.services.sessions import event_append, made_in, session_lock
 from apps.agents.tools.base import text_cut
@@ -102,7 +102,7 @@ def plan_change(
         after = make(plan, before)
         # The repository is looked into before anything is locked.
         _problems_refuse(plan, before, after)
-        made = _Made(version, before, after, estimate_again(plan, after, task_states(plan)))
+        made = _Made(version, before, after, estimate_of(plan=plan, document=after, states=task_states(plan)))
         try:
             return _version_write(plan_id, made, author=user, reason=reason, source=source)
         except _Overtaken:
