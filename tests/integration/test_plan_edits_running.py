@@ -22,10 +22,12 @@ from apps.core.errors import ApplicationError, Conflict, InvalidInput
 from apps.planning.editing import operations_read
 from apps.planning.models import Plan, PlanVersion, Task
 from apps.planning.selectors import plan_document
+from apps.projects.autonomy import Autonomy
 from apps.projects.git import git_run
 from apps.projects.models import Project
 from apps.projects.repository import repository_path
 from tests.api import client_for
+from tests.integration.plan_scene import begin, coded, plan
 from tests.integration.session_scene import (
     Cut,
     entry,
@@ -270,6 +272,25 @@ def test_a_follow_up_takes_tasks_of_its_own_alone(scene: tuple[User, Project, st
     ended = session_run(session.id, cut=acts)
     assert isinstance(acts.error, InvalidInput) and "follow-up-1" in acts.error.message
     assert ended.status == "completed" and ended.turn == 1
+
+
+def test_a_session_that_waits_for_approval_gets_what_a_person_made_of_the_plan(
+    scene: tuple[User, Project, str],
+) -> None:
+    user, project, _ = scene
+    planner = entry("planner", plan("Alpha", "Beta"))
+    waiting = session_run(begin(user, project, [planner, *coded()], autonomy=Autonomy.ASK).id)
+    assert waiting.status == "waiting_approval"
+    client, address = client_for(user), f"/api/planning/plans/{waiting.plan_id}/"
+    changed = [{"op": "skip_task", "key": "T2"}, {"op": "update_task", "key": "T1", "title": "Gamma"}]
+    assert client.patch(address, {"operations": changed, "version": 1}).json()["status"] == "waiting"
+    assert AgentSession.objects.get(id=waiting.id).status == "waiting_approval"
+    seen_before = client.post(f"{address}approve/", {"version": 1, "autonomy": "auto"})
+    assert (seen_before.status_code, seen_before.json()["state"]) == (409, "plan_changed")
+    assert client.post(f"{address}approve/", {"version": 2, "autonomy": "auto"}).json()["approved_version"] == 2
+    ended = session_run(waiting.id)
+    assert ended.status == "completed", ended.reason
+    assert (statuses(ended), committed(ended)) == ({"T1": "done", "T2": "skipped"}, {"Gamma.txt": "Gamma"})
 
 
 @pytest.mark.slow
