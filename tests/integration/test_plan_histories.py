@@ -299,7 +299,7 @@ def _played(scenario: Scenario) -> None:
         note(f"{session.outcome}: {session.report}")
 
 
-def _histories(examples: int) -> Any:
+def _histories(examples: int) -> settings:
     """So many histories. One that fails is shown as it is: to make it smaller would take hours."""
     return settings(
         max_examples=examples,
