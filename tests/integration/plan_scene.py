@@ -61,7 +61,6 @@ def request_make(
         checks=("true",),
         autonomy=autonomy,
         plan_work=plan_work,
-        # These recordings have no reviewer.
         review=Review.NEVER,
     )
 
