@@ -13,6 +13,7 @@ import pytest
 from django.db import connections
 
 from apps.agents.models import AgentSession, ToolCall
+from apps.agents.selectors import question_get
 from apps.agents.services.master_orchestrator import (
     session_answer,
     session_cancel,
@@ -23,6 +24,7 @@ from apps.agents.services.master_orchestrator import (
 from apps.agents.services.messages import message_send
 from apps.agents.services.rebases import session_rebase
 from apps.agents.services.steering import session_steer
+from apps.agents.types import Review
 from apps.authentication.models import User
 from apps.planning.models import Task
 from apps.projects.models import Project
@@ -385,3 +387,63 @@ def test_one_after_the_other(scene: tuple[User, Project]) -> None:
     session = session_run(session_of(scene, two(), lanes=1).id)
     whole_require(session, {"a.txt": "a\n", "b.txt": "b\n"}, "Write a", "Write b")
     assert not events_of(session.id, "TaskMerged")
+
+
+@pytest.mark.slow
+def test_reviews_in_lanes_and_a_person_who_decides(scene: tuple[User, Project]) -> None:
+    """What a reviewer finds goes back in its own lane; the question to a person waits for the other one's step."""
+    user = scene[0]
+    finding = {"path": "a.txt", "line": 1, "severity": "major", "comment": "it says too little"}
+    of, other = {"task": "Write a"}, {"task": "Write b"}
+    slow = ("run_command", {"command": "sleep 5; echo b > b.txt"})
+    entries = [
+        entry("planner", plan_beside("Write a", "Write b")),
+        entry("reviewer", ("submit_review", {"summary": "no", "unresolved": ["1.1"]}), task=r"Write a[\s\S]*Found in"),
+        entry("reviewer", ("submit_review", {"summary": "no", "findings": [finding]}), **of),
+        entry("reviewer", ("submit_review", {"summary": "fine", "findings": []}), **other),
+        entry("coder", DONE, **other, last_tool="run_command"),
+        entry("coder", slow, **other),
+        *writes("Write a", "a.txt", "a\n"),
+    ]
+    model = recording_write(entries)
+    session = session_run(session_make(user, scene[1], model, lanes=2, checks=[CHECK], review=Review.ALWAYS).id)
+    assert session.status == "waiting_input", (session.status, session.reason)
+    question = question_get(session_id=session.id)
+    assert question is not None and "Write a" in question.arguments["question"]
+    others = ToolCall.objects.filter(session=session).exclude(id=question.id)
+    assert set(others.values_list("status", flat=True)) == {"finished"}
+    session_answer(user=user, session_id=session.id, question_id=question.id, answer="accept it")
+    ended = session_run(session.id)
+    assert not ToolCall.objects.filter(session=session, observation__contains="outcome is unknown").exists()
+    assert (ended.status, ended.outcome) == ("completed", "verified"), ended.reason
+    assert sorted(subjects_of(ended)) == ["Write a", "Write b"]
+
+
+@pytest.mark.slow
+def test_a_task_that_is_blocked_in_its_lane_leaves_nothing_there(scene: tuple[User, Project]) -> None:
+    """The plan is looked at once the others have come to their end; what its earlier attempts committed is kept."""
+    of = {"task": "^Task: Need b"}
+    bad = ("write_file", {"path": "bad.txt", "content": "bad\n"})
+    entries = [
+        entry("planner", plan_beside("Need b", "Write b", "Write c", then="After")),
+        entry("replanner", ("keep_plan", {"reason": "The others are as useful without it."})),
+        entry(
+            "coder", ("report_blocked", {"reason": "there is no b", "needs": "b.txt"}), **of, user="doesn't stand yet"
+        ),
+        entry("coder", DONE, **of, last_tool="write_file"),
+        entry("coder", bad, **of),
+        *writes("Write b", "b.txt", "b\n"),
+        *writes("Write c", "c.txt", "c\n"),
+    ]
+    session = session_run(session_of(scene, entries, lanes=3, checks=["test ! -e bad.txt"]).id)
+    assert (session.status, session.outcome) == ("completed", "failing"), session.reason
+    states = dict(Task.objects.filter(feature__plan=session.plan).values_list("title", "status"))
+    assert states == {"Need b": "failed", "Write b": "done", "Write c": "done", "After": "blocked"}
+    assert sorted(subjects_of(session)) == ["Write b", "Write c"]
+    told = [event.type for event in events_of(session.id)]
+    assert told.count("TaskBlocked") == 1 and told.index("PlanKept") > max(
+        at for at, kind in enumerate(told) if kind == "TaskMerged"
+    )
+    [tried] = [each.result["commit"] for each in effects_of(session, "verify:") if not each.result["acceptable"]]
+    assert f"refs/archon/kept/{session.id}/{tried}" in refs_of(session)
+    assert not [name for name in refs_of(session) if name.startswith(f"refs/heads/{session.branch}.")]

@@ -77,6 +77,8 @@ def recording() -> str:
             entry("coder", DONE, user=FURTHER, last_tool="write_file"),
             entry("coder", said, user=FURTHER + r"[\s\S]*?Note: (?P<wanted>\w+)"),
             entry("coder", DONE, user=FURTHER),
+            # What is said to a coder while tasks wait has the plan looked at again.
+            entry("replanner", ("keep_plan", {"reason": "It stands."})),
             entry("planner", ("read_file", {"path": "calc.py"}), ("list_files", {}), not_seen=["^read_file "]),
             entry("planner", plan_of("Move it", "Mend it")),
             entry("coder", shell, **first, **UNKNOWN, last_tool="run_command"),
@@ -300,7 +302,7 @@ def test_a_worker_that_dies_while_it_puts_the_files_back_is_followed_by_another(
     monkeypatch.setattr("apps.agents.services.restoring.TAKEN_SECONDS", 0.0)
     seq = step_of(session, "ToolFinished", 4)
     put_back = set()
-    for at in range(1, 18, 4):
+    for at in range(1, 34, 8):
         with worktree_taken(session.id, seconds=1) as taken:
             assert taken
             assert session_rewind(user=user, session_id=session.id, seq=seq).restore is not None
