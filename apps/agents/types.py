@@ -10,8 +10,8 @@ from typing import Any
 
 from django.db import models
 
-from apps.projects.agent_settings import Review as Review  # noqa: F401
-from apps.projects.agent_settings import Severity as Severity  # noqa: F401
+from apps.projects.agent_settings import Review as Review
+from apps.projects.agent_settings import Severity as Severity
 from apps.usage.choices import Role
 
 
