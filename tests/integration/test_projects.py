@@ -46,6 +46,8 @@ def test_create_read_replace_update_delete() -> None:
         "autonomy": "",
         "review": "",
         "agents": {},
+        "lanes": None,
+        "instructions": "",
         "role": "owner",
         "created_at": "",
         "updated_at": "",
