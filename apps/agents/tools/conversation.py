@@ -48,7 +48,7 @@ ASK_USER = Tool(
 FINISH = Tool("finish", "End your work on this task and say what you did.", FinishArguments, Risk.TALK, finish)
 REPORT_BLOCKED = Tool(
     "report_blocked",
-    "Leave your task because something that is no part of it has to change first. What you did so far is put aside.",
+    "Leave your task, since something that is no part of it has to change first.",
     ReportBlockedArguments,
     Risk.TALK,
     report_blocked,
