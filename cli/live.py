@@ -348,6 +348,10 @@ def event_line(event: Event) -> str:
             return f"the review was decided on: {said('decision')}"
         case "AgentLimitReached":
             return f"the {said('role')} has taken all its {said('limit')}: {payload.get('spent')}"
+        case "TaskMerged":
+            return "" if payload.get("fast_forward") else "merged with what other tasks have done"
+        case "MergeConflicted":
+            return merge_line(payload)
         case "TaskCommitted":
             return f"committed {said('commit')[:12]}"
         case "TaskFailed":
@@ -372,6 +376,16 @@ def event_line(event: Event) -> str:
         case "SessionFailed":
             return f"failed: {said('message', 400)}"
     return ""
+
+
+def merge_line(payload: dict[str, Any]) -> str:
+    """Why a task's work could not be merged, and goes back to its agent."""
+    files = [str(path) for path in payload.get("files") or ()]
+    more = f" and {len(files) - _PLACES_SHOWN} more" if len(files) > _PLACES_SHOWN else ""
+    where = (
+        f"others changed the same in {', '.join(files[:_PLACES_SHOWN])}{more}" if files else "the checks fail on both"
+    )
+    return f"not merged yet: {text_line(where, width=400)}"
 
 
 def review_line(payload: dict[str, Any]) -> str:

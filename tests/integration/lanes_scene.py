@@ -116,15 +116,12 @@ def whole_require(session: AgentSession, files: Mapping[str, str], *titles: str,
         for kind in ("TaskCommitted", "TaskMerged"):
             assert told[(kind, str(task.id))] <= 1, (kind, task.title)
         assert told[("TaskCommitted", str(task.id))] == 1
-        attempts = [
-            e.payload["attempt"]
-            for e in events
-            if told and e.type == "TaskStarted" and e.payload["task"] == str(task.id)
-        ]
+        started = [e.payload for e in events if e.type == "TaskStarted" and e.payload["task"] == str(task.id)]
+        attempts = [payload["attempt"] for payload in started]
         assert attempts == list(range(1, task.attempts + 1))
-    started = Counter(event.payload["call"] for event in events if event.type == "ToolStarted")
-    finished = Counter(event.payload["call"] for event in events if event.type == "ToolFinished")
-    assert started == finished and set(started.values()) <= {1}
+    begun = Counter(event.payload["call"] for event in events if event.type == "ToolStarted")
+    ended = Counter(event.payload["call"] for event in events if event.type == "ToolFinished")
+    assert begun == ended and set(begun.values()) <= {1}
     assert not ToolCall.objects.filter(session=session).exclude(status=ToolCallStatus.FINISHED).exists()
     assert lanes_list(session_id=session.id) == ()
     assert not [name for name in refs_of(session) if name.startswith(f"refs/heads/{session.branch}.")]

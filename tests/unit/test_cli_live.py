@@ -29,6 +29,12 @@ def usage(tokens: int, cost: float) -> dict[str, Any]:
     return {"input_tokens": tokens, "output_tokens": 1, "cost_usd": cost}
 
 
+MERGES = events_of(
+    ("TaskMerged", {"task": "t1", "commit": "c1", "fast_forward": True}),
+    ("TaskMerged", {"task": "t2", "commit": "c2", "fast_forward": False}),
+    ("MergeConflicted", {"task": "t3", "files": ["a.py", "\x1b[2Jb.py"], "round": 1, "reasons": []}),
+    ("MergeConflicted", {"task": "t3", "files": [], "round": 2, "reasons": ["a check fails"]}),
+)
 STORY = events_of(
     ("SessionCreated", {"goal": "Mend it"}),
     ("SessionStarted", {"worker": "w", "attempt": 1}),
@@ -294,3 +300,10 @@ def test_what_two_models_write_at_once_stays_apart() -> None:
     assert state.text == "Goodbye"
     state.delta_apply(".", speaker=("a", 2))
     assert state.text == "Hello."
+
+
+def test_merges_of_tasks_side_by_side() -> None:
+    lines = [event_line(event) for event in MERGES]
+    assert lines[:2] == ["", "merged with what other tasks have done"]
+    assert lines[2].startswith("not merged yet: others changed the same in a.py, ") and "\x1b" not in lines[2]
+    assert lines[3] == "not merged yet: the checks fail on both"
