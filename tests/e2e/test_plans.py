@@ -36,6 +36,7 @@ def test_a_plan_is_seen_sent_back_and_approved(stack: LiveStack, repository: Pat
         checks=["grep -q 42 answer.txt"],
         agent_type="executor",
         autonomy="observe",
+        review="never",
     )
     waiting = stack.session_wait(session.id, "waiting_approval")
     assert waiting.plan_approval is not None and waiting.approval is None
