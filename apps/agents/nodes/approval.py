@@ -36,7 +36,7 @@ async def plan_wait(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     if standing.rejection is None:
         return {"way": "go"}
     execution_id = await _sent_back(context, standing.rejection)
-    kill_point("plan.sent_back")
+    kill_point("plan.returned")
     ended = await context.ledger.result_load(execution_id) is not None
     return {"way": "revise", "execution_id": str(execution_id), "role": "planner", "ended": ended}
 
