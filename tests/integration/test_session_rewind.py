@@ -79,6 +79,8 @@ def recording() -> str:
             entry("coder", DONE, user=FURTHER),
             entry("planner", ("read_file", {"path": "calc.py"}), ("list_files", {}), not_seen=["^read_file "]),
             entry("planner", plan_of("Move it", "Mend it")),
+            # What a person says while a task is left has the plan looked at.
+            entry("replanner", ("keep_plan", {"reason": "it serves"})),
             entry("coder", shell, **first, **UNKNOWN, last_tool="run_command"),
             entry("coder", notes, **first, **UNKNOWN),
             entry("coder", DONE, **first, last_tool="write_file"),
@@ -300,7 +302,7 @@ def test_a_worker_that_dies_while_it_puts_the_files_back_is_followed_by_another(
     monkeypatch.setattr("apps.agents.services.restoring.TAKEN_SECONDS", 0.0)
     seq = step_of(session, "ToolFinished", 4)
     put_back = set()
-    for at in range(1, 18, 4):
+    for at in range(1, 38, 6):
         with worktree_taken(session.id, seconds=1) as taken:
             assert taken
             assert session_rewind(user=user, session_id=session.id, seq=seq).restore is not None
@@ -483,7 +485,8 @@ def steered_at(scene: tuple[User, Project, str], at: int) -> AgentSession:
         message
         for execution in ended.executions.all()
         for message in execution.messages.values_list("message", flat=True)
-        if "Mind the gap." in str(message["data"]["content"])
+        # Whoever looks at the plan again is told once more what agents at work have heard.
+        if "Mind the gap." in str(message["data"]["content"]) and "Look at the plan again" not in str(message)
     ]
     assert len(heard) == len(said), f"said {len(said)} times and heard {len(heard)} times at point {at}"
     assert len(events_of(session.id, "SteeringDelivered")) == len(said)
