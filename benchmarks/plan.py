@@ -183,8 +183,7 @@ def cases_judge(cases: Sequence[Case]) -> list[Judged]:
 def _judge(case: Case, project_id: object, commit: str) -> Judged:
     from apps.agents.tools.grounding import RepositoryGrounding
     from apps.agents.tools.plan_answers import answer_open
-    from apps.agents.tools.plan_judging import plan_judge, plan_read
-    from apps.planning.document import PlanDoc
+    from apps.agents.tools.plan_judging import intent_problems, plan_judge, plan_read
     from apps.planning.types import TaskState, TaskStatus
     from apps.projects.commit_paths import CommitPaths
 
@@ -199,13 +198,15 @@ def _judge(case: Case, project_id: object, commit: str) -> Judged:
     if isinstance(before, list):
         raise ValueError(f"{case.name}: before is no plan: {before[0]}")
     states = {key: TaskState(TaskStatus(status), attempts=1) for key, status in case.states.items()}
-    outcome, mended = "refused", ()
+    outcome, mended = "refused", tuple[str, ...]()
     told: dict[str, None] = {}
     words: list[str] = []
     for number, answer in enumerate(case.answers):
         read = plan_read(answer)
-        is_plan = isinstance(read, PlanDoc)
-        problems = plan_judge(read, grounding, before=before, states=states) if is_plan else read
+        if isinstance(read, list):
+            problems = read
+        else:
+            problems = [*intent_problems(read), *plan_judge(read, grounding, before=before, states=states)]
         if not problems:
             mended = answer_open(answer).mended
             outcome = "repaired" if number or mended else "accepted"

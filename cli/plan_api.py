@@ -30,6 +30,9 @@ class PlanApi:
     def progress(self, plan_id: str) -> PlanProgress:
         return self._api.call(PlanProgress, "GET", f"/api/planning/plans/{plan_id}/progress/")
 
+    def project_of(self, plan_id: str) -> str:
+        return self._api.call(PlanRow, "GET", f"/api/planning/plans/{plan_id}/").project
+
     def versions(self, plan_id: str) -> list[PlanVersion]:
         """The newest first."""
         return self._api.rows(PlanVersion, f"/api/planning/plans/{plan_id}/versions/")

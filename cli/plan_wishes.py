@@ -17,10 +17,14 @@ from cli.plan_api import PlanApi
 from cli.plan_common import PlanArgument
 from cli.plan_resources import PlanProgress
 from cli.plan_shown import plan_print
+from cli.registry import ProjectRegistry
 from cli.resources import Session
 from cli.run import document_print, session_attend, session_leave
 from cli.sessions import JsonOption, ServerOption, YesOption
 
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="PROVIDER:MODEL[@URL]", help="Default: the project's.")
+]
 VersionOption = Annotated[
     int | None,
     typer.Option(
@@ -37,9 +41,7 @@ def new(
         ),
     ],
     goal: Annotated[str, typer.Argument(metavar="GOAL", help="What should be different.", show_default=False)],
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="PROVIDER:MODEL[@URL]", help="Default: the project's.")
-    ] = None,
+    model: ModelOption = None,
     detach: Annotated[bool, typer.Option("--detach", help="Start the planner and leave it alone.")] = False,
     yes: YesOption = False,
     json_output: JsonOption = False,
@@ -57,6 +59,33 @@ def new(
             else:
                 code = session_attend(connection, session, console=console, manners=manners, repository=None)
                 _plan_tell(PlanApi(connection.api), session, console=console, json_output=json_output)
+        raise typer.Exit(code)
+
+
+def run(
+    plan: PlanArgument,
+    model: ModelOption = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Start the session and leave it alone.")] = False,
+    yes: YesOption = False,
+    json_output: JsonOption = False,
+    server: ServerOption = None,
+) -> None:
+    """Have a session carry a plan out that no session has, as far as it isn't done; shows it until it ends."""
+    with errors_reported(json_output=json_output):
+        console = console_make(json_output=json_output)
+        manners = manners_of(yes=yes, json_output=json_output, owner=True)
+        with connection_open(server, console=console) as connection:
+            api = PlanApi(connection.api)
+            found = api.find(plan)
+            options: dict[str, Any] = {"plan": found.id} | ({"model": model} if model else {})
+            project_id = api.project_of(found.id)
+            session = connection.api.session_run(project_id=project_id, goal="", options=options)
+            if detach:
+                code = session_leave(connection, session, console=console, json_output=json_output)
+            else:
+                registry = ProjectRegistry(connection.home)
+                repository = registry.repository(server=connection.server, project_id=project_id)
+                code = session_attend(connection, session, console=console, manners=manners, repository=repository)
         raise typer.Exit(code)
 
 
@@ -165,5 +194,6 @@ def _plan_tell(api: PlanApi, session: Session, *, console: Console, json_output:
 def register(group: typer.Typer) -> None:
     """Add these commands to the group."""
     group.command(name="new", epilog=EXIT_CODES_HELP)(new)
+    group.command(name="run", epilog=EXIT_CODES_HELP)(run)
     for command in (revise, approve, reject):
         group.command(name=command.__name__)(command)

@@ -173,6 +173,7 @@ class Session(Resource):
     #: Where the goal was a question: ``{text, citations, uncited_reason, note}``.
     answer: dict[str, Any] | None = None
     autonomy: str = ""
+    lanes: int = 1
     #: What was done, as Markdown; empty until the end.
     report: str = ""
     merged_commit: str = ""

@@ -250,6 +250,12 @@ def run(
             help="What it may do without asking: observe, ask, auto-edit or auto. Default: the project's.",
         ),
     ] = None,
+    lanes: Annotated[
+        int | None,
+        typer.Option(
+            "--lanes", metavar="N", min=1, max=8, help="Tasks to be worked on side by side. Default: the project's."
+        ),
+    ] = None,
     review: Annotated[
         str | None,
         typer.Option(
@@ -301,6 +307,7 @@ def run(
                 limit_steps=limit_steps,
                 autonomy=autonomy,
                 review=review,
+                lanes=lanes,
             ),
             project_name=origin.name or "repository",
             materials=materials,
@@ -339,6 +346,7 @@ def options_build(
     limit_steps: int | None = None,
     autonomy: str | None = None,
     review: str | None = None,
+    lanes: int | None = None,
 ) -> dict[str, Any]:
     """The members of a request that were asked for; the server knows the defaults of the others."""
     limits = {"cost_usd": limit_cost, "steps": limit_steps}
@@ -355,6 +363,7 @@ def options_build(
         "setup_command": setup,
         "autonomy": autonomy,
         "review": review,
+        "lanes": lanes,
         "secrets": secrets or None,
         "limits": {name: value for name, value in limits.items() if value is not None} or None,
     }

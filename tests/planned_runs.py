@@ -77,7 +77,8 @@ def run_start(api: Api, project: Project, *, base_url: str) -> PlannedRun:
     """Have the goal planned; the plan waits for leave then."""
     api.project_update(project.id, {"instructions": INSTRUCTIONS})
     options = {
-        "model": "openai:loopback", "base_url": base_url, "autonomy": "ask", "lanes": 2, "agent_type": "executor",
+        "model": "openai:loopback", "base_url": base_url, "autonomy": "ask", "lanes": 2, "review": "auto",
+        "agent_type": "executor",
         "limits": {"steps": 400, "seconds": 3600},
     }  # fmt: skip
     return PlannedRun(api, api.session_run(project_id=project.id, goal=GOAL, options=options).id)

@@ -77,6 +77,7 @@ def _session_present(session: AgentSession, spent: _Spent, answer: dict[str, Any
         "autonomy": session.autonomy,
         "review": session.review,
         "agents": session.agents,
+        "lanes": session.lanes,
         "branch": session.branch,
         "base_branch": session.base_branch,
         "base_commit": session.base_commit,

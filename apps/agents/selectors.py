@@ -116,9 +116,12 @@ def plan_made(session: AgentSession) -> uuid.UUID | None:
     return session.plan_id if made.exists() else None
 
 
-def snapshot_last(session_id: uuid.UUID, *, seq: int | None = None) -> FileSnapshot | None:
-    """How the files were kept last (up to this step); None: as in the commit that the session started from."""
-    snapshots = FileSnapshot.objects.filter(session_id=session_id, retired=None)
+def snapshot_last(session_id: uuid.UUID, *, seq: int | None = None, lane: str = "") -> FileSnapshot | None:
+    """How the files were kept last (up to this step); None: as in the commit that the session started from.
+
+    Those of the session's own worktree, or of the one of a ``lane``.
+    """
+    snapshots = FileSnapshot.objects.filter(session_id=session_id, lane=lane, retired=None)
     if seq is not None:
         snapshots = snapshots.filter(seq__lte=seq)
     return snapshots.order_by("seq", "id").last()

@@ -14,6 +14,7 @@ from apps.agents.types import AgentType, Review, Risk, SessionOutcome, SessionSt
 from apps.planning.serializers_versions import ProgressPlanSerializer
 from apps.planning.types import Intent, TaskAgent, TaskStatus
 from apps.projects.autonomy import Autonomy
+from apps.projects.models import MAX_LANES
 from apps.usage.serializers import (
     ChosenModelSerializer,
     ModelConfigurationFields,
@@ -72,6 +73,12 @@ class SessionCreateSerializer(GoalMaterialSerializer, ModelConfigurationFields):
         choices=Autonomy.choices,
         required=False,
         help_text="What its agents may do without asking; default: what the project says, else the server.",
+    )
+    lanes = serializers.IntegerField(
+        min_value=1,
+        max_value=MAX_LANES,
+        required=False,
+        help_text="Tasks that may be worked on side by side; default: what the project says, else the server.",
     )
     review = serializers.ChoiceField(
         choices=Review.choices,
@@ -253,6 +260,7 @@ class SessionSerializer(serializers.Serializer[Any]):
     autonomy = serializers.ChoiceField(choices=Autonomy.choices)
     review = serializers.ChoiceField(choices=Review.choices)
     agents = serializers.DictField(help_text="What the project said of its agents when the session was made, by role.")
+    lanes = serializers.IntegerField(help_text="Tasks that may be worked on side by side.")
     branch = serializers.CharField()
     base_branch = serializers.CharField()
     base_commit = serializers.CharField()

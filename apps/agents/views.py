@@ -52,6 +52,7 @@ def session_request(fields: dict[str, Any]) -> SessionRequest:
         limit_seconds=limits["seconds"],
         autonomy=Autonomy(fields["autonomy"]) if "autonomy" in fields else None,
         review=Review(fields["review"]) if "review" in fields else None,
+        lanes=fields.get("lanes"),
         attachments=tuple(fields["attachments"]),
         secrets=tuple(fields["secrets"]),
         sources=tuple(

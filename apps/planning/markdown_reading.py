@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
-
-from pydantic import ValidationError
+from dataclasses import dataclass
+from typing import NoReturn
 
 from apps.core.errors import InvalidInput
-from apps.planning.document import FeatureDoc, PlanDoc, TaskDoc
-from apps.planning.markdown_text import NAME_MARK, NOTHING, code_read, line_read, names_read, title_read
-from apps.planning.types import Effort, Intent, Priority, TaskAgent, TaskStatus, TaskType
+from apps.planning.document import PlanDoc
+from apps.planning.markdown_building import Builder, Draft, line_error
+from apps.planning.markdown_notes import FEATURE_NOTES, PLAN_NOTES, TASK_NOTES
+from apps.planning.markdown_text import line_read, title_read
 
 #: Longer texts aren't read.
 MAX_LENGTH = 5_000_000
+#: Nothing is nested deeper, and nothing longer is read to its end; what is too much for a plan its rules tell.
+MAX_LEVEL, MAX_ITEMS = 40, 1_000
 
 _MADE_OF = re.compile(r"<!-- archon-plan: ([0-9a-fA-F-]{36}) version (\d{1,9}) -->")
 _HEADING = re.compile(r" ?(#{1,6})(?:[ \t]+(.*))?$")
@@ -44,38 +44,17 @@ def plan_from_markdown(text: str) -> MarkdownPlan:
     return _Reader(text.removeprefix("\ufeff").replace("\r\n", "\n")).read()
 
 
-@dataclass
-class _Draft:
-    """A feature, a task or the plan itself as far as it was read."""
-
-    line: int
-    title: str
-    key: str = ""
-    level: int = 0
-    members: dict[str, Any] = field(default_factory=dict)
-    #: Pieces of its text: runs of lines.
-    text: list[list[str]] = field(default_factory=list)
-    #: What it says in quotes, in place of that.
-    quoted: str | None = None
-    tasks: list[_Draft] = field(default_factory=list)
-    features: list[_Draft] = field(default_factory=list)
-
-    def text_of(self) -> str:
-        if self.quoted is not None:
-            return self.quoted
-        return "\n\n".join("\n".join(piece) for piece in self.text)
-
-
 class _Reader:
     def __init__(self, text: str) -> None:
         self._lines = text.split("\n")
         self._at = 0
-        self._plan = _Draft(1, "")
-        self._open: list[_Draft] = []
+        self._items = 0
+        self._plan = Draft(1, "")
+        self._open: list[Draft] = []
         self._plan_id: uuid.UUID | None = None
         self._version: int | None = None
         #: Whether the last line of text was a quotation, and where it stood: pieces are runs of one kind.
-        self._run: tuple[bool, int, _Draft] | None = None
+        self._run: tuple[bool, int, Draft] | None = None
         lines = self._outside()
         firsts = [len(found[1]) for line in lines if (found := _HEADING.match(line))]
         #: One heading of the highest level, in front of all others, is the plan's own.
@@ -86,7 +65,7 @@ class _Reader:
     def read(self) -> MarkdownPlan:
         while self._at < len(self._lines):
             self._line(self._lines[self._at])
-        return MarkdownPlan(_Builder(self._plan).build(), self._plan_id, self._version)
+        return MarkdownPlan(Builder(self._plan).build(), self._plan_id, self._version)
 
     # --- Lines --------------------------------------------------------------------------------------------------------
     def _outside(self) -> list[str]:
@@ -160,7 +139,7 @@ class _Reader:
         self._run = quotes, number, draft
 
     # --- What there is ------------------------------------------------------------------------------------------------
-    def _now(self) -> _Draft:
+    def _now(self) -> Draft:
         return self._open[-1] if self._open else self._plan
 
     def _heading(self, level: int, text: str) -> None:
@@ -170,11 +149,11 @@ class _Reader:
             self._plan.line, self._plan.title = line, title_read(text)
             return
         key, title = self._keyed(text, line)
-        draft = _Draft(line, title, key, level)
+        draft = Draft(line, title, key, level)
         self._level_take(draft)
         self._feature_put(draft)
 
-    def _level_take(self, draft: _Draft) -> None:
+    def _level_take(self, draft: Draft) -> None:
         """A level beyond Markdown's, which has to be known before anything else of the feature."""
         at = self._at
         while at < len(self._lines) and not self._lines[at].strip():
@@ -182,11 +161,11 @@ class _Reader:
         note = _NOTE.match(self._lines[at]) if at < len(self._lines) else None
         if note and note[1].strip().lower() == "level":
             self._at = at + 1
-            if not re.fullmatch(r"\d{1,3}", (note[2] or "").strip()):
-                self._refuse(at + 1, "level has to be a number")
+            if not re.fullmatch(r"\d{1,2}", (note[2] or "").strip()) or int(note[2]) > MAX_LEVEL:
+                self._refuse(at + 1, f"level has to be a number up to {MAX_LEVEL}")
             draft.level = int(note[2])
 
-    def _feature_put(self, draft: _Draft) -> None:
+    def _feature_put(self, draft: Draft) -> None:
         while self._open and self._open[-1].level >= draft.level:
             self._open.pop()
         (self._open[-1] if self._open else self._plan).features.append(draft)
@@ -195,14 +174,14 @@ class _Reader:
     def _task(self, text: str, indent: int, *, ticked: bool) -> None:
         if not self._open:
             # Under the plan's own heading: what the plan is about is its one feature.
-            self._feature_put(_Draft(self._plan.line, self._plan.title or "Tasks", level=2))
+            self._feature_put(Draft(self._plan.line, self._plan.title or "Tasks", level=2))
         key, title = self._keyed(text, self._at + 1)
-        draft = _Draft(self._at + 1, title, key)
+        draft = Draft(self._at + 1, title, key)
         self._open[-1].tasks.append(draft)
         self._at += 1
         while self._at < len(self._lines) and _is_inside(self._lines[self._at], indent):
             note = _NOTE.match(self._lines[self._at])
-            if note is None or note[1].strip().lower() not in _TASK_NOTES:
+            if note is None or note[1].strip().lower() not in TASK_NOTES:
                 break
             self._note(draft, note[1], note[2] or "", of_task=True)
         if ticked and "status" not in draft.members:
@@ -211,7 +190,7 @@ class _Reader:
         draft.members.pop("status", None)
         self._instructions(draft, indent)
 
-    def _instructions(self, draft: _Draft, outer: int) -> None:
+    def _instructions(self, draft: Draft, outer: int) -> None:
         found: list[str] = []
         at = self._at
         while at < len(self._lines) and (_is_inside(self._lines[at], outer) or not self._lines[at].strip(" \t")):
@@ -230,6 +209,9 @@ class _Reader:
         draft.text.append([line[cut.match(line).end() :] for line in found])  # type: ignore[union-attr]
 
     def _keyed(self, text: str, line: int) -> tuple[str, str]:
+        self._items += 1
+        if self._items > MAX_ITEMS:
+            self._refuse(line, f"no plan has more than {MAX_ITEMS} features and tasks")
         found = _KEYED.match(text.strip(" \t"))
         key, title = (found[1] or found[3], found[2] or found[4]) if found else ("", text)
         title = title_read(title or "")
@@ -241,13 +223,13 @@ class _Reader:
     def _takes(self, word: str) -> bool:
         """Whether a note of this name may stand here: in front of the text and the tasks of a feature or the plan."""
         draft = self._now()
-        notes = _FEATURE_NOTES if self._open else _PLAN_NOTES
+        notes = FEATURE_NOTES if self._open else PLAN_NOTES
         return word.strip().lower() in notes and not draft.text and not draft.tasks
 
-    def _note(self, draft: _Draft, word: str, value: str, *, of_task: bool = False) -> None:
+    def _note(self, draft: Draft, word: str, value: str, *, of_task: bool = False) -> None:
         name, value, line = word.strip().lower(), value.strip(" \t"), self._at + 1
         self._at += 1
-        notes = _TASK_NOTES if of_task else _FEATURE_NOTES if self._open else _PLAN_NOTES
+        notes = TASK_NOTES if of_task else FEATURE_NOTES if self._open else PLAN_NOTES
         try:
             if name == "text":
                 draft.quoted = line_read(value)
@@ -269,146 +251,3 @@ class _Reader:
 def _is_inside(line: str, indent: int) -> bool:
     """Whether a line belongs to an item that is indented by so much."""
     return line.startswith((" " * (indent + 2), "\t")) or line.lstrip(" ").startswith("\t")
-
-
-def line_error(line: int, what: str) -> InvalidInput:
-    return InvalidInput(f"line {line}: {what}", next_step="see the Markdown of plans in docs/reference/plans.md")
-
-
-# --- What notes say ---------------------------------------------------------------------------------------------------
-_Take = Callable[[dict[str, Any], str], None]
-
-
-def _choice(name: str, kind: type[Any]) -> _Take:
-    def take(members: dict[str, Any], value: str) -> None:
-        known = [each.value for each in kind]
-        if value.lower() not in known:
-            raise ValueError(f"there is no {value[:60]!r}; it is one of {', '.join(known)}")
-        members[name] = value.lower()
-
-    return take
-
-
-def _names(name: str) -> _Take:
-    def take(members: dict[str, Any], value: str) -> None:
-        # A name that is in quotes is a name, whatever it says.
-        found = [] if value.lower() in NOTHING else list(names_read(value))
-        members[name] = [*members.get(name, []), *found]
-
-    return take
-
-
-def _check(members: dict[str, Any], value: str) -> None:
-    literal = code_read(value)
-    rest = literal[1].strip(" \t") if literal else ""
-    mark = NAME_MARK.strip()
-    if literal is None or (rest and not rest.startswith((mark, "-", ":", "#"))):
-        check = {"command": value}
-    else:
-        check = {"command": literal[0], "name": line_read(rest[1:].strip(" \t")) if rest else ""}
-    if not check["command"]:
-        raise ValueError("a command is missing")
-    members.setdefault("checks", []).append(check)
-
-
-def _held(members: dict[str, Any], value: str) -> None:
-    members["blocked_reason"] = line_read(value)
-
-
-def _status(members: dict[str, Any], value: str) -> None:
-    words = [word.strip(" \t").lower() for word in value.split(",")]
-    unknown = [word for word in words if word not in TaskStatus.values]
-    if unknown:
-        raise ValueError(f"there is no {unknown[0][:60]!r}; it is one of {', '.join(TaskStatus.values)}")
-    members["status"] = words
-    members["skipped"] = TaskStatus.SKIPPED.value in words
-
-
-def _nowhere(members: dict[str, Any], value: str) -> None:
-    """Taken elsewhere."""
-
-
-_PLAN_NOTES: dict[str, _Take] = {"intent": _choice("intent", Intent), "text": _nowhere}
-_FEATURE_NOTES: dict[str, _Take] = {
-    "priority": _choice("priority", Priority),
-    "effort": _choice("effort", Effort),
-    **dict.fromkeys(("needs", "depends on", "depends_on"), _names("depends_on")),
-    "held": _held,
-    "text": _nowhere,
-}
-_TASK_NOTES: dict[str, _Take] = {
-    "type": _choice("type", TaskType),
-    "agent": _choice("agent_type", TaskAgent),
-    **dict.fromkeys(("needs", "depends on", "depends_on"), _names("depends_on")),
-    "files": _names("files"),
-    "creates": _names("creates"),
-    **dict.fromkeys(("check", "checks"), _check),
-    "held": _held,
-    "status": _status,
-    "text": _nowhere,
-}
-
-
-# --- Making the plan --------------------------------------------------------------------------------------------------
-class _Builder:
-    """Makes a document of drafts: keys for those that have none, and the task before as what such a one needs."""
-
-    def __init__(self, plan: _Draft) -> None:
-        self._plan = plan
-        self._used = {draft.key for draft in _drafts(plan) if draft.key}
-        self._numbers = {"F": 0, "T": 0}
-        self._previous = ""
-
-    def build(self) -> PlanDoc:
-        text, title = self._plan.text_of(), self._plan.title
-        if title.lower() == "plan" and text:
-            title = ""
-        features = tuple(self._feature(draft) for draft in self._plan.features)
-        summary = "\n\n".join(part for part in (title, text) if part)
-        if not summary:
-            summary = "; ".join(feature.title for feature in features) or "Plan"
-        return self._made(PlanDoc, self._plan, summary=summary, features=features, **self._plan.members)
-
-    def _feature(self, draft: _Draft) -> FeatureDoc:
-        key = draft.key or self._key("F")
-        tasks = tuple(self._task(task) for task in draft.tasks)
-        inner = tuple(self._feature(each) for each in draft.features)
-        text = draft.text_of()
-        return self._made(
-            FeatureDoc,
-            draft,
-            key=key,
-            title=draft.title,
-            description=text,
-            tasks=tasks,
-            features=inner,
-            **draft.members,
-        )
-
-    def _task(self, draft: _Draft) -> TaskDoc:
-        members = dict(draft.members)
-        if not draft.key and "depends_on" not in members:
-            members["depends_on"] = [self._previous] if self._previous else []
-        key = self._previous = draft.key or self._key("T")
-        return self._made(TaskDoc, draft, key=key, title=draft.title, instructions=draft.text_of(), **members)
-
-    def _key(self, prefix: str) -> str:
-        self._numbers[prefix] += 1
-        while f"{prefix}{self._numbers[prefix]}" in self._used:
-            self._numbers[prefix] += 1
-        return f"{prefix}{self._numbers[prefix]}"
-
-    def _made(self, kind: type[Any], draft: _Draft, **members: Any) -> Any:
-        try:
-            return kind(**members)
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise line_error(draft.line, f"{where}: {first['msg']}") from None
-
-
-def _drafts(draft: _Draft) -> list[_Draft]:
-    found = list(draft.tasks)
-    for feature in draft.features:
-        found += [feature, *_drafts(feature)]
-    return found

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 
 #: What stands between a key and a title, and between a command and what it shows.
 KEY_MARK, NAME_MARK = " · ", " — "
+#: What one list may name.
+MAX_NAMES = 500
 #: In place of keys: none.
 NOTHING = frozenset({"nothing", "none", "-"})
 
@@ -31,7 +33,10 @@ def title_read(text: str) -> str:
     text = text.strip(" \t")
     if (literal := _whole_literal(text)) is not None:
         return literal
-    return re.sub(rf"\\([{_PUNCTUATION}])", r"\1", re.sub(r"(^|[ \t]+)#+$", "", text)).strip(" \t")
+    name = text.rstrip("#")
+    # Hashes that stand alone at the end are a heading's end.
+    text = name if not name or name[-1] in " \t" else text
+    return re.sub(rf"\\([{_PUNCTUATION}])", r"\1", text).strip(" \t")
 
 
 def line_write(text: str) -> str:
@@ -49,6 +54,8 @@ def code_write(text: str) -> str:
     if not _is_line(text, quotes=True) or text.startswith("`") or text.endswith("`"):
         return _quoted(text)
     marks = "`" * (1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+    if len(marks) > 50:
+        return _quoted(text)
     return f"{marks}{text}{marks}" if len(marks) == 1 else f"{marks} {text} {marks}"
 
 
@@ -60,7 +67,7 @@ def code_read(text: str) -> tuple[str, str] | None:
         except ValueError:
             return None
         return value, text[end:]
-    marks = re.match(r"`+", text)
+    marks = re.match(r"`{1,50}(?!`)", text)
     if marks is None:
         return None
     closing = re.search(rf"(?<!`){marks[0]}(?!`)", text[marks.end() :])
@@ -78,8 +85,11 @@ def keys_write(keys: Sequence[str]) -> str:
 
 def names_read(text: str) -> Iterator[str]:
     """The items of a list: code, quoted or bare, with commas between. Raises ValueError."""
-    rest = text.strip(" \t")
+    rest, count = text.strip(" \t"), 0
     while rest:
+        count += 1
+        if count > MAX_NAMES:
+            raise ValueError(f"at most {MAX_NAMES} can stand there")
         literal = code_read(rest)
         if literal is None:
             item, _, rest = rest.partition(",")

@@ -35,6 +35,7 @@ def plan_to_mermaid(document: PlanDoc, *, statuses: Mapping[str, TaskStatus] | N
         edges = _reduced(edges)
     left_out = max(0, len(edges) - MAX_EDGES + 1) if len(edges) > MAX_EDGES else 0
     kept = edges[: len(edges) - left_out]
+    text = ""
     for length in _TITLES:
         text = "\n".join(_lines(document, statuses or {}, kept, left_out, length)) + "\n"
         if len(text) <= MAX_LENGTH:

@@ -36,6 +36,10 @@ class ForgeKind(models.TextChoices):
     GITEA = "gitea"
 
 
+#: The most tasks of a session that may be worked on side by side.
+MAX_LANES = 8
+
+
 class Project(BaseModel):
     """A repository that agents work on. The bare repository itself lives under ``ARCHON_HOME`` by the project's id."""
 

@@ -1,6 +1,7 @@
-"""Putting a branch onto a commit that its base has moved to, within the server's own repository.
+"""Putting commits onto others than they were made on, within the server's own repository.
 
-Nothing is checked out: each commit is merged as a tree (``git merge-tree``), so neither a filter nor a driver that a
+A whole branch onto where its base has moved to, or one task's commit onto what others have done meanwhile. Nothing is
+checked out: each commit is merged as a tree (``git merge-tree``), so neither a filter nor a driver that a
 repository names has a say, and no worktree is needed.
 """
 
@@ -40,6 +41,55 @@ class _Commit:
     author: str
     committer: str
     message: bytes
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A commit on top of another one than it was made on."""
+
+    #: None: the two change the same lines.
+    commit: str | None
+    #: What the files are then; with marks in them where there is a conflict.
+    tree: str
+    #: Of a conflict: the files, what git says of each, and the names in its marks: of the new base, and of the commit.
+    files: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+
+
+def commit_carry(*, project_id: object, commit: str, base: str, onto: str) -> Carried:
+    """What ``commit`` changes against ``base``, as one commit on top of ``onto``; moves no branch.
+
+    Author, message and dates stay, so the same arguments give the same commit: ``onto`` itself, where it has all of it
+    already. A conflict is no failure here: its tree has git's marks where the same lines were changed.
+    """
+    git_dir = repository_require(project_id)
+    merge = _merge(git_dir, base=base, ours=onto, theirs=commit)
+    if merge.files:
+        return Carried(None, merge.tree, merge.files, merge.said, merge.sides)
+    if merge.tree == _tree(git_dir, onto):
+        return Carried(onto, merge.tree)
+    made = _commit_write(git_dir, _commit_read(git_dir, commit), tree=merge.tree, parent=onto)
+    return Carried(made, merge.tree)
+
+
+def marks_left(*, project_id: object, commit: str, marks: Sequence[str], files: Sequence[str]) -> tuple[str, ...]:
+    """The files in which ``commit`` still has a conflict's marks, with these names in them; of ``files``, or of all."""
+    patterns = [part for mark in marks for part in ("-e", f"^<<<<<<< {mark}", "-e", f"^>>>>>>> {mark}")]
+    found = git_run(
+        "grep", "-l", "-z", "--text", *patterns, commit, *(["--", *files] if files else []),
+        git_dir=repository_require(project_id),
+        environment={"GIT_LITERAL_PATHSPECS": "1"},
+        accepted=(0, 1),
+    ).stdout  # fmt: skip
+    names = (path_decode(entry).partition(":")[2] for entry in found.split(b"\0") if entry)
+    return tuple(path_display(name) for name in names)
+
+
+def commits_between(*, project_id: object, base: str, head: str) -> tuple[str, ...]:
+    """The commits that ``head`` has beyond ``base``, the oldest first."""
+    listing = git_run("rev-list", "--reverse", f"{base}..{head}", git_dir=repository_require(project_id)).text
+    return tuple(listing.split())
 
 
 def branch_replay(*, project_id: object, head: str, onto: str) -> Replayed:
@@ -109,19 +159,40 @@ def _as_one(git_dir: Path, head: str, onto: str) -> str:
     return _commit_write(git_dir, read, tree=_merged(git_dir, base=base, ours=onto, theirs=head), parent=onto)
 
 
+@dataclass(frozen=True)
+class _Merge:
+    tree: str
+    #: Those in conflict, and what git says of them.
+    files: tuple[str, ...]
+    said: tuple[str, ...]
+    #: What the sides are named in the marks.
+    sides: tuple[str, str]
+
+
 def _merged(git_dir: Path, *, base: str, ours: str, theirs: str) -> str:
     """The tree of a three-way merge. Conflicts raise RebaseConflict, which names the files."""
+    merge = _merge(git_dir, base=base, ours=ours, theirs=theirs)
+    if merge.files:
+        raise _conflict([path_display(path) for path in merge.files])
+    return merge.tree
+
+
+def _merge(git_dir: Path, *, base: str, ours: str, theirs: str) -> _Merge:
     # This git's merge-tree finds the base by itself: both sides are given the wanted one as their only parent.
-    sides = [_stand_in(git_dir, _tree(git_dir, side), base) for side in (ours, theirs)]
+    one, other = (_stand_in(git_dir, _tree(git_dir, side), base) for side in (ours, theirs))
     result = git_run(
-        "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", *sides,
+        "merge-tree", "--write-tree", "-z", "--name-only", one, other,
         git_dir=git_dir, accepted=(0, 1), timeout=_REPLAY_SECONDS,
     )  # fmt: skip
-    tree, *conflicting = result.stdout.rstrip(b"\0").split(b"\0")
-    if result.returncode:
-        files = list(dict.fromkeys(path_display(path_decode(path)) for path in conflicting))
-        raise _conflict(files)
-    return tree.decode()
+    names, _, messages = result.stdout.partition(b"\0\0")
+    tree, *conflicting = names.rstrip(b"\0").split(b"\0")
+    if not result.returncode:
+        return _Merge(tree.decode(), (), (), (one, other))
+    files = tuple(dict.fromkeys(path_decode(path) for path in conflicting))
+    # Each is the number of its paths, those, its kind and its words.
+    said = [part.decode("utf-8", "replace").strip() for part in messages.split(b"\0")]
+    conflicts = tuple(part for part in said if part.startswith("CONFLICT (") and ": " in part)
+    return _Merge(tree.decode(), files, conflicts, (one, other))
 
 
 def _conflict(files: Sequence[str]) -> RebaseConflict:

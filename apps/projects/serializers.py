@@ -9,7 +9,16 @@ from rest_framework import serializers
 
 from apps.projects.agent_settings import Review
 from apps.projects.autonomy import Autonomy
-from apps.projects.models import FetchState, ForgeKind, Membership, Project, ProjectSecret, RepositorySource, Role
+from apps.projects.models import (
+    MAX_LANES,
+    FetchState,
+    ForgeKind,
+    Membership,
+    Project,
+    ProjectSecret,
+    RepositorySource,
+    Role,
+)
 from apps.projects.repository_notices import NOTICE_KINDS
 from apps.projects.selectors import source_get
 from apps.projects.sources import HostKey, host_keys
@@ -141,6 +150,7 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
             "review",
             "agents",
             "instructions",
+            "lanes",
             "role",
             "created_at",
             "updated_at",
@@ -151,6 +161,9 @@ class ProjectSerializer(serializers.ModelSerializer[Project]):
     def get_source(self, project: Project) -> Any:
         source = source_get(project)
         return None if source is None else SourceSerializer(source).data
+
+
+_LANES_HELP = "Tasks of a session that may be worked on side by side; null: what the server says."
 
 
 class ProjectWriteSerializer(serializers.Serializer[Any]):
@@ -186,6 +199,9 @@ class ProjectWriteSerializer(serializers.Serializer[Any]):
     )
     autonomy = serializers.ChoiceField(
         choices=Autonomy.choices, required=False, allow_blank=True, default="", help_text=_AUTONOMY_HELP
+    )
+    lanes = serializers.IntegerField(
+        min_value=1, max_value=MAX_LANES, required=False, allow_null=True, default=None, help_text=_LANES_HELP
     )
     review = serializers.ChoiceField(
         choices=Review.choices, required=False, allow_blank=True, default="", help_text=_REVIEW_HELP
@@ -339,9 +355,15 @@ class ProjectPatchSerializer(ProjectWriteSerializer):
     review = serializers.ChoiceField(choices=Review.choices, required=False, allow_blank=True, help_text=_REVIEW_HELP)
     agents = serializers.DictField(required=False, help_text=_AGENTS_HELP)
     instructions = serializers.CharField(max_length=INSTRUCTIONS_LENGTH, required=False, allow_blank=True)
+    lanes = serializers.IntegerField(
+        min_value=1, max_value=MAX_LANES, required=False, allow_null=True, help_text=_LANES_HELP
+    )
     default_branch = serializers.CharField(
         max_length=255, required=False, help_text="The branch that sessions start from; it has to be there."
     )
+
+    def validate_lanes(self, lanes: int | None) -> int:
+        return lanes or 0
 
 
 class BundleQuerySerializer(serializers.Serializer[Any]):

@@ -53,6 +53,7 @@ def project_create(
     review: str = "",
     agents: Mapping[str, Any] | None = None,
     instructions: str = "",
+    lanes: int | None = None,
     source: SourceChanges | None = None,
 ) -> Project:
     """A project of which the user is the owner, with a copy of the repository at ``repository_path`` if one is given.
@@ -75,6 +76,7 @@ def project_create(
         review=review,
         agents=agents_read(agents or {}).as_dict(),
         instructions=instructions,
+        lanes=lanes,
     )
     repository_source = None if source is None else source_build(project=project, changes=source)
     # Imported before there is a row, since git runs outside transactions: a crash in between leaves a folder that
@@ -109,9 +111,13 @@ def project_update(
     review: str | None = None,
     agents: Mapping[str, Any] | None = None,
     instructions: str | None = None,
+    lanes: int | None = None,
     default_branch: str | None = None,
 ) -> Project:
-    """Change what is given and leave the rest. A ``default_branch`` has to be there already."""
+    """Change what is given and leave the rest. A ``default_branch`` has to be there already.
+
+    ``lanes``: 0 leaves it to the server.
+    """
     changes = {
         "name": name,
         "description": description,
@@ -123,10 +129,13 @@ def project_update(
         "review": review,
         "agents": None if agents is None else agents_read(agents).as_dict(),
         "instructions": instructions,
+        "lanes": lanes,
     }
     given = {field: value for field, value in changes.items() if value is not None}
     for field, value in given.items():
         setattr(project, field, value)
+    if lanes == 0:
+        project.lanes = None
     if default_branch:
         _default_branch_set(project, default_branch)
     project.save(update_fields=[*given, "updated_at"])

@@ -1,7 +1,7 @@
 """How a session's files were after each step: trees in the server's repository, and the way back to one of them.
 
-A chain of commits under one ref of the session's own keeps the trees. No branch leads there, so neither the agent's
-copy of the history nor a bundle has any of it.
+A chain of commits under one ref for each of the session's worktrees keeps the trees. No branch leads there, so neither
+the agent's copy of the history nor a bundle has any of it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from django.conf import settings
 
 from apps.projects.git import NO_DATE, GitError, git_identity, git_run
 from apps.projects.repository import repository_path
+from apps.projects.repository_store import refs_read
 from apps.projects.workspace import WorkspaceError, Worktree
 from apps.projects.worktree import worktree_delete, worktree_reset, worktree_snapshot
 from integrations.posix import fcntl
@@ -24,6 +25,8 @@ from integrations.posix import fcntl
 logger = logging.getLogger(__name__)
 
 SNAPSHOT_REFS = "refs/archon/sessions"
+#: The same of worktrees beside the session's own, one below each session's name.
+LANE_REFS = "refs/archon/lanes"
 _LOOK_SECONDS = 0.05
 
 
@@ -35,31 +38,34 @@ def tree_of(*, worktree: Worktree, revision: str) -> str:
     return found.text if found.returncode == 0 else ""
 
 
-def snapshot_keep(*, worktree: Worktree, session_id: object, known: str) -> str:
+def snapshot_keep(*, worktree: Worktree, session_id: object, known: str, lane: str = "") -> str:
     """The tree of the worktree as it is, kept until the session's snapshots are deleted; ``known`` is kept already.
 
-    Files too large for a commit are left out. Raises WorkspaceError for files that can't be kept.
+    ``lane``: which of the session's worktrees it is; empty: its own. Files too large for a commit are left out. Raises
+    WorkspaceError for files that can't be kept.
     """
     tree = worktree_snapshot(worktree=worktree, leave_out_huge=True)
     if tree == known:
         return tree
-    git_dir, ref = worktree.git_dir, _ref(session_id)
     try:
-        last = git_run("rev-parse", "--verify", "--quiet", ref, git_dir=git_dir, accepted=(0, 1)).text
-        parents = ("-p", last) if last else ()
-        identity = git_identity(date=NO_DATE)
-        commit = git_run("commit-tree", tree, *parents, "-m", "Snapshot", git_dir=git_dir, environment=identity).text
-        git_run("update-ref", ref, commit, git_dir=git_dir)
+        _chain(worktree.git_dir, _ref(session_id, lane), tree)
     except GitError as error:
         raise WorkspaceError(f"the files can't be kept: {error.stderr[-500:]}") from error
     return tree
 
 
+def state_keep(*, project_id: object, session_id: object, tree: str, lane: str) -> None:
+    """Keep a tree that a lane's files are to be, as its snapshots are kept."""
+    _chain(repository_path(project_id=project_id), _ref(session_id, lane), tree)
+
+
 def snapshots_delete(*, project_id: object, session_id: object) -> None:
-    """Let go of a session's snapshots: nothing leads back to them any more. Gone is fine."""
+    """Let go of a session's snapshots, its lanes' included: nothing leads back to them any more. Gone is fine."""
     git_dir = repository_path(project_id=project_id)
     if git_dir.exists():
-        git_run("update-ref", "-d", _ref(session_id), git_dir=git_dir)
+        lanes = refs_read(git_dir, f"{LANE_REFS}/{session_id}/")
+        for ref in (_ref(session_id), *(_ref(session_id, lane) for lane in lanes)):
+            git_run("update-ref", "-d", ref, git_dir=git_dir)
 
 
 def worktree_restore(*, worktree: Worktree, tree: str, head: str) -> bool:
@@ -117,5 +123,13 @@ def _branch_put(git_dir: Path, branch: str, commit: str) -> None:
     git_run("update-ref", f"refs/heads/{branch}", commit, git_dir=git_dir)
 
 
-def _ref(session_id: object) -> str:
-    return f"{SNAPSHOT_REFS}/{session_id}"
+def _chain(git_dir: Path, ref: str, tree: str) -> None:
+    last = git_run("rev-parse", "--verify", "--quiet", ref, git_dir=git_dir, accepted=(0, 1)).text
+    parents = ("-p", last) if last else ()
+    identity = git_identity(date=NO_DATE)
+    commit = git_run("commit-tree", tree, *parents, "-m", "Snapshot", git_dir=git_dir, environment=identity).text
+    git_run("update-ref", ref, commit, git_dir=git_dir)
+
+
+def _ref(session_id: object, lane: str = "") -> str:
+    return f"{LANE_REFS}/{session_id}/{lane}" if lane else f"{SNAPSHOT_REFS}/{session_id}"

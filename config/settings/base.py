@@ -227,6 +227,10 @@ if ARCHON_AUTONOMY not in ("observe", "ask", "auto-edit", "auto"):
 ARCHON_REVIEW: str = env("ARCHON_REVIEW", default="auto")
 if ARCHON_REVIEW not in ("auto", "always", "never"):
     raise ImproperlyConfigured(f"ARCHON_REVIEW: there is no {ARCHON_REVIEW!r}; write auto, always or never")
+#: How many of a session's tasks may be worked on side by side, unless the project or the session says otherwise.
+ARCHON_LANES: int = env.int("ARCHON_LANES", default=2)
+if not 1 <= ARCHON_LANES <= 8:
+    raise ImproperlyConfigured("ARCHON_LANES is a number of tasks between 1 and 8")
 #: For how long a call can be approved after it was asked for, and carried out after it was approved, in seconds.
 ARCHON_APPROVAL_SECONDS: int = env.int("ARCHON_APPROVAL_SECONDS", default=86400)
 #: Sessions that one user may have at work at once, where nobody has said otherwise of that user.
@@ -349,6 +353,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "SessionStatusEnum": "apps.agents.types.SessionStatus",
         "AutonomyEnum": "apps.projects.autonomy.Autonomy",
         "AgentRoleEnum": "apps.usage.choices.ROLES",
+        "RoleEnum": "apps.projects.models.Role",
         "ReviewEnum": "apps.projects.agent_settings.Review",
         "PolicyEffectEnum": "apps.agents.types.PolicyEffect",
         "RiskEnum": "apps.agents.types.Risk",

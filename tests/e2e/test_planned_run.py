@@ -10,6 +10,7 @@ from tests.builders import git
 from tests.loopback.openai_server import OpenAIServer
 from tests.loopback.planned_run import (
     AGE,
+    BLOCKED,
     CHANGES,
     CODEC,
     DONE,
@@ -51,11 +52,11 @@ def test_the_plan_is_made_approved_and_revised_once(planned: tuple[PlannedRun, O
     assert len(run.told("PlanApprovalRequested")) == len(run.told("PlanApproved")) == 1
     assert [payload["reason"] for payload in run.told("PlanRevised")] == [REVISION["reason"]]
     plan = run.plan
-    assert (plan["version"], plan["approved_version"]) == (2, 1) or plan["approved_version"] == 2
+    assert plan["version"] == 2, "what the person approved, and what the planner made of it"
     tasks = tasks_of(plan)
     assert set(tasks) == {*DONE, LOADS}
     assert {title for title, task in tasks.items() if task["status"] == "done"} == set(DONE)
-    assert tasks[LOADS]["status"] in ("failed", "skipped") and "iter_unsigners" in str(tasks[LOADS])
+    assert tasks[LOADS]["status"] == "skipped" and BLOCKED["reason"] in tasks[LOADS]["result"]
     assert tasks[CHANGES]["depends_on"] == ["hex-export", "age-serializer"], "what needed the one needs the other"
     assert [feature["key"] for feature in plan["features"]] == [feature["key"] for feature in PLAN["features"]]
 

@@ -137,8 +137,10 @@ def session_make(
     goal: str = "make it work",
     models: ModelConfiguration | None = None,
     review: Review = Review.NEVER,
+    lanes: int = 1,
 ) -> AgentSession:
-    """A session that waits for a worker; without reviews unless asked for, which most recordings know nothing of."""
+    """A session that waits for a worker; without reviews and one task at a time unless asked
+    for otherwise, since most recordings know nothing of these."""
     request = SessionRequest(
         project_id=project.id,
         goal=goal,
@@ -148,6 +150,7 @@ def session_make(
         models=models or ModelConfiguration(model=model),
         checks=tuple(checks),
         review=review,
+        lanes=lanes,
     )
     return session_start(user=user, request=request, execute=True)
 

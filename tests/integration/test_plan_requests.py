@@ -23,9 +23,8 @@ from apps.planning.models import Feature, Plan, Task
 from apps.planning.selectors import plan_document
 from apps.projects.autonomy import Autonomy
 from apps.projects.models import Membership, Project, Role
-from tests.api import client_for
-from tests.api import project_make as project_without_repository
-from tests.api import user_make
+from tests import api
+from tests.api import client_for, user_make
 from tests.integration.plan_scene import FILES, begin, coded, plan, plan_of, titles_of, versions_of
 from tests.integration.session_scene import (
     Cut,
@@ -50,7 +49,7 @@ def scene() -> Iterator[tuple[User, Project]]:
 
 def post(user: User, address: str, body: dict[str, Any], *entries: dict[str, Any]) -> Any:
     """What the API answers; the request's models play the entries."""
-    asked = {"model": recording_write(entries), "checks": ["true"], **body} if entries else body
+    asked = {"model": recording_write(entries), "checks": ["true"], "review": "never", **body} if entries else body
     return client_for(user).post(address, asked)
 
 
@@ -85,7 +84,7 @@ def test_a_plan_is_generated_approved_and_carried_out(scene: tuple[User, Project
     assert post(user, f"{PLANS}{made.id}/approve/", {"version": 1, "autonomy": "auto"}).status_code == 400
     assert post(user, f"{PLANS}{made.id}/approve/", {"version": 1}).json()["status"] == "active"
     assert post(user, run, {**body, "agent_type": "coder"}, *coded()).status_code == 400
-    assert post(user, run, {**body, "project": str(project_without_repository(owner=user).id)}).status_code == 409
+    assert post(user, run, {**body, "project": str(api.project_make(owner=user).id)}).status_code == 409
     carried = ran(post(user, run, {**body, "autonomy": "ask"}, *coded()))
     # It was approved as it is: nobody is asked again, but for what agents do.
     assert (carried.status, carried.goal, carried.plan_id) == ("waiting_approval", "Write it", made.id)
@@ -218,13 +217,13 @@ def test_a_follow_up_and_a_rewind_leave_a_plan_alone_that_another_session_has(sc
     work = PlanWork(PlanWorkMode.CARRY_OUT, plan_id=made.id, merged=True)
     second = begin(*scene, coded(), plan_work=work)
     steps = step_list(AgentSession.objects.get(id=first.id))
-    for refused in (
-        lambda: message_send(user=user, session_id=first.id, text="Go on"),
-        lambda: session_rewind(user=user, session_id=first.id, seq=steps[0].seq),
-    ):
-        with pytest.raises(Conflict) as taken:
-            refused()
-        assert (taken.value.extra["state"], taken.value.extra["session"]) == ("plan_taken", str(second.id))
+    for_another = {"state": "plan_taken", "session": str(second.id)}
+    with pytest.raises(Conflict) as taken:
+        message_send(user=user, session_id=first.id, text="Go on")
+    assert taken.value.extra == for_another
+    with pytest.raises(Conflict) as taken:
+        session_rewind(user=user, session_id=first.id, seq=steps[0].seq)
+    assert taken.value.extra == for_another
     second = session_run(second.id)
     assert (second.status, second.outcome) == ("completed", "verified"), second.reason
     message_send(user=user, session_id=second.id, text="More of it")

@@ -121,7 +121,9 @@ def test_requests_begin_with_what_was_read_before(wire: str, settings: Any) -> N
 
 def _share_require(session: AgentSession, requests: Sequence[Request], segments: Any) -> None:
     """What the session says of each role's cache is what a vendor with a cache of its own would count."""
-    cache, read, cached = PrefixCache(), defaultdict(int), defaultdict(int)
+    cache = PrefixCache()
+    read: defaultdict[str, int] = defaultdict(int)
+    cached: defaultdict[str, int] = defaultdict(int)
     for request in requests:
         total, found, _ = cache.read(*segments(request.body))
         read[role_of(request)] += total

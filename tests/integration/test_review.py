@@ -201,6 +201,7 @@ def test_a_review_beside_the_change_is_handed_back_twice(scene: tuple[User, Proj
     assert said_to(session, "reviewer").count("test_calc.py is not a file of the change") == 2
 
 
+@pytest.mark.slow
 def test_a_reviewer_that_hands_nothing_over_holds_nothing_up(scene: tuple[User, Project]) -> None:
     """Ended by the limit of its own, and its commit is never called reviewed."""
     user, project = scene

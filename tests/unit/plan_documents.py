@@ -20,7 +20,7 @@ _MARKED = st.lists(
     ),
     max_size=12,
 ).map("".join)
-TEXTS = _MARKED | st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
+TEXTS = _MARKED | st.text(st.characters(codec="utf-8"), max_size=40)
 _KEYS = ("T1", "F1", "nothing", "None", "a-b.c_d", "0", "T2", "x" * 64)
 
 

@@ -54,7 +54,9 @@ def test_no_text_breaks_the_reading(text: str) -> None:
 @given(st.data())
 def test_no_object_breaks_the_reading(data: st.DataObject) -> None:
     """The answer with any of its members replaced by something else."""
-    values = st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.just([]) | st.just({}) | st.just([{}])
+    values: st.SearchStrategy[Any] = (
+        st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.just([]) | st.just({}) | st.just([{}])
+    )
     answer = json.loads(json.dumps(ANSWER | {"intent": "bug"}))
     places = [answer, answer["features"][0], answer["features"][0]["tasks"][0]]
     place = data.draw(st.sampled_from(places))

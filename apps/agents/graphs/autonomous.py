@@ -10,34 +10,25 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 
 from apps.agents.graphs.agent import agent_graph
+from apps.agents.graphs.task import task_wire
 from apps.agents.nodes.approval import plan_wait, route_after_wait
 from apps.agents.nodes.baseline import prepare, route_after_prepare
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_begin
+from apps.agents.nodes.lanes import lanes_run
 from apps.agents.nodes.plan_closing import plan_close, route_after_close
 from apps.agents.nodes.planning import plan_begin, plan_record, plan_skip, research_begin, route_after_plan
 from apps.agents.nodes.rebase import rebase_verify
 from apps.agents.nodes.replanning import replan_begin, replan_record, route_after_replan
 from apps.agents.nodes.report import answer_report, report
-from apps.agents.nodes.review import (
-    review_ask,
-    review_begin,
-    review_give_up,
-    review_record,
-    review_retry,
-    route_after_review,
-)
+from apps.agents.nodes.review import review_give_up
 from apps.agents.nodes.tasks import (
-    code_begin,
     route_after_choice,
-    route_after_verify,
     task_accept,
     task_block,
     task_give_up,
     task_next,
-    task_retry,
     tasks_close,
-    verify,
 )
 from apps.agents.types import AgentType
 
@@ -67,7 +58,8 @@ def _wired(agent_type: AgentType) -> Any:
 def _executor(graph: StateGraph[Any, Any, Any, Any]) -> None:
     """prepare → plan → each task: code → verify → review → accept, or again, or give up → close the plan → report.
 
-    Where something has happened that what has not started may have to follow, replan comes before the next task.
+    Where something has happened that what has not started may have to follow, replan comes before the next task. Tasks
+    that may run side by side are one node, in which each goes through a graph of its own (``graphs.lane``).
 
     A goal that is a question ends with its answer. A plan that a person has to approve waits for that, and is made
     otherwise where they say so; one that was there before the session comes in there. A follow-up comes with its task:
@@ -135,52 +127,28 @@ def _follow_up(graph: StateGraph[Any, Any, Any, Any], *, goal: str, plan: str) -
 
 def _carry_out(graph: StateGraph[Any, Any, Any, Any], *, revised: str) -> None:
     graph.add_node("task_next", task_next)
+    graph.add_node("lanes_run", lanes_run)
+    graph.add_node("task_accept", task_accept)
+    graph.add_node("task_give_up", task_give_up)
+    graph.add_node("task_block", task_block)
+    graph.add_node("review_give_up", review_give_up)
     graph.add_node("plan_close", plan_close)
     graph.add_node("tasks_close", tasks_close)
     graph.add_node("report", report)
-    ways: dict[Hashable, str] = {"code": "code_begin", "replan": "replan_begin", "report": "plan_close"}
+    ways: dict[Hashable, str] = {
+        "code": "code_begin",
+        "lanes": "lanes_run",
+        "replan": "replan_begin",
+        "report": "plan_close",
+    }
     graph.add_conditional_edges("task_next", route_after_choice, ways)
-    task_wire(graph, then="task_next")
+    task_wire(graph, agent=agent_graph(), accept="task_accept", give_up="task_give_up")
+    for ended in ("lanes_run", "task_accept", "task_give_up", "task_block", "review_give_up"):
+        graph.add_edge(ended, "task_next")
     _replan(graph, revised=revised)
     graph.add_conditional_edges("plan_close", route_after_close, {"report": "tasks_close", "tasks": "task_next"})
     graph.add_edge("tasks_close", "report")
     graph.add_edge("report", END)
-
-
-def task_wire(graph: StateGraph[Any, Any, Any, Any], *, then: str) -> None:
-    """One task from ``code_begin`` on: code → verify → review → accept, or again, give up, or be blocked → ``then``."""
-    graph.add_node("code_begin", code_begin)
-    graph.add_node("code", agent_graph())
-    graph.add_node("verify", verify)
-    graph.add_node("task_accept", task_accept)
-    graph.add_node("task_retry", task_retry)
-    graph.add_node("task_give_up", task_give_up)
-    graph.add_node("task_block", task_block)
-    graph.add_node("review_begin", review_begin)
-    graph.add_node("review", agent_graph())
-    graph.add_node("review_record", review_record)
-    graph.add_node("review_ask", review_ask)
-    graph.add_node("review_retry", review_retry)
-    graph.add_node("review_give_up", review_give_up)
-    graph.add_edge("code_begin", "code")
-    graph.add_edge("code", "verify")
-    verdicts: dict[Hashable, str] = {
-        "passed": "review_begin",
-        "retry": "task_retry",
-        "failed": "task_give_up",
-        "blocked": "task_block",
-    }
-    graph.add_conditional_edges("verify", route_after_verify, verdicts)
-    graph.add_conditional_edges("review_begin", route_after_review, {"passed": "task_accept", "review": "review"})
-    graph.add_edge("review", "review_record")
-    found: dict[Hashable, str] = {"passed": "task_accept", "retry": "review_retry", "ask": "review_ask"}
-    graph.add_conditional_edges("review_record", route_after_review, found)
-    decided: dict[Hashable, str] = {"passed": "task_accept", "retry": "review_retry", "failed": "review_give_up"}
-    graph.add_conditional_edges("review_ask", route_after_review, decided)
-    for again in ("task_retry", "review_retry"):
-        graph.add_edge(again, "code")
-    for ended in ("task_accept", "task_give_up", "task_block", "review_give_up"):
-        graph.add_edge(ended, then)
 
 
 def _replan(graph: StateGraph[Any, Any, Any, Any], *, revised: str) -> None:

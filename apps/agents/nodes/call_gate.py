@@ -23,7 +23,6 @@ from apps.agents.tools.base import text_cut
 from apps.agents.tools.policy import Allowed, Refused, Verdict, call_decide, call_digest, call_judge
 from apps.agents.tools.policy_paths import WorktreePaths
 from apps.agents.types import ApprovalDecision, Event, PolicyEffect, Risk, ToolCallStatus
-from apps.projects.worktree import worktree_path
 
 DENIED = "This is not allowed here: {reasons}. Don't try to reach the same in another way; do without it, or ask."
 CHANGED = "The call is not the one that was approved: it was not carried out."
@@ -66,8 +65,7 @@ async def call_gate(context: RunContext, intent: ToolCallIntent, judged: Allowed
 
 async def _decide(context: RunContext, judged: Allowed) -> Verdict:
     policy = await context.policy(looks_only=judged.tool.risk in _LOOKS)
-    facts = context.facts
-    paths = WorktreePaths(worktree_path(session_id=facts.session_id), commands_in=context.site.subfolder)
+    paths = WorktreePaths(context.site.path, commands_in=context.site.subfolder)
     decide = partial(
         call_decide, policy=policy, tool=judged.tool, arguments=judged.arguments, paths=paths, now=timezone.now()
     )

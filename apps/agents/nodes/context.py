@@ -16,6 +16,7 @@ from django.utils import timezone
 from langchain_core.messages import BaseMessage
 
 from apps.agents.nodes.conversation import Conversation
+from apps.agents.nodes.lane_crew import Lane
 from apps.agents.nodes.worksite import WorkSite
 from apps.agents.services.agent_profiles import AgentProfile, profile_of
 from apps.agents.services.code_knowledge import CodeKnowledge
@@ -75,7 +76,7 @@ class SessionState(TypedDict, total=False):
     #: Which review of the task's commits is under way; 0: none.
     round: int
     #: What the last verification or review came to: `passed`, `retry`, `failed`; of a review, `review` and `ask` too;
-    #: `blocked`: there was none.
+    #: `blocked`: there was none. Of a merge: `merged`, `again`, `failed`.
     verdict: str
     #: What the session was woken for: `goal`, `plan` (one that is there), `follow_up` or `rebase`; then how it goes on.
     way: str
@@ -155,6 +156,8 @@ class SessionFacts:
     #: Which changes are reviewed, and what the project said of its agents, as of the session's start.
     review: Review = Review.NEVER
     agents: Mapping[str, Any] = field(default_factory=dict)
+    #: How many tasks may be worked on side by side.
+    lanes: int = 1
 
     @property
     def plan_id(self) -> uuid.UUID:
@@ -210,6 +213,10 @@ class RunContext:
     leaving: Callable[[], bool] = lambda: False
     #: What each execution has taken so far, by ``nodes.execution_limits``.
     meters: dict[uuid.UUID, Meter] = field(default_factory=dict)
+    #: The graph that carries out one task beside others; nodes don't know it.
+    lane_graph: Any = None
+    #: Of whoever works beside others: which lane it is. Its ``site`` is the lane's then.
+    lane: Lane | None = None
     _conversations: dict[uuid.UUID, Conversation] = field(default_factory=dict)
     _windows: dict[str, int] | None = None
     _rules: RepositoryRules | None = None
@@ -301,10 +308,11 @@ class RunContext:
     @property
     def history(self) -> RepositoryHistory:
         facts = self.facts
-        return RepositoryHistory(project_id=facts.project_id, branch=facts.branch, base_commit=facts.base_commit)
+        return RepositoryHistory(project_id=facts.project_id, branch=self.site.branch, base_commit=facts.base_commit)
 
     @property
     def code(self) -> CodeKnowledge:
+        """What the index knows; of a session that is what is in its own worktree, whatever a lane has done."""
         facts = self.facts
         return CodeKnowledge(self.ledger.database, project_id=facts.project_id, session_id=facts.session_id)
 

@@ -36,9 +36,11 @@ async def execution_metered(
     meter = context.meters.get(execution_id)
     start = await _start(context, execution_id, transcript)
     if meter is None or meter.start != start:
-        seconds = await context.ledger.database.run_in_thread(
-            _seconds_so_far, context.facts.session_id, execution_id, start
-        )
+        seconds = 0.0
+        if any(isinstance(said, AIMessage) for said in transcript[start:]):
+            seconds = await context.ledger.database.run_in_thread(
+                _seconds_so_far, context.facts.session_id, execution_id, start
+            )
         meter = context.meters[execution_id] = Meter(start, seconds)
     began = time.monotonic()
     try:

@@ -20,6 +20,7 @@ from apps.agents.models import AgentExecution, SessionMessage
 from apps.agents.nodes.baseline import baseline_open, checks_brief, checks_observe
 from apps.agents.nodes.brief import goal_brief, task_brief
 from apps.agents.nodes.context import RunContext, SessionFacts, SessionState
+from apps.agents.nodes.lane_ground import branch_return
 from apps.agents.nodes.materials import brief_message, materials_read
 from apps.agents.nodes.opening import conversation_opening, instructions_renew
 from apps.agents.services.ledger_records import Snapshot
@@ -72,6 +73,8 @@ async def follow_up_head(context: RunContext) -> str:
     key = context.facts.turn_key("head")
     known = await context.ledger.effect_find(key)
     if known is None:
+        former = (await _follow_up(context)).former
+        await branch_return(context, str(former.get("head_commit") or context.facts.base_commit))
         head = await context.site.branch_tip()
         fresh = await context.site.worktree_is_fresh()
         # A checkout that was made anew holds the branch's last commit, and nothing that was not committed.

@@ -82,15 +82,15 @@ class TaskJudged:
         return text_storable("\n".join(parts))
 
 
-async def commit_judge_task(context: RunContext, task: TaskProgress, commit: str) -> TaskJudged:
+async def commit_judge_task(context: RunContext, task: TaskProgress, commit: str, *, apart: bool = False) -> TaskJudged:
     """The project's checks and the task's own on a commit, wherever the context's site is.
 
     Of a task without checks of its own it is :func:`commit_judge`. Where what the commit needs can't be set up, nothing
-    is run and all of it fails.
+    is run and all of it fails. ``apart``: the worktree doesn't hold the commit.
     """
     baseline = await baseline_open(context)
-    judged = await commit_judge(context, baseline, commit)
-    return TaskJudged(judged, await acceptance_run(context, task.acceptance, commit))
+    judged = await commit_judge(context, baseline, commit, apart=apart)
+    return TaskJudged(judged, await acceptance_run(context, task.acceptance, commit, in_worktree=not apart))
 
 
 async def acceptance_run(
@@ -111,10 +111,14 @@ async def acceptance_run(
     return tuple(_acceptance(check, report) for check, report in zip(checks, reports, strict=True))
 
 
-async def commit_judge(context: RunContext, baseline: Baseline, commit: str) -> Verification:
-    """The server's checks on a commit. What cannot be installed any more fails, with the set-up's own words."""
+async def commit_judge(context: RunContext, baseline: Baseline, commit: str, *, apart: bool = False) -> Verification:
+    """The server's checks on a commit. What cannot be installed any more fails, with the set-up's own words.
+
+    ``apart``: the worktree doesn't hold it, so what it needs installed is looked up in the commit itself.
+    """
     try:
-        return await context.site.verify(commit=commit, specs=baseline.specs, before=baseline.before)
+        spec = (await context.site.requirements_of(commit))[0] if apart else None
+        return await context.site.verify(commit=commit, specs=baseline.specs, before=baseline.before, spec=spec)
     except EnvironmentSetupFailed as error:
         reason = f"the environment that the commit asks for cannot be set up: {error.message}"
         return Verification("failing", (reason,), (), ())

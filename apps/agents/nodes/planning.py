@@ -19,7 +19,8 @@ from apps.agents.nodes.opening import conversation_opening, instructions_renew
 from apps.agents.nodes.plan_desk import SessionPlanDesk, standing_load
 from apps.agents.services.ledger import Decided
 from apps.agents.services.plan_approvals import rejection_last, version_waits
-from apps.agents.services.plan_estimates import estimate_make
+from apps.agents.services.plan_edits import plan_revised
+from apps.agents.services.plan_estimates import coder_of, estimate_make
 from apps.agents.services.plan_work import PlanWorkMode, plan_work_load
 from apps.agents.services.sessions import made_in, session_plan_set
 from apps.agents.tools.planning import SubmitPlanArguments, plan_of
@@ -36,7 +37,7 @@ from apps.planning.selectors import plan_document, task_states
 from apps.planning.services import plan_create, plan_lock, plan_revise
 from apps.planning.types import Intent, PlanStatus, VersionSource
 from apps.projects.models import Project
-from apps.usage.choices import SessionModels
+from apps.usage.choices import ModelOptions
 
 NO_PLAN = "the planner handed over no plan"
 _HINTS = {
@@ -148,13 +149,13 @@ def plan_of_goal(goal: str) -> PlanDoc:
 
 
 async def _plan_store(context: RunContext, plan: PlanDoc, *, note: str) -> SessionState:
-    decide = partial(_plan_decide, facts=context.facts, document=plan, note=note, models=context.models)
+    decide = partial(_plan_decide, facts=context.facts, document=plan, note=note, coder=coder_of(context.models))
     await context.ledger.effect_decide(context.facts.turn_key("plan"), decide)
     kill_point("plan.recorded")
     return {"ended": False}
 
 
-def _plan_decide(*, facts: SessionFacts, document: PlanDoc, note: str, models: SessionModels) -> Decided:
+def _plan_decide(*, facts: SessionFacts, document: PlanDoc, note: str, coder: ModelOptions) -> Decided:
     """The plan, made in a transaction that has locked the session's head; it waits where a person has to look."""
     created = Event(
         "PlanCreated",
@@ -174,7 +175,7 @@ def _plan_decide(*, facts: SessionFacts, document: PlanDoc, note: str, models: S
             project=Project.objects.get(id=facts.project_id),
             goal=facts.goal,
             document=document,
-            estimate=estimate_make(project_id=facts.project_id, document=document, states={}, models=models),
+            estimate=estimate_make(project_id=facts.project_id, document=document, states={}, coder=coder),
             status=PlanStatus.WAITING if waits else PlanStatus.ACTIVE,
             made_in=made_in(facts.session_id),
             features=_features_adopted(facts.session_id, document),
@@ -220,7 +221,12 @@ async def _revision_store(
         await context.ledger.effect_record(key, result={**result, "note": note})
         return "plan"
     decide = partial(
-        _revision_decide, facts=context.facts, handed=handed, reason=reason, result=result, models=context.models
+        _revision_decide,
+        facts=context.facts,
+        handed=handed,
+        reason=reason,
+        result=result,
+        coder=coder_of(context.models),
     )
     try:
         await context.ledger.effect_decide(key, decide)
@@ -234,23 +240,19 @@ async def _revision_store(
 
 
 def _revision_decide(
-    *, facts: SessionFacts, handed: HandedOver, reason: str, result: Mapping[str, Any], models: SessionModels
+    *, facts: SessionFacts, handed: HandedOver, reason: str, result: Mapping[str, Any], coder: ModelOptions
 ) -> Decided:
     """The next version, in a transaction that has locked the session's head. Raises Conflict (``plan_changed``)."""
     document = handed.document
     assert document is not None
     plan = plan_lock(facts.plan_id)
     before, states = plan_document(plan), task_states(plan)
-    revised = Event(
-        "PlanRevised",
-        {
-            "plan": str(plan.id),
-            "version": plan.version + 1,
-            "reason": reason,
-            "source": VersionSource.PLANNER.value,
-            "changes": [change.as_dict() for change in plan_diff(before, document)],
-            "by": None,
-        },
+    revised = plan_revised(
+        plan_id=plan.id,
+        version=plan.version + 1,
+        reason=reason,
+        source=VersionSource.PLANNER,
+        changes=[change.as_dict() for change in plan_diff(before, document)],
     )
 
     def change() -> None:
@@ -261,7 +263,7 @@ def _revision_decide(
             reason=reason,
             expected=handed.version,
             status=PlanStatus.WAITING,
-            estimate=estimate_make(project_id=facts.project_id, document=document, states=states, models=models),
+            estimate=estimate_make(project_id=facts.project_id, document=document, states=states, coder=coder),
             made_in=made_in(facts.session_id),
         )
 

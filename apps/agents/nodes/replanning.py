@@ -26,7 +26,7 @@ from apps.agents.nodes.tasks import tasks_load
 from apps.agents.services.ledger import Decided
 from apps.agents.services.plan_approvals import version_waits
 from apps.agents.services.plan_edits import plan_revised
-from apps.agents.services.plan_estimates import estimate_make
+from apps.agents.services.plan_estimates import coder_of, estimate_make
 from apps.agents.services.sessions import made_in
 from apps.agents.tools.plan_revising import revision_of
 from apps.agents.tools.replanning import RevisePlanArguments
@@ -141,7 +141,7 @@ def _revision_decide(*, context: RunContext, arguments: RevisePlanArguments, res
 
     waits = version_waits(facts.session_id)
     estimate = estimate_make(
-        project_id=facts.project_id, document=revision.document, states=states, models=context.models
+        project_id=facts.project_id, document=revision.document, states=states, coder=coder_of(context.models)
     )
 
     def change() -> None:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from langchain_core.messages import HumanMessage
 from langgraph.runtime import Runtime
 
 from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
-from apps.agents.nodes.opening import conversation_opening
+from apps.agents.nodes.lane_ground import ground_of
 from apps.agents.nodes.replan_choice import VETO
+from apps.agents.nodes.review_brief import review_before, review_open
 from apps.agents.nodes.tasks import SENT_BACK, is_reading, task_load, work_again, work_give_up
 from apps.agents.services.ledger_records import ToolCallIntent
 from apps.agents.services.reviews import (
@@ -32,18 +32,13 @@ from apps.agents.services.reviews import (
     review_key,
     reviewing_key,
 )
-from apps.agents.tools.base import text_cut
 from apps.agents.types import Event, Review, Severity, ToolCallStatus
-from apps.core.storable import text_storable
 from apps.planning.selectors import plan_progress
 from apps.planning.services import task_update_status
 from apps.planning.types import Intent, TaskProgress, TaskStatus
-from apps.projects.diff_lines import diff_numbered, lines_changed
 
 #: Goals whose changes `auto` leaves unreviewed.
 _PLAIN_INTENTS = frozenset({Intent.SMALL_EDIT, Intent.QUESTION})
-#: How much of the diff a reviewer is shown at once, in observations; it can look at the rest.
-_DIFF_OBSERVATIONS = 3
 _ROUNDS_LISTED = 20
 ACCEPT, AGAIN, GIVE_UP = "accept it", "another round", "give the task up"
 #: What the command line answers where nobody is there (``--yes``): what the checks say is what is left.
@@ -96,16 +91,16 @@ async def review_begin(state: SessionState, runtime: Runtime[RunContext]) -> Ses
     task = await task_load(context, uuid.UUID(state["task_id"]))
     attempt = state["attempt"]
     verified = await context.ledger.effect_find(f"verify:{task.id}:{attempt}")
-    begun = await context.ledger.effect_find(f"begin:{task.id}")
-    assert verified is not None and begun is not None
-    changed = verified["commit"] != begun["parent"] and bool(verified["files"])
+    assert verified is not None
+    parent = (await ground_of(context, task.id, attempt)).parent
+    changed = verified["commit"] != parent and bool(verified["files"])
     if not changed or not await review_wanted(context, task):
         return {"verdict": "passed"}
     number = await _round_of(context, task.id, attempt)
     name = f"review:{number}"
     execution_id = context.ledger.execution_id(role="reviewer", task_id=task.id, name=name)
     if await context.ledger.effect_find(reviewing_key(execution_id)) is None:
-        await _brief(context, task, verified, str(begun["parent"]), attempt=attempt, number=number, name=name)
+        await review_open(context, task, verified, parent, attempt=attempt, number=number, name=name)
     ended = await context.ledger.result_load(execution_id) is not None
     return {
         "execution_id": str(execution_id), "role": "reviewer", "ended": ended, "round": number, "verdict": "review"
@@ -203,67 +198,6 @@ def decision_read(answer: str) -> tuple[str, str]:
     return "again", "" if said in (AGAIN, "again") else answer.strip()
 
 
-# --- What the reviewer is told ----------------------------------------------------------------------------------------
-async def _brief(
-    context: RunContext,
-    task: TaskProgress,
-    verified: Mapping[str, Any],
-    parent: str,
-    *,
-    attempt: int,
-    number: int,
-    name: str,
-) -> None:
-    """Open the reviewer's conversation on the commit, and note what it is about."""
-    commit = str(verified["commit"])
-    diff = await context.site.changed_between(parent, commit)
-    former = await _former(context, task.id, number)
-    left = tuple(findings_open(map(Finding.read, former["findings"]))) if former else ()
-    scope = ReviewScope(task.id, number, attempt, commit, lines_changed(diff), left)
-    limit = _DIFF_OBSERVATIONS * await context.observation_limit("reviewer")
-    since = ""
-    if former and former["commit"] != commit:
-        since = diff_numbered(await context.site.changed_between(former["commit"], commit), limit=limit // 3)
-    shown = diff_numbered(diff, limit=limit)
-    checks = "\n".join(f"- {_check_told(each)}" for each in verified["acceptance"])
-    parts = [
-        f"Review the change of this task: {task.title}",
-        task.instructions,
-        f"It is part of this goal:\n{context.facts.goal}",
-        *context.site.notes,
-        f"What shows that it is done, by the server's word on this commit:\n{checks}" if checks else "",
-        f"What the server's checks said on this commit:\n{text_cut(verified['observation'], 4_000)}",
-        f"What the coder says of it:\n{text_cut(verified['summary'], 4_000)}" if verified["summary"] else "",
-        f"Found in earlier reviews of it, and open:\n{findings_told(left)}" if left else "",
-        f"What has changed since the last review:\n{since}" if since else "",
-        f"The change, {commit[:12]} against {parent[:12]}; numbers are lines of the files as they are now:\n{shown}",
-        "Hand your review over with submit_review.",
-    ]
-    brief = HumanMessage(text_storable("\n\n".join(part for part in parts if part)))
-    execution_id = await context.ledger.execution_open(
-        role="reviewer",
-        task_id=task.id,
-        messages=await conversation_opening(context, role="reviewer", brief=brief),
-        name=name,
-    )
-    started = {"task": str(task.id), "round": number, "execution": str(execution_id), "commit": commit}
-    await context.ledger.effect_record(
-        reviewing_key(execution_id),
-        Event("PhaseChanged", {"phase": "reviewing"}),
-        Event("ReviewStarted", started),
-        result=scope.as_dict(),
-    )
-
-
-def _check_told(check: Mapping[str, Any]) -> str:
-    named = f"{check['name']} (`{check['command']}`)" if check["name"] else f"`{check['command']}`"
-    return f"{named}: {'passed' if check['passed'] else 'failed'}"
-
-
-async def _former(context: RunContext, task_id: uuid.UUID, number: int) -> Mapping[str, Any] | None:
-    return await context.ledger.effect_find(review_key(task_id, number - 1))
-
-
 async def _round_of(context: RunContext, task_id: uuid.UUID, attempt: int) -> int:
     """The review of this attempt's commit: the first that there is none of yet, or the one that there is."""
     number = 1
@@ -280,7 +214,7 @@ async def _record(context: RunContext, task_id: uuid.UUID, number: int, executio
     assert scope_row is not None
     scope = ReviewScope.read(scope_row)
     result = await context.ledger.result_load(execution_id) or {}
-    former = await _former(context, task_id, number)
+    former = await review_before(context, task_id, number)
     so_far = [Finding.read(each) for each in former["findings"]] if former else []
     profile = context.profile("reviewer")
     findings, summary, note = so_far, "", ""

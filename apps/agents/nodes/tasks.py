@@ -7,6 +7,7 @@ import datetime
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,8 @@ from apps.agents.nodes.brief import task_brief
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_head, follow_up_judge, work_continue
 from apps.agents.nodes.judging import TaskJudged, acceptance_brief, acceptance_final, checks_present, commit_judge_task
-from apps.agents.nodes.lanes_choice import lanes_wanted
+from apps.agents.nodes.lane_ground import branch_take, ground_of, marks_told
+from apps.agents.nodes.lanes_choice import lanes_wanted, tasks_startable
 from apps.agents.nodes.opening import conversation_opening
 from apps.agents.nodes.replan_choice import replan_wanted
 from apps.agents.services.ledger_records import Snapshot
@@ -33,12 +35,12 @@ from apps.planning.types import PlanProgress, TaskAgent, TaskProgress, TaskStatu
 from apps.projects.checks import Verification
 from apps.projects.workspace import WorkspaceError
 
-#: How many commits in a row may fail before a task is given up; those that a reviewer sends back don't count.
+#: How many commits in a row may fail before a task is given up; those that passed and were sent back don't count.
 ATTEMPTS = 3
 #: What a task is told of another's result, in characters: of what was found out, more than of what was done.
 RESULT_TOLD, ANSWER_TOLD = 2_000, 12_000
-#: Why a commit that passed is worked on again, in the effect of that.
-SENT_BACK = "review"
+#: Why a commit that passed is worked on again, in the effect of that: for the reviewer, or as it could not be merged.
+SENT_BACK, NOT_MERGED = "review", "merge"
 
 
 async def task_next(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -48,9 +50,11 @@ async def task_next(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     while True:
         tasks = await tasks_load(context)
         if await replan_wanted(context, tasks):
+            await branch_take(context)
             return {"task_id": "", "way": "replan"}
         if await lanes_wanted(context, tasks):
             return {"task_id": "", "way": "lanes"}
+        await branch_take(context)
         task = task_choose(context.facts.session_id, [task for task in tasks if task.id not in passed_over])
         if task is None:
             return {"task_id": "", "way": "report"}
@@ -68,12 +72,6 @@ def task_choose(session_id: uuid.UUID, tasks: Sequence[TaskProgress]) -> TaskPro
     """The task that this session is at, or the first that can start; None where nothing can."""
     running = (task for task in tasks if task.status is TaskStatus.RUNNING)
     return next(running, None) or next(iter(tasks_startable(tasks)), None)
-
-
-def tasks_startable(tasks: Sequence[TaskProgress]) -> list[TaskProgress]:
-    """Those that nothing holds up, in the plan's order."""
-    satisfied = {task.key for task in tasks if task.status in SATISFIED}
-    return [task for task in tasks if task.status is TaskStatus.PENDING and satisfied.issuperset(task.needs)]
 
 
 async def code_begin(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
@@ -132,7 +130,7 @@ async def task_open(context: RunContext, task: TaskProgress) -> str:
         if tip != parent:
             # A task that was given up before this one has left its last commit there.
             await context.site.branch_rebased(commit=parent, expected=tip)
-            snapshot = Snapshot(parent, parent)
+            snapshot = context.site.kept_as(parent)
         await context.ledger.effect_record(placed, result={"tip": tip}, snapshot=snapshot)
     return parent
 
@@ -183,8 +181,9 @@ async def task_accept(state: SessionState, runtime: Runtime[RunContext]) -> Sess
     verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
     assert verified is not None
     committed = Event("TaskCommitted", {"task": str(task_id), "commit": verified["commit"], "files": verified["files"]})
-    done = _task_ended(task_id, TaskStatus.DONE, attempt, verified)
-    await context.ledger.effect_apply(f"accept:{task_id}", done, committed, result={"commit": verified["commit"]})
+    done = task_ended(task_id, TaskStatus.DONE, attempt, verified)
+    accepted = {"commit": verified["commit"], **({"reading": True} if verified.get("reading") else {})}
+    await context.ledger.effect_apply(f"accept:{task_id}", done, committed, result=accepted)
     kill_point("task.accepted")
     return {}
 
@@ -234,7 +233,7 @@ async def work_give_up(context: RunContext, state: SessionState, *, reason: str 
     verified = await context.ledger.effect_find(f"verify:{task_id}:{attempt}")
     assert verified is not None
     failed = Event("TaskFailed", {"task": str(task_id), "reason": reason or "; ".join(verified["reasons"])})
-    given_up = _task_ended(task_id, TaskStatus.FAILED, attempt, verified)
+    given_up = task_ended(task_id, TaskStatus.FAILED, attempt, verified)
     await context.ledger.effect_apply(f"give-up:{task_id}", given_up, failed)
     return {}
 
@@ -252,17 +251,19 @@ async def task_block(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
     """The task can't be done before something else has changed: what its agent did is put aside, for a rewind."""
     context = runtime.context
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
-    begun = await context.ledger.effect_find(f"begin:{task_id}")
     result = await context.ledger.result_load(uuid.UUID(state["work_id"]))
-    assert begun is not None and result is not None
-    parent, said = str(begun["parent"]), result["blocked"]
+    assert result is not None
+    parent, said = (await ground_of(context, task_id, attempt)).parent, result["blocked"]
     aside, back = f"put-aside:{task_id}", f"put-back:{task_id}"
     if await context.ledger.effect_find(aside) is None:
         await context.ledger.effect_record(aside, result={}, snapshot=await context.site.files_keep())
     if await context.ledger.effect_find(back) is None:
         # An earlier attempt may have left a commit there.
         await context.site.branch_rebased(commit=parent, expected=await context.site.branch_tip())
-        await context.ledger.effect_record(back, result={}, snapshot=Snapshot(parent, parent), head_commit=parent)
+        kept = context.site.kept_as(parent)
+        # In a lane the session's branch is where it was.
+        columns = {"head_commit": parent} if context.lane is None else {}
+        await context.ledger.effect_record(back, result={}, snapshot=kept, **columns)
     reason = f"{said['reason']} (needs: {said['needs']})"
     told = f"blocked: {reason}"
     left = partial(
@@ -273,9 +274,10 @@ async def task_block(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
     return {}
 
 
-def _task_ended(
+def task_ended(
     task_id: uuid.UUID, status: TaskStatus, attempt: int, verified: Mapping[str, Any]
 ) -> Callable[[], object]:
+    """What has the task's row say how it ended."""
     return partial(
         task_update_status,
         task_id=task_id,
@@ -289,81 +291,124 @@ def _task_ended(
 
 async def _verify_once(context: RunContext, state: SessionState, key: str) -> Mapping[str, Any]:
     task_id, attempt = uuid.UUID(state["task_id"]), state["attempt"]
-    tasks = await tasks_load(context)
-    task = next(task for task in tasks if task.id == task_id)
-    begun = await context.ledger.effect_find(f"begin:{task_id}")
-    assert begun is not None
+    task = await task_load(context, task_id)
+    ground = await ground_of(context, task_id, attempt)
     result = await context.ledger.result_load(uuid.UUID(state["work_id"])) or {}
     if is_reading(task):
-        return await _answer_take(context, task, attempt, begun["parent"], result, key)
-    last = all(other.status in SATISFIED or is_reading(other) for other in tasks if other.id != task_id)
+        return await _answer_take(context, task, attempt, ground.parent, result, key)
     summary = str(result.get("summary", ""))
     # The time is part of the commit: written down first, so that a replay makes the same commit.
     intent = await context.ledger.effect_record(
         f"commit:{task_id}:{attempt}", Event("PhaseChanged", {"phase": "verifying"}), result={"at": int(time.time())}
     )
     message = f"{task.title}\n\n{text_cut(summary, 2000)}".strip() + f"\n\nArchon-Session: {context.facts.session_id}\n"
-    before = await context.ledger.effect_find(f"verify:{task_id}:{attempt - 1}")
-    replaces = before["commit"] if before else begun["parent"]
     kept: Snapshot | None = None
     try:
         committed = await context.site.commit(
             message=message,
-            parent=begun["parent"],
-            replaces=replaces,
+            parent=ground.parent,
+            replaces=ground.replaces,
             timestamp=datetime.datetime.fromtimestamp(intent["at"], datetime.UTC),
         )
     except WorkspaceError as error:
         # What the coder left cannot be kept (a huge file, say): it hears so, as of any check that fails.
-        commit, files = replaces, list(before["files"]) if before else []
-        judged = TaskJudged(Verification("failing", (str(error),), (), ()))
+        before = await context.ledger.effect_find(f"verify:{task_id}:{attempt - 1}")
+        commit, files = ground.replaces, list(before["files"]) if before else []
+        judged = await work_told(context, task, commit, files, _failing(str(error)))
     else:
-        commit, files = committed.commit or begun["parent"], [change.path for change in committed.files]
-        kept = Snapshot(commit, commit)
-        judged = await commit_judge_task(context, task, commit)
-        if context.facts.turn:
-            verification = await follow_up_judge(context, judged.verification, commit=commit)
-            judged = dataclasses.replace(judged, verification=verification)
-    verification = judged.verification
-    worse = not verification.comparisons or any(
-        check.newly_failing or check.disappeared or check.vanished_failures for check in verification.comparisons
-    )
-    # Tasks before the last one may leave what failed before failing; they must not make anything worse. What shows that
-    # the task itself is done has to hold, whichever it is.
-    acceptable = judged.accepted and (verification.outcome != "failing" or (not last and not worse))
-    reasons = [*judged.reasons, *([str(result["reason"])] if result.get("reason") else [])]
-    known = {
-        "commit": commit,
-        "files": files,
-        "acceptable": acceptable,
-        "hopeless": bool(result.get("unfinished")),
-        "summary": summary,
-        "outcome": judged.outcome,
-        "reasons": reasons,
-        "observation": judged.told,
-        "checks": checks_present(verification),
-        "acceptance": [each.as_dict() for each in judged.acceptance],
-    }
+        commit, files = committed.commit or ground.parent, [change.path for change in committed.files]
+        kept = context.site.kept_as(commit)
+        problem = await marks_told(context, ground, commit)
+        if problem:
+            judged = await work_told(context, task, commit, files, _failing(problem))
+        else:
+            judged = await work_judge(context, task, commit, files)
+    reasons = [*judged.known["reasons"], *([str(result["reason"])] if result.get("reason") else [])]
+    known = {**judged.known, "reasons": reasons, "hopeless": bool(result.get("unfinished")), "summary": summary}
+    columns: dict[str, Any] = {"head_commit": commit, "checks": known["checks"]}
+    if context.lane is not None:
+        # The session's branch is where it was, until the task's work is merged.
+        known["lane"], columns = context.lane.name, {}
     kill_point("task.judged")
     await context.ledger.effect_record(
         key,
-        Event("ChecksFinished", {"stage": "after", "commit": commit, "checks": checks_brief(verification.reports)}),
+        judged.checked,
         Event(
             "TaskVerified",
             {
                 "task": str(task_id),
                 "attempt": attempt,
-                "passed": acceptable,
+                "passed": known["acceptable"],
                 "reasons": reasons,
-                "checks": acceptance_brief(judged.acceptance),
+                "checks": acceptance_brief(judged.found.acceptance),
             },
         ),
         result=known,
         snapshot=kept,
-        head_commit=commit,
-        checks=known["checks"],
+        **columns,
     )
     return known
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the server finds of a commit with a task's work: in all, as effects keep it, and the event of its checks."""
+
+    found: TaskJudged
+    known: dict[str, Any]
+    checked: Event
+
+
+async def work_judge(
+    context: RunContext, task: TaskProgress, commit: str, files: list[str], *, apart: bool = False
+) -> Judged:
+    """Have a commit with a task's work checked, be it the one that its agent left or the one that comes of a merge.
+
+    ``apart``: the worktree doesn't hold it.
+    """
+    found = await commit_judge_task(context, task, commit, apart=apart)
+    if context.facts.turn:
+        verification = await follow_up_judge(context, found.verification, commit=commit)
+        found = dataclasses.replace(found, verification=verification)
+    return await work_told(context, task, commit, files, found)
+
+
+async def work_told(
+    context: RunContext, task: TaskProgress, commit: str, files: list[str], found: TaskJudged
+) -> Judged:
+    """What was found of a commit, and whether the task may be accepted with it."""
+    verification = found.verification
+    worse = not verification.comparisons or any(
+        check.newly_failing or check.disappeared or check.vanished_failures
+        # A check that tells no tests apart is worse as a whole.
+        or (check.before in ("passed", "flaky") and check.after == "failed")
+        for check in verification.comparisons
+    )
+    # Tasks before the last one may leave what failed before failing; they must not make anything worse. What shows that
+    # the task itself is done has to hold, whichever it is.
+    last = await is_last(context, task)
+    known = {
+        "commit": commit,
+        "files": files,
+        "acceptable": found.accepted and (verification.outcome != "failing" or (not last and not worse)),
+        "outcome": found.outcome,
+        "reasons": list(found.reasons),
+        "observation": found.told,
+        "checks": checks_present(verification),
+        "acceptance": [each.as_dict() for each in found.acceptance],
+    }
+    told = {"stage": "after", "commit": commit, "checks": checks_brief(verification.reports)}
+    return Judged(found, known, Event("ChecksFinished", told))
+
+
+async def is_last(context: RunContext, task: TaskProgress) -> bool:
+    """Whether nothing else of the plan has yet to change the code."""
+    others = [other for other in await tasks_load(context) if other.id != task.id]
+    return all(other.status in SATISFIED or is_reading(other) for other in others)
+
+
+def _failing(reason: str) -> TaskJudged:
+    return TaskJudged(Verification("failing", (reason,), (), ()))
 
 
 async def _answer_take(
@@ -423,11 +468,11 @@ async def attempt_of(context: RunContext, task: TaskProgress) -> int:
 
 
 async def failed_in_a_row(context: RunContext, task_id: uuid.UUID, attempt: int) -> int:
-    """How many commits up to this one failed since the task began, or since one passed that a reviewer sent back."""
+    """How many commits up to this one failed since the task began, or since one passed that was sent back."""
     failed = 1
     while attempt - failed >= 1:
         sent = await context.ledger.effect_find(f"retry:{task_id}:{attempt - failed}")
-        if sent is None or sent.get("why") == SENT_BACK:
+        if sent is None or sent.get("why") in (SENT_BACK, NOT_MERGED):
             break
         failed += 1
     return failed

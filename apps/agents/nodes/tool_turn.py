@@ -15,6 +15,7 @@ from apps.agents.nodes.baseline import baseline_open, checks_observe
 from apps.agents.nodes.call_gate import call_gate
 from apps.agents.nodes.context import RunContext, SessionSuspended
 from apps.agents.nodes.conventions import folder_rules
+from apps.agents.nodes.index_telling import index_tell
 from apps.agents.nodes.plan_desk import SessionPlanDesk
 from apps.agents.nodes.replan_judging import revision_judge
 from apps.agents.nodes.replies import ProposedCall
@@ -35,9 +36,6 @@ from apps.agents.tools.handing_over import SUBMIT_PLAN_NAME, plan_refuse
 from apps.agents.tools.plan_judging import plan_read
 from apps.agents.tools.policy import Allowed, Refused, call_judge
 from apps.agents.types import Event, SessionStatus, ToolCallStatus
-from apps.context.freshness import session_files_changed
-from apps.core.database import DATABASE_AWAY
-from apps.core.errors import ApplicationError
 from apps.core.kill_points import kill_point
 from apps.core.storable import json_storable, text_storable
 from apps.planning.problems import Problem
@@ -154,7 +152,7 @@ async def call_carry_out(
     message = await context.ledger.database.keep(record)
     kill_point("tool.recorded")
     if snapshot is not None and snapshot.tree:
-        await _index_tell(context, snapshot.tree)
+        await index_tell(context, snapshot.tree)
     transcript.append(message)
     return isinstance(result, Finish) and message.content != NOT_ENDED
 
@@ -196,17 +194,6 @@ async def _content(context: RunContext, text: str, result: Observation | Finish)
         for shown in images
     ]
     return [{"type": "text", "text": text}, *put]
-
-
-async def _index_tell(context: RunContext, tree: str) -> None:
-    """Have the index follow the session's files; what gets lost is made up for by the next call that changes some."""
-    facts = context.facts
-    try:
-        await context.ledger.database.run_in_thread(
-            session_files_changed, project_id=facts.project_id, session_id=facts.session_id, tree=tree
-        )
-    except (ApplicationError, *DATABASE_AWAY) as error:
-        logger.warning("the index of session %s was not told of its files: %s", facts.session_id, error)
 
 
 async def _result_of(

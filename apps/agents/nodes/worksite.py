@@ -90,16 +90,24 @@ class SiteFacts:
     #: What commands may reach of the network, as `HOST`, `HOST:PORT`, `*.DOMAIN`; nothing: there is none.
     network_hosts: tuple[str, ...] = ()
     secrets: SessionSecrets = field(default_factory=SessionSecrets)
+    #: Which of the session's worktrees it is, empty: its own; and for another one, where its branch began.
+    lane: str = ""
+    start: str = ""
+
+    @property
+    def worktree_name(self) -> str:
+        return self.lane or "main"
 
 
 class WorkSite:
-    """One session's place of work on this machine; close it when the run ends."""
+    """One of a session's places of work on this machine; close it when the run ends."""
 
     def __init__(self, *, facts: SiteFacts, database: AsyncDatabase, on_progress: Callable[[str], None]) -> None:
         self._facts = facts
         self._database = database
         self._on_progress = on_progress
         self._resources = AsyncExitStack()
+        self._sandbox = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._worktree: Worktree | None = None
         self._modules: tuple[str, ...] = ()
@@ -110,6 +118,32 @@ class WorkSite:
         self._tip = ""
         #: Something was put into the background, so that files may change without a call until the agent has ended.
         self.restless = False
+
+    def beside(self, *, lane: str, branch: str, start: str, kept: str) -> WorkSite:
+        """Another worktree of the session, for one of its tasks; in the environment of this one, which has to be open.
+
+        Its branch begins at ``start``; what is judged is judged as here, against what the session started from.
+        ``kept``: the last state of its files that is kept; empty: none is.
+        """
+        assert self._environment is not None, "the environment is opened by the prepare node"
+        facts = replace(self._facts, lane=lane, branch=branch, start=start, kept=kept)
+        site = WorkSite(facts=facts, database=self._database, on_progress=self._on_progress)
+        site._environment, site._modules = self._environment, self._modules
+        return site
+
+    @property
+    def lane(self) -> str:
+        """Which of the session's worktrees it is; empty: its own."""
+        return self._facts.lane
+
+    @property
+    def branch(self) -> str:
+        return self._facts.branch
+
+    @property
+    def path(self) -> Path:
+        """Where the worktree is, or will be."""
+        return worktree_path(session_id=self._facts.session_id, name=self._facts.worktree_name)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -149,9 +183,9 @@ class WorkSite:
         if self._worktree is None:
             await self._take(take_seconds)
             # Long after a session has ended its checkout is removed; a follow-up gets a new one of the branch.
-            self._fresh = not worktree_path(session_id=self._facts.session_id).is_dir()
+            self._fresh = not self.path.is_dir()
             self._worktree = await self._database.run_in_thread(self._worktree_make)
-            self._modules = await self._database.run_in_thread(
+            self._modules = self._modules or await self._database.run_in_thread(
                 commit_submodules, project_id=self._facts.project_id, commit=self._facts.base_commit
             )
         return self._worktree
@@ -163,7 +197,7 @@ class WorkSite:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        while (descriptor := worktree_take(self._facts.session_id)) is None:
+        while (descriptor := worktree_take(self._facts.session_id, self._facts.worktree_name)) is None:
             if loop.time() > until:
                 logger.warning("another process still has the worktree of session %s", self._facts.session_id)
                 return
@@ -177,8 +211,14 @@ class WorkSite:
         """
         for _ in range(2):
             worktree = await self.worktree(take_seconds=_RESTORE_SECONDS)
-            if await self._database.run_in_thread(worktree_restore, worktree=worktree, tree=tree, head=head):
+            async with self._quiet():
+                stands = await self._database.run_in_thread(worktree_restore, worktree=worktree, tree=tree, head=head)
+            if stands:
+                self._kept, self._tip = await self.tree(tree), head
                 return
+            # A sandbox that is open has the folder that is gone.
+            self._workspace = None
+            await self._sandbox.aclose()
             self._worktree = await self._database.run_in_thread(self._worktree_make)
             self._fresh = True
         raise Conflict(
@@ -191,8 +231,9 @@ class WorkSite:
         return worktree_create(
             project_id=self._facts.project_id,
             session_id=self._facts.session_id,
+            name=self._facts.worktree_name,
             branch=self._facts.branch,
-            base_commit=self._facts.base_commit,
+            base_commit=self._facts.start or self._facts.base_commit,
         )
 
     async def worktree_is_fresh(self) -> bool:
@@ -256,8 +297,11 @@ class WorkSite:
                 project_id=self._facts.project_id, branch=worktree.branch, commit=commit, expected=expected,
             )  # fmt: skip
             await self._database.run_in_thread(worktree_reset, worktree=worktree, commit=commit)
-        # Neither what was kept last nor where the branch was then holds any more.
-        self._tip, self._kept = "", ""
+        self._kept, self._tip = await self.tree(commit), commit
+
+    async def tree(self, revision: str) -> str:
+        """The files of a commit as one id; empty where it is gone."""
+        return await self._database.run_in_thread(tree_of, worktree=await self.worktree(), revision=revision)
 
     async def environment_spec(self) -> EnvironmentSpec:
         """What the worktree as it is now needs installed."""
@@ -276,15 +320,20 @@ class WorkSite:
         """
         if self._environment is None:
             self._environment = await self._environment_prepare(spec, self._facts.base_commit)
-            worktree = await self.worktree()
-            if untouched or self._fresh:
-                # What builds write has no place in a commit, whether or not the project's .gitignore says so.
-                outputs = await self._database.run_in_thread(outputs_find, worktree.path, folder=self._facts.subfolder)
-                made = await self._database.run_in_thread(
-                    environment_apply, environment=self._environment, checkout=worktree.path
-                )
-                await self._database.run_in_thread(worktree_exclude, worktree=worktree, paths=(*made, *outputs))
+            await self.environment_apply(untouched=untouched)
         return self._environment
+
+    async def environment_apply(self, *, untouched: bool) -> None:
+        """Give a worktree in which no agent has been what the set-up made beside the environment, which is open."""
+        assert self._environment is not None, "the environment is opened by the prepare node"
+        worktree = await self.worktree()
+        if untouched or self._fresh:
+            # What builds write has no place in a commit, whether or not the project's .gitignore says so.
+            outputs = await self._database.run_in_thread(outputs_find, worktree.path, folder=self._facts.subfolder)
+            made = await self._database.run_in_thread(
+                environment_apply, environment=self._environment, checkout=worktree.path
+            )
+            await self._database.run_in_thread(worktree_exclude, worktree=worktree, paths=(*made, *outputs))
 
     async def _environment_prepare(self, spec: EnvironmentSpec, commit: str) -> Environment:
         environment = await environment_prepare(
@@ -302,13 +351,15 @@ class WorkSite:
         async with self._opening:
             workspace = self._workspace
             if workspace is None:
-                workspace = await self._resources.enter_async_context(
+                workspace = await self._sandbox.enter_async_context(
                     workspace_open(
                         await self.worktree(),
                         limits=sandbox_limits(),
                         environment=self._environment.path,
                         env=self._environment.env,
-                        attachments=await self._database.run_in_thread(attachments_place, self._facts.session_id),
+                        attachments=await self._database.run_in_thread(
+                            attachments_place, self._facts.session_id, self._facts.worktree_name
+                        ),
                         egress_socket=await self._egress_open(),
                         secrets=self._facts.secrets.commands,
                     )
@@ -326,7 +377,7 @@ class WorkSite:
             return host_is_listed(host, port, listed=listed)
 
         proxy = egress_open(allowed=allowed, private_hosts=settings.ARCHON_PRIVATE_HOSTS)
-        return (await self._resources.enter_async_context(proxy)).socket
+        return (await self._sandbox.enter_async_context(proxy)).socket
 
     async def checks_run(
         self, commit: str, specs: Sequence[CheckSpec], *, rerun_failing: bool = False
@@ -345,15 +396,22 @@ class WorkSite:
             on_progress=self._on_progress,
         )
 
-    async def verify(self, *, commit: str, specs: Sequence[CheckSpec], before: Sequence[CheckReport]) -> Verification:
+    async def verify(
+        self,
+        *,
+        commit: str,
+        specs: Sequence[CheckSpec],
+        before: Sequence[CheckReport],
+        spec: EnvironmentSpec | None = None,
+    ) -> Verification:
         """The server's word on a commit: its checks, in the environment that the commit itself asks for.
 
         All that the session changed counts, not only what the last task did: a test that an earlier one weakened is
-        put back as well.
+        put back as well. ``spec``: what the commit needs installed, where it isn't what the worktree holds.
         """
         base = self._environment
         assert base is not None, "the environment is opened by the prepare node"
-        spec = await self.environment_spec()
+        spec = spec or await self.environment_spec()
         return await checks_verify(
             project_id=self._facts.project_id,
             base_commit=self._facts.base_commit,
@@ -407,22 +465,30 @@ class WorkSite:
         """Keep the files as they are now, for a rewind; None when they are as they were kept last."""
         worktree = await self.worktree()
         if self._kept is None:
-            last = self._facts.kept or self._facts.base_commit
-            self._kept = await self._database.run_in_thread(tree_of, worktree=worktree, revision=last)
+            last = self._facts.kept or self._facts.start or self._facts.base_commit
+            self._kept = await self.tree(last)
         if not self._tip:
             self._tip = await self.branch_tip()
         try:
             async with self._quiet():
                 tree = await self._database.run_in_thread(
-                    snapshot_keep, worktree=worktree, session_id=self._facts.session_id, known=self._kept
+                    snapshot_keep,
+                    worktree=worktree,
+                    session_id=self._facts.session_id,
+                    known=self._kept,
+                    lane=self.lane,
                 )
         except WorkspaceError as error:
             self._kept = ""
-            return Snapshot("", self._tip, str(error))
+            return Snapshot("", self._tip, str(error), self.lane)
         if tree == self._kept:
             return None
         self._kept = tree
-        return Snapshot(tree, self._tip)
+        return Snapshot(tree, self._tip, lane=self.lane)
+
+    def kept_as(self, commit: str) -> Snapshot:
+        """The files as those of a commit that the branch is at."""
+        return Snapshot(commit, commit, lane=self.lane)
 
     async def commit(self, *, message: str, parent: str, replaces: str, timestamp: datetime.datetime) -> CommitResult:
         """Commit the worktree on the session's branch, in place of what an earlier attempt left there.
@@ -463,7 +529,10 @@ class WorkSite:
             yield
 
     async def close(self) -> None:
-        await self._resources.aclose()
+        try:
+            await self._sandbox.aclose()
+        finally:
+            await self._resources.aclose()
 
 
 def sandbox_limits() -> SandboxLimits:

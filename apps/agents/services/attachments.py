@@ -28,6 +28,7 @@ from apps.agents.types import AttachmentKind
 from apps.core.errors import InvalidInput, NotFound, TooLarge
 from apps.core.storable import text_storable
 from apps.projects.worktree import tree_delete, worktree_path
+from apps.projects.worktree_lanes import attachments_name
 
 if TYPE_CHECKING:
     from apps.authentication.models import User
@@ -175,13 +176,14 @@ def attachments_claim(
     return [found[attachment_id] for attachment_id in wanted]
 
 
-def attachments_place(session_id: uuid.UUID) -> Path | None:
-    """A folder with the session's files under their names, for its sandbox; None when it has none.
+def attachments_place(session_id: uuid.UUID, worktree: str = "main") -> Path | None:
+    """A folder with the session's files under their names, for a worktree's sandbox; None when it has none.
 
-    Made anew each time, beside the session's worktrees, with which it goes.
+    Made anew each time, beside the session's worktrees, with which it goes; each has its own, since one that a sandbox
+    has open must not go.
     """
     rows = list(Attachment.objects.filter(session_id=session_id))
-    folder = worktree_path(session_id=session_id, name="attachments")
+    folder = worktree_path(session_id=session_id, name=attachments_name(worktree))
     tree_delete(folder)
     if not rows:
         return None

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from django.conf import settings
 
 from apps.agents.graphs.autonomous import session_graph
+from apps.agents.graphs.lane import lane_graph
 from apps.agents.models import AgentSession
 from apps.agents.nodes.baseline import baseline_open
 from apps.agents.nodes.context import Rebase, RunContext, SessionFacts, SessionState, SessionSuspended
@@ -187,6 +188,7 @@ class SessionExecutor:
             models=models,
             site=site,
             leaving=lambda: self._leaving,
+            lane_graph=lane_graph(),
         )
         saver = FencedSaver(pool=self._database.pool, lease=lease, leaving=lambda: self._leaving)
         config = thread_config(lease.session_id)
@@ -292,6 +294,7 @@ def _facts_load(session_id: uuid.UUID) -> tuple[SessionFacts, SiteFacts, Session
         plan_rewind=session.plan_rewind,
         review=Review(session.review),
         agents=session.agents,
+        lanes=session.lanes,
     )
     snapshot = snapshot_last(session.id)
     site = SiteFacts(

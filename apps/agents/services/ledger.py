@@ -8,7 +8,7 @@ with its events, and each transaction takes the head row first, which checks the
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
@@ -20,8 +20,8 @@ from langchain_core.messages import BaseMessage, message_to_dict, messages_from_
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from apps.agents.models import SessionEffect
 from apps.agents.services.conversation_view import Compaction, Cut
+from apps.agents.services.ledger_effects import effects_apply
 from apps.agents.services.ledger_records import Snapshot, SteeringWaiting, ToolCallIntent, ToolCallRecord
 from apps.agents.services.live_updates import LiveUpdates
 from apps.agents.services.sessions import (
@@ -34,10 +34,9 @@ from apps.agents.services.sessions import (
 )
 from apps.agents.types import TERMINAL_STATUSES, Event, Lease, Reason, SessionStatus, ToolCallStatus
 from apps.core.database import AsyncDatabase, Connection
-from apps.core.kill_points import kill_point
 from apps.core.realtime import Hub
 from apps.core.redaction import NOTHING_SECRET
-from apps.core.storable import json_dump, json_storable, text_storable
+from apps.core.storable import json_dump, text_storable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,16 +48,8 @@ _TOOL_CALL_INSERT = (
 )
 
 
-@transaction.atomic
-def _effect_apply(
-    lease: Lease, key: str, change: Callable[[], object], events: Sequence[Event], result: Mapping[str, Any]
-) -> None:
-    seq = event_append(session_id=lease.session_id, events=events, fence=lease.fence)
-    SessionEffect.objects.create(
-        session_id=lease.session_id, key=key, result=json_storable(dict(result)), seq=seq + (not events)
-    )
-    change()
-    kill_point("effect.applied")
+async def _nobody_else() -> None:
+    """Nobody else works on the session."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +68,7 @@ def _effect_decide(
     # The head before any other row, as everywhere.
     event_append(session_id=lease.session_id, events=(), fence=lease.fence)
     decided = redacted(decide())
-    _effect_apply(lease, key, decided.change, decided.events, decided.result)
+    effects_apply(lease, {key: decided.result}, decided.change, decided.events, None, {})
 
 
 #: The step that a row belongs to, inside a transaction that has locked the head; takes the session's id.
@@ -107,6 +98,9 @@ class Ledger:
         )
         #: Whether people have said something that the agent has yet to hear, as of the last write; None: not known yet.
         self.steering_waits: bool | None = None
+        #: Called before the session stops for a person or for good. Where tasks are worked on side by side, the others
+        #: come to the end of their step first: what they have begun could not be written down afterwards.
+        self.settle: Callable[[], Awaitable[None]] = _nobody_else
 
     @property
     def session_id(self) -> uuid.UUID:
@@ -176,10 +170,9 @@ class Ledger:
         whose agent has yet to hear something is not completed: SteeringWaits. What was said of a task doesn't hold it
         up: by then that is over.
         """
-        async with self.transaction(*events) as connection:
+        async with self._stopping(*events) as connection:
             if status is SessionStatus.COMPLETED and await self.steering_load(connection, task_id=None):
                 raise SteeringWaits(f"somebody has said something to session {self.session_id}")
-            await self._lease_give_up(connection)
             if status in TERMINAL_STATUSES:
                 columns["finished_at"] = timezone.now()
             await self.session_update(
@@ -190,16 +183,14 @@ class Ledger:
         self, execution_id: uuid.UUID, position: int, message: BaseMessage, reason: Reason, *events: Event
     ) -> None:
         """Pause the session, with a message that its agent finds when it goes on; after these events."""
-        async with self.transaction(*events, Event("SessionPaused", {"reason": reason.as_dict()})) as connection:
+        async with self._stopping(*events, Event("SessionPaused", {"reason": reason.as_dict()})) as connection:
             await self.message_insert(connection, execution_id, position, message)
-            await self._lease_give_up(connection)
             await self.session_update(connection, status=SessionStatus.PAUSED.value, reason=reason.as_dict())
 
     async def pause_record(self, key: str, reason: Reason) -> None:
         """Pause the session, and note that it was for this, so that it goes on once it is resumed."""
-        async with self.transaction(Event("SessionPaused", {"reason": reason.as_dict()})) as connection:
+        async with self._stopping(Event("SessionPaused", {"reason": reason.as_dict()})) as connection:
             await self.effect_insert(connection, key, {"reason": reason.code})
-            await self._lease_give_up(connection)
             await self.session_update(connection, status=SessionStatus.PAUSED.value, reason=reason.as_dict())
 
     # --- what people say meanwhile -------------------------------------------------------------------------------
@@ -215,6 +206,19 @@ class Ledger:
             (self.session_id, task_id),
         )
         return [SteeringWaiting(row["id"], row["text"]) for row in await cursor.fetchall()]
+
+    async def steering_since(self, execution_id: uuid.UUID) -> list[SteeringWaiting]:
+        """What people said, of no task alone, that some agent has heard since this execution began, in order."""
+        async with self.database.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT said.id, said.text FROM agents_steering AS said"
+                " JOIN agents_agentexecution AS begun ON begun.id = %s"
+                " WHERE said.session_id = %s AND said.delivered_seq >= begun.seq AND said.retired IS NULL"
+                " AND said.task_id IS NULL ORDER BY said.seq",
+                (execution_id, self.session_id),
+            )
+            rows = await cursor.fetchall()
+        return [SteeringWaiting(row["id"], row["text"]) for row in rows]
 
     async def steering_delivered(self, connection: Connection, steering_ids: Sequence[uuid.UUID]) -> None:
         """These are in a conversation, as of the transaction's last event."""
@@ -251,6 +255,27 @@ class Ledger:
             row = await cursor.fetchone()
         return None if row is None else (row["key"], row["result"])
 
+    async def effects_find(self, keys: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+        """Those of these effects that happened, in order: key and what it came to."""
+        async with self.database.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT key, result FROM agents_sessioneffect WHERE session_id = %s AND key = ANY(%s) ORDER BY seq, id",
+                (self.session_id, list(keys)),
+            )
+            rows = await cursor.fetchall()
+        return [(row["key"], row["result"]) for row in rows]
+
+    async def effect_list(self, prefix: str) -> list[tuple[str, dict[str, Any]]]:
+        """The effects whose keys begin so, without those that were taken back: key and what it came to, in order."""
+        async with self.database.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT key, result FROM agents_sessioneffect"
+                " WHERE session_id = %s AND starts_with(key, %s) AND retired IS NULL ORDER BY seq, id",
+                (self.session_id, prefix),
+            )
+            rows = await cursor.fetchall()
+        return [(row["key"], row["result"]) for row in rows]
+
     async def effect_record(
         self, key: str, *events: Event, result: Mapping[str, Any], snapshot: Snapshot | None = None, **columns: Any
     ) -> Mapping[str, Any]:
@@ -269,16 +294,27 @@ class Ledger:
         return result
 
     async def effect_apply(
-        self, key: str, change: Callable[[], object], *events: Event, result: Mapping[str, Any] | None = None
+        self,
+        key: str,
+        change: Callable[[], object],
+        *events: Event,
+        result: Mapping[str, Any] | None = None,
+        further: Mapping[str, Mapping[str, Any]] | None = None,
+        snapshot: Snapshot | None = None,
+        **columns: Any,
     ) -> None:
         """Make a change through the ORM, once, in one fenced transaction with its note and its events.
 
         For the rows of other apps: were they changed by themselves, a crash in between would leave a change that was
-        never told, or a worker that has lost its lease could still make it.
+        never told, or a worker that has lost its lease could still make it. ``further`` effects, columns of the session
+        and how the files are then are written with it.
         """
-        if await self.effect_find(key) is None:
-            told, plain = self.redacted(events), self.redactor.value(result or {})
-            await self.database.run_in_thread(_effect_apply, self.lease, key, change, told, plain)
+        if await self.effect_find(key) is not None:
+            return
+        effects = {key: self.redactor.value(dict(result or {}))}
+        effects |= {name: self.redactor.value(dict(came_to)) for name, came_to in (further or {}).items()}
+        told, plain = self.redacted(events), self.redacted_columns(columns)
+        await self.database.run_in_thread(effects_apply, self.lease, effects, change, told, snapshot, plain)
 
     async def effect_decide(self, key: str, decide: Callable[[], Decided]) -> None:
         """As :meth:`effect_apply` for an effect that depends on rows which others may change: ``decide`` looks at them.
@@ -315,9 +351,12 @@ class Ledger:
     async def snapshot_insert(self, connection: Connection, snapshot: Snapshot) -> None:
         """Note how the files are after this step, inside its fenced transaction and after its events."""
         await connection.execute(
-            "INSERT INTO agents_filesnapshot (session_id, seq, tree, head, problem, created_at)"
-            f" VALUES (%s, {_SEQ}, %s, %s, %s, now())",
-            (self.session_id, self.session_id, snapshot.tree, snapshot.head, text_storable(snapshot.problem)),
+            "INSERT INTO agents_filesnapshot (session_id, lane, seq, tree, head, problem, created_at)"
+            f" VALUES (%s, %s, {_SEQ}, %s, %s, %s, now())",
+            (
+                *(self.session_id, snapshot.lane, self.session_id),
+                *(snapshot.tree, snapshot.head, text_storable(snapshot.problem)),
+            ),
         )
 
     # --- conversations -------------------------------------------------------------------------------------------
@@ -502,13 +541,12 @@ class Ledger:
 
         One that waited before, or whose approval has run out, waits anew; the caller has made sure that it never began.
         """
-        async with self.transaction(*events) as connection:
+        async with self._stopping(*events) as connection:
             await connection.execute(
                 f"{_TOOL_CALL_INSERT} ON CONFLICT (id) DO UPDATE SET status = excluded.status,"
                 " arguments = excluded.arguments, approval = excluded.approval, updated_at = now()",
                 self._tool_call_values(intent, ToolCallStatus.WAITING, approval),
             )
-            await self._lease_give_up(connection)
             await self.session_update(connection, status=SessionStatus.WAITING_APPROVAL.value)
 
     async def approved_call_begin(self, call_id: uuid.UUID, *events: Event) -> bool:
@@ -540,9 +578,8 @@ class Ledger:
 
     async def tool_call_wait(self, call_id: uuid.UUID, *events: Event, status: SessionStatus) -> None:
         """The call waits for a person, and the session with it."""
-        async with self.transaction(*events) as connection:
+        async with self._stopping(*events) as connection:
             await connection.execute("UPDATE agents_toolcall SET status = 'waiting' WHERE id = %s", (call_id,))
-            await self._lease_give_up(connection)
             await self.session_update(connection, status=status.value)
 
     async def question_ask(self, intent: ToolCallIntent, *events: Event) -> None:
@@ -550,13 +587,23 @@ class Ledger:
 
         Its row is a call of ``ask_user`` that no model made, at the end of the conversation that it is about.
         """
-        async with self.transaction(*events) as connection:
+        async with self._stopping(*events) as connection:
             await connection.execute(
                 f"{_TOOL_CALL_INSERT} ON CONFLICT (id) DO NOTHING",
                 self._tool_call_values(intent, ToolCallStatus.WAITING, None),
             )
-            await self._lease_give_up(connection)
             await self.session_update(connection, status=SessionStatus.WAITING_INPUT.value)
+
+    @asynccontextmanager
+    async def _stopping(self, *events: Event) -> AsyncIterator[Connection]:
+        """A transaction with which the session stops, and the lease is given up; others' steps come to their end first.
+
+        Raises StaleFence where it is not to run any more.
+        """
+        await self.settle()
+        async with self.transaction(*events) as connection:
+            await self._lease_give_up(connection)
+            yield connection
 
     async def _lease_give_up(self, connection: Connection) -> None:
         cursor = await connection.execute(

@@ -69,8 +69,10 @@ class SteeringWaiting:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The worktree as git holds it, and where the branch was; without a tree, why it could not be held."""
+    """A worktree as git holds it, and where its branch was; without a tree, why it could not be held."""
 
     tree: str
     head: str
     problem: str = ""
+    #: Which of the session's worktrees it is; empty: its own.
+    lane: str = ""

@@ -50,6 +50,7 @@ from apps.projects.selectors import project_get_for_user, source_get
 from apps.projects.services import project_head_record
 from apps.projects.sources import source_sync_if_due
 from apps.projects.worktree import session_files_delete
+from apps.projects.worktree_lanes import lanes_delete
 from apps.projects.worktree_snapshots import snapshots_delete
 from apps.usage.catalogue import project_configuration
 from apps.usage.choices import (
@@ -91,6 +92,8 @@ class SessionRequest:
     autonomy: Autonomy | None = None
     #: Which changes are reviewed; None: as the project says, else the server.
     review: Review | None = None
+    #: How many of its tasks may be worked on side by side; None: as the project says, else the server.
+    lanes: int | None = None
     #: Of the project's: `NAME`, or `NAME:PLACE,…`.
     secrets: tuple[str, ...] = ()
     #: A plan, or a feature, that is there already, and what is to be done with it.
@@ -133,6 +136,7 @@ def session_start(*, user: User, request: SessionRequest, execute: bool) -> Agen
             review=review,
             agents=agents_frozen(project.agents),
             autonomy=request.autonomy or Autonomy(project.autonomy or settings.ARCHON_AUTONOMY),
+            lanes=request.lanes or project.lanes or settings.ARCHON_LANES,
             secrets=[{"name": use.name, "places": list(use.places)} for use in secrets],
         )
         if request.plan_work is not None:
@@ -282,6 +286,7 @@ def session_discard(*, user: User, session_id: uuid.UUID) -> AgentSession:
             branch_delete(project_id=session.project_id, branch=session.branch)
             session_files_delete(session_id=session_id)
             snapshots_delete(project_id=session.project_id, session_id=session_id)
+            lanes_delete(project_id=session.project_id, session_id=session_id, branch=session.branch)
             session_files_forget(session_id=session_id)
             session.discarded_at = timezone.now()
             session.save(update_fields=["discarded_at", "updated_at"])

@@ -9,12 +9,16 @@ from decimal import Decimal
 from typing import Any
 
 from apps.agents.models import AgentExecution
+from apps.agents.services.plan_work import live_sessions
+from apps.agents.types import AgentType
 from apps.core.errors import ApplicationError
 from apps.planning.document import PlanDoc
 from apps.planning.estimating import TaskTook, TokenPrice, plan_estimate
-from apps.planning.models import Task, TaskStatus
+from apps.planning.models import Plan, Task, TaskStatus
 from apps.planning.types import Effort, TaskState
-from apps.usage.choices import SessionModels
+from apps.projects.models import Project
+from apps.usage.catalogue import project_configuration
+from apps.usage.choices import ModelOptions, SessionModels, options_merge, server_configuration
 from apps.usage.selectors import calls_took
 from integrations.llm_providers.prices import price_actual
 
@@ -26,10 +30,29 @@ _MILLION = 1_000_000
 
 
 def estimate_make(
-    *, project_id: uuid.UUID, document: PlanDoc, states: Mapping[str, TaskState], models: SessionModels
+    *, project_id: uuid.UUID, document: PlanDoc, states: Mapping[str, TaskState], coder: ModelOptions
 ) -> dict[str, Any]:
-    """The estimate of what is left of a plan, as ``Plan.estimate`` keeps it; the models are those that are to work."""
-    return plan_estimate(document, states, _past(project_id), _price(models)).as_dict()
+    """The estimate of what is left of a plan, as ``Plan.estimate`` keeps it; ``coder`` is what carries it out."""
+    return plan_estimate(document, states, _past(project_id), _price(coder)).as_dict()
+
+
+def estimate_of(*, plan: Plan, document: PlanDoc, states: Mapping[str, TaskState]) -> dict[str, Any]:
+    """The same of a plan that somebody changes: by what the session calls that has it, else the project's next one."""
+    return estimate_make(project_id=plan.project_id, document=document, states=states, coder=_coder(plan))
+
+
+def coder_of(models: SessionModels) -> ModelOptions:
+    """What carries tasks out in a session."""
+    return models.choices.get("coder", models.default)
+
+
+def coder_of_project(project: Project) -> ModelOptions:
+    """What carries tasks out in the project's sessions, unless they say otherwise."""
+    try:
+        return options_merge("coder", [project_configuration(project), server_configuration()])
+    except ApplicationError:
+        # What is configured can't be read: its price isn't known.
+        return ModelOptions()
 
 
 def _past(project_id: uuid.UUID) -> list[TaskTook]:
@@ -59,18 +82,27 @@ def _past(project_id: uuid.UUID) -> list[TaskTook]:
     return [TaskTook(effort, steps[task_id], tokens[task_id]) for task_id, effort in efforts.items() if steps[task_id]]
 
 
-def _price(models: SessionModels) -> TokenPrice:
-    try:
-        spec = models.for_role("coder").spec
-    except ApplicationError:
+def _coder(plan: Plan) -> ModelOptions:
+    session = live_sessions(plan.id).filter(agent_type__in=[AgentType.EXECUTOR, AgentType.CODER]).last()
+    if session is not None:
+        return coder_of(
+            SessionModels.read(session.role_models, model=session.model, base_url=session.base_url, stored=())
+        )
+    return coder_of_project(plan.project)
+
+
+def _price(coder: ModelOptions) -> TokenPrice:
+    name, base_url = coder.reference
+    provider, _, model = name.partition(":")
+    if not model:
         return TokenPrice(None)
     output = int(_MILLION * _OUTPUT)
     usd = price_actual(
-        provider=spec.provider,
-        model=spec.model,
-        base_url=spec.base_url,
+        provider=provider,
+        model=model,
+        base_url=base_url,
         input_tokens=_MILLION - output,
         output_tokens=output,
         cached_tokens=int((_MILLION - output) * _CACHED),
     )
-    return TokenPrice(None, (spec.name,)) if usd is None else TokenPrice(usd / _MILLION)
+    return TokenPrice(None, (name,)) if usd is None else TokenPrice(usd / _MILLION)

@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from apps.agents.services.plan_edits import grounded_refuse, plan_change
+from apps.agents.services.plan_estimates import coder_of_project, estimate_make
 from apps.core.errors import InvalidInput
 from apps.core.storable import text_storable
 from apps.planning.checking import plan_problems, problems_refuse
@@ -71,4 +72,7 @@ def plan_import(*, user: User, project_id: uuid.UUID, goal: str, markdown: str) 
         reason="imported",
         status=PlanStatus.WAITING,
         author=user,
+        estimate=estimate_make(
+            project_id=project.id, document=read.document, states={}, coder=coder_of_project(project)
+        ),
     )

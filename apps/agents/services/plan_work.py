@@ -208,6 +208,7 @@ def _carried_out_require(plan: Plan) -> None:
 
 def _feature_take(session: AgentSession, work: PlanWork) -> None:
     """One session at a time breaks a feature down that has no plan."""
+    assert work.feature_id is not None
     if not Feature.objects.select_for_update().filter(id=work.feature_id, plan=None).exists():
         raise Conflict("the feature is in a plan by now", next_step="look at it again", state="plan_changed")
     others = AgentSession.objects.filter(

@@ -8,6 +8,7 @@ treated as it is stands in decision 17.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ from apps.agents.services.plan_work import plan_free_require
 from apps.agents.services.restoring import Restore, files_restore
 from apps.agents.services.rewind_plan import plan_take_back
 from apps.agents.services.sessions import event_append, fence_move, session_lock
-from apps.agents.services.steps import Step, step_find, turn_at
+from apps.agents.services.steps import Step, calls_under_way, step_find, turn_at
 from apps.agents.types import Event, Reason, SessionStatus, ToolCallStatus
 from apps.core.errors import Conflict, InvalidInput
 from apps.usage.services import reservations_expire
@@ -86,7 +87,8 @@ def _rows_take_back(session_id: uuid.UUID, seq: int) -> None:
     point = _Point(seq=seq, rewind=session.rewinds + 1, turn=turn, turn_seq=turn_seq)
     snapshot = snapshot_last(session_id, seq=seq)
     fence_move(session, wanted=False)
-    interrupted = _calls_close(session_id)
+    beside = calls_under_way(session_id, seq)
+    interrupted = _calls_close(session_id, beside)
     for execution in session.executions.filter(retired=None):
         _execution_take_back(execution, point)
     _later(SessionEffect.objects.filter(session=session), seq).update(
@@ -111,12 +113,16 @@ def _rows_take_back(session_id: uuid.UUID, seq: int) -> None:
         "steering_withdrawn": withdrawn,
         "steering_waiting": unheard,
     }
-    event_append(session_id=session_id, events=[*interrupted, Event("SessionRewound", rewound)])
+    # What comes before the rewind's own event is past with the rest.
+    over = [_call_over(call, name) for call, name in beside.items()]
+    event_append(session_id=session_id, events=[*interrupted, Event("SessionRewound", rewound), *over])
 
 
 def _is_there(session: AgentSession, seq: int) -> bool:
     """The last thing that happened is that the session was taken back to this very step."""
-    last = SessionEvent.objects.filter(session=session).order_by("seq").last()
+    # Calls that were under way at the step are told of after it.
+    over = {"type": "ToolFinished", "payload__contains": {"interrupted": True}}
+    last = SessionEvent.objects.filter(session=session).exclude(**over).order_by("seq").last()
     return last is not None and last.type == "SessionRewound" and last.payload["to_seq"] == seq
 
 
@@ -155,8 +161,11 @@ def _later(rows: Any, seq: int) -> Any:
     return rows.filter(retired=None, seq__gt=seq)
 
 
-def _calls_close(session_id: uuid.UUID) -> list[Event]:
-    """Calls that were under way are over, and their questions are nobody's any more."""
+def _calls_close(session_id: uuid.UUID, beside: Mapping[str, str]) -> list[Event]:
+    """Calls that are under way are over, and their questions are nobody's any more.
+
+    Of those that were under way at the step (``beside`` what it tells of) nothing is told here.
+    """
     calls = list(
         ToolCall.objects.filter(session_id=session_id)
         .exclude(status=ToolCallStatus.FINISHED)
@@ -166,20 +175,12 @@ def _calls_close(session_id: uuid.UUID) -> list[Event]:
     ToolCall.objects.filter(id__in=[call.id for call in calls]).update(
         status=ToolCallStatus.FINISHED, ok=False, observation=TAKEN_BACK, finished_at=now, updated_at=now
     )
-    return [
-        Event(
-            "ToolFinished",
-            {
-                "call": str(call.id),
-                "name": call.name,
-                "ok": False,
-                "summary": "taken back",
-                "seconds": 0.0,
-                "interrupted": True,
-            },
-        )
-        for call in calls
-    ]
+    return [_call_over(str(call.id), call.name) for call in calls if str(call.id) not in beside]
+
+
+def _call_over(call: str, name: str) -> Event:
+    told = {"call": call, "name": name, "ok": False, "summary": "taken back", "seconds": 0.0, "interrupted": True}
+    return Event("ToolFinished", told)
 
 
 def _execution_take_back(execution: AgentExecution, point: _Point) -> None:
@@ -242,9 +243,11 @@ def _steering_take_back(session: AgentSession, point: _Point) -> tuple[list[str]
 
 def _session_take_back(session: AgentSession, point: _Point, snapshot: FileSnapshot | None) -> None:
     """What the session's row says, as of the step; paused, and with files to be put back."""
-    verifications = SessionEffect.objects.filter(session=session, retired=None, key__startswith="verify:")
-    # Not what an agent that only reads came to: no commit was judged for it.
-    verified = verifications.filter(result__reading__isnull=True).order_by("seq").last()
+    # Of work in a lane only what was merged is on the session's branch; of what an agent that only reads came to no
+    # commit was judged.
+    judged = Q(key__startswith="merged:") | Q(key__startswith="verify:") & ~Q(result__has_key="lane")
+    judged &= Q(result__reading__isnull=True)
+    verified = SessionEffect.objects.filter(judged, session=session, retired=None).order_by("seq").last()
     result: dict[str, Any] = verified.result if verified else {}
     session.head_commit = result.get("commit", "")
     if session.rebases and snapshot is not None and snapshot.head != session.base_commit:

@@ -88,7 +88,8 @@ def _task_states(effects: Mapping[str, Any]) -> dict[uuid.UUID, TaskState]:
         kind, _, rest = key.partition(":")
         if kind in ("accept", "give-up"):
             state = states[uuid.UUID(rest)]
-            verified = effects[f"verify:{rest}:{state.attempts}"]
+            # Of one that was worked on beside others, what was found of the commit that was merged.
+            verified = effects.get(f"merged:{rest}") or effects[f"verify:{rest}:{state.attempts}"]
             status = TaskStatus.DONE if kind == "accept" else TaskStatus.FAILED
             states[uuid.UUID(rest)] = replace(
                 state,

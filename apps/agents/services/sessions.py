@@ -183,6 +183,7 @@ def session_create(
     limit_seconds: int,
     subfolder: str = "",
     autonomy: Autonomy = Autonomy.AUTO,
+    lanes: int = 1,
     secrets: Sequence[Mapping[str, Any]] = (),
     review: Review = Review.NEVER,
     agents: Mapping[str, Any] | None = None,
@@ -205,6 +206,7 @@ def session_create(
         limit_seconds=limit_seconds,
         subfolder=subfolder,
         autonomy=autonomy,
+        lanes=lanes,
         secrets=[dict(use) for use in secrets],
         review=review,
         agents=dict(agents or {}),
@@ -219,6 +221,7 @@ def session_create(
             "model": model,
             "branch": session.branch,
             "autonomy": autonomy.value,
+            "lanes": lanes,
         },
     )
     event_append(session_id=session_id, events=[created])

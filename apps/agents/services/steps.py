@@ -19,7 +19,6 @@ from apps.agents.types import SessionEventData
 STEP_EVENTS = (
     "ChecksFinished",
     "PlanCreated",
-    "PlanRevised",
     "PlanExtended",
     "PlanRevised",
     "PlanKept",
@@ -72,6 +71,21 @@ def turn_at(session_id: uuid.UUID, seq: int) -> tuple[int, int]:
     return (int(last.payload["turn"]), last.seq) if last else (0, 0)
 
 
+def calls_under_way(session_id: uuid.UUID, seq: int) -> dict[str, str]:
+    """The calls that had begun at this event and had not ended, by id, with the tools' names.
+
+    There are some at a step only where tasks were worked on side by side.
+    """
+    told = SessionEvent.objects.filter(session_id=session_id, type__in=("ToolStarted", "ToolFinished"), seq__lte=seq)
+    found: dict[str, str] = {}
+    for kind, payload in _live(session_id, told).order_by("seq").values_list("type", "payload"):
+        if kind == "ToolStarted":
+            found[payload["call"]] = payload["name"]
+        else:
+            found.pop(payload["call"], None)
+    return found
+
+
 def _steps_query(session: AgentSession) -> Any:
     events = _live(session.id, SessionEvent.objects.filter(session=session, type__in=STEP_EVENTS))
     # Of the checks, those before any change; of the calls, those that came to their own end.
@@ -105,7 +119,7 @@ def _floor(session_id: uuid.UUID) -> int:
 def _present(session: AgentSession, rows: Sequence[SessionEvent]) -> list[Step]:
     if not rows:
         return []
-    snapshots = list(FileSnapshot.objects.filter(session=session, retired=None).order_by("seq", "id"))
+    problems = _problems(session)
     reopened = _live(session.id, SessionEvent.objects.filter(session=session, type="SessionReopened"))
     turns = [(row.seq, int(row.payload["turn"])) for row in reopened.order_by("seq")]
     return [
@@ -113,10 +127,18 @@ def _present(session: AgentSession, rows: Sequence[SessionEvent]) -> list[Step]:
             SessionEventData(row.seq, row.type, row.payload, row.created_at),
             summary=_summary(row.type, row.payload),
             turn=_last(((seq, turn) for seq, turn in turns), row.seq, 0),
-            problem=_last(((kept.seq, kept.problem) for kept in snapshots), row.seq, ""),
+            problem=next(filter(None, (_last(known, row.seq, "") for known in problems)), ""),
         )
         for row in rows
     ]
+
+
+def _problems(session: AgentSession) -> list[list[tuple[int, str]]]:
+    """For each of the session's worktrees: why its files could not be kept, from which step on."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for kept in FileSnapshot.objects.filter(session=session, retired=None).order_by("seq", "id"):
+        found.setdefault(kept.lane, []).append((kept.seq, kept.problem))
+    return list(found.values())
 
 
 def _last(values: Iterable[tuple[int, Any]], seq: int, otherwise: Any) -> Any:

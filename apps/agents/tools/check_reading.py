@@ -43,6 +43,8 @@ _BRINGS = words_set(
     "pip pip3 pipx uv poetry pdm pipenv hatch rye conda mamba npm npx pnpm yarn bun cargo go gem bundle composer apt"
     " apt-get apk dnf yum brew make cmake ninja source . eval alias hash nvm rustup corepack asdf mise virtualenv"
 )
+#: What may end the line before its end.
+_ENDS = words_set("exit return exec break continue logout kill")
 _INSTALLS = re.compile(r"-m (pip|venv|virtualenv|ensurepip|pipx)")
 
 
@@ -71,7 +73,7 @@ class _Line:
 @dataclass(frozen=True)
 class Reading:
     needs: tuple[Need, ...] = ()
-    #: Paths that the line itself writes, as it names them.
+    #: Paths that the line itself writes, from the root, wherever it may be when it does.
     written: tuple[str, ...] = ()
     #: Command lines that a shell is given by it.
     scripts: tuple[str, ...] = ()
@@ -81,7 +83,9 @@ def command_read(command: str, *, folder: str = "") -> Reading:
     """What a line that starts in ``folder`` can't do without; never raises."""
     line = _Line([folder])
     needs = tuple(_script(command, line, _LEVELS))
-    return Reading(needs, tuple(line.written), tuple(line.scripts))
+    folders = line.folders or [folder]
+    written = tuple(posixpath.join(each, path) for path in line.written for each in folders)
+    return Reading(needs, written, tuple(line.scripts))
 
 
 def _script(command: str, line: _Line, levels: int) -> Iterator[Need]:
@@ -108,6 +112,9 @@ def _command(command: SimpleCommand, line: _Line, levels: int) -> Iterator[Need]
         if command.conditional or (command.negated and need.wanted.kind != "program"):
             continue
         yield need
+    if words and words[0].text in _ENDS:
+        # What follows may not be run at all.
+        line.makes_files = line.brings_programs = True
 
 
 def _words(words: Sequence[Word], line: _Line, levels: int) -> Iterator[Need]:

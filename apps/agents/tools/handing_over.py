@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from apps.agents.tools.base import Arguments, Finish, FittedPlan, Observation, Risk, Tool, ToolContext
-from apps.agents.tools.plan_judging import plan_read, problems_text
+from apps.agents.tools.plan_judging import intent_problems, plan_read, problems_text
 from apps.agents.tools.planning import SubmitPlanArguments
 from apps.agents.types import Citation
 from apps.planning.document import PlanDoc
 from apps.planning.problems import Problem
 from apps.planning.revising import plan_mend
-from apps.planning.types import Intent
 from apps.projects.workspace import SANDBOX_WORKSPACE
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ async def submit_plan(context: ToolContext, arguments: SubmitPlanArguments) -> O
     if not isinstance(submitted, PlanDoc):
         return plan_refuse(context.conversation, submitted)
     fitted = await context.planning.plan_fit(submitted)
-    problems = [*_intent_problems(submitted), *fitted.problems]
+    problems = [*intent_problems(submitted), *fitted.problems]
     if not problems:
         return Finish("the plan is taken", plan_result(fitted, note=""))
     if not _is_last(context.conversation, SUBMIT_PLAN_NAME):
@@ -132,13 +131,6 @@ def _is_last(conversation: Sequence[BaseMessage], name: str) -> bool:
             break
         refused += isinstance(message, ToolMessage) and message.name == name and message.status == "error"
     return refused >= REFUSALS - 1
-
-
-def _intent_problems(plan: PlanDoc) -> list[Problem]:
-    if plan.intent is not Intent.QUESTION:
-        return []
-    message = "the goal is said to be a question, which gets an answer and no plan"
-    return [Problem("intent", "question", message, "call answer, or say what kind of change the plan is for")]
 
 
 def _told(problems: Sequence[Problem]) -> str:

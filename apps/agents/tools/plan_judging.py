@@ -24,7 +24,7 @@ from apps.planning.document import FeatureDoc, PlanDoc, TaskDoc
 from apps.planning.paths import path_clean, path_fault
 from apps.planning.problems import Grounding, Problem
 from apps.planning.protection import revision_problems
-from apps.planning.types import TaskState
+from apps.planning.types import Intent, TaskState
 
 #: Of so many problems a model is told at a time.
 TOLD = 20
@@ -104,6 +104,14 @@ def plan_judge(
     else:
         problems += revision_problems(before, document, states)
     return problems + list(_duplicates(document, begun))
+
+
+def intent_problems(document: PlanDoc) -> list[Problem]:
+    """Why a plan can't be what the goal gets, by the planner's own word."""
+    if document.intent is not Intent.QUESTION:
+        return []
+    message = "the goal is said to be a question, which gets an answer and no plan"
+    return [Problem("intent", "question", message, "call answer, or say what kind of change the plan is for")]
 
 
 def problems_text(problems: Sequence[Problem]) -> str:
