@@ -62,6 +62,7 @@ def request_make(
         autonomy=autonomy,
         plan_work=plan_work,
         review=Review.NEVER,
+        lanes=1,
     )
 
 
