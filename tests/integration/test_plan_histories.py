@@ -65,6 +65,7 @@ class Scenario:
     kinds: tuple[str, ...]
     decisions: tuple[str, ...]
     disturbances: tuple[Disturbance, ...]
+    lanes: int
 
 
 def scenario_of(seed: int) -> Scenario:
@@ -84,6 +85,7 @@ def scenario_of(seed: int) -> Scenario:
             )
             for _ in range(draw.randint(0, CUTS))
         ),
+        lanes=draw.randint(1, 3),
     )
 
 
@@ -293,7 +295,7 @@ def _played(scenario: Scenario) -> None:
     with tempfile.TemporaryDirectory(prefix="archon-test-") as folder, OpenAIServer(Players(scenario)) as server:
         user, project = scene_make(Path(folder) / "repository")
         models = ModelConfiguration(model="openai:loopback", base_url=server.base_url)
-        made = session_make(user, project, "", models=models)
+        made = session_make(user, project, "", models=models, lanes=scenario.lanes)
         session = History(user, made).run(scenario.disturbances)
         assert server.refused == []
         note(f"{session.outcome}: {session.report}")
