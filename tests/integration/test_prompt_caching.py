@@ -27,7 +27,7 @@ from tests.loopback.wires import WIRES
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
 
 CHECK = "! grep -rq BROKEN ."
-OTHERS = sorted(set(WIRES) - {"anthropic", "openai-chat"})
+OTHERS = sorted(set(WIRES) - {"anthropic"})
 
 
 def writes(path: str, content: str) -> Reply:
@@ -89,9 +89,7 @@ def run(folder: Path, server: ModelServer, wire: str, *, words: str) -> AgentSes
     return session
 
 
-@pytest.mark.parametrize(
-    "wire", ["anthropic", "openai-chat", *(pytest.param(w, marks=pytest.mark.slow) for w in OTHERS)]
-)
+@pytest.mark.parametrize("wire", ["anthropic", *(pytest.param(wire, marks=pytest.mark.slow) for wire in OTHERS)])
 def test_requests_begin_with_what_was_read_before(wire: str, settings: Any) -> None:
     settings.ARCHON_MODEL_BASE_URLS = ["http://127.0.0.1:*"]
     spoken = WIRES[wire]

@@ -98,7 +98,7 @@ def everything(order: random.Random) -> str:
     return hashlib.sha256(json.dumps(sorted(sent.items())).encode()).hexdigest()
 
 
-@pytest.mark.parametrize("seed", ["0", "1", "4294967295"])
+@pytest.mark.parametrize("seed", ["0", "4294967295"])
 def test_every_process_sends_the_same_bytes(seed: str) -> None:
     program = (
         "import django, random; django.setup()\n"
