@@ -24,11 +24,13 @@ from tests.processes import wait_until
 
 #: Points that an API process comes to.
 MERGE_POINTS = tuple(point for point in KILL_POINTS if point.startswith("merge."))
-#: Points of a session that runs; at ``report.written`` it has ended. Those of lanes want tasks side by side.
+#: Points of a session that runs; at ``report.written`` it has ended. Those of lanes want tasks side by side, others a
+#: person who has a plan made otherwise.
 RUNNING_POINTS = tuple(
     point
     for point in KILL_POINTS
-    if not point.startswith(("merge.", "lane.", "publish.", "index.", "vectors.")) and point != "report.written"
+    if not point.startswith(("merge.", "lane.", "publish.", "index.", "vectors."))
+    and point not in ("report.written", "plan.returned", "plan.revised")
 )
 LANE_POINTS = tuple(point for point in KILL_POINTS if point.startswith("lane."))
 #: How long a kill waits for workers that can follow.

@@ -54,7 +54,7 @@ class Carried:
     #: Of a conflict: the files, what git says of each, and the names in its marks: of the new base, and of the commit.
     files: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
-    marks: tuple[str, str] | tuple[()] = ()
+    marks: tuple[str, ...] = ()
 
 
 def commit_carry(*, project_id: object, commit: str, base: str, onto: str) -> Carried:

@@ -353,6 +353,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "SessionStatusEnum": "apps.agents.types.SessionStatus",
         "AutonomyEnum": "apps.projects.autonomy.Autonomy",
         "AgentRoleEnum": "apps.usage.choices.ROLES",
+        "RoleEnum": "apps.projects.models.Role",
         "ReviewEnum": "apps.projects.agent_settings.Review",
         "PolicyEffectEnum": "apps.agents.types.PolicyEffect",
         "RiskEnum": "apps.agents.types.Risk",

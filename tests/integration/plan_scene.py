@@ -9,7 +9,7 @@ from typing import Any
 from apps.agents.models import AgentSession
 from apps.agents.services.master_orchestrator import SessionRequest, session_start
 from apps.agents.services.plan_work import PlanWork
-from apps.agents.types import AgentType
+from apps.agents.types import AgentType, Review
 from apps.authentication.models import User
 from apps.planning.models import Plan, PlanVersion
 from apps.planning.selectors import plan_document
@@ -61,6 +61,7 @@ def request_make(
         checks=("true",),
         autonomy=autonomy,
         plan_work=plan_work,
+        review=Review.NEVER,
     )
 
 

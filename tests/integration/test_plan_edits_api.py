@@ -96,6 +96,8 @@ def test_operations_make_one_version(scene: Scene) -> None:
         ("added", "T5", ""),
         ("changed", "F4", "blocked_reason"),
     }
+    estimate = Plan.objects.get(id=scene.plan.id).estimate
+    assert estimate["tasks"] == 4, "what is skipped is not to be done"
     again = scene.edit({"op": "skip_task", "key": "T3"})
     assert again.json()["version"] == 2, "what changes nothing makes no version"
 

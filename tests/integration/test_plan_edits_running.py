@@ -22,10 +22,12 @@ from apps.core.errors import ApplicationError, Conflict, InvalidInput
 from apps.planning.editing import operations_read
 from apps.planning.models import Plan, PlanVersion, Task
 from apps.planning.selectors import plan_document
+from apps.projects.autonomy import Autonomy
 from apps.projects.git import git_run
 from apps.projects.models import Project
 from apps.projects.repository import repository_path
 from tests.api import client_for
+from tests.integration.plan_scene import begin, coded, plan
 from tests.integration.session_scene import (
     Cut,
     entry,
@@ -46,9 +48,12 @@ TOLD = "Your task was changed"
 NAME = r"^Task: (?P<name>\w+)"
 
 
-def recording() -> str:
-    """Three tasks, one after the other; each coder writes what its task says, and again what it is told meanwhile."""
-    tasks = [{"title": title, "instructions": f"Say: {title.lower()}"} for title in ("Alpha", "Beta", "Gamma")]
+def recording(**more: Any) -> str:
+    """Three tasks, one after the other unless ``more`` says otherwise of them.
+
+    Each coder writes what its task says, and again what it is told meanwhile.
+    """
+    tasks = [{"title": title, "instructions": f"Say: {title.lower()}", **more} for title in ("Alpha", "Beta", "Gamma")]
     again = ("write_file", {"path": "again-{{name}}.txt", "content": "{{new}}\n"})
     first = ("write_file", {"path": "{{name}}.txt", "content": "{{said}}\n"})
     return recording_write(
@@ -189,6 +194,18 @@ def test_the_agent_of_a_changed_task_hears_of_it_and_no_other(scene: tuple[User,
     assert SessionHead.objects.get(session=ended).steering == 0
 
 
+def test_of_agents_side_by_side_one_hears(scene: tuple[User, Project, str]) -> None:
+    user, project, _ = scene
+    session = session_make(user, project, recording(depends_on=[]), checks=[CHECK], lanes=3)
+    change = {"op": "update_task", "key": "T2", "instructions": "Say: more"}
+    acts = Acts(session, ("TaskStarted", 3), lambda: edited(user, session, change))
+    ended = session_run(session.id, cut=acts)
+    assert acts.error is None and (ended.status, ended.outcome) == ("completed", "verified"), ended.reason
+    assert {name: text for name, text in committed(ended).items() if "again" in name} == {"again-Beta.txt": "more"}
+    assert set(statuses(ended).values()) == {"done"}
+    assert SessionHead.objects.get(session=ended).steering == 0
+
+
 def test_an_agent_that_has_finished_hears_nothing_more(scene: tuple[User, Project, str]) -> None:
     ended, acts = run_with(
         scene, ("PhaseChanged", 4), {"op": "update_task", "key": "T1", "instructions": "Say: too late"}
@@ -209,6 +226,7 @@ def test_what_is_added_at_the_very_end_is_carried_out(scene: tuple[User, Project
     assert set(statuses(ended).values()) == {"done"} and ended.outcome == "verified"
 
 
+@pytest.mark.slow
 def test_a_word_about_a_task_that_is_over_holds_nothing_up(scene: tuple[User, Project, str]) -> None:
     user, project, model = scene
     session = session_make(user, project, model, checks=[CHECK])
@@ -246,6 +264,7 @@ def test_a_rewind_to_before_an_edit_puts_the_former_version_back(scene: tuple[Us
     assert committed(again) == {"Alpha.txt": "alpha", "Beta.txt": "beta", "Gamma.txt": "gamma"}
 
 
+@pytest.mark.slow
 def test_a_rewind_to_an_edit_keeps_it(scene: tuple[User, Project, str]) -> None:
     """The version and what its agent has to hear are of that step."""
     user = scene[0]
@@ -260,6 +279,7 @@ def test_a_rewind_to_an_edit_keeps_it(scene: tuple[User, Project, str]) -> None:
     assert again.outcome == "verified" and committed(again)["again-Beta.txt"] == "more"
 
 
+@pytest.mark.slow
 def test_a_follow_up_takes_tasks_of_its_own_alone(scene: tuple[User, Project, str]) -> None:
     user, project, model = scene
     session = session_make(user, project, model, checks=[CHECK])
@@ -270,6 +290,25 @@ def test_a_follow_up_takes_tasks_of_its_own_alone(scene: tuple[User, Project, st
     ended = session_run(session.id, cut=acts)
     assert isinstance(acts.error, InvalidInput) and "follow-up-1" in acts.error.message
     assert ended.status == "completed" and ended.turn == 1
+
+
+def test_a_session_that_waits_for_approval_gets_what_a_person_made_of_the_plan(
+    scene: tuple[User, Project, str],
+) -> None:
+    user, project, _ = scene
+    planner = entry("planner", plan("Alpha", "Beta"))
+    waiting = session_run(begin(user, project, [planner, *coded()], autonomy=Autonomy.ASK).id)
+    assert waiting.status == "waiting_approval"
+    client, address = client_for(user), f"/api/planning/plans/{waiting.plan_id}/"
+    changed = [{"op": "skip_task", "key": "T2"}, {"op": "update_task", "key": "T1", "title": "Gamma"}]
+    assert client.patch(address, {"operations": changed, "version": 1}).json()["status"] == "waiting"
+    assert AgentSession.objects.get(id=waiting.id).status == "waiting_approval"
+    seen_before = client.post(f"{address}approve/", {"version": 1, "autonomy": "auto"})
+    assert (seen_before.status_code, seen_before.json()["state"]) == (409, "plan_changed")
+    assert client.post(f"{address}approve/", {"version": 2, "autonomy": "auto"}).json()["approved_version"] == 2
+    ended = session_run(waiting.id)
+    assert ended.status == "completed", ended.reason and ended.reason["message"]
+    assert (statuses(ended), committed(ended)) == ({"T1": "done", "T2": "skipped"}, {"Gamma.txt": "Gamma"})
 
 
 @pytest.mark.slow

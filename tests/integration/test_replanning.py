@@ -337,7 +337,8 @@ def test_a_rewind_takes_a_look_back(scene: tuple[User, Project]) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_may_die_at_any_point_of_a_look(scene: tuple[User, Project]) -> None:
+@pytest.mark.parametrize("part", range(4))
+def test_a_worker_may_die_at_any_point_of_a_look(scene: tuple[User, Project], part: int) -> None:
     """Wherever it dies, the session ends with the same plan, the same looks at it, and the same files."""
     same = {"key": "F1", "tasks": [task_of("Two", replaces="T2"), {"key": "T3"}]}
     other = {"key": "F1", "tasks": [task_of("Other", replaces="T2"), {"key": "T3"}]}
@@ -363,7 +364,7 @@ def test_a_worker_may_die_at_any_point_of_a_look(scene: tuple[User, Project]) ->
     model = recording_write(entries)
     counted = Cut()
     reference = session_run(session_make(user, project, model).id, cut=counted)
-    for at in points_taken(counted.points, part=0, parts=1, every=False):
+    for at in points_taken(counted.points, part=part, parts=4, every=False):
         session = session_run(session_make(user, project, model).id, cut=Cut(at))
         lease_let_run_out(session.id)
         session = session_run(session.id)

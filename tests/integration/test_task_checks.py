@@ -122,12 +122,15 @@ def test_a_session_whose_agents_only_read_has_nothing_to_check(scene: tuple[User
         *scene,
         entry(
             "planner",
-            plan({"title": "Look", "agent_type": "researcher"}, {"title": "Judge", "agent_type": "reviewer"}),
+            plan(
+                {"title": "Look", "agent_type": "researcher", "type": "research"},
+                {"title": "Judge", "agent_type": "reviewer", "type": "review"},
+            ),
         ),
         entry("researcher", ("finish", {"summary": ANSWER})),
         entry("reviewer", ("finish", {"summary": "it subtracts"}), task=ANSWER),
     )
-    assert (session.status, session.outcome) == ("completed", "unverified")
+    assert (session.status, session.outcome) == ("completed", "unverified"), session.reason
     assert session.reason and session.reason["message"] == "nothing was changed, so there was nothing to check"
     assert [event.payload["files"] for event in events_of(session.id, "TaskCommitted")] == [[], []]
     assert "Look" in session.report and ANSWER in session.report

@@ -36,7 +36,7 @@ async def plan_wait(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     if standing.rejection is None:
         return {"way": "go"}
     execution_id = await _sent_back(context, standing.rejection)
-    kill_point("plan.sent_back")
+    kill_point("plan.returned")
     ended = await context.ledger.result_load(execution_id) is not None
     return {"way": "revise", "execution_id": str(execution_id), "role": "planner", "ended": ended}
 
@@ -52,8 +52,8 @@ async def _sent_back(context: RunContext, rejection: Rejection) -> uuid.UUID:
         return uuid.UUID(known["execution"])
     execution_id = context.ledger.execution_id(role="planner", task_id=None)
     if not await context.ledger.messages_load(execution_id):
-        opening = await conversation_opening(context, role="planner", brief=await goal_brief(context))
-        execution_id = await context.ledger.execution_open(role="planner", task_id=None, messages=opening)
+        messages = await conversation_opening(context, role="planner", brief=await goal_brief(context))
+        execution_id = await context.ledger.execution_open(role="planner", task_id=None, messages=messages)
     standing = await standing_load(context)
     assert standing is not None
     text = _SENT_BACK.format(

@@ -240,9 +240,9 @@ class RunContext:
             )
         return self._rules
 
-    async def grounding(self, plan: PlanDoc) -> Grounding:
-        """What a plan is held against: the branch's last commit, and the programs of the sandbox, asked for once."""
-        commit = await self.site.branch_tip()
+    async def grounding(self, plan: PlanDoc, *, commit: str = "") -> Grounding:
+        """What a plan is held against: a commit (else the branch's last one), and the programs of the sandbox."""
+        commit = commit or await self.site.branch_tip()
         named = programs_named(plan) - self._programs.keys()
         if named:
             self._programs |= await programs_look_up(await self.site.workspace(), named)

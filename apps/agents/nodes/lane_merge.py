@@ -23,6 +23,7 @@ from apps.agents.nodes.tasks import (
     is_last,
     is_reading,
     task_accept,
+    task_block,
     task_ended,
     task_give_up,
     task_load,
@@ -122,6 +123,14 @@ def route_after_merge(state: SessionState) -> str:
     return state["verdict"]
 
 
+async def lane_block(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
+    """The task is left for something that has to change first: what earlier attempts have committed is kept."""
+    context = runtime.context
+    for _, verified in await context.ledger.effect_list(f"verify:{state['task_id']}:"):
+        await _keep(context, verified["commit"])
+    return await task_block(state, runtime)
+
+
 async def lane_give_up(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
     """The task failed: what it has committed is kept, and others go on."""
     context = runtime.context
@@ -193,7 +202,7 @@ async def _accept(context: RunContext, task: TaskProgress, attempt: int, merge: 
         head_commit=merge.commit,
         checks=known["checks"],
     )
-    kill_point("task.accepted")
+    kill_point("lane.accepted")
 
 
 def _branch_move(context: RunContext, commit: str) -> None:

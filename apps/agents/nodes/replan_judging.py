@@ -10,7 +10,6 @@ import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from langchain_core.messages import ToolMessage
@@ -20,7 +19,6 @@ from apps.agents.nodes.context import RunContext
 from apps.agents.nodes.replan_choice import Cause, look_begin_key, look_number, steering_heard
 from apps.agents.nodes.tasks import head_commit
 from apps.agents.tools.base import Arguments, Finish, Observation
-from apps.agents.tools.grounding import RepositoryGrounding, programs_look_up, programs_named
 from apps.agents.tools.plan_judging import TOLD, plan_judge
 from apps.agents.tools.plan_revising import Revision, revision_of
 from apps.agents.tools.replanning import REVISE_PLAN, RevisePlanArguments
@@ -68,25 +66,12 @@ class RevisionJudge:
             revision = revision_of(arguments, standing.document, standing.states, within=within)
         except ValidationError as error:
             return self._refused([Problem("features", "invalid", *_first(error))])
-        grounding = await self._grounding(revision.document)
+        # As the tasks that are done have left it: what one that failed did is not what others build on.
+        grounding = await self.context.grounding(revision.document, commit=await head_commit(self.context))
         problems = await asyncio.to_thread(revision_check, revision, standing.document, standing.states, grounding)
         if problems:
             return self._refused(problems)
         return await self._round_and_round(revision, standing, arguments.reason)
-
-    async def _grounding(self, document: PlanDoc) -> Grounding:
-        """The files as the tasks that are done have left them, and what can be run there."""
-        context = self.context
-        there = await programs_look_up(await context.site.workspace(), programs_named(document))
-        return await context.ledger.database.run_in_thread(
-            partial(
-                RepositoryGrounding,
-                project_id=context.facts.project_id,
-                commit=await head_commit(context),
-                subfolder=context.site.subfolder,
-                program_exists=lambda name: there.get(name, True),
-            )
-        )
 
     def _refused(self, problems: Sequence[Problem]) -> Observation | Finish:
         before = sum(

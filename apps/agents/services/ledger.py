@@ -170,11 +170,9 @@ class Ledger:
         whose agent has yet to hear something is not completed: SteeringWaits. What was said of a task doesn't hold it
         up: by then that is over.
         """
-        await self.settle()
-        async with self.transaction(*events) as connection:
+        async with self._stopping(*events) as connection:
             if status is SessionStatus.COMPLETED and await self.steering_load(connection, task_id=None):
                 raise SteeringWaits(f"somebody has said something to session {self.session_id}")
-            await self._lease_give_up(connection)
             if status in TERMINAL_STATUSES:
                 columns["finished_at"] = timezone.now()
             await self.session_update(
@@ -185,17 +183,14 @@ class Ledger:
         self, execution_id: uuid.UUID, position: int, message: BaseMessage, reason: Reason, *events: Event
     ) -> None:
         """Pause the session, with a message that its agent finds when it goes on; after these events."""
-        await self.settle()
-        async with self.transaction(*events, Event("SessionPaused", {"reason": reason.as_dict()})) as connection:
+        async with self._stopping(*events, Event("SessionPaused", {"reason": reason.as_dict()})) as connection:
             await self.message_insert(connection, execution_id, position, message)
-            await self._lease_give_up(connection)
             await self.session_update(connection, status=SessionStatus.PAUSED.value, reason=reason.as_dict())
 
     async def pause_record(self, key: str, reason: Reason) -> None:
         """Pause the session, and note that it was for this, so that it goes on once it is resumed."""
-        async with self.transaction(Event("SessionPaused", {"reason": reason.as_dict()})) as connection:
+        async with self._stopping(Event("SessionPaused", {"reason": reason.as_dict()})) as connection:
             await self.effect_insert(connection, key, {"reason": reason.code})
-            await self._lease_give_up(connection)
             await self.session_update(connection, status=SessionStatus.PAUSED.value, reason=reason.as_dict())
 
     # --- what people say meanwhile -------------------------------------------------------------------------------
@@ -546,14 +541,12 @@ class Ledger:
 
         One that waited before, or whose approval has run out, waits anew; the caller has made sure that it never began.
         """
-        await self.settle()
-        async with self.transaction(*events) as connection:
+        async with self._stopping(*events) as connection:
             await connection.execute(
                 f"{_TOOL_CALL_INSERT} ON CONFLICT (id) DO UPDATE SET status = excluded.status,"
                 " arguments = excluded.arguments, approval = excluded.approval, updated_at = now()",
                 self._tool_call_values(intent, ToolCallStatus.WAITING, approval),
             )
-            await self._lease_give_up(connection)
             await self.session_update(connection, status=SessionStatus.WAITING_APPROVAL.value)
 
     async def approved_call_begin(self, call_id: uuid.UUID, *events: Event) -> bool:
@@ -585,10 +578,8 @@ class Ledger:
 
     async def tool_call_wait(self, call_id: uuid.UUID, *events: Event, status: SessionStatus) -> None:
         """The call waits for a person, and the session with it."""
-        await self.settle()
-        async with self.transaction(*events) as connection:
+        async with self._stopping(*events) as connection:
             await connection.execute("UPDATE agents_toolcall SET status = 'waiting' WHERE id = %s", (call_id,))
-            await self._lease_give_up(connection)
             await self.session_update(connection, status=status.value)
 
     async def question_ask(self, intent: ToolCallIntent, *events: Event) -> None:
@@ -596,13 +587,23 @@ class Ledger:
 
         Its row is a call of ``ask_user`` that no model made, at the end of the conversation that it is about.
         """
-        async with self.transaction(*events) as connection:
+        async with self._stopping(*events) as connection:
             await connection.execute(
                 f"{_TOOL_CALL_INSERT} ON CONFLICT (id) DO NOTHING",
                 self._tool_call_values(intent, ToolCallStatus.WAITING, None),
             )
-            await self._lease_give_up(connection)
             await self.session_update(connection, status=SessionStatus.WAITING_INPUT.value)
+
+    @asynccontextmanager
+    async def _stopping(self, *events: Event) -> AsyncIterator[Connection]:
+        """A transaction with which the session stops, and the lease is given up; others' steps come to their end first.
+
+        Raises StaleFence where it is not to run any more.
+        """
+        await self.settle()
+        async with self.transaction(*events) as connection:
+            await self._lease_give_up(connection)
+            yield connection
 
     async def _lease_give_up(self, connection: Connection) -> None:
         cursor = await connection.execute(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -101,8 +102,9 @@ def plan_change(
         after = make(plan, before)
         # The repository is looked into before anything is locked.
         _problems_refuse(plan, before, after)
+        made = _Made(version, before, after, estimate_of(plan=plan, document=after, states=task_states(plan)))
         try:
-            return _version_write(plan_id, version, before, after, author=user, reason=reason, source=source)
+            return _version_write(plan_id, made, author=user, reason=reason, source=source)
         except _Overtaken:
             continue
     raise Conflict("the plan is being changed over and over", next_step="try it again", state="plan_changed")
@@ -112,17 +114,19 @@ class _Overtaken(Exception):
     """Another version came, or a session took the plan up, while this one was made."""
 
 
+@dataclass(frozen=True)
+class _Made:
+    """A change that was made of a version."""
+
+    version: int
+    before: PlanDoc
+    after: PlanDoc
+    estimate: Mapping[str, Any]
+
+
 @transaction.atomic
-def _version_write(
-    plan_id: uuid.UUID,
-    version: int,
-    before: PlanDoc,
-    after: PlanDoc,
-    *,
-    author: User,
-    reason: str,
-    source: VersionSource,
-) -> Plan:
+def _version_write(plan_id: uuid.UUID, made: _Made, *, author: User, reason: str, source: VersionSource) -> Plan:
+    version, before, after = made.version, made.before, made.after
     sessions = _sessions_lock(plan_id)
     plan = plan_lock(plan_id)
     if plan.version != version or {session.id for session in sessions} != _session_ids(plan_id):
@@ -149,7 +153,7 @@ def _version_write(
         author=author,
         made_in=made_in(sessions[0].id) if sessions else None,
         status=_status_after(plan, after),
-        estimate=estimate_of(plan=plan, document=after, states=task_states(plan)),
+        estimate=made.estimate,
     )
     if was_approved:
         # Whoever may change a plan that was let through lets the change through with it.

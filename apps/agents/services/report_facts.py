@@ -95,6 +95,8 @@ def judged_last(session_id: uuid.UUID) -> Mapping[str, Any] | None:
     judged = SessionEffect.objects.filter(session_id=session_id, retired=None, result__has_keys=_JUDGED)
     # An agent that only reads made no commit: what it came to says nothing of the branch.
     judged = judged.filter(result__reading__isnull=True)
+    # Of work beside other tasks only what was merged is on the branch.
+    judged = judged.exclude(result__has_key="lane")
     ordered = judged.order_by("seq", "id")
     last = ordered.filter(result__commit=head).last() or (ordered.last() if head != session.base_commit else None)
     return {**last.result, "commit": head or last.result["commit"]} if last is not None else None
@@ -199,6 +201,9 @@ class _Told:
         if task.commit and committed.get("commit") == task.commit:
             return tuple(committed.get("files") or ())
         judged = self._judged.get(str(task.id), {})
+        if judged.get("lane"):
+            # What was given up there has never been on the session's branch.
+            return ()
         return tuple(judged.get("files") or ()) if task.commit else ()
 
     def _reason(self, task: TaskProgress) -> str:
