@@ -11,7 +11,7 @@ import pytest
 
 from apps.agents.models import AgentExecution, AgentSession
 from apps.agents.services.messages import message_send
-from apps.agents.types import AgentType
+from apps.agents.types import AgentType, Review
 from tests.api import client_for
 from tests.golden import Golden
 from tests.integration.session_scene import entry, project_make, recording_write, session_make, session_run
@@ -63,6 +63,7 @@ def model() -> str:
             entry("coder", ("write_file", {"path": "CHANGES.md", "content": "a\n"}), task="^Task: Note"),
             entry("coder", ("write_file", {"path": "calc.py", "content": "def add(a, b):\n    return a + b\n"})),
             entry("researcher", DONE),
+            entry("reviewer", ("submit_review", {"summary": "Nothing is wrong."}), user="^Review the change"),
             entry("reviewer", DONE),
         ]
     )
@@ -94,12 +95,16 @@ def test_what_conversations_open_with(golden: Golden) -> None:
 
         def run(agent_type: AgentType) -> AgentSession:
             session = session_run(
-                session_make(user, project, model(), agent_type=agent_type, checks=checks, goal=goal).id
+                session_make(
+                    user, project, model(), agent_type=agent_type, checks=checks, goal=goal, review=Review.ALWAYS
+                ).id
             )
             assert session.status == "completed", session.reason
             return session
 
         session = run(AgentType.EXECUTOR)
+        reviewed = session.executions.get(role="reviewer", task__title="Mend the sum")
+        texts["reviewer.task.txt"] = opening_of(reviewed)
         texts["replanner.txt"] = opening_of(session.executions.get(role="replanner"))
         texts["planner.txt"] = opening_of(session.executions.get(role="planner"))
         for name, title in (("coder.txt", "Mend the sum"), ("coder.second.txt", "Note it")):
