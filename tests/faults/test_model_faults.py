@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from apps.planning.document import MAX_TASKS
 from tests.builders import git, repository_build
 from tests.loopback.agents import Agents, Turn, call, finishes, plans, runs, says
 from tests.loopback.openai_server import OpenAIServer, Reply, ToolCall
@@ -159,7 +160,7 @@ PLANNERS: dict[str, list[Turn]] = {
     "speaks and plans nothing": [Reply(text="Let us change the answer.")],
     "hands over half a plan": [says(call("submit_plan", summary="x", features=[])), Reply(text="Well.")],
     "plans too much, and then less": [
-        plans(*[f"Step {number}" for number in range(30)]),
+        plans(*[f"Step {number}" for number in range(MAX_TASKS + 1)]),
         plans("Correct the answer"),
     ],
     "tries to work itself": [says(MEND), runs("sed -i s/41/43/ answer.txt"), plans("Correct the answer")],
