@@ -8,20 +8,16 @@ import pytest
 
 from tests.builders import git
 from tests.loopback.openai_server import OpenAIServer
-from tests.loopback.planned_run import (
+from tests.loopback.planned_run import BLOCKED, FINDING, PLAN, REVISION, answer
+from tests.loopback.planned_work import (
     AGE,
-    BLOCKED,
     CHANGES,
     CODEC,
     DONE,
     EXPORT,
-    FINDING,
     LOADS,
     LOADS_ANEW,
-    PLAN,
-    REVISION,
     SIGNED_BY,
-    answer,
     edits_in_order,
 )
 from tests.packages import ITSDANGEROUS

@@ -10,11 +10,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .agents import call, finishes, says, task_title
+from .planned_work import (
+    AGE,
+    CHANGES,
+    CODEC,
+    ENCODING,
+    EXPORT,
+    FOUND_AT,
+    LOADS,
+    LOADS_ANEW,
+    SERIALIZER,
+    SIGNED_BY,
+    TESTS,
+    TIMED,
+    WORK,
+    Edit,
+)
 from .wire import Reply, Request, ToolCall, text_of
 
 GOAL = (
@@ -134,7 +149,6 @@ REVISION: dict[str, Any] = {
     ],
 }
 FINDING = "What is no hex raises ValueError here; base64_decode raises BadData, which callers catch."
-
 
 
 # --- Who is asked -----------------------------------------------------------------------------------------------------
