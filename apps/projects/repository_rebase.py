@@ -8,13 +8,14 @@ repository names has a say, and no worktree is needed.
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from apps.core.errors import Conflict
 from apps.projects.git import NO_DATE, GitError, git_identity, git_run, path_decode, path_display
-from apps.projects.repository_store import is_ancestor, repository_require
+from apps.projects.repository_store import is_ancestor, repository_require, temporary_folder
 
 _REPLAY_SECONDS = 120
 #: More commits than this are put onto the new base as one.
@@ -61,12 +62,14 @@ def commit_carry(*, project_id: object, commit: str, base: str, onto: str) -> Ca
     """What ``commit`` changes against ``base``, as one commit on top of ``onto``; moves no branch.
 
     Author, message and dates stay, so the same arguments give the same commit: ``onto`` itself, where it has all of it
-    already. A conflict is no failure here: its tree has git's marks where the same lines were changed.
+    already. A conflict is no failure here: its tree has git's marks where the same lines were changed, and where marks
+    can't be (in links, in what is no text) the commit's own version beside the other, as ``PATH~MARK``.
     """
     git_dir = repository_require(project_id)
     merge = _merge(git_dir, base=base, ours=onto, theirs=commit)
     if merge.files:
-        return Carried(None, merge.tree, merge.files, merge.said, merge.sides)
+        tree = _own_beside(git_dir, merge, base=base, ours=onto, theirs=commit)
+        return Carried(None, tree, merge.files, merge.said, merge.sides)
     if merge.tree == _tree(git_dir, onto):
         return Carried(onto, merge.tree)
     made = _commit_write(git_dir, _commit_read(git_dir, commit), tree=merge.tree, parent=onto)
@@ -74,16 +77,21 @@ def commit_carry(*, project_id: object, commit: str, base: str, onto: str) -> Ca
 
 
 def marks_left(*, project_id: object, commit: str, marks: Sequence[str], files: Sequence[str]) -> tuple[str, ...]:
-    """The files in which ``commit`` still has a conflict's marks, with these names in them; of ``files``, or of all."""
+    """The files in which ``commit`` still has a conflict's marks, with these names in them; of ``files``, or of all.
+
+    So are files that bear such a mark in their own name: one side's version, which was put beside the other's.
+    """
+    git_dir = repository_require(project_id)
     patterns = [part for mark in marks for part in ("-e", f"^<<<<<<< {mark}", "-e", f"^>>>>>>> {mark}")]
     found = git_run(
         "grep", "-l", "-z", "--text", *patterns, commit, *(["--", *files] if files else []),
-        git_dir=repository_require(project_id),
-        environment={"GIT_LITERAL_PATHSPECS": "1"},
-        accepted=(0, 1),
+        git_dir=git_dir, environment={"GIT_LITERAL_PATHSPECS": "1"}, accepted=(0, 1),
     ).stdout  # fmt: skip
-    names = (path_decode(entry).partition(":")[2] for entry in found.split(b"\0") if entry)
-    return tuple(path_display(name) for name in names)
+    names = [path_decode(entry).partition(":")[2] for entry in found.split(b"\0") if entry]
+    every = git_run("ls-tree", "-r", "-z", "--name-only", commit, git_dir=git_dir).stdout.split(b"\0")
+    beside = tuple(f"~{mark}".encode() for mark in marks)
+    names += [path_decode(name) for name in every if any(mark in name for mark in beside)]
+    return tuple(path_display(name) for name in dict.fromkeys(names))
 
 
 def commits_between(*, project_id: object, base: str, head: str) -> tuple[str, ...]:
@@ -193,6 +201,31 @@ def _merge(git_dir: Path, *, base: str, ours: str, theirs: str) -> _Merge:
     said = [part.decode("utf-8", "replace").strip() for part in messages.split(b"\0")]
     conflicts = tuple(part for part in said if part.startswith("CONFLICT (") and ": " in part)
     return _Merge(tree.decode(), files, conflicts, (one, other))
+
+
+def _own_beside(git_dir: Path, merge: _Merge, *, base: str, ours: str, theirs: str) -> str:
+    """The tree of a conflict, with what ``theirs`` has in files that git left as ``ours`` has them."""
+    sides = [_entries(git_dir, tree, merge.files) for tree in (merge.tree, base, ours, theirs)]
+    lines = b""
+    for path in merge.files:
+        made, former, our, their = (side.get(path, b"") for side in sides)
+        if their and made == our and their not in (our, former):
+            lines += their + b"\t" + f"{path}~{merge.sides[1]}".encode("utf-8", "surrogateescape") + b"\0"
+    if not lines:
+        return merge.tree
+    with tempfile.TemporaryDirectory(prefix="merge-", dir=temporary_folder()) as folder:
+        index = Path(folder) / "index"
+        git_run("read-tree", merge.tree, git_dir=git_dir, index=index)
+        git_run("update-index", "-z", "--index-info", git_dir=git_dir, index=index, stdin=lines)
+        return git_run("write-tree", git_dir=git_dir, index=index).text
+
+
+def _entries(git_dir: Path, tree: str, paths: Sequence[str]) -> dict[str, bytes]:
+    """What a tree has at these paths, as ``MODE TYPE ID``."""
+    wanted = set(paths)
+    listing = git_run("ls-tree", "-r", "-z", tree, git_dir=git_dir).stdout.split(b"\0")
+    rows = (entry.partition(b"\t") for entry in listing if entry)
+    return {name: what for what, _, raw in rows if (name := path_decode(raw)) in wanted}
 
 
 def _conflict(files: Sequence[str]) -> RebaseConflict:

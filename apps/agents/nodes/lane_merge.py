@@ -51,8 +51,9 @@ _CONFLICT = (
 )
 _MARKS = (
     "Where both change the same lines git has left marks: between <<<<<<< {ours} and ======= is what the branch has,"
-    " between ======= and >>>>>>> {theirs} what you wrote. A file without marks was removed, renamed or made by one of"
-    " you."
+    " between ======= and >>>>>>> {theirs} what you wrote. Where both can't be in one file (a binary file, a link, a"
+    " file and a folder) a name that ends in ~{theirs} has what you wrote, one in ~{ours} what the branch has: make the"
+    " file what it should be, and remove that name. A file without marks was removed, renamed or made by one of you."
 )
 _FAILING = (
     "Your work stands by itself, but not together with that of other tasks that were merged meanwhile. Your files are"
