@@ -155,6 +155,26 @@ def test_changed_tests_do_not_vouch_for_a_change(
     assert (outcome == "verified") == (not verification.reasons)
 
 
+@pytest.mark.parametrize(
+    ("before", "changes", "outcome"),
+    [
+        (BROKEN, {"verify.py": "print('all is well')\n"}, "unverified"),
+        (BROKEN, {"calc.py": FIXED["calc.py"]}, "verified"),
+        (BROKEN, {"calc.py": FIXED["calc.py"], "verify.py": "from calc import add\nassert add(1, 1) == 2\n"}, "verified"),
+        (FIXED, {"calc.py": BROKEN["calc.py"], "verify.py": "print('all is well')\n"}, "unverified"),
+    ],
+)
+def test_a_script_that_says_that_all_is_well_does_not_vouch_for_its_own_change(
+    source: Path, before: dict[str, str], changes: dict[str, str], outcome: str
+) -> None:
+    script = {"verify.py": "from calc import add\nassert add(2, 1) == 3\n"}
+    spec = CheckSpec("verify", "python3 verify.py", "command")
+    verification = verify(source, {**before, **script}, {**before, **script, **changes}, NO_ENVIRONMENT, spec)
+    assert verification.outcome == outcome, verification.reasons
+    told = ("verify: passes only since what it runs was changed: verify.py.",)
+    assert verification.reasons == (told if outcome == "unverified" else ())
+
+
 def test_tests_that_a_change_removes_are_missed(source: Path, environment: Environment) -> None:
     fewer = {**FIXED, "tests/test_calc.py": "from calc import add\n\ndef test_add():\n    assert add(2, 2) == 4\n"}
     verification = verify(source, FIXED, fewer, environment)

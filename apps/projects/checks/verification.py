@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from apps.projects.checks.judgement import checks_compare, outcome_judge
 from apps.projects.checks.originals import Originals, originals_find, unbuilt
 from apps.projects.checks.reruns import Again, failures_rerun, is_failing, passes_rerun
 from apps.projects.checks.running import checks_run
+from apps.projects.checks.scripts import scripts_changed
 from apps.projects.checks.types import CheckReport, CheckSpec, Verification
 from apps.projects.ecosystems.registry import paths_in_the_way
 from apps.projects.environment.types import Environment
@@ -49,8 +51,9 @@ async def checks_verify(
 
     When anything between the two touches tests, what configures them, or puts modules before those of the runner, the
     checks run once more with those files as they were, in the environment of ``base_commit``: a change can make tests
-    pass by changing them, or by what it installs. Of files that hold code and tests, only the tests are put back. Tests
-    that fail are run again, and so are those that were mended, so that flaky ones are known for what they are.
+    pass by changing them, or by what it installs. Of files that hold code and tests, only the tests are put back. A
+    check that runs a changed file by its name has to pass with that as it was, too. Tests that fail are run again, and
+    so are those that were mended, so that flaky ones are known for what they are.
     """
     changed, in_the_way = await asyncio.to_thread(
         _changes_find, project_id, base_commit, commit, base_environment, specs
@@ -85,10 +88,39 @@ async def checks_verify(
         before=before, after=after, changed_files=changed, in_the_way=in_the_way, with_originals=with_originals
     )
     outcome, reasons = outcome_judge(comparisons)
-    doubts = _doubts(originals, silent)
+    put_back = {*originals.paths, *originals.contents}
+    scripts = await asyncio.to_thread(
+        scripts_changed,
+        project_id=project_id, base=base_commit, specs=specs, changed=[path for path in changed if path not in put_back],
+    )  # fmt: skip
+    passing = [spec for spec, report in zip(specs, after, strict=True) if report.passed or report.passes_again]
+    rewritten = [
+        await _only_as_changed(at_commit, spec, base_commit, scripts[spec.name])
+        for spec in passing
+        if spec.name in scripts
+    ]
+    doubts = (*_doubts(originals, silent), *(doubt for doubt in rewritten if doubt))
     if doubts:
         outcome = "unverified" if outcome == "verified" else outcome
     return Verification(outcome, (*reasons, *doubts), comparisons, after)
+
+
+async def _only_as_changed(at: Again, spec: CheckSpec, base: str, scripts: Sequence[str]) -> str:
+    """What speaks against a check that passes on a commit which changes these files, which it runs; empty: nothing."""
+    commit = await asyncio.to_thread(
+        commit_overlay, project_id=at.project_id, commit=at.commit, base=base, paths=scripts, contents={}
+    )
+    [report] = await checks_run(
+        project_id=at.project_id,
+        commit=commit,
+        specs=[spec],
+        environment=at.environment,
+        on_progress=at.on_progress,
+    )
+    report = await failures_rerun(replace(at, commit=commit), spec, report)
+    if report.passed or report.passes_again:
+        return ""
+    return f"{spec.name}: passes only since what it runs was changed: {', '.join(scripts)}."
 
 
 def _doubts(originals: Originals, silent: Sequence[str]) -> tuple[str, ...]:
