@@ -11,7 +11,7 @@ import pytest
 from apps.agents.nodes.lane_crew import Crew, LaneHeld
 from apps.agents.types import HandOver
 
-ONE, OTHER = uuid.uuid4(), uuid.uuid4()
+ONE, OTHER, THIRD = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
 
 
 def run(main: Callable[[Crew], Awaitable[None]], *, leaving: Callable[[], bool] = lambda: False) -> None:
@@ -135,3 +135,40 @@ def test_what_others_hold_is_waited_for_while_somebody_is_in_a_step() -> None:
 
     run(main)
     assert done == ["step", "room"]
+
+
+def test_those_that_have_no_room_do_not_wake_each_other() -> None:
+    """Only the end of a step gives room; being refused it is none."""
+    tried: list[uuid.UUID] = []
+
+    class NoRoom(Exception):
+        pass
+
+    async def wants(crew: Crew, task_id: uuid.UUID) -> None:
+        while True:
+            crew.step_begin()
+            try:
+                with crew.at_work(task_id):
+                    tried.append(task_id)
+                    await asyncio.sleep(0)
+                    if not done:
+                        raise NoRoom
+                    return
+            except NoRoom:
+                assert await crew.room_await()
+
+    async def long(crew: Crew) -> None:
+        with crew.at_work(THIRD):
+            await asyncio.sleep(0.1)
+            done.append("step")
+
+    async def main(crew: Crew) -> None:
+        crew.start(THIRD, lambda: long(crew))
+        await asyncio.sleep(0)
+        for task_id in (ONE, OTHER):
+            crew.start(task_id, lambda task_id=task_id: wants(crew, task_id))  # type: ignore[misc]
+        assert await all_ended(crew) == []
+
+    done: list[str] = []
+    run(main)
+    assert sorted(tried) == sorted([ONE, OTHER] * 2)

@@ -113,7 +113,8 @@ class Crew:
             yield
         finally:
             self._busy.discard(task_id)
-            self._step_told()
+        # One that was refused leaves no more room than there was: those that wait for some would wake each other.
+        self._step_told()
 
     async def room_await(self) -> bool:
         """Wait until another lane has come to the end of a step, and holds less; False where none is in one."""
