@@ -55,11 +55,16 @@ class Scene:
     user: User
     project: Project
 
-    def ended(self, *, cut: Cut | None = None) -> AgentSession:
-        """A session that has mended the file in one commit and added notes in another."""
+    def ended(self, *, cut: Cut | None = None, noted: str = "") -> AgentSession:
+        """A session that has mended the file in one commit and added notes in another.
+
+        ``noted``: what shows that the second task is done.
+        """
+        plan = plan_of("Mend it", "Note it")
+        plan[1]["features"][0]["tasks"][1] |= {"creates": ["NOTES.md"], "checks": [{"command": noted, "name": "noted"}]} if noted else {}
         model = recording_write(
             [
-                entry("planner", plan_of("Mend it", "Note it")),
+                entry("planner", plan),
                 entry("coder", DONE, last_tool="write_file"),
                 entry("coder", ("write_file", {"path": "NOTES.md", "content": "mended\n"}), task="Task: Note it"),
                 entry("coder", ("write_file", {"path": "calc.py", "content": RIGHT})),
@@ -140,6 +145,22 @@ def test_what_no_longer_works_there_has_a_verdict_that_says_so(scene: Scene) -> 
     assert again.reason is not None and "archon say" in again.reason["next_step"]
     refused = conflict_of(session_merge, user=scene.user, session_id=session.id)
     assert "checks fail" in refused.message
+
+
+def test_what_shows_that_tasks_are_done_has_to_hold_there(scene: Scene) -> None:
+    """The project's checks pass on both; that is not all that was wanted."""
+    session = scene.ended(noted="grep -q 10 limits.txt && test -s NOTES.md")
+    assert (session.status, session.outcome) == ("completed", "verified")
+    scene.main_moves(other_py="x = 2\n")
+    again = scene.rebased(session)
+    assert (again.status, again.outcome) == ("completed", "verified"), again.reason
+    scene.main_moves(limits_txt="most 20\n")
+    third = scene.rebased(again)
+    assert (third.status, third.outcome) == ("completed", "failing")
+    assert third.reason is not None and "task T2: its check no longer holds" in third.reason["message"]
+    checked = [event.payload for event in events_of(session.id, "AcceptanceChecked")]
+    assert [[each["passed"] for each in payload["checks"]] for payload in checked] == [[True], [False]]
+    assert conflict_of(session_merge, user=scene.user, session_id=session.id)
 
 
 def test_conflicts_are_told_by_file_and_change_nothing(scene: Scene) -> None:

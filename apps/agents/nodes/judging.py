@@ -127,13 +127,15 @@ async def commit_judge(context: RunContext, baseline: Baseline, commit: str, *, 
         return Verification("failing", (error.message,), (), ())
 
 
-async def acceptance_final(context: RunContext, tasks: Sequence[TaskProgress], head: str) -> Mapping[str, Any]:
-    """Whether every finished task's checks still hold on the last commit: ``{commit, reasons}``.
+async def acceptance_final(
+    context: RunContext, tasks: Sequence[TaskProgress], head: str, *, key: str
+) -> Mapping[str, Any]:
+    """Whether every finished task's checks still hold on the last commit: ``{commit, reasons}``; once for each key.
 
     Each command is run once, however many tasks have it, and not at all where the last task's verification has just
-    run it on this commit. A task that came later may have undone what an earlier one did.
+    run it on this commit. A task that came later may have undone what an earlier one did, and so may the commits that
+    the work was put onto.
     """
-    key = context.facts.turn_key(FINAL_EFFECT)
     if (known := await context.ledger.effect_find(key)) is not None:
         return known
     done = [task for task in tasks if task.status is TaskStatus.DONE and task.agent_type is TaskAgent.CODER]

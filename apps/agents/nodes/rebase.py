@@ -7,13 +7,15 @@ from langgraph.runtime import Runtime
 from apps.agents.nodes.baseline import baseline_open, checks_brief
 from apps.agents.nodes.completion import session_complete
 from apps.agents.nodes.context import RunContext, SessionState
-from apps.agents.nodes.judging import checks_present, commit_judge
+from apps.agents.nodes.judging import FINAL_EFFECT, acceptance_final, checks_present, commit_judge
 from apps.agents.services.rebases import former_report
 from apps.agents.types import Event, Reason, SessionOutcome
+from apps.core.errors import NotFound
+from apps.planning.selectors import plan_progress
 
 
 async def rebase_verify(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
-    """Move the branch, run the checks on it there, and complete the session with the new verdict."""
+    """Move the branch, run the checks on it there, the tasks' own as well, and complete the session with the new verdict."""
     context = runtime.context
     rebase = context.facts.rebase
     assert rebase is not None
@@ -22,9 +24,10 @@ async def rebase_verify(state: SessionState, runtime: Runtime[RunContext]) -> Se
     await context.site.branch_rebased(commit=rebase.head, expected=rebase.former_head)
     baseline = await baseline_open(context)
     judged = await commit_judge(context, baseline, rebase.head)
+    reasons = (*judged.reasons, *await _no_longer_held(context, rebase.head))
     changes = await context.site.changes(rebase.head)
     files = sorted({change.path for change in changes})
-    outcome, reasons = SessionOutcome(judged.outcome), judged.reasons
+    outcome = SessionOutcome.FAILING if len(reasons) > len(judged.reasons) else SessionOutcome(judged.outcome)
     reason = None
     if outcome is not SessionOutcome.VERIFIED:
         told = "; ".join(reasons) or outcome.value
@@ -64,3 +67,15 @@ async def rebase_verify(state: SessionState, runtime: Runtime[RunContext]) -> Se
         rebase=None,
     )
     return {}
+
+
+async def _no_longer_held(context: RunContext, head: str) -> tuple[str, ...]:
+    """What shows that the session's tasks are done, and doesn't on the commit that their work is at now."""
+    try:
+        progress = await context.ledger.database.run_in_thread(plan_progress, context.facts.plan_id)
+    except NotFound:
+        return ()
+    if not any(task.acceptance for task in progress.tasks):
+        return ()
+    known = await acceptance_final(context, progress.tasks, head, key=context.facts.base_key(FINAL_EFFECT))
+    return tuple(known["reasons"])

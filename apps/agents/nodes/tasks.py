@@ -18,7 +18,14 @@ from apps.agents.nodes.baseline import checks_brief
 from apps.agents.nodes.brief import task_brief
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.follow_up import follow_up_head, follow_up_judge, work_continue
-from apps.agents.nodes.judging import TaskJudged, acceptance_brief, acceptance_final, checks_present, commit_judge_task
+from apps.agents.nodes.judging import (
+    FINAL_EFFECT,
+    TaskJudged,
+    acceptance_brief,
+    acceptance_final,
+    checks_present,
+    commit_judge_task,
+)
 from apps.agents.nodes.lane_ground import branch_take, ground_of, marks_told
 from apps.agents.nodes.lanes_choice import lanes_wanted, tasks_startable
 from apps.agents.nodes.opening import conversation_opening
@@ -243,7 +250,8 @@ async def tasks_close(state: SessionState, runtime: Runtime[RunContext]) -> Sess
     context = runtime.context
     tasks = await tasks_load(context)
     if any(task.acceptance and task.status is TaskStatus.DONE for task in tasks):
-        await acceptance_final(context, tasks, await head_commit(context))
+        key = context.facts.turn_key(FINAL_EFFECT)
+        await acceptance_final(context, tasks, await head_commit(context), key=key)
     return {}
 
 
