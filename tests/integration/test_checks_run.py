@@ -160,7 +160,7 @@ def test_changed_tests_do_not_vouch_for_a_change(
     [
         (BROKEN, {"verify.py": "print('all is well')\n"}, "unverified"),
         (BROKEN, {"calc.py": FIXED["calc.py"]}, "verified"),
-        (BROKEN, {"calc.py": FIXED["calc.py"], "verify.py": "from calc import add\nassert add(1, 1) == 2\n"}, "verified"),
+        (BROKEN, {"calc.py": FIXED["calc.py"], "verify.py": "from calc import add\nassert add(1, 1) == 2"}, "verified"),
         (FIXED, {"calc.py": BROKEN["calc.py"], "verify.py": "print('all is well')\n"}, "unverified"),
     ],
 )

@@ -45,7 +45,8 @@ class Place:
     def left(self, carried: Carried, tree: str) -> tuple[str, ...]:
         """What is left of the conflict in a commit with these files."""
         git_dir = repository_path(project_id="p")
-        made = git_run("commit-tree", tree, "-m", "mended", git_dir=git_dir, environment=git_identity(date=NO_DATE)).text
+        identity = git_identity(date=NO_DATE)
+        made = git_run("commit-tree", tree, "-m", "mended", git_dir=git_dir, environment=identity).text
         return marks_left(project_id="p", commit=made, marks=carried.marks, files=carried.files)
 
 

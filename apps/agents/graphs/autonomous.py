@@ -22,14 +22,7 @@ from apps.agents.nodes.rebase import rebase_verify
 from apps.agents.nodes.replanning import replan_begin, replan_record, route_after_replan
 from apps.agents.nodes.report import answer_report, report
 from apps.agents.nodes.review import review_give_up
-from apps.agents.nodes.tasks import (
-    route_after_choice,
-    task_accept,
-    task_block,
-    task_give_up,
-    task_next,
-    tasks_close,
-)
+from apps.agents.nodes.tasks import route_after_choice, task_accept, task_block, task_give_up, task_next, tasks_close
 from apps.agents.types import AgentType
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from langgraph.graph import StateGraph
 
 from apps.agents.nodes.review import review_ask, review_begin, review_record, review_retry, route_after_review
-from apps.agents.nodes.tasks import code_begin, route_after_verify, task_retry, verify
+from apps.agents.nodes.task_verdict import route_after_verify, verify
+from apps.agents.nodes.tasks import code_begin, task_retry
 
 
 def _as_it_is(node: Any) -> Any:

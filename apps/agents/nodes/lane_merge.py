@@ -17,19 +17,9 @@ from langgraph.runtime import Runtime
 
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.lane_ground import Ground, ground_of
-from apps.agents.nodes.tasks import (
-    NOT_MERGED,
-    head_commit,
-    is_last,
-    is_reading,
-    task_accept,
-    task_block,
-    task_ended,
-    task_give_up,
-    task_load,
-    tasks_load,
-    work_judge,
-)
+from apps.agents.nodes.task_rows import NOT_MERGED, head_commit, is_reading, task_load, tasks_load
+from apps.agents.nodes.task_verdict import is_last, work_judge
+from apps.agents.nodes.tasks import task_accept, task_block, task_ended, task_give_up
 from apps.agents.services.ledger_records import Snapshot
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event

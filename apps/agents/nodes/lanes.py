@@ -20,7 +20,7 @@ from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
 from apps.agents.nodes.lane_crew import Crew, Lane, task_current
 from apps.agents.nodes.lanes_choice import lanes_begun, tasks_startable
 from apps.agents.nodes.replan_choice import causes_open
-from apps.agents.nodes.tasks import attempt_of, head_commit, is_reading, tasks_load
+from apps.agents.nodes.task_rows import attempt_of, head_commit, is_reading, tasks_load
 from apps.agents.selectors import snapshot_last
 from apps.agents.services.ledger_records import Snapshot
 from apps.agents.services.sessions import StaleFence

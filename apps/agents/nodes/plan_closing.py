@@ -6,7 +6,7 @@ from langgraph.runtime import Runtime
 
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.lanes_choice import tasks_startable
-from apps.agents.nodes.tasks import tasks_of
+from apps.agents.nodes.task_rows import tasks_of
 from apps.planning.scheduling import SATISFIED
 from apps.planning.selectors import plan_progress
 from apps.planning.services import plan_end

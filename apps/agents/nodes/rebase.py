@@ -15,7 +15,7 @@ from apps.planning.selectors import plan_progress
 
 
 async def rebase_verify(state: SessionState, runtime: Runtime[RunContext]) -> SessionState:
-    """Move the branch, run the checks on it there, the tasks' own as well, and complete the session with the new verdict."""
+    """Move the branch, run the checks there, the tasks' own too, and complete the session with the new verdict."""
     context = runtime.context
     rebase = context.facts.rebase
     assert rebase is not None

@@ -10,7 +10,7 @@ from langchain_core.messages import HumanMessage
 from apps.agents.nodes.context import RunContext
 from apps.agents.nodes.materials import brief_message, materials_read
 from apps.agents.nodes.replan_choice import VETO, Cause, steering_heard
-from apps.agents.nodes.tasks import tasks_load
+from apps.agents.nodes.task_rows import tasks_load
 from apps.agents.tools.base import text_cut
 from apps.planning.document import PlanDoc, TaskDoc
 from apps.planning.models import Plan

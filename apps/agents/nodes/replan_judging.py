@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from apps.agents.nodes.context import RunContext
 from apps.agents.nodes.replan_choice import Cause, look_begin_key, look_number, steering_heard
-from apps.agents.nodes.tasks import head_commit
+from apps.agents.nodes.task_rows import head_commit
 from apps.agents.tools.base import Arguments, Finish, Observation
 from apps.agents.tools.plan_judging import TOLD, plan_judge
 from apps.agents.tools.plan_revising import Revision, revision_of

@@ -22,7 +22,7 @@ from apps.agents.nodes.replan_choice import (
     look_number,
 )
 from apps.agents.nodes.replan_judging import revision_check
-from apps.agents.nodes.tasks import tasks_load
+from apps.agents.nodes.task_rows import tasks_load
 from apps.agents.services.ledger import Decided
 from apps.agents.services.plan_approvals import version_waits
 from apps.agents.services.plan_edits import plan_revised

@@ -11,7 +11,7 @@ from langgraph.runtime import Runtime
 from apps.agents.nodes.completion import session_complete
 from apps.agents.nodes.context import RunContext, SessionState
 from apps.agents.nodes.judging import FINAL_EFFECT
-from apps.agents.nodes.tasks import is_reading
+from apps.agents.nodes.task_rows import is_reading
 from apps.agents.services.report_facts import Verdict, execution_answer, judged_last, report_facts
 from apps.agents.services.report_text import report_brief
 from apps.agents.tools.base import text_cut

@@ -20,7 +20,8 @@ from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
 from apps.agents.nodes.lane_ground import ground_of
 from apps.agents.nodes.replan_choice import VETO
 from apps.agents.nodes.review_brief import review_before, review_open
-from apps.agents.nodes.tasks import SENT_BACK, is_reading, task_load, work_again, work_give_up
+from apps.agents.nodes.task_rows import SENT_BACK, is_reading, task_load
+from apps.agents.nodes.tasks import work_again, work_give_up
 from apps.agents.services.ledger_records import ToolCallIntent
 from apps.agents.services.reviews import (
     Finding,

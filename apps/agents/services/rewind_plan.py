@@ -65,7 +65,7 @@ def plan_take_back(session: AgentSession, *, rewind: int, seq: int) -> None:
 
 
 def _task_states(effects: Mapping[str, Any]) -> dict[uuid.UUID, TaskState]:
-    """How far each task is that was begun, by the keys of ``nodes.tasks``."""
+    """How far each task is that was begun, by the keys of ``nodes.tasks`` and ``nodes.task_verdict``."""
     states: dict[uuid.UUID, TaskState] = {}
     for key in effects:
         kind, _, rest = key.partition(":")

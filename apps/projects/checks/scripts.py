@@ -1,7 +1,7 @@
 """The files that a check runs by their names, where it is no call of a runner whose tests are known.
 
-Whoever changes one of these changes what the check asks for: ``sh verify.sh`` passes on anything once verify.sh says so.
-What such a file calls in turn may well be the code that is checked, so it is not followed.
+Whoever changes one of these changes what the check asks for: ``sh verify.sh`` passes on anything once verify.sh says
+so. What such a file calls in turn may well be the code that is checked, so it is not followed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ _WORKSPACE = "/workspace/"
 _APART = re.compile(r"&&|\|\||[;|&\n(){}]")
 _ASSIGNMENT = re.compile(r"\w+=.*")
 #: What stands before the program itself.
-_BEFORE = frozenset("! env exec time nice command uv poetry pipenv pdm run if then do".split())
+_BEFORE = frozenset(
+    {"!", "env", "exec", "time", "nice", "command", "uv", "poetry", "pipenv", "pdm", "run", "if", "then", "do"}
+)
 _INTERPRETER = re.compile(
     r"(?:ba|da|z|k)?sh|\.|source|python[\d.]*|pypy[\d.]*|node|deno|bun|tsx|ts-node|ruby|perl|php|lua[\d.]*|Rscript|pwsh"
 )

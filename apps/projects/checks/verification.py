@@ -88,11 +88,10 @@ async def checks_verify(
         before=before, after=after, changed_files=changed, in_the_way=in_the_way, with_originals=with_originals
     )
     outcome, reasons = outcome_judge(comparisons)
-    put_back = {*originals.paths, *originals.contents}
+    left = set(changed).difference(originals.paths, originals.contents)
     scripts = await asyncio.to_thread(
-        scripts_changed,
-        project_id=project_id, base=base_commit, specs=specs, changed=[path for path in changed if path not in put_back],
-    )  # fmt: skip
+        scripts_changed, project_id=project_id, base=base_commit, specs=specs, changed=left
+    )
     passing = [spec for spec, report in zip(specs, after, strict=True) if report.passed or report.passes_again]
     rewritten = [
         await _only_as_changed(at_commit, spec, base_commit, scripts[spec.name])
