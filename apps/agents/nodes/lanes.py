@@ -124,11 +124,13 @@ async def _lanes_due(context: RunContext, crew: Crew) -> list[TaskProgress]:
 async def _lane_begin(context: RunContext, task: TaskProgress) -> bool:
     """Have the task run in a lane of its own, from where the work stands; False where it may no longer start."""
     begun = {"parent": await head_commit(context), "lane": lane_name(key=task.key, task_id=task.id)}
+    # Its lane isn't there yet, so nothing else names the task in it.
+    phase = {"phase": "researching" if is_reading(task) else "coding", "task": str(task.id)}
     try:
         await context.ledger.effect_apply(
             f"begin:{task.id}",
             partial(task_begin, task_id=task.id, session_id=context.facts.session_id),
-            Event("PhaseChanged", {"phase": "researching" if is_reading(task) else "coding", "task": str(task.id)}),
+            Event("PhaseChanged", phase),
             Event("TaskStarted", {"task": str(task.id), "title": task.title, "attempt": 1}),
             result=begun,
         )
