@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 #: What of a plan's changes an event tells of a text.
 _EVENT_TEXT = 2_000
 #: How often a change that names no version is made anew because another one came in between.
-_TRIES = 5
+_TRIES = 20
 #: What a plan is at once all that could be done of it was done.
 _ENDED = (PlanStatus.DONE, PlanStatus.FAILED)
 
