@@ -151,7 +151,7 @@ class _Follower:
             # Decided elsewhere meanwhile, or not what can be done: said, and asked again if it still waits.
             if error.status not in (400, 409):
                 raise
-            self._view.note(f"{error.message} {error.next_step}".strip())
+            self._view.note("; ".join(filter(None, (error.message, error.next_step))))
             return None
         # The event follows; until then the call counts as dealt with.
         self._state.approval, self._state.status = None, "running"
@@ -168,9 +168,9 @@ class _Follower:
         except ApiError as error:
             if error.status not in (400, 409):
                 raise
-            self._view.note(f"{error.message} {error.next_step}".strip())
+            self._view.note("; ".join(filter(None, (error.message, error.next_step))))
             # Only a higher autonomy helps: asked again, the person would say the same.
-            return "detached" if error.state == "observe" else None
+            return "waiting" if error.state == "observe" else None
         self._state.plan_waits, self._state.status = 0, "running"
         return None
 
