@@ -412,3 +412,18 @@ def test_a_decision_with_a_misspelt_member_decides_nothing(scene: Scene) -> None
     assert client.post(f"{scene.address}reject/", {"version": 1}).status_code == 200
     late = client.post(f"{scene.address}approve/", {"version": 1}).json()
     assert (late["state"], late["next_step"]) == ("rejected", "change it, or have it revised")
+
+
+def test_a_new_task_gets_no_key_that_the_plan_had_before(scene: Scene) -> None:
+    assert (
+        scene.edit({"op": "remove_task", "key": "T4"}, {"op": "add_task", "title": "New"}).status_code == 400
+    ), "where?"
+    parts = [{"title": "One"}, {"title": "Two"}]
+    split = client_for(scene.member).post(f"/api/planning/tasks/{scene.task('T3').id}/split/", {"parts": parts})
+    assert [task["key"] for task in split.json()] == ["T5", "T6"]
+    assert scene.edit({"op": "add_task", "feature": "F2", "title": "Three"}).status_code == 200
+    body = {"feature": str(scene.feature("F2").id), "title": "Four"}
+    added = client_for(scene.member).post("/api/planning/tasks/", body)
+    assert (scene.task("T7").title, added.json()["key"]) == ("Three", "T8"), "T3 was another task"
+    back = client_for(scene.member).post(f"{scene.address}restore/", {"version": 1})
+    assert back.status_code == 200 and scene.task("T3").title == "Say where"
