@@ -161,6 +161,9 @@ def test_what_cannot_be_done_is_told(stack: LiveStack, repository: Path, tmp_pat
         (("plan", "set", plan, "T1", "--needs", "T3"), "plan_refused", "wait for each other"),
         (("plan", "set", plan, "T1", "--check", "pytest missing_tests"), "plan_refused", "missing_tests"),
         (("plan", "import", str(file)), "invalid_input", "--project or --plan"),
+        (("plan", "list", "--status", "gone"), "invalid_input", "withdrawn"),
+        (("plan", "list", "--project", "nowhere"), "not_found", "archon projects"),
+        (("plan", "run", plan), "conflict", "archon plan approve"),
     ):
         ran = stack.archon(*arguments, "--json")
         assert (ran.code, ran.document["error"]["code"]) == (2, code), (arguments, ran.output)

@@ -186,8 +186,8 @@ def plan_reject(*, user: User, plan_id: uuid.UUID, version: int, comment: str = 
         if session is None:
             if comment:
                 raise InvalidInput(
-                    "no session waits with the plan, so that no planner would hear the comment",
-                    next_step=f"send it to POST /api/planning/plans/{plan_id}/revise/",
+                    "no session waits with the plan: no planner would hear the comment",
+                    next_step=f"have it revised: ./archon plan revise {plan_id} TEXT (POST revise/)",
                 )
             return planning.plan_reject(plan_id=plan_id, version=version)
         if comment:
