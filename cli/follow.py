@@ -18,8 +18,8 @@ from cli.client import Api
 from cli.command import command_line
 from cli.errors import ApiError, CliError
 from cli.live import SessionView, view_open
-from cli.plan_approval import PlanDecision, plan_approval_show, plan_decision_send
 from cli.plan_api import PlanApi
+from cli.plan_approval import PlanDecision, plan_approval_show, plan_decision_send
 from cli.resources import Approval, Event, PlanApproval, Question, Session
 from cli.state import SessionState
 from cli.text import text_clean

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 
 # Control characters could move the cursor, set the title or answer for the user; bidirectional overrides could show a
 # diff other than it is. Newlines and tabs stay.
@@ -19,14 +19,7 @@ def text_clean(text: str) -> str:
 def text_line(text: str, *, width: int) -> str:
     """The text as one line of at most ``width`` columns; some characters take two of them, some none."""
     line = " ".join(text_clean(text).split())
-    if cell_len(line) <= width:
-        return line
-    room, end = width - 1, 0
-    for end, character in enumerate(line):
-        room -= cell_len(character)
-        if room < 0:
-            break
-    return f"{line[:end]}…"
+    return line if cell_len(line) <= width else set_cell_size(line, max(width - 1, 0)).rstrip() + "…"
 
 
 def duration_format(seconds: float) -> str:

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from cli.live import LineView, StatePanel, event_line, view_is_live
+from cli.plan_resources import PlanTask
 from cli.resources import Event
 from cli.state import SessionState
-from cli.plan_resources import PlanTask
 from cli.text import duration_format, money_format, text_clean, text_line
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -213,6 +213,7 @@ def test_lines_are_cut_to_their_width() -> None:
     assert text_line("abcdef", width=4) == "abc…"
     assert text_line("日本語", width=6) == "日本語"
     assert text_line("日本語です", width=6) == "日本…"
+    assert text_line("❤️" * 9, width=6).startswith("❤️") and text_line("ab", width=1) == "…"
 
 
 def test_a_pause_tells_its_reason() -> None:
