@@ -7,6 +7,8 @@ docs/reference/benchmarks.md. An answer goes the very way that a planner's goes 
 from __future__ import annotations
 
 import argparse
+import codecs
+import io
 import json
 import os
 import re
@@ -24,17 +26,24 @@ if TYPE_CHECKING:
     from apps.projects.commit_paths import CommitPaths
     from benchmarks._plan_repositories import Source
 
+_LINE_END = re.compile(rb"\r\n|[\r\n]")
 _PYTHON = re.compile(r"(?:python|pip|pypy)\d(?:\.\d+)?")
 _MANIFESTS = frozenset(
     {"pyproject.toml", "setup.py", "setup.cfg", "package.json", "Cargo.toml", "composer.json", "Gemfile"}
 )
 OUTCOMES = ("accepted", "repaired", "refused")
+#: What may be said of a case's answer and of tasks, as ``plan_answers`` and ``TaskStatus`` name it.
+MENDED = ("fences", "prose")
+STATES = ("pending", "running", "done", "failed", "blocked", "skipped")
+#: Those of a task that an agent has begun.
+_BEGUN = ("running", "done", "failed")
 
 
 @dataclass(frozen=True)
 class Case:
     """A line of the file."""
 
+    line: int
     name: str
     repository: Source
     answers: tuple[Any, ...]
@@ -98,6 +107,9 @@ def main(argv: list[str]) -> int:
         "failed": len(failed),
         "cases_failed": [asdict(each) for each in failed],
     }
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names and what is told may hold what no terminal can be given, such as half a character.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if options.json:
         print(json.dumps(report, indent=2))
     else:
@@ -113,13 +125,19 @@ def main(argv: list[str]) -> int:
 def cases_read(path: Path) -> list[Case]:
     """The cases of a file. Raises ValueError, which names the line."""
     found = []
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
+    for number, line in enumerate(_LINE_END.split(path.read_bytes().removeprefix(codecs.BOM_UTF8)), 1):
         if not line.strip():
             continue
         try:
-            found.append(_case(json.loads(line), number, path.parent))
+            found.append(_case(json.loads(line.decode()), number, path.parent))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"line {number}: it is not in UTF-8 ({error.reason} at byte {error.start})") from None
+        except RecursionError:
+            raise ValueError(f"line {number}: it is nested too deeply to be read") from None
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
+    if not found:
+        raise ValueError("there is no case in the file")
     return found
 
 
@@ -133,22 +151,33 @@ def _case(data: Any, number: int, folder: Path) -> Case:
     answers = data["answers"] if "answers" in data else [data["answer"]]
     if not isinstance(answers, list) or not answers:
         raise ValueError("answers has to be a list with one or more")
-    repository = data.get("repository", {})
+    repository = {} if data.get("repository") is None else data["repository"]
     if isinstance(repository, str):
         repository = (folder / repository).resolve()
     elif not isinstance(repository, dict) or not all(isinstance(text, str) for text in repository.values()):
         raise ValueError("repository has to be an object of paths and texts, or a path")
+    mended = data.get("mended")
+    if mended is not None and (not isinstance(mended, list) or any(each not in MENDED for each in mended)):
+        raise ValueError(f"mended has to be a list of {' and '.join(MENDED)}")
+    states = data.get("states") or {}
+    if not isinstance(states, dict) or any(state not in STATES for state in states.values()):
+        raise ValueError(f"states has to be an object of keys of tasks, each one of {', '.join(STATES)}")
+    if states and data.get("before") is None:
+        raise ValueError("states are of the tasks of a plan before, and there is none")
+    if not isinstance(subfolder := data.get("subfolder") or "", str):
+        raise ValueError("subfolder has to be a text")
     return Case(
+        line=number,
         name=str(data.get("name") or f"line {number}"),
         repository=repository,
         answers=tuple(answers),
         expected=data["expected"],
         codes=_names(data, "codes"),
-        mended=None if (mended := data.get("mended")) is None else tuple(map(str, mended)),
+        mended=None if mended is None else tuple(mended),
         programs=_names(data, "programs"),
-        subfolder=str(data.get("subfolder") or ""),
+        subfolder=subfolder,
         before=data.get("before"),
-        states=dict(data.get("states") or {}),
+        states=states,
     )
 
 
@@ -174,9 +203,12 @@ def _setup(folder: Path) -> None:
 
 def cases_judge(cases: Sequence[Case]) -> list[Judged]:
     """What comes of each. Raises ValueError for a repository that can't be made."""
-    from benchmarks._plan_repositories import repositories_make
+    from benchmarks._plan_repositories import UnusableRepository, repositories_make
 
-    project_id, commits = repositories_make([case.repository for case in cases])
+    try:
+        project_id, commits = repositories_make([case.repository for case in cases])
+    except UnusableRepository as error:
+        raise ValueError(f"line {cases[error.number].line}: {error}") from None
     return [_judge(case, project_id, commit) for case, commit in zip(cases, commits, strict=True)]
 
 
@@ -184,6 +216,7 @@ def _judge(case: Case, project_id: object, commit: str) -> Judged:
     from apps.agents.tools.grounding import RepositoryGrounding
     from apps.agents.tools.plan_answers import answer_open
     from apps.agents.tools.plan_judging import intent_problems, plan_judge, plan_read
+    from apps.planning.problems import Problem
     from apps.planning.types import TaskState, TaskStatus
     from apps.projects.commit_paths import CommitPaths
 
@@ -196,8 +229,8 @@ def _judge(case: Case, project_id: object, commit: str) -> Judged:
     )
     before = None if case.before is None else plan_read(case.before)
     if isinstance(before, list):
-        raise ValueError(f"{case.name}: before is no plan: {before[0]}")
-    states = {key: TaskState(TaskStatus(status), attempts=1) for key, status in case.states.items()}
+        raise ValueError(f"line {case.line}: before is no plan: {before[0]}")
+    states = {key: TaskState(TaskStatus(status), attempts=int(status in _BEGUN)) for key, status in case.states.items()}
     outcome, mended = "refused", tuple[str, ...]()
     told: dict[str, None] = {}
     words: list[str] = []
@@ -207,6 +240,10 @@ def _judge(case: Case, project_id: object, commit: str) -> Judged:
             problems = read
         else:
             problems = [*intent_problems(read), *plan_judge(read, grounding, before=before, states=states)]
+            if before is not None and read == before:
+                problems.append(
+                    Problem("answer", "unchanged", "this is the plan as it is", "change what was asked for")
+                )
         if not problems:
             mended = answer_open(answer).mended
             outcome = "repaired" if number or mended else "accepted"

@@ -18,6 +18,7 @@ from cli.client import Api
 from cli.command import command_line
 from cli.errors import ApiError, CliError
 from cli.live import SessionView, view_open
+from cli.plan_api import PlanApi
 from cli.plan_approval import PlanDecision, plan_approval_show, plan_decision_send
 from cli.resources import Approval, Event, PlanApproval, Question, Session
 from cli.state import SessionState
@@ -75,10 +76,12 @@ def session_follow(api: Api, session: Session, *, console: Console, manners: Man
                 case Disconnected():
                     view.note(f"{item.reason}; trying again")
                 case Ended():
+                    follower.plan_settle()
                     view.refresh()
                     return Followed(state, "ended")
                 case Tick(caught_up=True):
                     # Only now: in a replay, a question may have been answered long ago.
+                    follower.plan_settle()
                     if ending := follower.wait_settle():
                         return Followed(state, ending)
             view.refresh()
@@ -113,6 +116,21 @@ class _Follower:
             self._tell(f"to go on: {command_line('resume', state.session_id)}")
         return None
 
+    def plan_settle(self) -> None:
+        """Ask what follows for tasks that have not started, once something has ended or changed that they may need."""
+        plan = self._state.plan
+        if not plan.is_unsettled:
+            return
+        try:
+            plans = PlanApi(self._api)
+            plan_id = plans.of_session(self._state.session_id)
+            standing = plans.progress(plan_id).tasks if plan_id else []
+        except ApiError:
+            # The watch says so where the server is away; asked again with the next thing that happens.
+            return
+        for task in plan.settled(standing):
+            self._view.note(f"{task.key} {task.title} can't start: {task.reason}")
+
     def _approval(self) -> Ending | None:
         """Ask about the call that waits. With ``--yes`` nobody has looked at it: it stays as it is."""
         if not self._manners.interactive or self._manners.yes:
@@ -133,7 +151,7 @@ class _Follower:
             # Decided elsewhere meanwhile, or not what can be done: said, and asked again if it still waits.
             if error.status not in (400, 409):
                 raise
-            self._view.note(f"{error.message} {error.next_step}".strip())
+            self._view.note("; ".join(filter(None, (error.message, error.next_step))))
             return None
         # The event follows; until then the call counts as dealt with.
         self._state.approval, self._state.status = None, "running"
@@ -150,9 +168,9 @@ class _Follower:
         except ApiError as error:
             if error.status not in (400, 409):
                 raise
-            self._view.note(f"{error.message} {error.next_step}".strip())
+            self._view.note("; ".join(filter(None, (error.message, error.next_step))))
             # Only a higher autonomy helps: asked again, the person would say the same.
-            return "detached" if error.state == "observe" else None
+            return "waiting" if error.state == "observe" else None
         self._state.plan_waits, self._state.status = 0, "running"
         return None
 

@@ -171,7 +171,9 @@ def project_find(connection: Connection, reference: str) -> str:
     if len(found) != 1:
         problem = f"{len(found)} projects have this name" if found else "no project has this name or repository"
         raise CliError(
-            f"{reference!r}: {problem}", next_step="name the project by its id (GET /api/projects/)", code="not_found"
+            f"{reference!r}: {problem}",
+            next_step=f"see {command_line('projects')}, and name it by its id",
+            code="not_found",
         )
     return found[0].id
 

@@ -25,6 +25,7 @@ from cli.run import document_print
 from cli.sessions import JsonOption, ServerOption
 from cli.text import text_clean, text_line
 
+_STATUSES = ("active", "waiting", "done", "failed", "rejected", "withdrawn")
 #: What the columns before the summary take.
 _OTHER_COLUMNS = 50
 
@@ -34,7 +35,7 @@ def plan_list(
     project: ProjectOption = None,
     status: Annotated[
         str | None,
-        typer.Option("--status", metavar="STATUS", help="active, waiting, done, failed, rejected or withdrawn."),
+        typer.Option("--status", metavar="STATUS", help=f"{', '.join(_STATUSES[:-1])} or {_STATUSES[-1]}."),
     ] = None,
     words: Annotated[str, typer.Option("--words", metavar="TEXT", help="Words of its goal or summary.")] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, max=100)] = 20,
@@ -44,6 +45,9 @@ def plan_list(
     """List the plans, newest first."""
     with errors_reported(json_output=json_output):
         console = console_make(json_output=json_output)
+        if status not in (None, *_STATUSES):
+            next_step = f"name one of {', '.join(_STATUSES)}"
+            raise CliError(f"no plan is {status!r}", next_step=next_step, code="invalid_input")
         with connection_open(server, console=console) as connection:
             project_id = project_find(connection, project) if project else None
             found = PlanApi(connection.api).plans(project_id=project_id, status=status, words=words, limit=limit)

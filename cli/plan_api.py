@@ -71,9 +71,8 @@ class PlanApi:
         """The session of the planner that makes a plan."""
         return self._api.call(Session, "POST", "/api/planning/plans/generate/", body=body)
 
-    def revise(self, plan_id: str, *, version: int, comment: str) -> Session:
-        """The session that makes another version."""
-        body = {"version": version, "comment": comment}
+    def revise(self, plan_id: str, body: Mapping[str, Any]) -> Session:
+        """The session that makes another version, as the body's comment says."""
         return self._api.call(Session, "POST", f"/api/planning/plans/{plan_id}/revise/", body=body)
 
     def decide(self, plan_id: str, decision: str, body: Mapping[str, Any]) -> str:

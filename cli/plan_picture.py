@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from cli.live import TASK_MARKS
 from cli.plan_resources import PlanTask
-from cli.text import text_line
+from cli.text import text_clean, text_line
 
 _GAP = 2
 _WIDEST, _NARROWEST = 34, 14
@@ -89,10 +90,19 @@ def _listed(layers: Sequence[Sequence[PlanTask]], *, width: int, plain: bool) ->
         for task in layer:
             mark, style, plain_mark = TASK_MARKS.get(task.status, TASK_MARKS["pending"])
             after = f" <- {', '.join(task.needs)}" if task.needs else ""
-            words = f"{task.key} {task.title} ({task.status}){after}"
             line = Text(f"   {plain_mark if plain else mark} ", style=style)
-            line.append(text_line(words, width=max(width - 5, _NARROWEST) if width else len(words) + 1), style=style)
+            room = max(width - 5, _NARROWEST) if width else 0
+            line.append(_words(task, f"({task.status}){after}", room), style=style)
             yield line
+
+
+def _words(task: PlanTask, standing: str, width: int) -> str:
+    """On one line; a title is cut rather than what the task waits for. ``width`` 0: whole."""
+    named = f"{task.key} {task.title}"
+    if not width:
+        return " ".join(text_clean(f"{named} {standing}").split())
+    standing = text_line(standing, width=max(width - _NARROWEST - 1, 1))
+    return f"{text_line(named, width=max(width - cell_len(standing) - 1, 1))} {standing}"
 
 
 @dataclass(frozen=True)
@@ -164,8 +174,10 @@ def _row(names: Sequence[str], known: Mapping[str, PlanTask], most: int) -> list
     row, left = [], 0
     for name in names:
         task = known.get(name)
-        width = min(most, max(len(task.key) + 4, len(task.title), len(_after(task))) + 4) if task else 1
-        width = max(width, _NARROWEST) if task else width
+        width = 1
+        if task is not None:
+            longest = max(len(task.key) + 4, cell_len(text_clean(task.title)), len(_after(task)))
+            width = max(min(most, longest + 4), _NARROWEST)
         row.append(_Box(name, task, left, width))
         left += width + _GAP
     return row
@@ -191,15 +203,13 @@ def _box_level(line: Text, task: PlanTask, width: int, level: int) -> None:
     mark, style, _ = TASK_MARKS.get(task.status, TASK_MARKS["pending"])
     if level == 0:
         name = f" {mark} {text_line(task.key, width=width - 7)} "
-        line.append(f"╭─{name}{'─' * (width - 3 - len(name))}╮", style=style)
+        line.append(f"╭─{name}{'─' * (width - 3 - cell_len(name))}╮", style=style)
     elif level == 3:
         line.append(f"╰{'─' * (width - 2)}╯", style=style)
     else:
         shown = text_line(task.title if level == 1 else _after(task), width=width - 4)
         line.append("│ ", style=style)
-        padded = Text(shown)
-        padded.set_length(width - 4)
-        line.append_text(padded)
+        line.append(shown + " " * (width - 4 - cell_len(shown)))
         line.append(" │", style=style)
 
 

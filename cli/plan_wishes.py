@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from cli.command import command_line, command_print, console_make
-from cli.connection import connection_open
-from cli.errors import EXIT_CODES_HELP, CliError, confirmer_require, errors_reported
+from cli.connection import Connection, connection_open
+from cli.errors import (
+    EXIT_CODES_HELP,
+    EXIT_UNVERIFIED,
+    EXIT_VERIFIED,
+    CliError,
+    confirmer_require,
+    errors_reported,
+)
 from cli.follow import manners_of
 from cli.keys import project_find
 from cli.plan_api import PlanApi
@@ -18,10 +25,16 @@ from cli.plan_common import PlanArgument
 from cli.plan_resources import PlanProgress
 from cli.plan_shown import plan_print
 from cli.registry import ProjectRegistry
-from cli.resources import Session
 from cli.run import document_print, session_attend, session_leave
 from cli.sessions import JsonOption, ServerOption, YesOption
 
+#: Sessions at these hear nothing said of their plan.
+_ENDED = ("completed", "failed", "cancelled")
+_NEW_EXIT_CODES_HELP = (
+    "Exit codes: 0 a plan was made, or detached; 1 failed; 2 wrong usage, or something is missing; 3 no plan: the goal "
+    "was a question, and is answered; 4 paused, or waiting for an answer that nobody here gives; 130 cancelled or "
+    "interrupted."
+)
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="PROVIDER:MODEL[@URL]", help="Default: the project's.")
 ]
@@ -58,7 +71,12 @@ def new(
                 code = session_leave(connection, session, console=console, json_output=json_output)
             else:
                 code = session_attend(connection, session, console=console, manners=manners, repository=None)
-                _plan_tell(PlanApi(connection.api), session, console=console, json_output=json_output)
+                plan_id = PlanApi(connection.api).of_session(session.id)
+                if plan_id and code == EXIT_UNVERIFIED:
+                    # No check vouches for a plan; it is what was asked for.
+                    code = EXIT_VERIFIED
+                if plan_id and not json_output:
+                    _plan_tell(PlanApi(connection.api).progress(plan_id), console=console)
         raise typer.Exit(code)
 
 
@@ -92,6 +110,7 @@ def run(
 def revise(
     plan: PlanArgument,
     comment: Annotated[str, typer.Argument(metavar="COMMENT", help="What should be different.", show_default=False)],
+    model: ModelOption = None,
     json_output: JsonOption = False,
     server: ServerOption = None,
 ) -> None:
@@ -101,12 +120,19 @@ def revise(
         with connection_open(server, console=console) as connection:
             api = PlanApi(connection.api)
             found = api.find(plan)
-            session = api.revise(found.id, version=found.version, comment=comment)
-            connection.keep()
-        if json_output:
-            document_print({"plan": found.id, "session_id": session.id})
-        else:
-            command_print(console, f"A planner is at it. To watch it: {command_line('watch', session.id[:8])}")
+            body = {"version": found.version, "comment": comment} | ({"model": model} if model else {})
+            _revise(connection, found.id, body, console=console, json_output=json_output)
+
+
+def _revise(
+    connection: Connection, plan_id: str, body: Mapping[str, Any], *, console: Console, json_output: bool
+) -> None:
+    session = PlanApi(connection.api).revise(plan_id, body)
+    connection.keep()
+    if json_output:
+        document_print({"plan": plan_id, "session_id": session.id})
+    else:
+        command_print(console, f"A planner is at it. To watch it: {command_line('watch', session.id[:8])}")
 
 
 def approve(
@@ -164,13 +190,18 @@ def _decide(
             api = PlanApi(connection.api)
             found = api.find(plan)
             seen = version or _seen(found, question, console=console, json_output=json_output)
+            live = [session for session in found.sessions if session.status not in _ENDED]
+            if more.get("comment") and not live:
+                # No session waits with it: another planner hears the comment.
+                body = {"version": seen, "comment": more["comment"]}
+                _revise(connection, found.id, body, console=console, json_output=json_output)
+                return
             now = api.decide(found.id, decision, {"version": seen, **more})
             connection.keep()
         if json_output:
             document_print({"plan": found.id, "version": seen, "status": now})
             return
         told = "Approved." if decision == "approve" else "Sent back to the planner." if more["comment"] else "Refused."
-        live = [session for session in found.sessions if session.status not in ("completed", "failed", "cancelled")]
         watch = f" To watch it: {command_line('watch', live[0].id[:8])}" if live and told != "Refused." else ""
         command_print(console, told + watch)
 
@@ -184,16 +215,23 @@ def _seen(plan: PlanProgress, question: str, *, console: Console, json_output: b
     return plan.version
 
 
-def _plan_tell(api: PlanApi, session: Session, *, console: Console, json_output: bool) -> None:
-    """The plan that came of it, where one did."""
-    if not json_output and sys.stdout.isatty() and (plan_id := api.of_session(session.id)):
-        plan_print(api.progress(plan_id), console=console)
-        command_print(console, f"\nTo change it: {command_line('plan', 'edit', plan_id[:8])}")
+def _plan_tell(plan: PlanProgress, *, console: Console) -> None:
+    """The plan that came of it, and what can be done with it."""
+    plan_print(plan, console=console)
+    named = plan.id[:8]
+    console.print()
+    for label, arguments in (
+        ("Change it", ("edit", named)),
+        ("Have it made otherwise", ("revise", named, "TEXT")),
+        ("Approve it", ("approve", named)),
+        ("Have it carried out", ("run", named)),
+    ):
+        command_print(console, f"{label + ':':<24}{command_line('plan', *arguments)}")
 
 
 def register(group: typer.Typer) -> None:
     """Add these commands to the group."""
-    group.command(name="new", epilog=EXIT_CODES_HELP)(new)
+    group.command(name="new", epilog=_NEW_EXIT_CODES_HELP)(new)
     group.command(name="run", epilog=EXIT_CODES_HELP)(run)
     for command in (revise, approve, reject):
         group.command(name=command.__name__)(command)

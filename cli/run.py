@@ -106,8 +106,9 @@ def session_leave(connection: Connection, session: Session, *, console: Console,
     if json_output:
         document_print(result_get(connection.api, session.id).as_json())
     else:
-        text = f"The session goes on by itself. To watch it: {command_line('watch', session.id)}"
-        command_print(console, text)
+        waits = connection.api.session_get(session.id).status.startswith("waiting_")
+        text = "The session waits. To go on with it" if waits else "The session goes on by itself. To watch it"
+        command_print(console, f"{text}: {command_line('watch', session.id)}")
         if connection.server == LOCAL_SERVER:
             command_print(console, f"So does the server. To stop it: {command_line('down')}")
     return 0
@@ -133,10 +134,12 @@ def _waiting_tell(session: Session, *, console: Console) -> None:
         ]
     if session.plan_approval is not None:
         plan_approval_show(session.plan_approval, console=console)
+        # An agent that may only look could carry nothing out: that is raised with the approval.
+        raised = ("--autonomy", "ask") if session.autonomy == "observe" else ()
         version = str(session.plan_approval.version)
         lines = [
             "It waits for somebody who looks at this plan:",
-            f"  {command_line('approve', session.id, '--version', version)}",
+            f"  {command_line('approve', session.id, '--version', version, *raised)}",
             f"  {command_line('approve', session.id, '--reject', '--message', 'WHAT TO CHANGE')}",
         ]
     if session.reason is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 
 @dataclass
@@ -20,6 +21,15 @@ class TaskState:
     reason: str = ""
 
 
+class TaskStanding(Protocol):
+    """Where a task is, as the server has it."""
+
+    key: str
+    title: str
+    status: str
+    blocked_reason: str
+
+
 @dataclass
 class PlanState:
     """The tasks in the plan's order, as far as events tell it. Events name a task by id, by key or by title alone."""
@@ -27,6 +37,8 @@ class PlanState:
     summary: str = ""
     version: int = 1
     tasks: list[TaskState] = field(default_factory=list)
+    #: Something has ended or changed that others may wait for: what follows for these is the server's to say.
+    is_unsettled: bool = False
 
     def created(self, payload: dict[str, Any]) -> None:
         self.summary = str(payload.get("summary") or "")
@@ -54,9 +66,11 @@ class PlanState:
         for task in self.tasks:
             if task.id == str(payload.get("task", "")):
                 task.status, task.reason = status, str(payload.get("reason") or "") if status == "blocked" else ""
+                self.is_unsettled |= status != "done"
 
     def revised(self, payload: dict[str, Any]) -> None:
         """A new version: what it added, removed and changed of tasks."""
+        self.is_unsettled = True
         version = payload.get("version")
         self.version = version if isinstance(version, int) else self.version + 1
         changes = payload.get("changes")
@@ -67,6 +81,20 @@ class PlanState:
                 self.summary = str(change.get("after") or "")
             elif change.get("what") == "task":
                 self._task_changed(change)
+
+    def settled(self, standing: Sequence[TaskStanding]) -> list[TaskState]:
+        """What the server says of tasks that have not started; those of them that are blocked from now on."""
+        self.is_unsettled = False
+        blocked = []
+        for told in standing:
+            task = self._known(told.key, told.title)
+            if task is None or task.id or told.status not in ("pending", "blocked", "skipped"):
+                continue
+            if told.status == "blocked" and (task.status, task.reason) != ("blocked", told.blocked_reason):
+                blocked.append(task)
+            task.status, task.key = told.status, task.key or told.key
+            task.reason = told.blocked_reason
+        return blocked
 
     def _task_changed(self, change: dict[str, Any]) -> None:
         key, title = str(change.get("key") or ""), str(change.get("title") or "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from rich.cells import cell_len, set_cell_size
+
 # Control characters could move the cursor, set the title or answer for the user; bidirectional overrides could show a
 # diff other than it is. Newlines and tabs stay.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -15,9 +17,9 @@ def text_clean(text: str) -> str:
 
 
 def text_line(text: str, *, width: int) -> str:
-    """The text as one line of at most ``width`` characters."""
+    """The text as one line of at most ``width`` columns; some characters take two of them, some none."""
     line = " ".join(text_clean(text).split())
-    return line if len(line) <= width else line[: max(width - 1, 0)] + "…"
+    return line if cell_len(line) <= width else set_cell_size(line, max(width - 1, 0)).rstrip() + "…"
 
 
 def duration_format(seconds: float) -> str:

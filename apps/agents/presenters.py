@@ -16,6 +16,7 @@ from apps.agents.models import AgentSession, SessionEvent, ToolCall
 from apps.agents.selectors import answer_list, approval_get, edit_share_list, question_get
 from apps.agents.serializers import SessionSerializer
 from apps.agents.services.plan_approvals import plan_waiting
+from apps.agents.services.plan_estimates import estimate_left, plan_standing
 from apps.agents.services.sessions import seconds_used
 from apps.agents.types import EditShare, SessionStatus
 from apps.planning.selectors import plan_progress
@@ -106,7 +107,7 @@ def _session_present(session: AgentSession, spent: _Spent, answer: dict[str, Any
 def progress_present(session: AgentSession) -> dict[str, Any]:
     """Where the session is, as ``ProgressSerializer`` renders it."""
     spent = _spent([session.id])[session.id]
-    plan = plan_progress(session.plan_id) if session.plan_id else None
+    plan = None if session.plan is None else plan_standing(session.plan)
     return {
         "id": session.id,
         "status": session.status,
@@ -152,7 +153,7 @@ def plan_approval_present(session: AgentSession) -> dict[str, Any] | None:
         "intent": plan.intent,
         "summary": plan.summary,
         "tasks": tasks,
-        "estimate": plan.estimate or None,
+        "estimate": estimate_left(plan) or None,
     }
 
 

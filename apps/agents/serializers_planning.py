@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from apps.agents.serializers import SessionCreateSerializer
 from apps.agents.services.plan_approvals import COMMENT_LIMIT
+from apps.core.serializers import StrictSerializer
 from apps.projects.autonomy import Autonomy
 
 
@@ -54,14 +55,16 @@ class FeatureBreakDownSerializer(_PlannerSerializer):
     )
 
 
-class PlanApproveSerializer(serializers.Serializer[Any]):
+class PlanApproveSerializer(StrictSerializer):
     version = serializers.IntegerField(min_value=1, max_value=2**31 - 1, help_text="Of the plan as it was seen.")
     autonomy = serializers.ChoiceField(
         choices=Autonomy.choices, required=False, help_text="The session's from now on; where it may only look: needed."
     )
 
 
-class PlanRejectSerializer(serializers.Serializer[Any]):
+class PlanRejectSerializer(StrictSerializer):
+    """Strict above all: without a comment, as with one that is misspelt, the session would be cancelled."""
+
     version = serializers.IntegerField(min_value=1, max_value=2**31 - 1, help_text="Of the plan as it was seen.")
     comment = serializers.CharField(
         max_length=COMMENT_LIMIT,

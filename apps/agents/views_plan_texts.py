@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 from apps.agents import serializers_plans as shapes
 from apps.agents.services import plan_texts
 from apps.authentication.bearer import request_user
+from apps.core.errors import InvalidInput
 from apps.core.parsers import LimitedJSONParser, body_read
 from apps.core.renderers import MarkdownRenderer, TextRenderer
 from apps.planning import selectors, serializers
@@ -30,7 +31,11 @@ class MarkdownParser(BaseParser):
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        text = body_read(stream).decode("utf-8", "replace")
+        try:
+            text = body_read(stream).decode()
+        except UnicodeDecodeError:
+            # Read by guesses, a plan's words would be others for good.
+            raise InvalidInput("the Markdown is no text in UTF-8", next_step="save it as UTF-8") from None
         asked = parser_context["request"].query_params.dict() if parser_context else {}
         return {**asked, "markdown": text}
 

@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 from apps.agents import serializers_plans as shapes
 from apps.agents.selectors import plan_sessions
 from apps.agents.services import plan_edits
+from apps.agents.services.plan_estimates import plan_standing
 from apps.authentication.bearer import request_user
 from apps.core.pagination import PagedView
 from apps.planning import selectors, serializers, serializers_versions, views
@@ -121,7 +122,7 @@ class PlanProgressView(APIView):
     @extend_schema(operation_id="planning_plans_progress", tags=["planning"], responses=shapes.PlanProgressSerializer)
     def get(self, request: Request, plan_id: uuid.UUID) -> Response:
         """How far a plan is: what of it is done, runs, can start, is blocked and why."""
-        selectors.plan_get_for_user(user=request_user(request), plan_id=plan_id)
-        found = selectors.plan_progress(plan_id)
+        plan = selectors.plan_get_for_user(user=request_user(request), plan_id=plan_id)
+        found = plan_standing(plan)
         sessions = shapes.CarriedOutSerializer(plan_sessions(plan_id), many=True).data
         return Response({**serializers_versions.ProgressPlanSerializer(found).data, "sessions": sessions})

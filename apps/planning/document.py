@@ -22,7 +22,8 @@ TITLE_LENGTH, TEXT_LENGTH, COMMAND_LENGTH, PATH_LENGTH = 300, 50_000, 2_000, 1_0
 MAX_FEATURES, MAX_TASKS, MAX_DEPTH, MAX_CHECKS, MAX_FILES = 50, 200, 10, 20, 100
 
 #: By what a plan names its features and tasks; unique within it, features and tasks together.
-Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+KEY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Key = Annotated[str, Field(pattern=KEY_PATTERN)]
 Title = Annotated[str, Field(min_length=1, max_length=TITLE_LENGTH)]
 Text = Annotated[str, Field(max_length=TEXT_LENGTH)]
 Path = Annotated[str, Field(min_length=1, max_length=PATH_LENGTH)]

@@ -47,14 +47,15 @@ from apps.planning.splitting import task_split
 __all__ = ["Operation", "key_free", "operations_apply", "operations_read"]
 
 
-def operations_apply(document: PlanDoc, operations: Sequence[Operation]) -> PlanDoc:
+def operations_apply(document: PlanDoc, operations: Sequence[Operation], *, past: Collection[str] = ()) -> PlanDoc:
     """The plan with each operation done in turn. Whether it holds then is :func:`checking.plan_problems`' to say.
 
     Raises InvalidInput, which names the operation (``operations[2]: …``), for a key that there isn't or that there is
     already, and for what would leave something that depends on nothing. What is added may depend on what a later
-    operation adds. New keys that are chosen here are none that the plan had before.
+    operation adds. New keys that are chosen here are none that the plan has, or had before (``past``): what is told of
+    a key in events and former versions stays true.
     """
-    taken = {*document.tasks, *document.features_by_key}
+    taken = {*document.tasks, *document.features_by_key, *past}
     touched: dict[str, int] = {}
     for number, operation in enumerate(operations):
         try:

@@ -108,7 +108,10 @@ def plan_estimate(
         basis += f"; the price of {', '.join(price.unknown) or 'the model'} is not known"
     return Estimate(
         tasks=len(efforts),
-        steps=Span(round_to(steps * steps_by[0], up=False), round_to(steps * steps_by[1], up=True)),
+        # Nobody takes a part of a step.
+        steps=Span(
+            math.floor(round_to(steps * steps_by[0], up=False)), math.ceil(round_to(steps * steps_by[1], up=True))
+        ),
         tokens=Span(round_to(spent[0], up=False), round_to(spent[1], up=True)),
         cost_usd=cost,
         basis=basis,

@@ -121,9 +121,12 @@ def _creates(plan: _Plan, grounding: Grounding, task: TaskDoc, before: Mapping[s
     as_folders = {path_clean(path) for path in task.creates if path.endswith("/")}
     for path in paths_clean(task.creates):
         # A folder may be there already: nothing of it is written over.
-        if path not in as_folders and grounding.file_exists(path):
+        if _is_file(grounding, path) or (path not in as_folders and grounding.file_exists(path)):
             message = f"{task.key} is to make {path}, which is in the repository already"
             yield Problem(where, "exists_already", message, "name it under files if it is to be changed")
+        elif in_the_way := next((above for above in _above(path) if _is_file(grounding, above)), ""):
+            message = f"{task.key} is to make {path}, and {in_the_way} is a file of the repository already"
+            yield Problem(where, "exists_already", message, "give it a place in a folder")
         for other in plan.makers[path]:
             if other == task.key or other in plan.begun or plan.tasks[other].skipped or path in as_folders:
                 continue
@@ -133,6 +136,10 @@ def _creates(plan: _Plan, grounding: Grounding, task: TaskDoc, before: Mapping[s
                 message = f"{other} and {task.key} both make {path}, and neither needs the other"
                 hint = f"let one make it, and the other depend on it and name {path} under files"
                 yield Problem(where, "created_twice", message, hint)
+
+
+def _is_file(grounding: Grounding, path: str) -> bool:
+    return grounding.file_exists(path) and not grounding.file_exists(f"{path}/")
 
 
 def _checks(plan: _Plan, grounding: Grounding, task: TaskDoc, before: Mapping[str, TaskDoc]) -> Iterator[Problem]:

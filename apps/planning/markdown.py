@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 
 from apps.planning.document import FeatureDoc, PlanDoc, TaskDoc
+from apps.planning.markdown_notes import NOTE, TASK_NOTES, note_known
 from apps.planning.markdown_reading import MarkdownPlan, plan_from_markdown
 from apps.planning.markdown_text import (
     KEY_MARK,
@@ -110,7 +111,9 @@ def _task(task: TaskDoc, status: TaskStatus | None) -> Iterator[str]:
     if told := _status(task, status):
         yield f"  - status: {told}"
     if task.instructions:
-        block = indented_write(task.instructions)
+        note = NOTE.match(task.instructions.partition("\n")[0])
+        # What begins as a note does would be read as one.
+        block = None if note and note_known(note[1], TASK_NOTES) else indented_write(task.instructions)
         if block is None:
             yield f"  - text: {quoted_write(task.instructions)}"
         else:

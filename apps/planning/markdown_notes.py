@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+import re
+from collections.abc import Callable, Collection
 from typing import Any
 
+from apps.planning.document import KEY_PATTERN
 from apps.planning.markdown_text import NAME_MARK, NOTHING, code_read, line_read, names_read
 from apps.planning.types import Effort, Intent, Priority, TaskAgent, TaskStatus, TaskType
 
+#: A note as it stands in a line: its name and what it says.
+NOTE = re.compile(r"[ \t]*[-*+][ \t]+([A-Za-z][A-Za-z_ ]{1,20}):(?:[ \t]+(.*))?$")
+#: How much of a name has to be right for it to be called misspelt.
+_LIKE = 0.8
 #: Takes a value; raises ValueError, which says what is wrong with it.
 Take = Callable[[dict[str, Any], str], None]
 
@@ -26,6 +33,9 @@ def _names(name: str) -> Take:
     def take(members: dict[str, Any], value: str) -> None:
         # A name that is in quotes is a name, whatever it says.
         found = [] if value.lower() in NOTHING else list(names_read(value))
+        wrong = [each for each in found if name == "depends_on" and not re.fullmatch(KEY_PATTERN, each)]
+        if wrong:
+            raise ValueError(f"{wrong[0][:60]!r} is no key; keys stand there with commas between")
         members[name] = [*members.get(name, []), *found]
 
     return take
@@ -80,3 +90,14 @@ TASK_NOTES: dict[str, Take] = {
     "status": _status,
     "text": _nowhere,
 }
+
+
+def note_known(word: str, notes: Collection[str]) -> bool:
+    return word.strip().lower() in notes
+
+
+def note_like(word: str, notes: Collection[str]) -> str:
+    """The note that was likely meant by a word that is none; empty: no one can tell."""
+    name = word.strip().lower()
+    begun = [note for note in notes if len(name) > 3 and note.startswith(name)]
+    return next(iter([*begun, *difflib.get_close_matches(name, notes, n=1, cutoff=_LIKE)]), "")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NoReturn
 
 from apps.core.errors import InvalidInput
 from apps.planning.document import PlanDoc
 from apps.planning.markdown_building import Builder, Draft, line_error
-from apps.planning.markdown_notes import FEATURE_NOTES, PLAN_NOTES, TASK_NOTES
+from apps.planning.markdown_notes import FEATURE_NOTES, NOTE, PLAN_NOTES, TASK_NOTES, note_known, note_like
 from apps.planning.markdown_text import line_read, title_read
 
 #: Longer texts aren't read.
@@ -23,9 +24,8 @@ _HEADING = re.compile(r" ?(#{1,6})(?:[ \t]+(.*))?$")
 _BULLET = r"(?:[-*+]|\d{1,9}[.)])"
 _TASK = re.compile(rf"( {{0,3}}){_BULLET}[ \t]+\[([ xX~-])\](?:[ \t]+(.*))?$")
 _PLAIN_TASK = re.compile(rf"( {{0,3}}){_BULLET}[ \t]+(.*)$")
-_NOTE = re.compile(r"[ \t]*[-*+][ \t]+([A-Za-z][A-Za-z_ ]{1,20}):(?:[ \t]+(.*))?$")
 _FENCE = re.compile(r" ?(```+|~~~+)")
-_KEYED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63}) · (.*)$|([A-Z]{1,3}\d+(?:\.\d+)*):[ \t]+(.*)$")
+_KEYED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63}) · (.*)$|([A-Z]{1,3}\d+(?:\.\d+)*)(?::|[ \t][-–—])[ \t]+(.*)$")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def plan_from_markdown(text: str) -> MarkdownPlan:
     """The plan that a text says. Raises InvalidInput, which names the line."""
     if len(text) > MAX_LENGTH:
         raise InvalidInput(f"the text is longer than {MAX_LENGTH} characters")
-    return _Reader(text.removeprefix("\ufeff").replace("\r\n", "\n")).read()
+    return _Reader(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")).read()
 
 
 class _Reader:
@@ -92,7 +92,7 @@ class _Reader:
             self._heading(len(heading[1]), heading[2] or "")
         elif task := _TASK.match(line):
             self._task(task[3] or "", len(task[1]), ticked=task[2] != " ")
-        elif (note := _NOTE.match(line)) and not line.startswith((" ", "\t")) and self._takes(note[1]):
+        elif (note := NOTE.match(line)) and not line.startswith((" ", "\t")) and self._takes(note[1]):
             self._note(self._now(), note[1], note[2] or "")
         elif self._listed and (plain := _PLAIN_TASK.match(line)):
             self._task(plain[2], len(plain[1]), ticked=False)
@@ -158,7 +158,7 @@ class _Reader:
         at = self._at
         while at < len(self._lines) and not self._lines[at].strip():
             at += 1
-        note = _NOTE.match(self._lines[at]) if at < len(self._lines) else None
+        note = NOTE.match(self._lines[at]) if at < len(self._lines) else None
         if note and note[1].strip().lower() == "level":
             self._at = at + 1
             if not re.fullmatch(r"\d{1,2}", (note[2] or "").strip()) or int(note[2]) > MAX_LEVEL:
@@ -179,19 +179,42 @@ class _Reader:
         draft = Draft(self._at + 1, title, key)
         self._open[-1].tasks.append(draft)
         self._at += 1
-        while self._at < len(self._lines) and _is_inside(self._lines[self._at], indent):
-            note = _NOTE.match(self._lines[self._at])
-            if note is None or note[1].strip().lower() not in TASK_NOTES:
-                break
-            self._note(draft, note[1], note[2] or "", of_task=True)
+        others = self._task_notes(draft, indent)
         if ticked and "status" not in draft.members:
             # Ticked by hand: it is done already.
             draft.members["skipped"] = True
         draft.members.pop("status", None)
-        self._instructions(draft, indent)
+        self._instructions(draft, indent, others)
 
-    def _instructions(self, draft: Draft, outer: int) -> None:
-        found: list[str] = []
+    def _task_notes(self, draft: Draft, indent: int) -> list[str]:
+        """Takes the notes under a task. What stands among them and is none is returned: it is of its instructions."""
+        others: list[str] = []
+        while True:
+            # Editors put blank lines between a task and its notes; other lines behind one are instructions.
+            at = self._at
+            while at < len(self._lines) and not self._lines[at].strip(" \t"):
+                at += 1
+            note = NOTE.match(self._lines[at]) if at < len(self._lines) else None
+            if note is None or not _is_inside(self._lines[at], indent):
+                return others
+            if note_known(note[1], TASK_NOTES):
+                self._at = at
+                self._note(draft, note[1], note[2] or "", of_task=True)
+            elif at > self._at:
+                return others
+            else:
+                self._misspelt(note[1], TASK_NOTES)
+                others.append(self._lines[at])
+                self._at += 1
+
+    def _misspelt(self, word: str, notes: Collection[str]) -> None:
+        """Refuses a note that is nearly one of those that there are: else what it says would be lost."""
+        if meant := note_like(word, notes):
+            self._refuse(self._at + 1, f"there is no note {word.strip()!r}; was {meant!r} meant?")
+
+    def _instructions(self, draft: Draft, outer: int, first: list[str]) -> None:
+        """Takes what is indented under a task; ``first`` are lines of it that were read already."""
+        found: list[str] = first
         at = self._at
         while at < len(self._lines) and (_is_inside(self._lines[at], outer) or not self._lines[at].strip(" \t")):
             found.append(self._lines[at])
@@ -224,7 +247,11 @@ class _Reader:
         """Whether a note of this name may stand here: in front of the text and the tasks of a feature or the plan."""
         draft = self._now()
         notes = FEATURE_NOTES if self._open else PLAN_NOTES
-        return word.strip().lower() in notes and not draft.text and not draft.tasks
+        if draft.text or draft.tasks:
+            return False
+        if not self._listed and not note_known(word, notes):
+            self._misspelt(word, notes)
+        return note_known(word, notes)
 
     def _note(self, draft: Draft, word: str, value: str, *, of_task: bool = False) -> None:
         name, value, line = word.strip().lower(), value.strip(" \t"), self._at + 1

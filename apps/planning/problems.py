@@ -35,7 +35,7 @@ class Grounding(Protocol):
     """What a plan is held against: the repository as it is at the start, and what can be run there."""
 
     def file_exists(self, path: str) -> bool:
-        """Whether a file or folder of the commit has this path."""
+        """Whether a file or folder of the commit has this path; with a slash at its end, whether a folder has."""
 
     def files_like(self, path: str) -> Sequence[str]:
         """Paths that may have been meant, the likeliest first; at most a few."""

@@ -8,6 +8,7 @@ from apps.planning.checking import Problem
 from apps.planning.document import PlanDoc, TaskDoc
 from apps.planning.types import TaskState, TaskStatus
 
+_NOT_FAILED = frozenset({TaskStatus.DONE, TaskStatus.RUNNING})
 #: What of a task that runs may be changed: its agent is told.
 _WHILE_RUNNING = frozenset({"title", "instructions", "files", "creates", "checks"})
 
@@ -35,7 +36,7 @@ def revision_problems(before: PlanDoc, after: PlanDoc, states: Mapping[str, Task
     for key, task in after.tasks.items():
         for needed in task.depends_on:
             other, state = after.tasks.get(needed), states.get(needed, TaskState())
-            given_up = other is not None and other.skipped and state.started and state.status is not TaskStatus.DONE
+            given_up = other is not None and other.skipped and state.started and state.status not in _NOT_FAILED
             if given_up and not states.get(key, TaskState()).started and not task.skipped:
                 message = f"task {key} depends on {needed}, which failed and is done without"
                 problems.append(

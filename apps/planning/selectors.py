@@ -66,6 +66,12 @@ def version_list(*, user: User, plan_id: uuid.UUID) -> QuerySet[PlanVersion]:
     return PlanVersion.objects.filter(plan=plan).select_related("author").order_by("-number")
 
 
+def keys_past(plan: Plan) -> set[str]:
+    """Keys of features and tasks that versions of the plan have removed."""
+    changes = PlanVersion.objects.filter(plan=plan).values_list("changes", flat=True)
+    return {change["key"] for each in changes for change in each if change["kind"] == "removed"}
+
+
 def version_get(plan: Plan, number: int) -> PlanVersion:
     """Raises NotFound."""
     version = PlanVersion.objects.filter(plan=plan, number=number).select_related("author").first()

@@ -45,7 +45,9 @@ class ProgressPlanSerializer(serializers.Serializer[Any]):
     intent = serializers.ChoiceField(choices=Intent.choices)
     version = serializers.IntegerField()
     approved_version = serializers.IntegerField(allow_null=True)
-    estimate = serializers.DictField(help_text="What it is likely to take; empty: nobody has guessed.")
+    estimate = serializers.DictField(
+        help_text="What is left of it is likely to take; empty: nothing is left, or nobody has guessed."
+    )
     done = serializers.IntegerField(help_text="Tasks that are done.")
     total = serializers.IntegerField(help_text="Tasks that are to be done: those that are skipped don't count.")
     features = ProgressFeatureSerializer(many=True, help_text="Each before those within it.")

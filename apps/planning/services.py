@@ -7,7 +7,7 @@ that holds a session's head takes that before: head, then plan.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -128,15 +128,25 @@ def plan_extend(
     turn: int,
     feature: FeatureDoc,
     made_in: MadeIn | None = None,
+    estimate: Callable[[PlanDoc, Mapping[str, TaskState]], Mapping[str, Any]] | None = None,
 ) -> Plan:
-    """Add the feature of a follow-up at the plan's end, once; it is active again. One that isn't there is made."""
+    """Add the feature of a follow-up at the plan's end, once; it is active again. One that isn't there is made.
+
+    ``estimate`` says of the document what is left of it is likely to take.
+    """
     with transaction.atomic():
         plan = Plan.objects.select_for_update().filter(id=plan_id).first()
         if plan is None:
             document = PlanDoc(summary=feature.title, features=(feature,))
             source = VersionSource.FOLLOW_UP
             return plan_create(
-                plan_id=plan_id, project=project, goal=goal, document=document, source=source, made_in=made_in
+                plan_id=plan_id,
+                project=project,
+                goal=goal,
+                document=document,
+                source=source,
+                made_in=made_in,
+                estimate=estimate(document, {}) if estimate else None,
             )
         if plan.project_id != project.id:
             raise Conflict("There is a plan with this id in another project.", state="other_project")
@@ -144,6 +154,9 @@ def plan_extend(
         if feature.key not in before.features_by_key:
             after = before.model_copy(update={"features": (*before.features, feature)})
             reason = f"follow-up {turn}"
+            if estimate is not None:
+                plan.estimate = dict(estimate(after, task_states(plan)))
+                plan.save(update_fields=["estimate", "updated_at"])
             _version_write(
                 plan, before, after, source=VersionSource.FOLLOW_UP, reason=reason, author=None, made_in=made_in
             )
@@ -159,7 +172,7 @@ def plan_approve(*, plan_id: uuid.UUID, version: int) -> Plan:
         if plan.approved_version == version and plan.status != PlanStatus.WAITING:
             return plan
         if plan.status not in (PlanStatus.WAITING, PlanStatus.ACTIVE):
-            raise Conflict(f"the plan is {plan.status}", state=plan.status)
+            raise _decided(plan)
         plan.approved_version, plan.status = version, PlanStatus.ACTIVE
         plan.save(update_fields=["approved_version", "status", "updated_at"])
     return plan
@@ -171,7 +184,7 @@ def plan_reject(*, plan_id: uuid.UUID, version: int) -> Plan:
         plan = plan_lock(plan_id)
         _version_require(plan, version)
         if plan.status not in (PlanStatus.WAITING, PlanStatus.ACTIVE, PlanStatus.REJECTED):
-            raise Conflict(f"the plan is {plan.status}", state=plan.status)
+            raise _decided(plan)
         plan.status = PlanStatus.REJECTED
         plan.save(update_fields=["status", "updated_at"])
     return plan
@@ -352,6 +365,12 @@ def _feature_own_require(user: User, feature: Feature) -> None:
     project = project_get_for_user(user=user, project_id=feature.project_id, write=True)
     if feature.created_by_id != user.id and project_role(project) != Role.OWNER:
         raise PermissionDenied("Somebody else added this feature.", next_step="ask them, or an owner of the project")
+
+
+def _decided(plan: Plan) -> Conflict:
+    """Nobody waits for a word on the plan."""
+    step = "make another one" if plan.status == PlanStatus.WITHDRAWN else "change it, or have it revised"
+    return Conflict(f"the plan is {plan.status}: nothing of it waits for a word", next_step=step, state=plan.status)
 
 
 # --- Rows -------------------------------------------------------------------------------------------------------------

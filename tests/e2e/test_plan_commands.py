@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.launching import ROOT, environment
-from tests.loopback.agents import Agents, Gate, call, finishes, says, task_title
+from tests.loopback.agents import Agents, Gate, call, finishes, plans, says, task_title
 from tests.loopback.openai_server import OpenAIServer, Reply, Request
 from tests.small_repository import CHECK, MEND, repository, server
 from tests.stacks import PATIENCE_SECONDS, LiveStack
@@ -160,6 +161,9 @@ def test_what_cannot_be_done_is_told(stack: LiveStack, repository: Path, tmp_pat
         (("plan", "set", plan, "T1", "--needs", "T3"), "plan_refused", "wait for each other"),
         (("plan", "set", plan, "T1", "--check", "pytest missing_tests"), "plan_refused", "missing_tests"),
         (("plan", "import", str(file)), "invalid_input", "--project or --plan"),
+        (("plan", "list", "--status", "gone"), "invalid_input", "withdrawn"),
+        (("plan", "list", "--project", "nowhere"), "not_found", "archon projects"),
+        (("plan", "run", plan), "conflict", "archon plan approve"),
     ):
         ran = stack.archon(*arguments, "--json")
         assert (ran.code, ran.document["error"]["code"]) == (2, code), (arguments, ran.output)
@@ -221,3 +225,35 @@ def test_a_plan_of_ones_own_is_approved_and_carried_out(
     # Its own check passed; the project has none.
     assert (ran.code, ran.document["outcome"]) == (3, "unverified") and "42" in ran.document["diff"], ran.output
     assert stack.archon("plan", "show", plan, "--json").document["sessions"][0]["id"] == ran.document["session_id"]
+
+
+def test_planners_make_and_revise_plans_at_the_command_line(
+    stack: LiveStack, repository: Path, server: OpenAIServer
+) -> None:
+    def planner(request: Request) -> Reply:
+        more = ["Document it"] if "Say it in the docs" in str(request.messages) else []
+        return plans("Mend it", *more, *(["Praise it"] if "Praise" in str(request.messages) else []))
+
+    server.answer = Agents(planner=planner)
+    project, model = stack.project_make(repository), f"openai:loopback@{server.base_url}"
+    stack.api.call(dict[str, Any], "PUT", f"/api/projects/{project.id}/models/", body={"model": model})
+    made = stack.archon("plan", "new", project.id, "Make it work")
+    plan = stack.archon("plan", "list", "--project", project.id, "--json").document["plans"][0]["id"]
+    # What a plan is worth no check says: made is made.
+    assert made.code == 0 and "T1 Mend it" in made.output and f"plan approve {plan[:8]}" in made.output, made.errors
+    as_document = stack.archon("plan", "new", project.id, "Make it work", "--json")
+    assert as_document.code == 0 and as_document.document["plan"] != plan
+
+    revised = stack.archon("plan", "revise", plan, "Say it in the docs", "--model", model, "--json").document
+    stack.session_wait(revised["session_id"], "completed")
+    assert "+ task T2 Document it" in stack.archon("plan", "diff", plan).output
+    assert stack.archon("plan", "reject", plan, "--version", "1", "--comment", "Praise it").code == 2, "not seen"
+    again = stack.archon("plan", "reject", plan, "--version", "2", "--comment", "Praise it", "--json")
+    assert again.code == 0, again.errors
+    stack.session_wait(again.document["session_id"], "completed")
+    history = stack.archon("plan", "history", plan)
+    assert "version 3" in history.output and "Praise it" in history.output
+    refused = stack.archon("plan", "reject", plan, "--version", "3", "--json")
+    assert (refused.code, refused.document["status"]) == (0, "rejected")
+    late = stack.archon("plan", "approve", plan, "--version", "3")
+    assert late.code == 2 and "have it revised" in late.errors

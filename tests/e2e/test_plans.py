@@ -43,7 +43,7 @@ def test_a_plan_is_seen_sent_back_and_approved(stack: LiveStack, repository: Pat
     assert [task.title for task in waiting.plan_approval.tasks] == ["Guess"]
     watched = stack.archon("watch", session.id, "--yes")
     told = watched.output + watched.errors
-    assert watched.code == 4 and "Guess" in told and "--version 1" in told and "likely" in told, told
+    assert watched.code == 4 and "Guess" in told and "--version 1 --autonomy ask" in told and "likely" in told, told
     unseen = stack.archon("approve", session.id)
     assert unseen.code == 2 and "--version" in unseen.errors
     assert "version 1 of the plan waits" in stack.archon("approve", session.id, "--version", "2").errors

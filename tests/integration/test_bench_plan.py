@@ -95,6 +95,12 @@ def test_cases_of_others_are_run_by_the_command(tmp_path: Path) -> None:
         ('{"expected": "refused", "answers": []}', "line 2: answers has to be a list"),
         ('{"expected": "refused", "answer": 1, "repository": 3}', "line 2: repository has to be"),
         ('{"expected": "refused", "answer": 1, "codes": "x"}', "line 2: codes has to be a list"),
+        ('{"expected": "refused", "answer": 1, "mended": 5}', "line 2: mended has to be a list"),
+        ('{"expected": "refused", "answer": 1, "subfolder": 5}', "line 2: subfolder has to be a text"),
+        ('{"expected": "refused", "answer": 1, "before": {}, "states": {"T1": "lost"}}', "line 2: states has to be"),
+        ('{"expected": "refused", "answer": 1, "states": [1]}', "line 2: states has to be"),
+        ('{"expected": "refused", "answer": 1, "states": {"T1": "done"}}', "line 2: states are of the tasks"),
+        (f'{{"expected": "refused", "answer": {"[" * 100_000}', "line 2: it is nested too deeply"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_by_its_line(tmp_path: Path, line: str, told: str) -> None:
@@ -102,3 +108,56 @@ def test_a_file_that_cannot_be_read_is_told_by_its_line(tmp_path: Path, line: st
     cases.write_text(f'{{"expected": "refused", "answer": ""}}\n{line}\n')
     with pytest.raises(ValueError, match=re.escape(told)):
         cases_read(cases)
+
+
+@pytest.mark.parametrize(
+    ("repository", "told"),
+    [
+        ("nowhere", "line 3: there is no folder"),
+        ("cases.jsonl", "is no folder"),
+        ({"../a": ""}, "line 3: the path '../a' leads out"),
+        ({"a": "", "a/b/c": ""}, "line 3: the path 'a/b/c' is below 'a', which is a file"),
+        ({"\ud800": ""}, "line 3: the path '\\ud800' has half a character"),
+    ],
+)
+def test_a_repository_that_cannot_be_made_is_told_by_its_line(tmp_path: Path, repository: object, told: str) -> None:
+    cases = tmp_path / "cases.jsonl"
+    line = {"expected": "refused", "answer": "", "repository": repository}
+    cases.write_text(f'{{"expected": "refused", "answer": ""}}\n\n{json.dumps(line)}')
+    with pytest.raises(ValueError, match=re.escape(told)):
+        cases_judge(cases_read(cases))
+
+
+def test_files_of_editors_are_read_and_those_in_other_encodings_told(tmp_path: Path) -> None:
+    line, cases = b'{"expected": "refused", "answer": ""}', tmp_path / "cases.jsonl"
+    for text in (b"\xef\xbb\xbf" + line + b"\r\n" + line + b"\r\n", line + b"\r" + line):
+        cases.write_bytes(text)
+        assert [case.line for case in cases_read(cases)] == [1, 2]
+    cases.write_bytes(line + b'\n{"name": "caf\xe9"}')
+    with pytest.raises(ValueError, match="line 2: it is not in UTF-8"):
+        cases_read(cases)
+    cases.write_bytes(b"\n \n")
+    with pytest.raises(ValueError, match="no case"):
+        cases_read(cases)
+
+
+def test_a_folder_is_taken_with_its_links_and_what_can_be_run(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "real").mkdir(parents=True)
+    (folder / "real" / "a.txt").write_text("x")
+    (folder / "link").symlink_to("real")
+    (folder / "package.json").write_text('{"scripts": {"dev": "vite"}}')
+    (folder / "run").write_text("true")
+    # As on file systems where everything can be run: what is in it stays as it is.
+    (folder / "package.json").chmod(0o755)
+    (folder / "run").chmod(0o755)
+    checks = [{"command": "./run && npm run dev"}, {"command": "npm run nothing"}]
+    task = {"title": "t", "files": ["link/a.txt", "link"], "checks": checks[:1]}
+    answer = {"summary": "s", "features": [{"title": "F", "tasks": [task]}]}
+    wrong = {"summary": "s", "features": [{"title": "F", "tasks": [task | {"checks": checks}]}]}
+    lines = [
+        {"repository": "folder", "answer": answer, "expected": "accepted"},
+        {"repository": "folder", "answer": wrong, "expected": "refused", "codes": ["check_cannot_run"]},
+    ]
+    (tmp_path / "cases.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert [each.problems for each in cases_judge(cases_read(tmp_path / "cases.jsonl")) if each.failed] == []

@@ -111,6 +111,7 @@ def test_a_follow_up_is_a_commit_more_in_the_same_conversation(scene: tuple[User
     assert second.plan_id is not None
     progress = plan_progress(second.plan_id)
     assert [feature.title for feature in progress.features] == ["all", "Follow-up: Note: first"]
+    assert progress.estimate["tasks"] == 1, "of the follow-up: the rest is done"
     kinds = [event.type for event in events_of(first.id)]
     assert kinds.index("MessageReceived") == kinds.index("SessionReopened") - 1
     assert kinds.count("SessionCompleted") == 2

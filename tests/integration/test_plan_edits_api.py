@@ -283,6 +283,7 @@ def test_progress_says_what_waits_and_why(scene: Scene) -> None:
         for task in feature["tasks"]
     }
     assert shown["T4"] == ("blocked", ["T1", "T2", "T3"], "T2, which it needs, failed")
+    assert progress["estimate"]["tasks"] == 3, "what is done takes nothing more"
     assert [(feature["key"], feature["depth"], feature["status"]) for feature in progress["features"]] == [
         ("F1", 0, "failed"),
         ("F2", 1, "pending"),
@@ -337,6 +338,9 @@ def test_a_plan_goes_out_as_markdown_and_comes_back(scene: Scene) -> None:
     assert answer.headers["Content-Type"].startswith("text/markdown") and "Grammar" in text
     assert client.get(address, headers={"accept": "application/json"}).json() == {"markdown": text}
 
+    spoilt = text.replace("Grammar", "Grammaire é").encode("latin-1", "replace")
+    latin = client.put(address, spoilt, content_type="text/markdown")
+    assert (latin.status_code, latin.json()["next_step"]) == (400, "save it as UTF-8"), "no word is guessed at"
     same = client.put(address, {"markdown": text})
     assert (same.status_code, same.json()["version"]) == (200, 1), "nothing was changed"
     other = text.replace("Grammar", "A grammar")
@@ -386,3 +390,40 @@ def test_a_plan_is_drawn(scene: Scene) -> None:
     assert plain.headers["Content-Type"].startswith("text/plain") and plain.content.decode() == source
     missing = client_for(user_make()).get(address, headers={"accept": "text/plain"})
     assert missing.status_code == 404 and missing.json()["code"] == "not_found"
+
+
+def test_nothing_is_left_of_a_plan_that_is_done(scene: Scene) -> None:
+    for key in ("T1", "T2", "T3", "T4"):
+        scene.done(key)
+    progress = client_for(scene.viewer).get(f"{scene.address}progress/").json()
+    assert (progress["done"], progress["estimate"]) == (4, {})
+
+
+def test_a_decision_with_a_misspelt_member_decides_nothing(scene: Scene) -> None:
+    client = client_for(scene.member)
+    plan_update_status(plan_id=scene.plan.id, status=PlanStatus.WAITING)
+    for decision, body in (
+        ("reject", {"version": 1, "coment": "Leave it"}),
+        ("approve", {"version": 1, "auto": "ask"}),
+    ):
+        answer = client.post(f"{scene.address}{decision}/", body)
+        assert (answer.status_code, len(answer.json()["errors"])) == (400, 1), answer.content
+    assert Plan.objects.get(id=scene.plan.id).status == "waiting"
+    assert client.post(f"{scene.address}reject/", {"version": 1}).status_code == 200
+    late = client.post(f"{scene.address}approve/", {"version": 1}).json()
+    assert (late["state"], late["next_step"]) == ("rejected", "change it, or have it revised")
+
+
+def test_a_new_task_gets_no_key_that_the_plan_had_before(scene: Scene) -> None:
+    assert (
+        scene.edit({"op": "remove_task", "key": "T4"}, {"op": "add_task", "title": "New"}).status_code == 400
+    ), "where?"
+    parts = [{"title": "One"}, {"title": "Two"}]
+    split = client_for(scene.member).post(f"/api/planning/tasks/{scene.task('T3').id}/split/", {"parts": parts})
+    assert [task["key"] for task in split.json()] == ["T5", "T6"]
+    assert scene.edit({"op": "add_task", "feature": "F2", "title": "Three"}).status_code == 200
+    body = {"feature": str(scene.feature("F2").id), "title": "Four"}
+    added = client_for(scene.member).post("/api/planning/tasks/", body)
+    assert (scene.task("T7").title, added.json()["key"]) == ("Three", "T8"), "T3 was another task"
+    back = client_for(scene.member).post(f"{scene.address}restore/", {"version": 1})
+    assert back.status_code == 200 and scene.task("T3").title == "Say where"

@@ -208,7 +208,16 @@ PIECES = st.sampled_from(
         *("true", "false", ":", "nosuch", "nosuch x", "ls README.md", "sh scripts/there.sh", "sh nothing.sh"),
         *("./scripts/there.sh", "./nothing.sh", "./scripts/plain.sh", "cd src", "cd nowhere", "touch made.txt"),
         *("echo true > made.sh", "sh made.sh", "cp scripts/there.sh other.sh", "./other.sh", "sh -c nosuch"),
-        *("X=1", "X=1 nosuch", "command -v nosuch", "timeout 5 sh nothing.sh", "python3 scripts/seed.py"),
+        *(
+            "X=1",
+            "X=1 nosuch",
+            "make test",
+            "make nosuch",
+            "$ true",
+            "command -v nosuch",
+            "timeout 5 sh nothing.sh",
+            "python3 scripts/seed.py",
+        ),
         *("[ -f nothing ]", "eval true", "exit 0", "echo 'nosuch ; x'", "cat <<E\nnosuch\nE", "nosuch() { :; }"),
     ]
 )
@@ -254,7 +263,7 @@ def test_what_is_called_impossible_fails_in_bash(
         )
     finally:
         _git(checkout, "worktree", "remove", "--force", str(folder / "tree"))
-    said = ("not found", "No such file", "Permission denied", "cannot open", "syntax error", "can't cd")
+    said = ("not found", "No such file", "Permission denied", "cannot open", "syntax error", "can't cd", "No rule to")
     assert ran.returncode != 0 or any(words in ran.stderr for words in said), why
 
 

@@ -75,6 +75,8 @@ def test_a_plan_is_generated_approved_and_carried_out(scene: tuple[User, Project
     user, project = scene
     made = generated(scene, "One", {"title": "Two", "depends_on": []})
     assert (made.status, made.goal, made.version) == ("waiting", "Write it", 1)
+    reason = made.sessions.get().reason
+    assert reason and reason["next_step"].endswith(f"./archon plan show {made.id}")
     body = {"project": str(project.id), "plan": str(made.id)}
     run = "/api/agents/sessions/run/"
     refused = post(user, run, body, *coded())
@@ -176,7 +178,11 @@ def test_a_session_that_has_the_plan_hears_of_it(scene: tuple[User, Project]) ->
 
 def test_a_feature_is_broken_down(scene: tuple[User, Project]) -> None:
     user, project = scene
-    own = post(user, "/api/planning/features/", {"project": str(project.id), "title": "Colours", "description": "Few."})
+    own = post(
+        user,
+        "/api/planning/features/",
+        {"project": str(project.id), "title": "Colours", "description": "Few.", "priority": "high", "effort": "large"},
+    )
     address = f"/api/planning/features/{own.json()['id']}/break-down/"
     alone = ran(post(user, address, {"comment": "Two."}, entry("planner", plan("Red", "Blue"), task="Few[.]")))
     assert alone.status == "completed", alone.reason
@@ -184,6 +190,7 @@ def test_a_feature_is_broken_down(scene: tuple[User, Project]) -> None:
     document = plan_document(made)
     assert (made.status, [f.title for f in document.features]) == ("waiting", ["Colours"])
     row = Feature.objects.get(id=own.json()["id"])
+    assert (row.priority, row.effort) == ("high", "large"), "as the person has said"
     assert (row.plan_id, row.created_by_id, [task.title for task in row.tasks.all()]) == (
         made.id,
         user.id,

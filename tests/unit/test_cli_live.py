@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from cli.live import LineView, StatePanel, event_line, view_is_live
+from cli.plan_resources import PlanTask
 from cli.resources import Event
 from cli.state import SessionState
 from cli.text import duration_format, money_format, text_clean, text_line
@@ -210,6 +211,9 @@ def test_money(dollars: float, text: str) -> None:
 def test_lines_are_cut_to_their_width() -> None:
     assert text_line("a\nb   c", width=5) == "a b c"
     assert text_line("abcdef", width=4) == "abc…"
+    assert text_line("日本語", width=6) == "日本語"
+    assert text_line("日本語です", width=6) == "日本…"
+    assert text_line("❤️" * 9, width=6).startswith("❤️") and text_line("ab", width=1) == "…"
 
 
 def test_a_pause_tells_its_reason() -> None:
@@ -291,6 +295,29 @@ def test_the_plan_follows_what_people_change_of_it() -> None:
         assert event_line(event) == "plan, version 4: enough"
         state.event_apply(event)
     assert [task.status for task in state.tasks] == ["done", "running", "pending"]
+
+
+def test_what_waits_for_a_task_that_failed_is_shown_as_blocked() -> None:
+    state = SessionState(session_id="s", goal="g")
+
+    def standing(status: str, reason: str = "") -> list[PlanTask]:
+        first = PlanTask(id="1", key="T1", title="First", status="failed")
+        return [first, PlanTask(id="2", key="T2", title="Second", status=status, blocked_reason=reason)]
+
+    for event in events_of(
+        ("PlanCreated", {"summary": "a", "features": ["F"], "tasks": ["First", "Second"]}),
+        ("TaskStarted", {"task": "id-1", "title": "First", "attempt": 1}),
+        ("TaskFailed", {"task": "id-1", "reason": "its checks fail"}),
+    ):
+        assert not state.plan.is_unsettled
+        state.event_apply(event)
+    assert state.plan.is_unsettled
+    told = state.plan.settled(standing("blocked", "T1, which it needs, failed"))
+    assert [(task.key, task.reason) for task in told] == [("T2", "T1, which it needs, failed")]
+    assert [task.status for task in state.tasks] == ["failed", "blocked"] and "Second (blocked)" in shown(state)
+    assert state.plan.settled(standing("blocked", "T1, which it needs, failed")) == [], "told once"
+    assert state.plan.settled(standing("pending")) == [] and state.tasks[1].status == "pending"
+    assert not state.plan.is_unsettled
 
 
 def test_what_two_models_write_at_once_stays_apart() -> None:

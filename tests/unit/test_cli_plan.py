@@ -154,3 +154,28 @@ def test_what_cannot_be_drawn_is_listed() -> None:
         "   ! T6 Do T6 (blocked) <- T1, T3, T5",
     ]
     assert drawn(TASKS, width=25)[0] == "1. at once"
+
+
+@pytest.mark.parametrize("width", [30, 60, 100])
+def test_characters_of_two_columns_leave_no_box_open(width: int) -> None:
+    tasks = [
+        task("T1", title="日本語の長い題名がここに続きますよ" * 2),
+        task("T2", "T1", title="短い"),
+        task("T3", "T1", title="a 😀 b"),
+    ]
+    lines = drawn(tasks, width=width)
+    assert all(Text(line).cell_len <= width for line in lines), "\n".join(lines)
+    for top, title in itertools.pairwise(lines):
+        if "╭─ " in top:
+            ends = {side: [Text(line[: line.index(side)]).cell_len for line in (top,)] for side in "╮"}
+            assert Text(title[: title.index(" │", 2)]).cell_len + 1 == ends["╮"][0], f"{top}\n{title}"
+    plan = PLAN.model_copy(update={"features": [PLAN.features[0].model_copy(update={"tasks": tasks})]})
+    assert all(Text(line).cell_len <= width for line in printed(plan, terminal=True, width=width).splitlines()[3:])
+
+
+def test_a_long_title_does_not_hide_what_a_task_waits_for() -> None:
+    tasks = [task(f"T{at}", title="a long title " * 20) for at in range(1, 9)] + [
+        task("T9", "T1 T2", title="long " * 50)
+    ]
+    line = drawn(tasks, width=60)[-1]
+    assert line.endswith("… (pending) <- T1, T2") and len(line) <= 60

@@ -56,6 +56,7 @@ def test_an_unknown_price_is_said() -> None:
 @given(st.lists(st.builds(TaskTook, st.sampled_from(Effort), st.integers(1, 500), st.integers(1, 10**7)), max_size=30))
 def test_ranges_are_ranges(past: list[TaskTook]) -> None:
     made = plan_estimate(plan(Effort.TRIVIAL, Effort.MEDIUM), {}, past, FREE)
+    assert all(steps == int(steps) for steps in (made.steps.low, made.steps.high)), "nobody takes a part of a step"
     assert 0 <= made.steps.low <= made.steps.high and 0 <= made.tokens.low <= made.tokens.high
     assert made.basis.startswith("from typical" if len(past) < LEAST_TASKS else f"from {len(past)} tasks")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
 import pytest
@@ -219,7 +220,7 @@ def test_a_plan_that_is_edited_is_read_with_the_edits() -> None:
         ("## A\n- [ ] x\n  - files: `a` `b`\n", "line 3: files: a comma is missing"),
         ("## A\n- [ ] x\n  - check:\n", "line 3: check: a command is missing"),
         ("## A\n- [ ] x\n  - status: finished\n", "line 3: status: there is no 'finished'"),
-        ("## A\n\n- [ ] x\n  - needs: a b\n", "line 3: depends_on.0: "),
+        ("## A\n\n- [ ] x\n  - needs: a b\n", "line 4: needs: 'a b' is no key"),
         ("# P\n- intent: fun\n", "line 2: intent: there is no 'fun'"),
         ("# P\n## \n", "line 2: a title is missing"),
         ("# P\n\n- [ ]\n", "line 3: a title is missing"),
@@ -233,3 +234,47 @@ def test_errors_name_the_line(text: str, told: str) -> None:
     with pytest.raises(InvalidInput) as error:
         plan_from_markdown(text)
     assert error.value.message.startswith(told)
+
+
+def test_blank_lines_that_editors_put_in_front_of_notes_lose_none() -> None:
+    text = plan_to_markdown(PLAN, statuses={"T1": TaskStatus.DONE})
+    loose = re.sub(r"^(- \[.\] .*\n)(  - )", r"\1\n\2", text, flags=re.MULTILINE)
+    assert loose != text and plan_from_markdown(loose).document == PLAN
+
+
+def test_instructions_that_begin_as_notes_do_stay_instructions() -> None:
+    for instructions in ("- files: these", "- Check: it\n- needs: T9", "- note: x\n- files: y", "- file: x"):
+        task = TaskDoc(key="T1", title="t", files=("a",), instructions=instructions)
+        for each in (task, task.model_copy(update={"files": ()})):
+            plan = PlanDoc(summary="s", features=(FeatureDoc(key="F1", title="f", tasks=(each,)),))
+            assert plan_from_markdown(plan_to_markdown(plan)).document == plan
+
+
+def test_notes_among_other_items_are_read() -> None:
+    text = "# P\n\n## A\n\n- [ ] T1 - one\n- [ ] T2: two\n  - Beware: it is old\n  - needs: T1\n\n  Text.\n"
+    one, two = plan_from_markdown(text).document.tasks.values()
+    assert (one.key, one.title) == ("T1", "one")
+    assert two.depends_on == ("T1",) and two.instructions == "- Beware: it is old\n\nText."
+
+
+@pytest.mark.parametrize(
+    ("note", "told"),
+    [
+        ("- file: `a`", "line 6: there is no note 'file'; was 'files' meant?"),
+        ("- chekc: true", "was 'check' meant?"),
+        ("- needs: T1 and T2", "line 6: needs: 'T1 and T2' is no key"),
+    ],
+)
+def test_a_note_that_would_be_lost_is_told(note: str, told: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(told)):
+        plan_from_markdown(f"# P\n\n## A\n\n- [ ] one\n  {note}\n")
+
+
+def test_a_note_of_a_feature_that_would_be_lost_is_told() -> None:
+    with pytest.raises(InvalidInput, match="line 5: there is no note 'prio'; was 'priority' meant"):
+        plan_from_markdown("# P\n\n## A\n\n- prio: high\n\n- [ ] one\n")
+
+
+def test_line_ends_of_any_system_are_read() -> None:
+    text = plan_to_markdown(PLAN)
+    assert plan_from_markdown(text.replace("\n", "\r")).document == PLAN

@@ -24,17 +24,20 @@ from apps.agents.nodes.lane_ground import branch_return
 from apps.agents.nodes.materials import brief_message, materials_read
 from apps.agents.nodes.opening import conversation_opening, instructions_renew
 from apps.agents.services.ledger_records import Snapshot
+from apps.agents.services.plan_estimates import coder_of, estimate_make
 from apps.agents.services.sessions import made_in, session_plan_set
 from apps.agents.tools.base import text_cut
 from apps.agents.types import Event
 from apps.core.database import Connection
 from apps.core.storable import json_storable
-from apps.planning.document import FeatureDoc, TaskDoc
+from apps.planning.document import FeatureDoc, PlanDoc, TaskDoc
 from apps.planning.models import TaskStatus
 from apps.planning.selectors import plan_progress
 from apps.planning.services import plan_extend
+from apps.planning.types import TaskState
 from apps.projects.checks import CheckReport, Verification, outcome_judge
 from apps.projects.models import Project
+from apps.usage.choices import ModelOptions
 
 #: A conversation that is longer than this is not continued: its successor is told what came of it.
 CONTINUED_MESSAGES, CONTINUED_CHARACTERS = 300, 250_000
@@ -63,7 +66,8 @@ async def follow_up_begin(state: SessionState, runtime: Runtime[RunContext]) -> 
     added = Event("PlanExtended", {"plan": str(facts.plan_id), "feature": title, "tasks": [title]})
     key = facts.follow_up_key
     task = TaskDoc(key=f"{key}.1", title=title, instructions=follow_up.text)
-    extend = partial(_plan_extend, facts=facts, feature=FeatureDoc(key=key, title=title, tasks=(task,)))
+    feature = FeatureDoc(key=key, title=title, tasks=(task,))
+    extend = partial(_plan_extend, facts=facts, feature=feature, coder=coder_of(context.models))
     await context.ledger.effect_apply(facts.turn_key("plan"), extend, added)
     return {"ended": False}
 
@@ -173,7 +177,10 @@ def _follow_up_load(session_id: uuid.UUID, turn: int) -> FollowUp:
     return FollowUp(row.text, row.former)
 
 
-def _plan_extend(*, facts: SessionFacts, feature: FeatureDoc) -> None:
+def _plan_extend(*, facts: SessionFacts, feature: FeatureDoc, coder: ModelOptions) -> None:
+    def estimate(document: PlanDoc, states: Mapping[str, TaskState]) -> dict[str, Any]:
+        return estimate_make(project_id=facts.project_id, document=document, states=states, coder=coder)
+
     plan = plan_extend(
         plan_id=facts.plan_id,
         project=Project.objects.get(id=facts.project_id),
@@ -181,6 +188,7 @@ def _plan_extend(*, facts: SessionFacts, feature: FeatureDoc) -> None:
         turn=facts.turn,
         feature=feature,
         made_in=made_in(facts.session_id),
+        estimate=estimate,
     )
     session_plan_set(session_id=facts.session_id, plan=plan)
 

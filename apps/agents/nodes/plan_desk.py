@@ -17,7 +17,7 @@ from apps.planning.models import Feature, Plan
 from apps.planning.problems import Problem
 from apps.planning.revising import feature_fill, feature_hold, started_keep, started_keys
 from apps.planning.selectors import plan_document, task_states
-from apps.planning.types import TaskState
+from apps.planning.types import Effort, Priority, TaskState
 from apps.projects.repository import commit_files
 
 #: A cited file is read whole to count its lines, up to so many bytes.
@@ -124,7 +124,10 @@ def _standing(plan_id: uuid.UUID) -> StandingPlan | None:
 
 def _feature_load(feature_id: uuid.UUID) -> FeatureDoc | None:
     row = Feature.objects.filter(id=feature_id).first()
-    return FeatureDoc(key="F0", title=row.title, description=row.description) if row else None
+    if row is None:
+        return None
+    priority, effort = Priority(row.priority), Effort(row.effort)
+    return FeatureDoc(key="F0", title=row.title, description=row.description, priority=priority, effort=effort)
 
 
 def _citation_problem(citation: Citation, lines: int | None) -> str:

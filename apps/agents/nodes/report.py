@@ -44,7 +44,8 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     if context.facts.agent_type is AgentType.PLANNER:
         revised = await context.ledger.effect_find(context.facts.turn_key("plan-revised")) or {}
         told = str(revised.get("note") or "") or "a plan was made, no code was changed"
-        await _complete(context, SessionOutcome.UNVERIFIED, (told,))
+        step = f"look at it, and approve it or have it revised: ./archon plan show {progress.id}"
+        await _complete(context, SessionOutcome.UNVERIFIED, (told,), step=step)
         return {}
     session_id = context.facts.session_id
     verified = await context.ledger.database.run_in_thread(judged_last, session_id)
@@ -78,7 +79,8 @@ async def answer_report(state: SessionState, runtime: Runtime[RunContext]) -> Se
     context = runtime.context
     result = await context.ledger.result_load(uuid.UUID(state["execution_id"]))
     answer = execution_answer(result) or "The agent ended without an answer."
-    await _complete(context, SessionOutcome.UNVERIFIED, (NOTHING_CHANGED,), answer=answer)
+    step = f"read the answer; to ask or want more: ./archon say {context.facts.session_id} TEXT"
+    await _complete(context, SessionOutcome.UNVERIFIED, (NOTHING_CHANGED,), answer=answer, step=step)
     return {}
 
 
@@ -88,6 +90,7 @@ async def _complete(
     reasons: tuple[str, ...],
     *,
     answer: str = "",
+    step: str = "look at the report and the diff",
     files: list[str] | None = None,
     **columns: Any,
 ) -> None:
@@ -103,7 +106,7 @@ async def _complete(
     text = report_brief(facts)
     reason = None
     if outcome is not SessionOutcome.VERIFIED:
-        reason = Reason(outcome.value, "; ".join(reasons) or outcome.value, "look at the report and the diff")
+        reason = Reason(outcome.value, "; ".join(reasons) or outcome.value, step)
     events = (
         Event("SessionReported", {"summary": text, "outcome": outcome.value, "files_changed": files or []}),
         Event("SessionCompleted", {"outcome": outcome.value, "reasons": list(reasons)}),

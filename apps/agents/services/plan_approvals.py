@@ -160,7 +160,7 @@ def plan_approve(*, user: User, plan_id: uuid.UUID, version: int, autonomy: Auto
     if now == Autonomy.OBSERVE:
         raise Conflict(
             "the session may only look, so nothing of the plan could be carried out",
-            next_step=f"send an autonomy with the approval, or first: ./archon autonomy {session.id} ask",
+            next_step=f"raise its autonomy first: ./archon autonomy {session.id} ask; or with the approval (autonomy)",
             state="observe",
         )
     plan = planning.plan_approve(plan_id=plan_id, version=version)
@@ -186,8 +186,8 @@ def plan_reject(*, user: User, plan_id: uuid.UUID, version: int, comment: str = 
         if session is None:
             if comment:
                 raise InvalidInput(
-                    "no session waits with the plan, so that no planner would hear the comment",
-                    next_step=f"send it to POST /api/planning/plans/{plan_id}/revise/",
+                    "no session waits with the plan: no planner would hear the comment",
+                    next_step=f"have it revised: ./archon plan revise {plan_id} TEXT (POST revise/)",
                 )
             return planning.plan_reject(plan_id=plan_id, version=version)
         if comment:

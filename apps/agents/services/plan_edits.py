@@ -33,7 +33,7 @@ from apps.planning.editing import Operation, operations_apply
 from apps.planning.models import Plan, Task
 from apps.planning.restoring import plan_restored
 from apps.planning.scheduling import SATISFIED, tasks_ready, tasks_settle
-from apps.planning.selectors import plan_document, plan_get_for_user, task_states, version_get
+from apps.planning.selectors import keys_past, plan_document, plan_get_for_user, task_states, version_get
 from apps.planning.services import plan_lock, plan_revise
 from apps.planning.types import PlanStatus, TaskAgent, TaskStatus, VersionSource
 from apps.projects.git import GitError
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 #: What of a plan's changes an event tells of a text.
 _EVENT_TEXT = 2_000
 #: How often a change that names no version is made anew because another one came in between.
-_TRIES = 5
+_TRIES = 20
 #: What a plan is at once all that could be done of it was done.
 _ENDED = (PlanStatus.DONE, PlanStatus.FAILED)
 
@@ -58,7 +58,7 @@ def plan_edit(
     """The plan with these operations done in turn, all of them or none. Raises as :func:`plan_change`, InvalidInput."""
 
     def make(plan: Plan, now: PlanDoc) -> PlanDoc:
-        return operations_apply(now, operations)
+        return operations_apply(now, operations, past=keys_past(plan))
 
     return plan_change(user=user, plan_id=plan_id, make=make, expected=expected, reason=reason)
 

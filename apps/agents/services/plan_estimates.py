@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +16,9 @@ from apps.core.errors import ApplicationError
 from apps.planning.document import PlanDoc
 from apps.planning.estimating import TaskTook, TokenPrice, plan_estimate
 from apps.planning.models import Plan, Task, TaskStatus
-from apps.planning.types import Effort, TaskState
+from apps.planning.scheduling import SATISFIED, tasks_settle
+from apps.planning.selectors import plan_document, plan_progress, task_states
+from apps.planning.types import Effort, PlanProgress, PlanStatus, TaskState
 from apps.projects.models import Project
 from apps.usage.catalogue import project_configuration
 from apps.usage.choices import ModelOptions, SessionModels, options_merge, server_configuration
@@ -27,6 +30,8 @@ PAST_TASKS = 60
 #: So much of what a coder reads typically comes from the provider's cache; of all tokens so many are its own.
 _CACHED, _OUTPUT = Decimal("0.6"), Decimal("0.03")
 _MILLION = 1_000_000
+#: Of plans at these nothing is carried out any more.
+_OVER = frozenset({PlanStatus.DONE, PlanStatus.WITHDRAWN, PlanStatus.REJECTED})
 
 
 def estimate_make(
@@ -39,6 +44,25 @@ def estimate_make(
 def estimate_of(*, plan: Plan, document: PlanDoc, states: Mapping[str, TaskState]) -> dict[str, Any]:
     """The same of a plan that somebody changes: by what the session calls that has it, else the project's next one."""
     return estimate_make(project_id=plan.project_id, document=document, states=states, coder=_coder(plan))
+
+
+def estimate_left(plan: Plan) -> dict[str, Any]:
+    """What is left of the plan now is likely to take; empty: nothing is left to do.
+
+    As it was kept with the version, until a task more or less is left than there was then.
+    """
+    states = task_states(plan)
+    left = sum(task.status not in SATISFIED for task in tasks_settle(plan_document(plan), states).values())
+    if not left or plan.status in _OVER:
+        return {}
+    if plan.estimate.get("tasks") == left:
+        return dict(plan.estimate)
+    return estimate_of(plan=plan, document=plan_document(plan), states=states)
+
+
+def plan_standing(plan: Plan) -> PlanProgress:
+    """Where the plan stands, with what the rest of it is likely to take."""
+    return replace(plan_progress(plan.id), estimate=estimate_left(plan))
 
 
 def coder_of(models: SessionModels) -> ModelOptions:

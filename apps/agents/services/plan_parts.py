@@ -13,7 +13,7 @@ from apps.planning import services
 from apps.planning.document import PlanDoc
 from apps.planning.editing import operations_apply, operations_read
 from apps.planning.models import Feature, Plan, Task
-from apps.planning.selectors import feature_get_for_user, plan_get_for_user, task_get_for_user
+from apps.planning.selectors import feature_get_for_user, keys_past, plan_get_for_user, task_get_for_user
 
 if TYPE_CHECKING:
     from apps.authentication.models import User
@@ -115,7 +115,8 @@ def task_split(*, user: User, task_id: uuid.UUID, parts: Sequence[Mapping[str, A
     made: list[str] = []
 
     def make(row: Plan, now: PlanDoc) -> PlanDoc:
-        after = operations_apply(now, operations_read([{"op": "split_task", "key": task.key, "parts": list(parts)}]))
+        read = operations_read([{"op": "split_task", "key": task.key, "parts": list(parts)}])
+        after = operations_apply(now, read, past=keys_past(row))
         known = set(now.tasks) - {task.key}
         made[:] = [key for key in after.tasks if key not in known]
         return after
@@ -130,7 +131,7 @@ def _operate(user: User, plan: Plan, operations: Sequence[Mapping[str, Any]], wi
     read = operations_read(operations)
 
     def make(row: Plan, now: PlanDoc) -> PlanDoc:
-        return operations_apply(now, read)
+        return operations_apply(now, read, past=keys_past(row))
 
     plan_change(user=user, plan_id=plan.id, make=make, expected=wish.expected, reason=wish.reason)
 
@@ -147,7 +148,7 @@ def _added(
     new: list[str] = []
 
     def make(row: Plan, now: PlanDoc) -> PlanDoc:
-        after = operations_apply(now, read)
+        after = operations_apply(now, read, past=keys_past(row))
         new[:] = [key for key in keys_of(after) if key not in keys_of(now)]
         return after
 

@@ -31,8 +31,8 @@ WORK_EFFECT = "plan-work"
 #: A plan in these states can be carried out, as far as tasks are left; another one says why not.
 _CARRIED_OUT = frozenset({PlanStatus.ACTIVE, PlanStatus.FAILED})
 _NOT_CARRIED_OUT = {
-    PlanStatus.WAITING: ("it waits for approval", "approve it first: POST /api/planning/plans/{plan}/approve/"),
-    PlanStatus.REJECTED: ("it was rejected", "have it revised: POST /api/planning/plans/{plan}/revise/"),
+    PlanStatus.WAITING: ("it waits for approval", "approve it first: ./archon plan approve {plan} (POST approve/)"),
+    PlanStatus.REJECTED: ("it was rejected", "have it revised: ./archon plan revise {plan} TEXT (POST revise/)"),
     PlanStatus.DONE: ("everything in it is done", "have it revised, or start a session with a goal"),
     PlanStatus.WITHDRAWN: ("its session was taken back to before it was made", "start a session with a goal"),
 }
@@ -201,7 +201,7 @@ def _carried_out_require(plan: Plan) -> None:
     if not tasks_ready(plan_document(plan), task_states(plan)):
         raise Conflict(
             "the plan can't be carried out: nothing of it can start",
-            next_step=f"have it revised: POST /api/planning/plans/{plan.id}/revise/",
+            next_step=f"have it revised: ./archon plan revise {plan.id} TEXT (POST revise/)",
             state="nothing_ready",
         )
 

@@ -28,6 +28,16 @@ _DECIDES = re.compile(
     r"|mise\.toml|\.tool-versions|Dockerfile)$"
 )
 _MAKEFILES = ("Makefile", "makefile", "GNUmakefile")
+#: Rules of a makefile: what stands in front of the colon at the beginning of a line.
+_RULE = re.compile(r"^ *([^\s#:=][^#:=\n]*?) *::?(?!=)", re.MULTILINE)
+#: What needs no rule to count as made.
+_PHONY = re.compile(r"^ *\.PHONY *:([^#\n]*)", re.MULTILINE)
+#: What may give a makefile targets that no line names.
+_WORKED_OUT = re.compile(
+    r"^ *(?:-?include|sinclude|load|define|vpath|VPATH|export +[^\n]*MAKEFILES|\.DEFAULT|\.RECIPEPREFIX)\b"
+    r"|^ *\$|^ *(?=[^\s#=])[^#=\n]*[%$*?\[][^#=\n]*:|\$[({]eval\b",
+    re.MULTILINE,
+)
 
 
 class IgnoredPaths:
@@ -149,15 +159,33 @@ class CheckFiles:
         return f"package.json has no script {name}"
 
     def target_lack(self, folders: Sequence[str], name: str) -> str:
-        """Why make can't make something: there is no makefile, nor a file that it could be made of."""
+        """Why make can't make something: there is no makefile with it, nor a file that it could be made of."""
+        lack = "there is no Makefile"
         for folder in folders:
             place = path_clean(folder or ".")
-            if any(self.has(path) for each in _MAKEFILES if (path := path_inside(place, each)) is not None):
-                return ""
             start = "" if place in ("", ".") else f"{place}/"
-            if name and any(path.startswith(f"{start}{name}") for path in (*self._paths.files, *self.made)):
+            if name and self._may_be_made_of(f"{start}{name}", f"{start}{name.partition('.')[0]}."):
                 return ""
-        return "there is no Makefile"
+            for each in _MAKEFILES:
+                path = path_inside(place, each)
+                if path is None or self.has(path):
+                    if path is None or self._is_made(path) or not self._lacks_target(path, name):
+                        return ""
+                    lack = f"{path} has no target {name}"
+        return lack
+
+    def _may_be_made_of(self, path: str, stem: str) -> bool:
+        """Whether make takes the name for what is there, or has something that its own rules may make it of."""
+        known = (*self._paths.files, *self.made)
+        return self.has(path) or any(each.startswith((f"{path}/", stem)) for each in known)
+
+    def _lacks_target(self, path: str, name: str) -> bool:
+        """Whether a makefile says for sure that it has no such target: nothing in it is worked out or read in."""
+        text = (self._paths.read(path, limit=_READ_BYTES) or "").replace("\\\n", " ")
+        if not name or not text.strip() or _WORKED_OUT.search(text):
+            return False
+        named = [*_RULE.findall(text), *_PHONY.findall(text)]
+        return name not in {target for line in named for target in line.split()}
 
 
 def no_such(kind: str, name: str) -> str:

@@ -63,6 +63,8 @@ class _Line:
     """What is known of a line so far."""
 
     folders: list[str] | None
+    #: Wherever it may have been so far.
+    visited: list[str] = field(default_factory=list)
     functions: set[str] = field(default_factory=set)
     makes_files: bool = False
     brings_programs: bool = False
@@ -83,8 +85,8 @@ def command_read(command: str, *, folder: str = "") -> Reading:
     """What a line that starts in ``folder`` can't do without; never raises."""
     line = _Line([folder])
     needs = tuple(_script(command, line, _LEVELS))
-    folders = line.folders or [folder]
-    written = tuple(posixpath.join(each, path) for path in line.written for each in folders)
+    visited = dict.fromkeys([folder, *line.visited])
+    written = tuple(posixpath.join(each, path) for path in line.written for each in visited)
     return Reading(needs, written, tuple(line.scripts))
 
 
@@ -108,7 +110,9 @@ def _command(command: SimpleCommand, line: _Line, levels: int) -> Iterator[Need]
     for name, value in command.assignments:
         line.brings_programs = line.brings_programs or (name == "PATH" and bool(value.text))
     words: Sequence[Word] = command.words
-    for need in _words(words, line, levels):
+    # What only may be run leaves behind that it may have gone somewhere, as does what runs in a shell of its own.
+    goes_on = levels == _LEVELS and not (command.conditional or command.negated or command.apart)
+    for need in _words(words, line, levels, goes_on=goes_on):
         if command.conditional or (command.negated and need.wanted.kind != "program"):
             continue
         yield need
@@ -117,12 +121,15 @@ def _command(command: SimpleCommand, line: _Line, levels: int) -> Iterator[Need]
         line.makes_files = line.brings_programs = True
 
 
-def _words(words: Sequence[Word], line: _Line, levels: int) -> Iterator[Need]:
+def _words(words: Sequence[Word], line: _Line, levels: int, *, goes_on: bool) -> Iterator[Need]:
     """What a program with its words needs, and what it does to what follows."""
-    looked_up = True
+    looked_up, whole = True, words
     # A wrapper within a wrapper, and so on: each takes words away.
     while words:
         if not words[0].plain:
+            if words[0].source.startswith("$ "):
+                # Copied with the prompt in front, which bash takes for a program.
+                yield _program("$", line)
             line.makes_files = line.brings_programs = True
             return
         name, behind = words[0].text, words[1:]
@@ -132,7 +139,7 @@ def _words(words: Sequence[Word], line: _Line, levels: int) -> Iterator[Need]:
         if looked_up and name not in BUILTINS:
             yield _program(name, line)
         if name in ("cd", "pushd", "popd"):
-            yield from _goes(name, behind, line)
+            yield from _goes(name, behind, line, goes_on=goes_on and words is whole)
             return
         short = posixpath.basename(name)
         if short in ("bash", "sh") and (script := _script_word(behind)) is not None:
@@ -171,15 +178,17 @@ def _folders(line: _Line) -> tuple[str, ...] | None:
     return None if line.folders is None else tuple(line.folders)
 
 
-def _goes(name: str, behind: Sequence[Word], line: _Line) -> Iterator[Need]:
+def _goes(name: str, behind: Sequence[Word], line: _Line, *, goes_on: bool) -> Iterator[Need]:
     targets = [word for word in behind if not (word.plain and re.fullmatch(r"-[LPe@]+|--", word.text))]
     target = targets[0] if len(targets) == 1 else Word("~", dynamic=True)
     if name == "popd" or not target.plain or target.text.startswith(("~", "-", "/")) or line.folders is None:
         line.folders = None
         return
     yield Need(Wanted("folder", target.text), _folders(line), line.makes_files)
-    # Behind a pipe or in parentheses it goes nowhere for what follows: each folder may be meant.
-    line.folders = list(dict.fromkeys([*line.folders, *(posixpath.join(each, target.text) for each in line.folders)]))
+    # Otherwise what follows may be run from where it was, or from there: each folder may be meant.
+    stays = [] if goes_on else line.folders
+    line.folders = list(dict.fromkeys([*stays, *(posixpath.join(each, target.text) for each in line.folders)]))
+    line.visited += line.folders
     if len(line.folders) > _FOLDERS:
         line.folders = None
 

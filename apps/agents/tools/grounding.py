@@ -45,7 +45,8 @@ class RepositoryGrounding:
         self._syntax: dict[str, str] = {}
 
     def file_exists(self, path: str) -> bool:
-        return self._paths.entry(path_clean(path)) is not None
+        entry = self._paths.entry(path_clean(path))
+        return entry is not None and not (entry.kind == "file" and path.endswith("/"))
 
     def files_like(self, path: str) -> Sequence[str]:
         wanted = path_clean(path.replace("\\", "/"))

@@ -18,7 +18,7 @@ from apps.planning.problems import Problem
 TEXT_LENGTH = 4_000_000
 #: What can be taken away from around the JSON.
 FENCES, PROSE = "fences", "prose"
-_FENCE = re.compile(r"^[ \t]*(?:```+|~~~+)[ \t]*[\w+.-]*[ \t]*$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*(?:```+|~~~+)[ \t]*[\w+.-]*[ \t]*\r?$", re.MULTILINE)
 #: How an object begins, whatever else braces stand for in prose.
 _OBJECT = re.compile(r'\{\s*(?:["}]|\Z)')
 #: What counts when it is looked where something ends: strings are passed over whole.

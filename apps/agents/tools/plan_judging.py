@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from apps.agents.tools.plan_answers import answer_open
-from apps.agents.tools.planning import FeatureArguments, SubmitPlanArguments, plan_of
+from apps.agents.tools.planning import FeatureArguments, SubmitPlanArguments, feature_keys, plan_of
 from apps.planning.checking import plan_problems
 from apps.planning.document import FeatureDoc, PlanDoc, TaskDoc
 from apps.planning.paths import path_clean, path_fault
@@ -75,7 +75,7 @@ def plan_read(answer: object, *, taken: Collection[str] = ()) -> PlanDoc | list[
             arguments = SubmitPlanArguments.model_validate(opened.arguments)
         except ValidationError as error:
             return _schema_problems(error)
-    if problems := list(_parents(arguments)):
+    if problems := list(_parents(arguments, feature_keys(arguments, taken=taken))):
         return problems
     try:
         return _tidy(plan_of(arguments, taken=taken))
@@ -136,28 +136,35 @@ def _schema_problems(error: ValidationError, *, within: str = "") -> list[Proble
         told = message.format(where=where, said=each["msg"])
         if kind == "extra_forbidden" and place[-1] == "features":
             hint = "features are given in one list; one within another names that as its parent"
-        problems.append(Problem(where, _CODES.get(kind, "wrong_type"), told, hint))
+        code = _blank_code(place) if kind == "string_too_short" else _CODES.get(kind, "wrong_type")
+        problems.append(Problem(where, code, told, hint))
     return problems
 
 
-def _parents(arguments: SubmitPlanArguments) -> Iterator[Problem]:
-    """Features that can't be put where they say that they belong."""
-    parents = {feature.key: feature.parent for feature in arguments.features if feature.key}
-    for number, feature in enumerate(arguments.features):
-        where, named = f"features.{number}.parent", feature.key or feature.title
+def _blank_code(place: Sequence[int | str]) -> str:
+    """What is told of an empty text is what is told of a blank one."""
+    if place[-1] == "command":
+        return "check_cannot_run"
+    return "bad_path" if len(place) > 1 and place[-2] in ("files", "creates") else _CODES["string_too_short"]
+
+
+def _parents(arguments: SubmitPlanArguments, keys: Sequence[str]) -> Iterator[Problem]:
+    """Features that can't be put where they say that they belong; ``keys`` are theirs, in order."""
+    parents = {key: feature.parent for key, feature in zip(keys, arguments.features, strict=True)}
+    for number, (key, feature) in enumerate(zip(keys, arguments.features, strict=True)):
+        where = f"features.{number}.parent"
         if not feature.parent:
             continue
         if feature.parent not in parents:
-            known = ", ".join(list(parents)[:20])
-            hint = f"known are {known}" if known else "give the features keys that can be named"
-            message = f"{named} is to be a part of {feature.parent}, and the plan has no such feature"
+            hint = f"known are {', '.join(list(parents)[:20])}"
+            message = f"{key} is to be a part of {feature.parent}, and the plan has no such feature"
             yield Problem(where, "missing_dependency", message, hint)
             continue
-        seen, above = [feature.key], feature.parent
+        seen, above = [key], feature.parent
         while above and above not in seen:
             seen.append(above)
             above = parents.get(above, "")
-        if above and above == feature.key and feature.key == min(seen):
+        if above and above == key and key == min(seen):
             shown = ", which is a part of ".join([*seen, above])
             yield Problem(where, "cycle", f"{shown}", "leave one of these parents out")
 

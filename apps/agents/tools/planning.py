@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import itertools
+from collections.abc import Collection, Iterator
 
 from pydantic import Field
 
@@ -64,24 +65,16 @@ def plan_of(arguments: SubmitPlanArguments, *, taken: Collection[str] = ()) -> P
     ``taken`` are keys that are not given to tasks without one. What has several tasks is no small edit. Raises
     pydantic's ValidationError where a key or a text is none. Whether the plan holds is not looked at.
     """
-    numbers = {"F": 0, "T": 0}
-    used = {each.key for each in arguments.features} | {task.key for each in arguments.features for task in each.tasks}
-    used |= set(taken)
-
-    def key_next(prefix: str) -> str:
-        numbers[prefix] += 1
-        while f"{prefix}{numbers[prefix]}" in used:
-            numbers[prefix] += 1
-        return f"{prefix}{numbers[prefix]}"
-
+    task_keys = _keys_free("T", arguments, taken)
     previous = ""
     made: list[tuple[str, FeatureDoc]] = []
-    for feature in arguments.features:
-        key = feature.key or key_next("F")
+    for feature, key in zip(arguments.features, feature_keys(arguments, taken=taken), strict=True):
         tasks = []
         for task in feature.tasks:
-            task_key = task.key or key_next("T")
+            task_key = task.key or next(task_keys)
             needs = [previous if needed == PREVIOUS else needed for needed in task.depends_on]
+            if PREVIOUS in task.depends_on and not previous:
+                needs.remove(previous)
             tasks.append(
                 TaskDoc(
                     key=task_key,
@@ -89,7 +82,7 @@ def plan_of(arguments: SubmitPlanArguments, *, taken: Collection[str] = ()) -> P
                     instructions=task.instructions,
                     type=task.type,
                     agent_type=task.agent_type,
-                    depends_on=tuple(dict.fromkeys(needed for needed in needs if needed)),
+                    depends_on=tuple(dict.fromkeys(needs)),
                     files=task.files,
                     creates=task.creates,
                     checks=tuple(CheckDoc(command=check.command, name=check.name) for check in task.checks),
@@ -110,6 +103,18 @@ def plan_of(arguments: SubmitPlanArguments, *, taken: Collection[str] = ()) -> P
     if intent is Intent.SMALL_EDIT and sum(len(doc.tasks) for _, doc in made) > 1:
         intent = Intent.FEATURE
     return PlanDoc(summary=arguments.summary, intent=intent, features=_nested(made))
+
+
+def feature_keys(arguments: SubmitPlanArguments, *, taken: Collection[str] = ()) -> list[str]:
+    """The key of each feature that was handed over, in their order: its own, or the next free one."""
+    free = _keys_free("F", arguments, taken)
+    return [feature.key or next(free) for feature in arguments.features]
+
+
+def _keys_free(prefix: str, arguments: SubmitPlanArguments, taken: Collection[str]) -> Iterator[str]:
+    used = {each.key for each in arguments.features} | {task.key for each in arguments.features for task in each.tasks}
+    used |= set(taken)
+    return (key for number in itertools.count(1) if (key := f"{prefix}{number}") not in used)
 
 
 def _nested(made: list[tuple[str, FeatureDoc]]) -> tuple[FeatureDoc, ...]:

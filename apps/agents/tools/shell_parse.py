@@ -84,6 +84,8 @@ class SimpleCommand:
     conditional: bool = False
     #: It is to fail (``!``).
     negated: bool = False
+    #: It runs in a shell of its own: where it goes, and what it sets, ends with that.
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -285,13 +287,16 @@ def _command_read(node: Node, reading: _Reading) -> None:
     words += _extra_words(redirects)
     conditional, negated = _standing(node)
     reading.commands.append(
-        SimpleCommand(tuple(words), tuple(assignments), _stdin(redirects), conditional, negated=negated)
+        SimpleCommand(
+            tuple(words), tuple(assignments), _stdin(redirects), conditional, negated=negated, apart=_is_apart(node)
+        )
     )
 
 
 _BRANCHES = words_set(
     "if_statement while_statement for_statement c_style_for_statement case_statement function_definition"
 )
+_SHELLS_OF_THEIR_OWN = words_set("subshell pipeline command_substitution process_substitution")
 #: All that these do is to fail.
 _FAILS = re.compile(r"(exit|return)( +[1-9]\d*)?|false|\{.*[;\n] *(exit|return) +[1-9]\d* *[;\n]\s*\}", re.DOTALL)
 
@@ -310,6 +315,17 @@ def _standing(node: Node) -> tuple[bool, bool]:
                 return True, negated
         inner, outer = outer, outer.parent
     return False, negated
+
+
+def _is_apart(node: Node) -> bool:
+    """Whether a command runs in a shell of its own: in parentheses, a pipe, a substitution or the background."""
+    each: Node | None = node
+    while each is not None:
+        following = each.next_sibling
+        if each.type in _SHELLS_OF_THEIR_OWN or (following is not None and following.type == "&"):
+            return True
+        each = each.parent
+    return False
 
 
 def _has_arithmetic(node: Node) -> bool:
