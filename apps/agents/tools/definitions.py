@@ -13,8 +13,8 @@ from langchain_core.utils.json_schema import dereference_refs
 from apps.agents.tools.base import Tool
 
 
-#: A bound from which on nobody comes near it unless something is wrong; then the answer to the call says so.
-_FAR = 1_000
+#: Bounds from which on nobody comes near them unless something is wrong; then the answer to the call says so.
+_FAR = {"maxLength": 1_000, "maxItems": 1_000, "maximum": 100_000}
 
 
 @lru_cache(maxsize=256)
@@ -62,5 +62,5 @@ def _says_nothing(key: str, value: Any) -> bool:
         case "minLength":
             return bool(value == 1)
         case "maxLength" | "maximum" | "maxItems":
-            return bool(value >= _FAR)
+            return bool(value >= _FAR[key])
     return False
