@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.resources import Event
-from cli.state import CheckState, SessionState, argument_short, places_short
+from cli.state import CheckState, SessionState, ToolState, argument_short, places_short
 from cli.state_plan import TaskState
 from cli.text import duration_format, money_format, text_clean, text_line
 
@@ -25,6 +25,7 @@ _TASKS_SHOWN = 8
 _TEXT_LINES = 3
 _PLACES_SHOWN = 3
 _TOOLS_SHOWN = 3
+_LABEL_WIDTH = 32
 #: How a task that is at this status is marked: sign, style, and sign of a terminal without such characters.
 TASK_MARKS = {
     "pending": ("○", "dim", "-"),
@@ -180,14 +181,7 @@ class StatePanel:
         if state.text.strip() and state.status == "running":
             wrapped = [part for line in state.text.splitlines() for part in textwrap.wrap(line, max(width, 8))]
             lines += [Text(line, style="dim italic") for line in wrapped[-_TEXT_LINES:]]
-        for tool in list(state.tools.values())[-_TOOLS_SHOWN:]:
-            mark = ">" if plain else "▸"
-            lines.append(
-                Text.assemble(
-                    (f"{mark} {tool.name} ", "cyan"),
-                    text_line(tool.argument, width=max(width - len(tool.name) - 3, 8)),
-                )
-            )
+        lines += [self._tool(tool, width, plain) for tool in list(state.tools.values())[-_TOOLS_SHOWN:]]
         if state.question is not None:
             lines.append(Text(text_line(f"? {state.question.text}", width=width * 2), style="yellow"))
         if state.approval is not None:
@@ -197,6 +191,12 @@ class StatePanel:
             asked = f"? may it carry out the plan (version {state.plan_waits}): archon approve {state.session_id[:8]}"
             lines.append(Text(text_line(asked, width=width * 2), style="yellow"))
         return lines
+
+    def _tool(self, tool: ToolState, width: int, plain: bool) -> Text:
+        title = self._state.plan.title_of(tool.task)
+        whose = f" [{text_line(title, width=_LABEL_WIDTH)}]" if title else ""
+        argument = text_line(tool.argument, width=max(width - len(tool.name) - 3 - len(whose), 8))
+        return Text.assemble((f"{'>' if plain else '▸'} {tool.name} ", "cyan"), argument, (whose, "dim"))
 
 
 def _task_line(task: TaskState, width: int, plain: bool) -> Text:
@@ -236,13 +236,14 @@ class LineView:
         self._state = state
         self._console = console
         self._first: float | None = None
+        self._beside: set[str] = set()
 
     def event_show(self, event: Event) -> None:
         moment = event.created_at.timestamp()
         self._first = moment if self._first is None else self._first
         line = event_line(event)
         if line:
-            self._print(f"{duration_format(moment - self._first):>7}  {line}")
+            self._print(f"{duration_format(moment - self._first):>7}  {self._whose(event)}{line}")
 
     def refresh(self) -> None:
         """Lines are only written when there is something to say."""
@@ -253,6 +254,17 @@ class LineView:
     @contextmanager
     def suspended(self) -> Iterator[None]:
         yield
+
+    def _whose(self, event: Event) -> str:
+        """Where tasks are worked on side by side, the one that the event tells of."""
+        task = str(event.payload.get("task") or "")
+        if event.type == "PhaseChanged" and task:
+            # Only a task beside others has phases of its own.
+            self._beside.add(task)
+        if task not in self._beside or event.type == "TaskStarted":
+            return ""
+        title = self._state.plan.title_of(task)
+        return f"[{text_line(title, width=_LABEL_WIDTH)}] " if title else ""
 
     def _print(self, line: str) -> None:
         # One event, one line, however narrow: these are read by other programs, too.
@@ -289,7 +301,8 @@ def event_line(event: Event) -> str:
         case "PlanCreated":
             state = SessionState(session_id="", goal="")
             state.event_apply(event)
-            return f"plan: {said('summary')} ({len(state.tasks)} task{'' if len(state.tasks) == 1 else 's'})"
+            titles = text_line("; ".join(task.title for task in state.tasks), width=400)
+            return f"plan: {said('summary')} ({len(state.tasks)} task{'' if len(state.tasks) == 1 else 's'}: {titles})"
         case "MessageReceived":
             return f"message: {said('text', 400)}"
         case "SessionReopened":
@@ -305,7 +318,7 @@ def event_line(event: Event) -> str:
         case "TaskStarted":
             return f"task: {said('title')}"
         case "ModelReplied":
-            return f"model: {said('text')}" if said("text") else ""
+            return f"{said('role') or 'model'}: {said('text')}" if said("text") else ""
         case "ToolStarted":
             return f"tool: {said('name')} {argument_short(payload.get('arguments'))}".rstrip()
         case "ToolFinished":

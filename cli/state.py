@@ -30,6 +30,8 @@ class ToolState:
     #: The telling argument, on one line.
     argument: str
     started_at: datetime
+    #: The id of the task that it runs for, where others are worked on beside it.
+    task: str = ""
 
 
 @dataclass
@@ -133,7 +135,10 @@ class SessionState:
                 self._model_replied(payload)
             case "ToolStarted":
                 self.tools[str(payload.get("call", ""))] = ToolState(
-                    str(payload.get("name", "")), argument_short(payload.get("arguments")), event.created_at
+                    str(payload.get("name", "")),
+                    argument_short(payload.get("arguments")),
+                    event.created_at,
+                    str(payload.get("task") or ""),
                 )
             case "ToolFinished" | "ToolStopped":
                 self.tools.pop(str(payload.get("call", "")), None)
@@ -228,6 +233,8 @@ class SessionState:
             case "waiting_approval":
                 return "waiting for your approval"
             case "running":
+                if (beside := sum(task.status == "running" for task in self.tasks)) > 1:
+                    return f"{beside} tasks side by side"
                 return PHASES.get(self.phase, self.phase or "starting")
             case "completed" if self.outcome:
                 return f"completed, {self.outcome}"

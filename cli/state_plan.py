@@ -46,6 +46,10 @@ class PlanState:
         task.key = task.key or str(payload.get("key") or "")
         task.attempt = int(payload.get("attempt") or 1)
 
+    def title_of(self, identifier: str) -> str:
+        """The title of the task of this id; empty where no event has named it."""
+        return next((task.title for task in self.tasks if identifier and task.id == identifier), "")
+
     def ended(self, payload: dict[str, Any], status: str) -> None:
         for task in self.tasks:
             if task.id == str(payload.get("task", "")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,18 @@ def test_two_tasks_side_by_side_and_one_that_needs_both(scene: tuple[User, Proje
     assert started[1] < committed[0] < started[2], "they were not worked on side by side"
     files = [event.payload["files_changed"] for event in events_of(session.id, "SessionReported")]
     assert files == [["a.txt", "b.txt", "c.txt"]]
+    # Whose work an event tells of is in it.
+    of_agents = ("ModelReplied", "ToolStarted", "ToolFinished", "CodeLocated", "ChecksFinished", "PhaseChanged")
+    beside = [event for event in events_of(session.id, *of_agents) if started[0] - 1 <= event.seq < committed[1]]
+    titles = dict(Task.objects.filter(feature__plan=session.plan).values_list("id", "title"))
+    whose: dict[str, set[str]] = {event.type: set() for event in beside}
+    for event in beside:
+        whose[event.type].add(titles[uuid.UUID(event.payload["task"])])
+    assert all(names == {"Write a", "Write b"} for names in whose.values()), whose
+    for started_call in events_of(session.id, "ToolStarted"):
+        path = str(started_call.payload["arguments"].get("path", ""))
+        if path in ("a.txt", "b.txt"):
+            assert titles[uuid.UUID(started_call.payload["task"])] == f"Write {path[0]}"
 
 
 def test_a_conflict_goes_back_to_its_task_and_is_mended(scene: tuple[User, Project]) -> None:

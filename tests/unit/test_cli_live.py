@@ -307,3 +307,40 @@ def test_merges_of_tasks_side_by_side() -> None:
     assert lines[:2] == ["", "merged with what other tasks have done"]
     assert lines[2].startswith("not merged yet: others changed the same in a.py, ") and "\x1b" not in lines[2]
     assert lines[3] == "not merged yet: the checks fail on both"
+
+
+def test_lines_of_tasks_side_by_side_say_whose_they_are() -> None:
+    file = io.StringIO()
+    state = SessionState(session_id="s", goal="g")
+    view = LineView(state, console=Console(file=file, width=200))
+    for event in events_of(
+        ("SessionStarted", {"worker": "w", "attempt": 1}),
+        ("PlanCreated", {"summary": "Both.", "features": ["F"], "tasks": ["First", "Second"]}),
+        ("PhaseChanged", {"phase": "coding", "task": "id-1"}),
+        ("TaskStarted", {"task": "id-1", "title": "First", "attempt": 1}),
+        ("PhaseChanged", {"phase": "coding", "task": "id-2"}),
+        ("TaskStarted", {"task": "id-2", "title": "Second", "attempt": 1}),
+        ("ModelReplied", {"execution": "x", "role": "coder", "step": 2, "text": "Look.", "task": "id-2"}),
+        ("ToolStarted", {"call": "c", "name": "edit_file", "arguments": {"path": "b"}, "task": "id-2"}),
+        ("TaskVerified", {"task": "id-1", "attempt": 1, "passed": True, "checks": [], "reasons": []}),
+        ("ReviewStarted", {"task": "id-9", "round": 1}),
+        ("SessionReported", {"summary": "Done."}),
+    ):
+        state.event_apply(event)
+        view.event_show(event)
+    said = [line[9:] for line in file.getvalue().splitlines()]
+    assert said == [
+        "started",
+        "plan: Both. (2 tasks: First; Second)",
+        "phase: coding",
+        "task: First",
+        "phase: coding",
+        "task: Second",
+        "[Second] coder: Look.",
+        "[Second] tool: edit_file b",
+        "[First] task verified",
+        "review 1",
+        "report: Done.",
+    ]
+    text = shown(state, width=80)
+    assert "edit_file b [Second]" in text and "2 tasks side by side" in text

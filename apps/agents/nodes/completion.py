@@ -19,6 +19,6 @@ async def session_complete(
         await context.ledger.session_end(*events, status=SessionStatus.COMPLETED, reason=reason, **columns)
     except SteeringWaits:
         ledger = context.ledger
-        completion = Completion(ledger.redacted(events), reason, ledger.redacted_columns(columns))
+        completion = Completion(ledger.told(events), reason, ledger.redacted_columns(columns))
         await context.ledger.database.run_in_thread(completed_continue, context.ledger.lease, completion)
         raise SessionSuspended("it goes on with what was said last") from None

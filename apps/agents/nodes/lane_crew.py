@@ -24,6 +24,11 @@ from apps.agents.types import HandOver
 _lane: ContextVar[uuid.UUID | None] = ContextVar("lane", default=None)
 
 
+def task_current() -> uuid.UUID | None:
+    """The task whose lane the caller is in; None: it is in none."""
+    return _lane.get()
+
+
 class LaneHeld(Exception):
     """The lane stands between two steps, since the session stops for another one's sake; it goes on from its rows."""
 
@@ -129,7 +134,7 @@ class Crew:
 
         Raises LaneHeld where it stops for another one already: the caller's turn comes when it goes on.
         """
-        own = _lane.get()
+        own = task_current()
         if own is None:
             return
         if self._closing and self._holder != own:

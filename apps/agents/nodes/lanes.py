@@ -17,7 +17,7 @@ from typing import Any
 from langgraph.runtime import Runtime
 
 from apps.agents.nodes.context import RunContext, SessionState, SessionSuspended
-from apps.agents.nodes.lane_crew import Crew, Lane
+from apps.agents.nodes.lane_crew import Crew, Lane, task_current
 from apps.agents.nodes.lanes_choice import lanes_begun, tasks_startable
 from apps.agents.nodes.replan_choice import causes_open
 from apps.agents.nodes.tasks import attempt_of, head_commit, is_reading, tasks_load
@@ -43,16 +43,17 @@ async def lanes_run(state: SessionState, runtime: Runtime[RunContext]) -> Sessio
     """Work on tasks side by side, as many as may be, until no more than one is left that can start."""
     context = runtime.context
     crew = Crew(leaving=context.leaving)
-    alone = context.ledger.settle
-    context.ledger.settle = crew.settle
+    ledger = context.ledger
+    alone = ledger.settle, ledger.task_beside
+    ledger.settle, ledger.task_beside = crew.settle, task_current
     try:
         await _lanes_work(context, crew)
     finally:
-        context.ledger.settle = alone
+        ledger.settle, ledger.task_beside = alone
         # Losing the session, or its time being up, ends all of them at once.
         await uninterrupted(crew.end())
     # What a worker that died has left of lanes that are over.
-    await context.ledger.database.run_in_thread(_lanes_sweep, context)
+    await ledger.database.run_in_thread(_lanes_sweep, context)
     return {}
 
 
@@ -127,7 +128,7 @@ async def _lane_begin(context: RunContext, task: TaskProgress) -> bool:
         await context.ledger.effect_apply(
             f"begin:{task.id}",
             partial(task_begin, task_id=task.id, session_id=context.facts.session_id),
-            Event("PhaseChanged", {"phase": "researching" if is_reading(task) else "coding"}),
+            Event("PhaseChanged", {"phase": "researching" if is_reading(task) else "coding", "task": str(task.id)}),
             Event("TaskStarted", {"task": str(task.id), "title": task.title, "attempt": 1}),
             result=begun,
         )

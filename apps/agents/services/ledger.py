@@ -52,6 +52,10 @@ async def _nobody_else() -> None:
     """Nobody else works on the session."""
 
 
+def _no_task() -> None:
+    """No task is worked on beside others."""
+
+
 @dataclass(frozen=True)
 class Decided:
     """What an effect that looks at rows first comes to: its events, its result, and the change that it makes."""
@@ -101,6 +105,8 @@ class Ledger:
         #: Called before the session stops for a person or for good. Where tasks are worked on side by side, the others
         #: come to the end of their step first: what they have begun could not be written down afterwards.
         self.settle: Callable[[], Awaitable[None]] = _nobody_else
+        #: The task that the caller works on, where others are worked on beside it; its events name it.
+        self.task_beside: Callable[[], uuid.UUID | None] = _no_task
 
     @property
     def session_id(self) -> uuid.UUID:
@@ -116,12 +122,14 @@ class Ledger:
 
     async def append(self, connection: Connection, *events: Event) -> int:
         """Append inside a transaction of somebody else's (and check the fence); ring the bell after it."""
-        appended = await event_append_fenced(connection=connection, lease=self.lease, events=self.redacted(events))
+        appended = await event_append_fenced(connection=connection, lease=self.lease, events=self.told(events))
         self.steering_waits = appended.steering
         return appended.seq
 
-    def redacted(self, events: Sequence[Event]) -> Sequence[Event]:
-        """The events without any of the session's secrets."""
+    def told(self, events: Sequence[Event]) -> Sequence[Event]:
+        """The events as they are written: without any of the session's secrets, and with whose work they tell of."""
+        if (task := self.task_beside()) is not None:
+            events = [replace(event, payload={"task": str(task), **event.payload}) for event in events]
         if not self.redactor:
             return events
         return [replace(event, payload=self.redactor.value(event.payload)) for event in events]
@@ -313,7 +321,7 @@ class Ledger:
             return
         effects = {key: self.redactor.value(dict(result or {}))}
         effects |= {name: self.redactor.value(dict(came_to)) for name, came_to in (further or {}).items()}
-        told, plain = self.redacted(events), self.redacted_columns(columns)
+        told, plain = self.told(events), self.redacted_columns(columns)
         await self.database.run_in_thread(effects_apply, self.lease, effects, change, told, snapshot, plain)
 
     async def effect_decide(self, key: str, decide: Callable[[], Decided]) -> None:
@@ -324,7 +332,7 @@ class Ledger:
         if await self.effect_find(key) is None:
 
             def redacted(decided: Decided) -> Decided:
-                told, plain = self.redacted(decided.events), self.redactor.value(dict(decided.result))
+                told, plain = self.told(decided.events), self.redactor.value(dict(decided.result))
                 return Decided(told, plain, decided.change)
 
             await self.database.run_in_thread(_effect_decide, self.lease, key, decide, redacted)
