@@ -100,4 +100,3 @@ def test_every_role_works(agent_type: AgentType, settings: Any) -> None:
     assert session.status == "completed", session.reason
     if agent_type is AgentType.EXECUTOR:
         assert worked >= {"planner", "coder", "reviewer", "replanner"}
-

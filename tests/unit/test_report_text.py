@@ -213,7 +213,14 @@ _GITLAB_CLOSES = re.compile(
 @pytest.mark.parametrize(
     "words",
     [
-        *("/assign @root", "fine\n/close", "```\n/merge\n```", "a\n```\nb\n/label ~bug", "a ` b\n/close", "\\`\n/close"),
+        *(
+            "/assign @root",
+            "fine\n/close",
+            "```\n/merge\n```",
+            "a\n```\nb\n/label ~bug",
+            "a ` b\n/close",
+            "\\`\n/close",
+        ),
         *("Closes #12", "fixes: issue team/app#3 and #4", "`Resolves  #5`", "```\nclosed #6\n```", "Fixes SHOP-17"),
         "Implements https://forge.example/team/app/-/issues/7",
     ],

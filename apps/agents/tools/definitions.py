@@ -12,7 +12,6 @@ from langchain_core.utils.json_schema import dereference_refs
 
 from apps.agents.tools.base import Tool
 
-
 #: Bounds from which on nobody comes near them unless something is wrong; then the answer to the call says so.
 _FAR = {"maxLength": 1_000, "maxItems": 1_000, "maximum": 100_000}
 
