@@ -20,7 +20,7 @@ from apps.agents.serializers_publishing import PublicationSerializer, PublishSer
 from apps.agents.serializers_report import ReportSerializer
 from apps.agents.services import publishing
 from apps.agents.services.publishing import PublishRequest
-from apps.agents.services.report_facts import report_facts
+from apps.agents.services.report_facts import report_facts_shown
 from apps.agents.services.report_text import report_markdown, report_title
 from apps.authentication.bearer import request_user
 
@@ -49,7 +49,7 @@ class SessionReportView(APIView):
     def get(self, request: Request, session_id: uuid.UUID) -> Response:
         """What was done and why, and what not, fit for a pull request. Also while the session runs: as far as it is."""
         selectors.session_get_for_user(user=request_user(request), session_id=session_id)
-        facts = report_facts(session_id)
+        facts = report_facts_shown(session_id)
         text = report_markdown(facts)
         if request.accepted_renderer.format == MarkdownRenderer.format:
             return Response(text)

@@ -10,11 +10,16 @@ from __future__ import annotations
 import hashlib
 import re
 
+#: What nobody sees who reads the text in an editor or on a forge, and a model reads all the same: letters of the block
+#: of tags and selectors, spaces of no width, marks that turn a line round. Joiners (emoji, Arabic, Hindi) stay.
+_UNSEEN = re.compile("[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e01ef]")
 _TAG = re.compile(r"</?\s*(?:material|instructions)\b", re.IGNORECASE)
 
 
 def material_frame(text: str, *, source: str, note: str = "", salt: str = "") -> str:
     """The text between two marks that it can't forge: they carry a code that follows from it and from ``salt``.
+
+    What people don't see of it is left out, so that whoever has looked at it knows what the model is told.
 
     ``salt`` is something that the text's author doesn't know, such as the session's id.
     """
@@ -29,7 +34,7 @@ def instructions_frame(text: str, *, of: str, salt: str = "") -> str:
 
 def _framed(tag: str, text: str, attribute: str, told: str, salt: str) -> str:
     code = hashlib.sha256(f"{salt}\0{text}".encode("utf-8", "replace")).hexdigest()[:12]
-    inside = _TAG.sub(lambda found: found[0].replace("<", "‹"), text)
+    inside = _TAG.sub(lambda found: found[0].replace("<", "‹"), _UNSEEN.sub("", text))
     return f"<{tag} {code} {attribute}>{told}\n{inside.strip()}\n</{tag} {code}>"
 
 

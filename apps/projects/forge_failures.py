@@ -55,7 +55,11 @@ _WORDS: dict[ErrorKind, _Words] = {
         "The forge has no such repository or branch, or hides it from this token",
         "Check the source's address, the target branch, and whether the token may see the repository.",
     ),
-    "invalid": _Words(ForgeRefused, "The forge does not take the pull request as it is", "Change what it names."),
+    "invalid": _Words(
+        ForgeRefused,
+        "The forge does not take the pull request as it is",
+        "Change what it names (--branch, --target, --title, or a rule of the repository there), and publish again.",
+    ),
     "nothing_new": _Words(
         ForgeRefused,
         "The target branch has everything that is on this one",

@@ -199,7 +199,8 @@ def _address(project: Project, source: RemoteAddress) -> ForgeAddress:
             state="no_forge",
         )
     api_url = project.forge_api_url or _api_url(kind, source)  # type: ignore[arg-type]  # one of KINDS
-    repository = repository_name(kind, path=source.path, api_url=api_url)  # type: ignore[arg-type]
+    over_ssh = source.scheme == "ssh"
+    repository = repository_name(kind, path=source.path, api_url=api_url, over_ssh=over_ssh)  # type: ignore[arg-type]
     if repository is None:
         raise Conflict(
             f"{source.url} is not where a {kind} forge has repositories",

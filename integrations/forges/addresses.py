@@ -50,12 +50,15 @@ def api_url_default(kind: Kind, *, scheme: str, host: str, port: int | None) -> 
     return f"{scheme}://{shown}{f':{port}' if port else ''}{_PATHS[kind]}"
 
 
-def repository_name(kind: Kind, *, path: str, api_url: str) -> str | None:
-    """What the repository at this path of the host is called; None: it can't be one of the forge's."""
+def repository_name(kind: Kind, *, path: str, api_url: str, over_ssh: bool = False) -> str | None:
+    """What the repository at this path of the host is called; None: it can't be one of the forge's.
+
+    ``over_ssh``: the path begins with the owner, wherever in its host the forge is.
+    """
     parts = [part for part in path.strip("/").removesuffix("/.git").removesuffix(".git").split("/") if part]
     # A forge in a folder of its host has the same folder before its API and before its repositories.
     prefix = [part for part in urlsplit(api_url).path.removesuffix(_PATHS[kind]).split("/") if part]
-    if prefix and parts[: len(prefix)] == prefix:
+    if prefix and not over_ssh and parts[: len(prefix)] == prefix:
         parts = parts[len(prefix) :]
     fits = len(parts) >= 2 if kind == "gitlab" else len(parts) == 2
     return "/".join(parts) if fits else None

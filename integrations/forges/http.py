@@ -69,14 +69,19 @@ class ForgeHttp:
         self, method: str, path: str, *, params: Mapping[str, Any] | None, body: Any
     ) -> tuple[Any, httpx.Headers]:
         content = None if body is None else json.dumps(body).encode()
+        # The client's own limit is one for each piece, so that an answer in many of them would never end.
+        limit = self._client.timeout.read
+        until = time.monotonic() + limit if limit is not None else float("inf")
         headers = dict(self._headers) if content is None else {**self._headers, "Content-Type": "application/json"}
         try:
             with self._client.stream(
                 method, self._api_url + path, params=params, content=content, headers=headers
             ) as response:
                 received = bytearray()
-                for chunk in response.iter_bytes(65_536):
+                for chunk in response.iter_bytes():
                     received += chunk
+                    if time.monotonic() > until:
+                        raise ForgeError("unreachable", f"the answer took more than {limit:.0f} s")
                     if len(received) > _LIMIT:
                         raise ForgeError("bad_response", "the answer is too long", status=response.status_code)
         except (httpx.HTTPError, httpx.InvalidURL) as error:

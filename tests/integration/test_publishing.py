@@ -247,6 +247,22 @@ def test_a_worker_that_dies_is_followed_and_nothing_is_done_twice(scene: Scene, 
     assert len(scene.repository.pulls) == 1
 
 
+@pytest.mark.parametrize("scene", KINDS, indirect=True)
+def test_an_answer_that_is_lost_after_the_opening_opens_no_second_one(scene: Scene) -> None:
+    def lose(pull: PullRequest) -> None:
+        raise ConnectionResetError
+
+    scene.forge.opened = lose
+    told = scene.published()
+    assert told["state"] == "wanted" and told["reason"]["code"] == "forge_unavailable" and told["reason"]["next_step"]
+    # It has not been waited long enough yet.
+    assert scene.carried_out()["state"] == "wanted" and len(scene.repository.pulls) == 1
+    Publication.objects.update(retry_at=None)
+    told = scene.carried_out()
+    assert (told["state"], told["number"], len(scene.repository.pulls)) == ("done", 1, 1), told
+    assert len(events_of(scene.session.id, "SessionPublished")) == 1
+
+
 def test_who_lost_the_lease_has_no_say(scene: Scene) -> None:
     entered, leave = threading.Event(), threading.Event()
 

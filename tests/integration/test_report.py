@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from apps.agents.models import AgentSession
+from apps.agents.services import markdown_safe as safe
 from apps.planning.models import Task
 from tests.api import client_for
 from tests.builders import session_build
@@ -64,6 +65,20 @@ def test_of_a_session_that_ran(tmp_path: Path, settings: Any) -> None:
     # The row keeps the same in short.
     assert "- [x] Mend it" in session.report and "- [ ] Break it" in session.report
     assert "failed" in session.report and "Models: `scripted:" in session.report
+
+
+@pytest.mark.parametrize("value", ["p@ss$w*rd_!7<x>", "plainword-4711"])
+def test_no_secret_of_the_project_is_in_it_whatever_markdown_makes_of_it(tmp_path: Path, value: str) -> None:
+    """One, too, that was stored after it was said."""
+    user, project = project_make(tmp_path / "repository", {"a.txt": "a"})
+    session = session_build(user=user, project=project, goal=f"Log in with {value}\n\nand `{value}`")
+    client = client_for(user)
+    stored = client.post(f"/api/projects/{project.id}/secrets/", {"name": "LOGIN", "value": value})
+    assert stored.status_code in (200, 201), stored.json()
+    address = f"/api/agents/sessions/{session.id}/report/"
+    text, told = client.get(address).content.decode(), client.get(f"{address}?format=json").json()
+    assert "secret LOGIN" in text and "[secret LOGIN]" in told["title"] and "[secret LOGIN]" in told["goal"]
+    assert value not in repr((text, told)) and safe.inline(value) not in text
 
 
 def test_before_anything_has_happened(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ PROMPTS = ROOT / "apps" / "agents" / "prompts"
 PAGE = ROOT / "docs" / "reference" / "prompts.md"
 #: Prompts that no agent of a role of its own has: what else reads them.
 OTHERS = {"summary"}
+#: Characters of a role's prompt and tools, in any offer: at three a token, which is more than most models take, a
+#: window of 8,192 tokens has room for a reply of a quarter of it, and for 1,000 tokens of goal and brief at least.
+MOST = 14_000
 OFFERS = [
     Offer(edit_format, web=web, read_only=read_only)
     for edit_format, web, read_only in itertools.product(EDIT_TOOLS, (False, True), (False, True))
@@ -85,6 +88,23 @@ def test_the_web_is_one_tool_more_at_the_end_and_reading_roles_have_the_same_eve
             tools = definitions(role, offer)
             expected = [*usual, "web_fetch"] if offer.web else list(usual)
             assert list(tools) == expected and all(tools[name] == usual[name] for name in usual), (role, offer)
+
+
+def test_they_leave_room_in_a_small_window() -> None:
+    for role in TOOLS_BY_ROLE:
+        for offer in OFFERS:
+            if offer.web:
+                continue
+            size = len(prompt_read(role)) + len(json.dumps(list(definitions(role, offer).values())))
+            assert size <= MOST, f"{role}, {offer}: say it in fewer words, or once"
+
+
+def test_no_tool_says_what_goes_without_saying_and_none_loses_an_argument() -> None:
+    for role in TOOLS_BY_ROLE:
+        for name, tool in tools_for(role, USUAL_OFFER).items():
+            parameters = tool_definition(tool)["function"]["parameters"]
+            assert set(parameters["properties"]) == set(tool.arguments.model_fields), name
+            assert not re.search(r'"(title|description)": ""|"minLength": 1\b|additionalProp', json.dumps(parameters))
 
 
 # --- The same everywhere ----------------------------------------------------------------------------------------------

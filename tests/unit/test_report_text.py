@@ -200,6 +200,38 @@ def test_any_words_stay_within_their_place(words: str) -> None:
     assert [token.type for token in fence] == ["fence", "paragraph_open", "inline", "paragraph_close"]
 
 
+#: What GitLab takes for no part of a description's commands, and what it takes for one: after its extractor.
+_GITLAB_CODE = re.compile(r"^```.+?\n```$|`.+?`", re.DOTALL | re.MULTILINE)
+_GITLAB_COMMAND = re.compile(r"^/(?:assign|close|label|merge)\b.*$", re.MULTILINE)
+_GITLAB_CLOSES = re.compile(
+    r"\b(?:clos(?:e[sd]?|ing)|fix(?:e[sd]|ing)?|resolv(?:e[sd]?|ing)|implement(?:s|ed|ing)?):? +"
+    r"(?:issues? +)?(?:[\w/.-]*#\d+|https?://\S+|[A-Z][A-Z0-9_]+-\d+)",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            "/assign @root",
+            "fine\n/close",
+            "```\n/merge\n```",
+            "a\n```\nb\n/label ~bug",
+            "a ` b\n/close",
+            "\\`\n/close",
+        ),
+        *("Closes #12", "fixes: issue team/app#3 and #4", "`Resolves  #5`", "```\nclosed #6\n```", "Fixes SHOP-17"),
+        "Implements https://forge.example/team/app/-/issues/7",
+    ],
+)
+def test_nothing_in_it_is_a_command_or_closes_an_issue_for_whoever_reads_the_source(words: str) -> None:
+    for text in (report_markdown(nasty_facts(words)), safe.block(words), safe.fenced(words), safe.inline(words)):
+        assert not _GITLAB_COMMAND.search(text), "whatever is code to GitLab and what not"
+        assert not _GITLAB_COMMAND.search(_GITLAB_CODE.sub("", text))
+        assert not _GITLAB_CLOSES.search(text), text
+
+
 def test_fits_where_it_goes() -> None:
     long = "A long word of what was done. " * 400
     many = tuple(

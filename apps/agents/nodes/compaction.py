@@ -103,6 +103,10 @@ async def conversation_fit(
     """Make the conversation short enough for the first model of the chain, if it isn't. Raises ContextTooSmall."""
     spec = chain[0]
     planned = cut_plan(conversation.measured, conversation.cut, meter=meter, room=room_of(spec))
+    if isinstance(planned, NoRoom) and meter.is_guess:
+        # Before it is refused for a guess it is tried: the endpoint counts, and says so where it is too long.
+        meter = meter.likely()
+        planned = cut_plan(conversation.measured, conversation.cut, meter=meter, room=room_of(spec))
     if planned is None:
         return
     if isinstance(planned, NoRoom):

@@ -26,6 +26,9 @@ from integrations.llm_providers.tokens import TOKENS_PER_MESSAGE, TOKENS_PER_REQ
 
 #: Bytes that a token has where nothing better is known, and the most and the least that is believed of an endpoint.
 BYTES_PER_TOKEN, MOST_BYTES, LEAST_BYTES = 3.0, 4.5, 1.5
+#: What a token of tools, prompts and code has with most vocabularies: what is over by the number above, which is meant
+#: to be on the safe side, and not by this one takes some of the room for the reply at worst.
+LIKELY_BYTES = 3.6
 #: Of the room that is not taken for good: what may be in use after outputs were cleared, and after a summary.
 CLEARED_SHARE, SUMMARISED_SHARE = 0.6, 0.5
 #: Of the same: the most that the summary takes, and older words of people.
@@ -64,6 +67,15 @@ class Meter:
             images += size.images
             count += 1
         return math.ceil(text / self.bytes_per_token) + self._around(images, count)
+
+    @property
+    def is_guess(self) -> bool:
+        """Nothing was counted yet."""
+        return self.bytes_per_token == BYTES_PER_TOKEN
+
+    def likely(self) -> Meter:
+        """The same without being on the safe side."""
+        return replace(self, bytes_per_token=LIKELY_BYTES)
 
     def characters(self, tokens: int) -> int:
         return int(tokens * self.bytes_per_token)

@@ -1,7 +1,9 @@
 """Words of others (models, programs, people) within Markdown of ours: they are shown, and never do anything.
 
 What comes out has no HTML, opens and closes nothing around it, breaks no table, and calls nobody: forges read names
-behind `@` and numbers behind `#` or `!` off the finished page, so a space of no width is put in between.
+behind `@` and numbers behind `#` or `!` off the finished page, so a space of no width is put in between. GitLab reads
+two things off the source instead, code included: commands at the beginning of a line (`/assign @root`), which it
+carries out when the request is opened, and `closes #12`, which closes the issue with the merge.
 """
 
 from __future__ import annotations
@@ -16,6 +18,15 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[
 # Control characters, and those that show a line other than it is. Newlines and tabs stay.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _CALLS = re.compile(r"[@#](?=\w)|[!$&](?=\d)|\bGH-(?=\d)", re.IGNORECASE)
+#: As GitLab reads it, one space or more between the words; in Jira's and in addresses' form too.
+_CLOSES = re.compile(
+    r"\b(?P<word>(?:clos(?:e[sd]?|ing)|fix(?:e[sd]|ing)?|resolv(?:e[sd]?|ing)|implement(?:s|ed|ing)?):?) +"
+    r"(?=(?:issues? +)?(?:[^\s#]*#\d|https?://|[A-Z][A-Z0-9_]+-\d))",
+    re.IGNORECASE,
+)
+#: Looks like a space, and is none to what looks for one.
+_JOINED = "\u00a0"
+_COMMAND = re.compile(r"^(?=/[a-z])", re.IGNORECASE | re.MULTILINE)
 _MARKS = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")
 _ADDRESS = re.compile(r"(?:https?://|ftp://|www\.)[^\s<>`|]*[^\s<>`|.,;:!?)\]'\"]", re.IGNORECASE)
 #: What is kept of a writer's own Markdown within a line: code, and words that are made to stand out.
@@ -23,8 +34,9 @@ _KEPT = re.compile(r"(?P<ticks>`+)(?P<code>[^`](?:.*?[^`])?)(?P=ticks)(?!`)|\*\*
 _BULLET = re.compile(r"(?P<indent> *)(?:[-*+]|\d{1,9}[.)]) +(?P<text>.*)")
 _FENCE = re.compile(r" {0,3}(?P<mark>`{3,}|~{3,})(?P<info>[^`]*)")
 _HEADING = re.compile(r" {0,3}#{1,6} +(?P<text>.*?)(?: +#+)? *")
-#: What would be more than text at the beginning of a line: a heading, a list, a quote, a rule, a table's second line.
-_LINE_START = re.compile(r"(?P<mark>[#>+=-]|:(?=-))|(?P<number>\d{1,9})(?P<stop>[.)])(?=\s|$)")
+#: What would be more than text at the beginning of a line: a heading, a list, a quote, a rule, a table's second line,
+#: a command.
+_LINE_START = re.compile(r"(?P<mark>[#>+=/-]|:(?=-))|(?P<number>\d{1,9})(?P<stop>[.)])(?=\s|$)")
 
 
 def clean(text: str) -> str:
@@ -34,17 +46,17 @@ def clean(text: str) -> str:
 
 def inline(text: str, *, cell: bool = False) -> str:
     """The text on one line of Markdown, whatever it holds; ``cell``: within a table."""
-    return _line_begun("".join(_pieces(" ".join(clean(text).split()), cell=cell)))
+    return _line_begun("".join(_pieces(_line(text), cell=cell)))
 
 
 def html_text(text: str) -> str:
     """The text on one line of HTML."""
-    return _called(" ".join(clean(text).split()), in_html=True)
+    return _called(_line(text), in_html=True)
 
 
 def code(text: str, *, cell: bool = False) -> str:
     """The text as code on one line; empty for none. ``cell``: within a table."""
-    line = " ".join(clean(text).split())
+    line = _line(text)
     if not line:
         return ""
     ticks = "`" * (_run(line) + 1)
@@ -56,9 +68,14 @@ def code(text: str, *, cell: bool = False) -> str:
 
 
 def fenced(text: str) -> str:
-    """The text as a block of code, which nothing in it can end."""
-    ticks = "`" * max(3, _run(clean(text)) + 1)
-    return f"{ticks}text\n{clean(text).rstrip()}\n{ticks}"
+    """The text as a block of code, which nothing in it can end.
+
+    A line that begins like a command is set in by a space: ticks within the block, or a single one somewhere before it,
+    are enough for GitLab to take it for no code.
+    """
+    shown = _COMMAND.sub(" ", _closing_nothing(clean(text))).rstrip()
+    ticks = "`" * max(3, _run(shown) + 1)
+    return f"{ticks}text\n{shown}\n{ticks}"
 
 
 def block(text: str) -> str:
@@ -102,6 +119,14 @@ def tail(text: str, limit: int) -> str:
 def head(text: str, limit: int) -> str:
     """The beginning of a text, with a mark where it was cut."""
     return text if len(text) <= limit else text[: max(limit - 2, 0)].rstrip() + " …"
+
+
+def _line(text: str) -> str:
+    return _closing_nothing(" ".join(clean(text).split()))
+
+
+def _closing_nothing(text: str) -> str:
+    return _CLOSES.sub(lambda found: found["word"] + _JOINED, text)
 
 
 def _block_line(line: str) -> str:

@@ -18,7 +18,7 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from apps.agents.models import Publication
-from apps.agents.services.report_facts import report_facts
+from apps.agents.services.report_facts import report_facts_shown
 from apps.agents.services.report_text import REPORT_LIMIT, report_markdown, report_title
 from apps.agents.services.sessions import event_append, session_lock
 from apps.agents.types import Event, PublicationState, SessionOutcome, SessionStatus
@@ -172,15 +172,15 @@ def _push(publication: Publication, source: _Source, holding: _Holding) -> None:
 def _open(publication: Publication, access: ForgeAccess, holding: _Holding) -> Put:
     session = publication.session
     redactor = project_redactor(project_id=session.project_id)
-    facts = report_facts(session.id, published_branch=publication.branch)
+    facts = report_facts_shown(session.id, published_branch=publication.branch)
 
     def body(limit: int) -> str:
-        return redactor.text(report_markdown(facts, limit=min(limit, REPORT_LIMIT)))
+        return report_markdown(facts, limit=min(limit, REPORT_LIMIT))
 
     wish = Wish(
         head=publication.branch,
         base=publication.target,
-        title=publication.title or redactor.text(report_title(facts)),
+        title=redactor.text(publication.title) or report_title(facts),
         title_is_said=bool(publication.title),
         body=body,
         mark=f"archon:report {session.id}",

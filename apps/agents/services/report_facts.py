@@ -20,11 +20,13 @@ from apps.agents.services.report_types import (
     SpendingFact,
     TaskFact,
     VersionFact,
+    without_secrets,
 )
 from apps.agents.types import READING_TYPES, TERMINAL_STATUSES, AgentType, SessionStatus
 from apps.planning.models import PlanVersion
 from apps.planning.selectors import plan_progress
 from apps.planning.types import PlanProgress, TaskProgress, TaskStatus
+from apps.projects.secrets import project_redactor
 from apps.usage.selectors import budget_get, usage_by_model
 from apps.usage.types import UsageLine, share_of
 
@@ -41,6 +43,16 @@ class Verdict:
     checks: Sequence[Mapping[str, Any]]
     head_commit: str
     answer: str = ""
+
+
+def report_facts_shown(session_id: uuid.UUID, *, published_branch: str | None = None) -> ReportFacts:
+    """For whoever reads it: without the project's secrets, those too that became some after the session.
+
+    Raises SecretUnreadable rather than let one pass.
+    """
+    facts = report_facts(session_id, published_branch=published_branch)
+    project_id = AgentSession.objects.values_list("project_id", flat=True).get(id=session_id)
+    return without_secrets(facts, project_redactor(project_id=project_id))
 
 
 def report_facts(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
+from typing import Any, TypeVar
+
+from apps.core.redaction import Redactor
+
+T = TypeVar("T")
 
 #: A task in one of these was not done, and will not be by itself.
 NOT_DONE = ("failed", "blocked", "skipped")
@@ -164,3 +169,22 @@ class ReportFacts:
     @cached_property
     def tasks(self) -> tuple[TaskFact, ...]:
         return tuple(task for feature in self.features for task in feature.tasks)
+
+
+def without_secrets(facts: T, redactor: Redactor) -> T:
+    """The same facts with the names of secrets for their values.
+
+    Before they are put into words: what Markdown escapes of a value is found no more.
+    """
+    redacted: T = _redacted(facts, redactor) if redactor else facts
+    return redacted
+
+
+def _redacted(value: Any, redactor: Redactor) -> Any:
+    if isinstance(value, str):
+        return redactor.text(value)
+    if isinstance(value, tuple):
+        return tuple(_redacted(item, redactor) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value)(**{each.name: _redacted(getattr(value, each.name), redactor) for each in fields(value)})
+    return value

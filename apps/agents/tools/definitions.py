@@ -12,6 +12,9 @@ from langchain_core.utils.json_schema import dereference_refs
 
 from apps.agents.tools.base import Tool
 
+#: Bounds from which on nobody comes near them unless something is wrong; then the answer to the call says so.
+_FAR = {"maxLength": 1_000, "maxItems": 1_000, "maximum": 100_000}
+
 
 @lru_cache(maxsize=256)
 def tool_definition(tool: Tool[Any]) -> dict[str, Any]:
@@ -24,19 +27,39 @@ def tool_definition(tool: Tool[Any]) -> dict[str, Any]:
         "function": {
             "name": tool.name,
             "description": tool.description,
-            "parameters": _without_titles(schema),
+            "parameters": _told(schema),
         },
     }
 
 
-def _without_titles(schema: Any) -> Any:
-    """Pydantic's titles repeat the names and cost tokens at every call."""
-    if isinstance(schema, dict):
-        return {
-            key: _without_titles(value)
-            for key, value in schema.items()
-            if not (key == "title" and isinstance(value, str))
-        }
+def _told(schema: Any) -> Any:
+    """The schema without what tells a model nothing, and costs tokens at every call.
+
+    Pydantic's titles repeat the names. That an argument that is left out is empty goes without saying, as does that a
+    text has a character at least, that no other arguments are taken, and bounds that are far away; the answer to a call
+    says so where it matters. Names of arguments are left alone, whatever they are.
+    """
     if isinstance(schema, list):
-        return [_without_titles(item) for item in schema]
-    return schema
+        return [_told(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    told: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key == "properties":
+            told[key] = {name: _told(argument) for name, argument in value.items()}
+        elif not _says_nothing(key, value):
+            told[key] = value if key in ("enum", "default", "const") else _told(value)
+    return told
+
+
+def _says_nothing(key: str, value: Any) -> bool:
+    match key:
+        case "title" | "additionalProperties":
+            return True
+        case "default":
+            return value in ("", [], None)
+        case "minLength":
+            return bool(value == 1)
+        case "maxLength" | "maximum" | "maxItems":
+            return bool(value >= _FAR[key])
+    return False

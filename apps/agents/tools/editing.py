@@ -19,7 +19,7 @@ PATCH_FILES = 100
 
 
 class EditFileArguments(Arguments):
-    path: str = Field(description="File, relative to the repository's root.")
+    path: str
     old_text: str = Field(description="The exact text to replace, without line numbers; it has to be there once.")
     new_text: str = Field(description="The text to put in its place.")
 
@@ -31,14 +31,14 @@ async def edit_file(context: ToolContext, arguments: EditFileArguments) -> Obser
 
 
 class Replacement(Arguments):
-    old_text: str = Field(description="The exact text to replace, without line numbers; it has to be there once.")
-    new_text: str = Field(description="The text to put in its place.")
+    old_text: str
+    new_text: str
 
 
 class MultiEditArguments(Arguments):
-    path: str = Field(description="File, relative to the repository's root.")
+    path: str
     edits: tuple[Replacement, ...] = Field(
-        min_length=1, max_length=EDITS, description="Made one after the other, each on what the one before left."
+        min_length=1, max_length=EDITS, description="As of edit_file, each on what the one before left."
     )
 
 
@@ -53,7 +53,7 @@ async def multi_edit(context: ToolContext, arguments: MultiEditArguments) -> Obs
 
 
 class WriteFileArguments(Arguments):
-    path: str = Field(description="File, relative to the repository's root; made, or replaced as a whole.")
+    path: str = Field(description="File; made, or replaced as a whole.")
     content: str = Field(description="The whole content.")
 
 

@@ -21,7 +21,7 @@ FOUND_FILES = 200
 
 
 class ListFilesArguments(Arguments):
-    path: str = Field(default=".", description="Folder, relative to the repository's root.")
+    path: str = Field(default=".", description="Folder.")
     depth: int = Field(default=2, ge=1, le=10, description="How many levels of folders to show.")
 
 
@@ -34,7 +34,7 @@ class GlobArguments(Arguments):
     pattern: str = Field(
         min_length=1, description="As `*.py` (in any folder), `src/**/*.{ts,tsx}` or `docs/`; * stays within a name."
     )
-    path: str = Field(default=".", description="Folder to look in, relative to the repository's root.")
+    path: str = Field(default=".", description="Folder to look in.")
     newest_first: bool = Field(default=False, description="By time of the last change instead of by path.")
 
 
@@ -57,7 +57,7 @@ def _line(entry: FileEntry) -> str:
 
 
 class ReadFileArguments(Arguments):
-    path: str = Field(description="File, relative to the repository's root.")
+    path: str
     start_line: int = Field(default=1, ge=1, description="First line to show, counted from 1.")
     end_line: int = Field(default=0, ge=0, description=f"Last line; 0 for as many as are shown at most, {READ_LINES}.")
 
@@ -91,7 +91,7 @@ def _lines_shown(lines: list[str], arguments: ReadFileArguments) -> Observation:
 
 
 class ReadImageArguments(Arguments):
-    path: str = Field(description="Image file (PNG, JPEG, GIF, WebP, BMP), relative to the repository's root.")
+    path: str = Field(description="Image file (PNG, JPEG, GIF, WebP, BMP).")
 
 
 async def read_image(context: ToolContext, arguments: ReadImageArguments) -> Observation:

@@ -31,7 +31,7 @@ _NOTE_LENGTH = 2_000
 
 
 class CitationArguments(Arguments):
-    path: str = Field(min_length=1, description="Relative to the repository's root.")
+    path: str = Field(min_length=1)
     start_line: int = Field(ge=1, le=10_000_000)
     end_line: int = Field(default=0, ge=0, le=10_000_000, description="0: the first line alone.")
 

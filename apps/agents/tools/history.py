@@ -15,7 +15,7 @@ BYTES = 200_000
 BLAME_LINES = 400
 
 _REVISION = "Commit id, branch, tag, or as HEAD~3; HEAD is the last commit of your work."
-_PATH = "Only what changed this file or folder, relative to the repository's root; empty: everything."
+_PATH = "Only what changed this file or folder; empty: everything."
 
 
 class GitLogArguments(Arguments):
@@ -64,7 +64,7 @@ async def git_show(context: ToolContext, arguments: GitShowArguments) -> Observa
 
 
 class GitBlameArguments(Arguments):
-    path: str = Field(min_length=1, description="File, relative to the repository's root.")
+    path: str = Field(min_length=1)
     start_line: int = Field(default=1, ge=1, description="First line to show, counted from 1.")
     end_line: int = Field(default=0, ge=0, description=f"Last line; 0 for as many as are shown at most, {BLAME_LINES}.")
     revision: str = Field(default="HEAD", description=_REVISION)

@@ -8,7 +8,7 @@ from apps.agents.tools.base import Arguments, Observation, Risk, Tool, ToolConte
 
 
 class MoveFileArguments(Arguments):
-    source: str = Field(description="File or folder, relative to the repository's root.")
+    source: str = Field(description="File or folder.")
     target: str = Field(description="Where it goes; nothing may be there yet. Folders are made as needed.")
 
 
@@ -18,7 +18,7 @@ async def move_file(context: ToolContext, arguments: MoveFileArguments) -> Obser
 
 
 class DeleteFileArguments(Arguments):
-    path: str = Field(description="File, relative to the repository's root.")
+    path: str
     folder: bool = Field(default=False, description="Delete a folder, with all that is in it.")
 
 

@@ -30,8 +30,7 @@ class TaskArguments(Arguments):
     )
     depends_on: tuple[str, ...] = Field(
         default=(PREVIOUS,),
-        description="Keys of the tasks that must be done first. [] for none: it may be done side by side with others. "
-        "Left out: the task before it.",
+        description="Keys of the tasks that must be done first; [] for none. Left out: the task before it.",
     )
     files: tuple[str, ...] = Field(default=(), description="Files that it will likely touch; they have to exist.")
     creates: tuple[str, ...] = Field(default=(), description="Files that it makes.")
@@ -44,7 +43,7 @@ class FeatureArguments(Arguments):
     title: str = Field(min_length=1, max_length=300)
     description: str = ""
     key: str = Field(default="", description="By what other features name it; left out: F1, F2, … in order.")
-    parent: str = Field(default="", description="Key of the feature that it is a part of, which stands before it.")
+    parent: str = Field(default="", description="Key of the feature that it is a part of; that one stands before it.")
     priority: Priority = Priority.NORMAL
     effort: Effort = Effort.MEDIUM
     depends_on: tuple[str, ...] = Field(
@@ -55,7 +54,7 @@ class FeatureArguments(Arguments):
 
 class SubmitPlanArguments(Arguments):
     summary: str = Field(min_length=1, description="The plan in a sentence or two.")
-    intent: Intent = Field(default=Intent.FEATURE, description="What the goal asks for: small_edit, bug or feature.")
+    intent: Intent = Field(default=Intent.FEATURE, description="What the goal asks for; a question is answered.")
     features: tuple[FeatureArguments, ...] = Field(min_length=1, max_length=50)
 
 

@@ -11,7 +11,7 @@ MATCHES = 200
 
 class SearchArguments(Arguments):
     pattern: str = Field(min_length=1, description="Regular expression (Rust syntax).")
-    path: str = Field(default=".", description="File or folder to search, relative to the repository's root.")
+    path: str = Field(default=".", description="File or folder to search.")
     glob: str = Field(default="", description="Only files whose path matches this, as `*.py` or `src/**/*.ts`.")
     ignore_case: bool = Field(default=False)
 
