@@ -75,21 +75,19 @@ def repository_fetch(
     with repository_locked(project_id):
         git_dir = repository_opened(project_id)
         watch = FetchWatch(folder=git_dir, on_progress=on_progress, on_tick=on_tick)
+        before = _Holdings.read(git_dir)
         try:
             with remote_access_open(address, credentials) as access:
                 head = remote_head_read(git_dir=git_dir, access=access, branch=branch, watch=watch)
-                before = _Holdings.read(git_dir)
                 remote_history_fetch(git_dir=git_dir, access=access, watch=watch)
                 known_hosts = access.known_hosts()
-        except BaseException:
-            # Nothing of it counts, and it may have been stopped for its size.
-            leftovers_delete(git_dir)
-            raise
-        try:
             watch.size_check()
-        except TooLarge:
-            # It was here before anybody had looked.
-            before.restore(git_dir)
+        except BaseException as error:
+            # Nothing of it counts.
+            leftovers_delete(git_dir)
+            if isinstance(error, TooLarge):
+                # Git may have put it in its place before anybody had looked.
+                before.restore(git_dir)
             raise
         try:
             info, diverged = branches_follow(git_dir, chosen=head.branch, force=force)
