@@ -190,6 +190,8 @@ def _verdict(session: Session) -> Text:
         )
     if session.outcome == "unverified":
         return Text.assemble(("unverified", "bold yellow"), ": no check vouches for the result")
+    if not session.checks:
+        return Text.assemble(("failing", "bold red"), ": what was asked for is not done")
     if all(check.after == "passed" for check in session.checks):
         # The reason says what it is: a task that was not done, say.
         return Text.assemble(("failing", "bold red"), ": not for the checks, but as it stands it is not what was asked")
