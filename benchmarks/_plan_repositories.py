@@ -7,14 +7,12 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from apps.planning.paths import path_clean, path_fault
+from apps.planning.paths import folders_above, path_clean, path_fault
 from apps.projects.git import GitError, git_run, upload_pack_command
 from apps.projects.repository_store import repository_path
 
 Source = Mapping[str, str] | Path
 _SECONDS = 600
-
-
 #: How git writes down what a path is.
 _FILE, _RUNS, _LINK = "100644", "100755", "120000"
 #: Mode and content by path.
@@ -70,7 +68,7 @@ def _checked(files: Mapping[str, str]) -> dict[str, tuple[str, bytes]]:
     for path, text in files.items():
         if (fault := path_fault(path)) is not None or path_clean(path) != path or path == ".":
             raise UnusableRepository(f"the path {path!r} {fault[0] if fault else 'is written in an odd way'}")
-        if (above := next((each for each in _above(path) if each in files), None)) is not None:
+        if (above := next((each for each in folders_above(path) if each in files), None)) is not None:
             raise UnusableRepository(f"the path {path!r} is below {above!r}, which is a file")
         # As a checkout of a repository whose authors could run it.
         runs = text.startswith("#!") or path.endswith((".sh", "gradlew", "mvnw"))
@@ -80,11 +78,6 @@ def _checked(files: Mapping[str, str]) -> dict[str, tuple[str, bytes]]:
             raise UnusableRepository(f"the path {path!r} has half a character in it") from None
         found[path] = (_RUNS if runs else _FILE, text.encode("utf-8", "surrogatepass"))
     return found
-
-
-def _above(path: str) -> Iterator[str]:
-    while path := path.rpartition("/")[0]:
-        yield path
 
 
 def _folder_read(folder: Path) -> dict[str, tuple[str, bytes]]:

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apps.agents.tools.plan_answers import FENCES, PROSE
+from apps.planning.types import TaskStatus
 from benchmarks._plan_programs import SYSTEM, TOOLCHAINS
 
 if TYPE_CHECKING:
@@ -32,11 +34,8 @@ _MANIFESTS = frozenset(
     {"pyproject.toml", "setup.py", "setup.cfg", "package.json", "Cargo.toml", "composer.json", "Gemfile"}
 )
 OUTCOMES = ("accepted", "repaired", "refused")
-#: What may be said of a case's answer and of tasks, as ``plan_answers`` and ``TaskStatus`` name it.
-MENDED = ("fences", "prose")
-STATES = ("pending", "running", "done", "failed", "blocked", "skipped")
-#: Those of a task that an agent has begun.
-_BEGUN = ("running", "done", "failed")
+#: What may be said of a case's answer.
+MENDED = (FENCES, PROSE)
 
 
 @dataclass(frozen=True)
@@ -160,8 +159,8 @@ def _case(data: Any, number: int, folder: Path) -> Case:
     if mended is not None and (not isinstance(mended, list) or any(each not in MENDED for each in mended)):
         raise ValueError(f"mended has to be a list of {' and '.join(MENDED)}")
     states = data.get("states") or {}
-    if not isinstance(states, dict) or any(state not in STATES for state in states.values()):
-        raise ValueError(f"states has to be an object of keys of tasks, each one of {', '.join(STATES)}")
+    if not isinstance(states, dict) or any(state not in TaskStatus.values for state in states.values()):
+        raise ValueError(f"states has to be an object of keys of tasks, each one of {', '.join(TaskStatus.values)}")
     if states and data.get("before") is None:
         raise ValueError("states are of the tasks of a plan before, and there is none")
     if not isinstance(subfolder := data.get("subfolder") or "", str):
@@ -215,9 +214,8 @@ def cases_judge(cases: Sequence[Case]) -> list[Judged]:
 def _judge(case: Case, project_id: object, commit: str) -> Judged:
     from apps.agents.tools.grounding import RepositoryGrounding
     from apps.agents.tools.plan_answers import answer_open
-    from apps.agents.tools.plan_judging import intent_problems, plan_judge, plan_read
-    from apps.planning.problems import Problem
-    from apps.planning.types import TaskState, TaskStatus
+    from apps.agents.tools.plan_judging import intent_problems, plan_judge, plan_read, unchanged_problems
+    from apps.planning.types import TaskState
     from apps.projects.commit_paths import CommitPaths
 
     declared = _declared(CommitPaths(project_id=project_id, commit=commit))
@@ -230,7 +228,7 @@ def _judge(case: Case, project_id: object, commit: str) -> Judged:
     before = None if case.before is None else plan_read(case.before)
     if isinstance(before, list):
         raise ValueError(f"line {case.line}: before is no plan: {before[0]}")
-    states = {key: TaskState(TaskStatus(status), attempts=int(status in _BEGUN)) for key, status in case.states.items()}
+    states = {key: TaskState(TaskStatus(status)) for key, status in case.states.items()}
     outcome, mended = "refused", tuple[str, ...]()
     told: dict[str, None] = {}
     words: list[str] = []
@@ -240,10 +238,8 @@ def _judge(case: Case, project_id: object, commit: str) -> Judged:
             problems = read
         else:
             problems = [*intent_problems(read), *plan_judge(read, grounding, before=before, states=states)]
-            if before is not None and read == before:
-                problems.append(
-                    Problem("answer", "unchanged", "this is the plan as it is", "change what was asked for")
-                )
+            if before is not None:
+                problems += unchanged_problems(read, before)
         if not problems:
             mended = answer_open(answer).mended
             outcome = "repaired" if number or mended else "accepted"

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from apps.planning.document import PlanDoc, TaskDoc
-from apps.planning.paths import path_clean, path_fault
+from apps.planning.paths import folders_above, path_clean, path_fault
 from apps.planning.problems import Grounding, Problem
 
 
@@ -69,22 +69,19 @@ class _Made:
 
     @classmethod
     def of(cls, paths: Collection[str]) -> _Made:
-        return cls(frozenset(paths), frozenset(folder for path in paths for folder in _above(path)))
+        return cls(frozenset(paths), frozenset(folder for path in paths for folder in folders_above(path)))
 
     def __contains__(self, path: object) -> bool:
-        return path in self.paths or path in self.folders or any(folder in self.paths for folder in _above(str(path)))
+        return (
+            path in self.paths
+            or path in self.folders
+            or any(folder in self.paths for folder in folders_above(str(path)))
+        )
 
 
 def paths_clean(paths: Collection[str]) -> list[str]:
     """Those that can be paths of a repository, as it has them, each once."""
     return list(dict.fromkeys(path_clean(path) for path in paths if path_fault(path) is None))
-
-
-def _above(path: str) -> Iterator[str]:
-    folder = path.rpartition("/")[0]
-    while folder:
-        yield folder
-        folder = folder.rpartition("/")[0]
 
 
 def _made(plan: _Plan, task: TaskDoc, before: Mapping[str, TaskDoc]) -> list[str]:
@@ -124,7 +121,7 @@ def _creates(plan: _Plan, grounding: Grounding, task: TaskDoc, before: Mapping[s
         if _is_file(grounding, path) or (path not in as_folders and grounding.file_exists(path)):
             message = f"{task.key} is to make {path}, which is in the repository already"
             yield Problem(where, "exists_already", message, "name it under files if it is to be changed")
-        elif in_the_way := next((above for above in _above(path) if _is_file(grounding, above)), ""):
+        elif in_the_way := next((above for above in folders_above(path) if _is_file(grounding, above)), ""):
             message = f"{task.key} is to make {path}, and {in_the_way} is a file of the repository already"
             yield Problem(where, "exists_already", message, "give it a place in a folder")
         for other in plan.makers[path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Iterator
 
 #: Where a worktree stands in every sandbox (``apps.projects.workspace``): models give such paths now and then.
 _WORKSPACE = "/workspace/"
@@ -14,6 +15,12 @@ _SEPARATORS = re.compile(r"[\\/]")
 def path_clean(path: str) -> str:
     """The path as the repository has it: without ``./``, doubled slashes and one at the end; ``.`` is the root."""
     return posixpath.normpath(path.strip()) if path.strip() else path
+
+
+def folders_above(path: str) -> Iterator[str]:
+    """The folders that a path is in, the nearest first; without the root."""
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def path_fault(path: str) -> tuple[str, str] | None:

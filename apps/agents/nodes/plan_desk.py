@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from apps.agents.nodes.context import RunContext
 from apps.agents.services.plan_work import PlanWorkMode
 from apps.agents.tools.base import FittedPlan
-from apps.agents.tools.plan_judging import plan_judge
+from apps.agents.tools.plan_judging import plan_judge, unchanged_problems
 from apps.agents.types import Citation
 from apps.planning.document import FeatureDoc, PlanDoc
 from apps.planning.models import Feature, Plan
@@ -60,9 +60,7 @@ class SessionPlanDesk:
         problems = await plan_problems_find(self._context, whole, standing)
         if standing is None:
             return FittedPlan(whole, tuple(problems))
-        if whole == standing.document:
-            message = "this is the plan as it is, which is to be made otherwise"
-            problems.append(Problem("", "unchanged", message, "change what was asked for"))
+        problems += unchanged_problems(whole, standing.document)
         return FittedPlan(whole, tuple(problems), standing.version)
 
     async def answer_problem(self) -> str:

@@ -106,6 +106,14 @@ def plan_judge(
     return problems + list(_duplicates(document, begun))
 
 
+def unchanged_problems(document: PlanDoc, before: PlanDoc) -> list[Problem]:
+    """Why what was to be another version of a plan is none."""
+    if document != before:
+        return []
+    message = "this is the plan as it is, which is to be made otherwise"
+    return [Problem("", "unchanged", message, "change what was asked for")]
+
+
 def intent_problems(document: PlanDoc) -> list[Problem]:
     """Why a plan can't be what the goal gets, by the planner's own word."""
     if document.intent is not Intent.QUESTION:
