@@ -131,6 +131,9 @@ class _Follower:
         for task in plan.settled(standing):
             self._view.note(f"{task.key} {task.title} can't start: {task.reason}")
 
+    def _refused(self, error: ApiError) -> None:
+        self._view.note("; ".join(filter(None, (error.message, error.next_step))))
+
     def _approval(self) -> Ending | None:
         """Ask about the call that waits. With ``--yes`` nobody has looked at it: it stays as it is."""
         if not self._manners.interactive or self._manners.yes:
@@ -151,7 +154,7 @@ class _Follower:
             # Decided elsewhere meanwhile, or not what can be done: said, and asked again if it still waits.
             if error.status not in (400, 409):
                 raise
-            self._view.note("; ".join(filter(None, (error.message, error.next_step))))
+            self._refused(error)
             return None
         # The event follows; until then the call counts as dealt with.
         self._state.approval, self._state.status = None, "running"
@@ -168,7 +171,7 @@ class _Follower:
         except ApiError as error:
             if error.status not in (400, 409):
                 raise
-            self._view.note("; ".join(filter(None, (error.message, error.next_step))))
+            self._refused(error)
             # Only a higher autonomy helps: asked again, the person would say the same.
             return "waiting" if error.state == "observe" else None
         self._state.plan_waits, self._state.status = 0, "running"

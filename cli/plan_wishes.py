@@ -25,11 +25,10 @@ from cli.plan_common import PlanArgument
 from cli.plan_resources import PlanProgress
 from cli.plan_shown import plan_print
 from cli.registry import ProjectRegistry
+from cli.resources import TERMINAL_STATUSES
 from cli.run import document_print, session_attend, session_leave
 from cli.sessions import JsonOption, ServerOption, YesOption
 
-#: Sessions at these hear nothing said of their plan.
-_ENDED = ("completed", "failed", "cancelled")
 _NEW_EXIT_CODES_HELP = (
     "Exit codes: 0 a plan was made, or detached; 1 failed; 2 wrong usage, or something is missing; 3 no plan: the goal "
     "was a question, and is answered; 4 paused, or waiting for an answer that nobody here gives; 130 cancelled or "
@@ -190,7 +189,8 @@ def _decide(
             api = PlanApi(connection.api)
             found = api.find(plan)
             seen = version or _seen(found, question, console=console, json_output=json_output)
-            live = [session for session in found.sessions if session.status not in _ENDED]
+            # One that has ended hears nothing said of its plan.
+            live = [session for session in found.sessions if session.status not in TERMINAL_STATUSES]
             if more.get("comment") and not live:
                 # No session waits with it: another planner hears the comment.
                 body = {"version": seen, "comment": more["comment"]}

@@ -16,12 +16,9 @@ from cli.errors import EXIT_CODES_HELP, ApiError, CliError, errors_reported
 from cli.follow import manners_of
 from cli.materials import materials_open, materials_upload
 from cli.registry import ProjectRegistry
-from cli.resources import Session
+from cli.resources import TERMINAL_STATUSES, Session
 from cli.run import document_print, session_attend, session_leave
 from cli.sessions import JsonOption, ServerOption, SessionArgument, session_find
-
-#: From these a session goes on with a message.
-ENDED = ("completed", "failed", "cancelled")
 
 
 def say(
@@ -57,7 +54,7 @@ def say(
             seen = connection.api.session_progress(found.id).last_seq
             added = {name: value for name, value in more.items() if value is not None}
             key = str(uuid.uuid4())
-            if found.status not in ENDED:
+            if found.status not in TERMINAL_STATUSES:
                 if attach or added:
                     raise CliError(
                         f"the session is {found.status}: what is said to it now comes without files and limits",
@@ -94,7 +91,7 @@ def _steered(api: Api, session: Session, *, text: str, key: str) -> bool:
     try:
         api.session_steer(session.id, text=text, key=key)
     except ApiError as error:
-        if error.status == 409 and error.state in ENDED:
+        if error.status == 409 and error.state in TERMINAL_STATUSES:
             return False
         raise
     return True
