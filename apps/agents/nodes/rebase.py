@@ -24,10 +24,11 @@ async def rebase_verify(state: SessionState, runtime: Runtime[RunContext]) -> Se
     await context.site.branch_rebased(commit=rebase.head, expected=rebase.former_head)
     baseline = await baseline_open(context)
     judged = await commit_judge(context, baseline, rebase.head)
-    reasons = (*judged.reasons, *await _no_longer_held(context, rebase.head))
+    undone = await _no_longer_held(context, rebase.head)
+    reasons = (*judged.reasons, *undone)
     changes = await context.site.changes(rebase.head)
     files = sorted({change.path for change in changes})
-    outcome = SessionOutcome.FAILING if len(reasons) > len(judged.reasons) else SessionOutcome(judged.outcome)
+    outcome = SessionOutcome.FAILING if undone else SessionOutcome(judged.outcome)
     reason = None
     if outcome is not SessionOutcome.VERIFIED:
         told = "; ".join(reasons) or outcome.value

@@ -51,13 +51,13 @@ def estimate_left(plan: Plan) -> dict[str, Any]:
 
     As it was kept with the version, until a task more or less is left than there was then.
     """
-    states = task_states(plan)
-    left = sum(task.status not in SATISFIED for task in tasks_settle(plan_document(plan), states).values())
+    document, states = plan_document(plan), task_states(plan)
+    left = sum(task.status not in SATISFIED for task in tasks_settle(document, states).values())
     if not left or plan.status in _OVER:
         return {}
     if plan.estimate.get("tasks") == left:
         return dict(plan.estimate)
-    return estimate_of(plan=plan, document=plan_document(plan), states=states)
+    return estimate_of(plan=plan, document=document, states=states)
 
 
 def plan_standing(plan: Plan) -> PlanProgress:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from apps.agents.services.plan_edits import plan_change
+from apps.agents.services.plan_edits import plan_change, plan_edit
 from apps.core.errors import Conflict, InvalidInput, NotFound
 from apps.planning import services
 from apps.planning.document import PlanDoc
@@ -129,11 +129,7 @@ def task_split(*, user: User, task_id: uuid.UUID, parts: Sequence[Mapping[str, A
 # --- How --------------------------------------------------------------------------------------------------------------
 def _operate(user: User, plan: Plan, operations: Sequence[Mapping[str, Any]], wish: Wish) -> None:
     read = operations_read(operations)
-
-    def make(row: Plan, now: PlanDoc) -> PlanDoc:
-        return operations_apply(now, read, past=keys_past(row))
-
-    plan_change(user=user, plan_id=plan.id, make=make, expected=wish.expected, reason=wish.reason)
+    plan_edit(user=user, plan_id=plan.id, operations=read, expected=wish.expected, reason=wish.reason)
 
 
 def _added(
