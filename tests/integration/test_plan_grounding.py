@@ -33,7 +33,7 @@ FILES = {
     "web/src/app.test.ts": "",
     "docs/übersicht.md": "",
 }
-PROGRAMS = SYSTEM | {"python3", "pytest", "npm", "npx", "jest", "make", "go", "cargo", "node", "pip"}
+PROGRAMS = SYSTEM | {"sudo", "python3", "pytest", "npm", "npx", "jest", "make", "go", "cargo", "node", "pip"}
 
 
 def _git(folder: Path, *arguments: str) -> str:
@@ -130,6 +130,7 @@ npm test && npm run test -- --ci && npm run nosuch --if-present && npm --prefix 
 npx jest web/src/app.test.ts app.test && npx --yes jest any.test.ts && jest src/new.test.ts
 make test && make -C web any && make
 timeout 5 env A=1 nice -n 3 python3 scripts/seed.py | xargs -n1 nosuch
+env -C web sh any.sh && sudo --chdir=web sh any.sh
 go version; cargo --version; cargo test --manifest-path x/Cargo.toml
 (cd web; ls) && sh -c 'python3 scripts/seed.py'
 python3 -m pytest tests; python3 -m nosuch; python3 -m coverage run -m pytest tests/test_cart.py
@@ -143,6 +144,7 @@ echo "$(nosuch)" => there is no program nosuch
 nosuch || exit 1 => there is no program nosuch
 nosuch || { echo no; exit 1; } => there is no program nosuch
 sh -c 'nosuch' => there is no program nosuch
+env -C web nosuch => there is no program nosuch
 /usr/bin/nosuch => there is no program /usr/bin/nosuch
 pytest tests/nothing.py -q => there is no file tests/nothing.py
 pytest nothing => there is no file nothing

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from apps.agents.tools.policy_commands import command_assess
 from apps.agents.tools.policy_parts import SEVERITY, Assessment, risk_rank
-from apps.agents.tools.shell_parse import LENGTH
 from apps.agents.types import Risk
+from apps.core.shell_parse import LENGTH
 
 
 def risk_of(command: str) -> Risk:

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from apps.agents.tools.policy_commands import command_assess
-from apps.agents.tools.shell_parse_words import words_set
 from apps.agents.types import Risk
+from apps.core.shell_parse_words import words_set
 
 #: Programs there are: each writes its name to a file that the line doesn't know.
 NAMES = ("rm", "git", "ls", "cat", "aa", "tee", "sudo")

@@ -7,7 +7,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Sequence
 
-from apps.agents.tools.shell_parse_words import words_set
+from apps.core.shell_parse_words import words_set
 from apps.planning.paths import path_clean, path_fault
 from apps.projects.commit_paths import CommitPaths
 from apps.projects.sandbox.gitignore import IgnoreRules

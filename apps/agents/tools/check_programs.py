@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from apps.agents.tools.policy_programs import python_module
-from apps.agents.tools.shell_parse_words import Word, words_set
+from apps.core.shell_parse_words import Word, words_set
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from apps.agents.tools.base import Risk
 from apps.agents.tools.check_programs import Wanted, wanted_by
 from apps.agents.tools.policy_programs import program_judge, python_module
-from apps.agents.tools.policy_wrappers import WRAPPERS, wrapper_open
-from apps.agents.tools.shell_parse import Script, SimpleCommand, script_read
-from apps.agents.tools.shell_parse_words import Word, words_set
+from apps.core.shell_parse import Script, SimpleCommand, script_read
+from apps.core.shell_parse_words import Word, words_set
+from apps.core.shell_wrappers import WRAPPERS, runner_open, wrapper_open
 
 #: Command lines within command lines that are looked into.
 _LEVELS = 3
@@ -30,12 +30,6 @@ BUILTINS = words_set(
     " shift shopt source suspend test then time times trap true type typeset ulimit umask unalias unset until wait"
     " while { } ! (("
 )
-#: What runs another program out of an environment or packages of its own: that one is not looked up.
-_RUNNERS = {
-    "uv": ("run",), "poetry": ("run",), "pipenv": ("run",), "pdm": ("run",), "hatch": ("run",), "rye": ("run",),
-    "bundle": ("exec",), "npx": (), "bunx": (), "pnpx": (), "yarn": (), "pnpm": ("exec",), "npm": ("exec", "x"),
-    "xvfb-run": (), "dotenv": ("run",), "rtk": (), "pnpm-exec": (),
-}  # fmt: skip
 #: Programs that leave no files behind that somebody would run, whatever they run themselves.
 _LOOKERS = words_set("pytest py.test ruff flake8 mypy pylint pyright isort black eslint prettier jest vitest rspec")
 #: What may bring programs, or change where they are looked for.
@@ -157,9 +151,15 @@ def _words(words: Sequence[Word], line: _Line, levels: int, *, goes_on: bool) ->
             if inner.problem or inner.asks or inner.scripts:
                 line.makes_files = line.makes_files or not inner.asks
                 return
+            if inner.folder is not None:
+                # What it runs there is not looked for: `env -C web sh run.sh`.
+                here, line.folders = line.folders, None
+                yield from _words(() if short == "xargs" else inner.words, line, levels, goes_on=False)
+                line.folders = here
+                return
             words = () if short == "xargs" else inner.words
             continue
-        if (inner_words := _run(short, behind)) is not None:
+        if (inner_words := runner_open(short, behind)) is not None:
             looked_up, words = False, inner_words
             line.makes_files = line.makes_files or not words
             continue
@@ -201,24 +201,6 @@ def _script_word(behind: Sequence[Word]) -> Word | None:
         if re.fullmatch(r"-[A-Za-z]*c[A-Za-z]*", word.text):
             return behind[place + 1] if place + 1 < len(behind) else Word("", dynamic=True)
     return None
-
-
-def _run(name: str, behind: Sequence[Word]) -> Sequence[Word] | None:
-    """The words that a runner runs; None: it is none, or does something else."""
-    if name not in _RUNNERS:
-        return None
-    commands = _RUNNERS[name]
-    rest = list(behind)
-    if commands:
-        if not rest or rest[0].text not in commands:
-            return None
-        rest.pop(0)
-    elif name == "yarn" and rest and rest[0].text in ("run", "exec"):
-        rest.pop(0)
-    if rest and rest[0].text == "--":
-        rest.pop(0)
-    # Its own options may take values, so that the program behind them isn't clear.
-    return [] if rest and rest[0].text.startswith("-") else rest
 
 
 def _follow(name: str, words: Sequence[Word], line: _Line) -> None:

@@ -26,8 +26,8 @@ from apps.agents.tools.policy_commands import command_assess
 from apps.agents.tools.policy_parts import Assessment, Part
 from apps.agents.tools.policy_paths import WorktreePaths
 from apps.agents.tools.policy_rules import rules_fitting
-from apps.agents.tools.shell_parse_words import Word
 from apps.agents.types import PolicyEffect, PolicyRuleData, Risk
+from apps.core.shell_parse_words import Word
 from apps.core.storable import json_storable
 from apps.projects.autonomy import Autonomy
 from apps.projects.workspace import SANDBOX_WORKSPACE

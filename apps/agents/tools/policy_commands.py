@@ -15,9 +15,10 @@ from apps.agents.tools.base import Risk
 from apps.agents.tools.policy_git import git_judge
 from apps.agents.tools.policy_parts import Part, words_text
 from apps.agents.tools.policy_programs import FIND_RUNS, RUNNERS, program_judge, python_module
-from apps.agents.tools.policy_wrappers import WRAPPERS, Wrapper, wrapper_open
-from apps.agents.tools.shell_parse import Redirect, Script, SimpleCommand, script_read
-from apps.agents.tools.shell_parse_words import Word, words_set
+from apps.agents.tools.policy_wrappers import wrapper_risks
+from apps.core.shell_parse import Redirect, Script, SimpleCommand, script_read
+from apps.core.shell_parse_words import Word, words_set
+from apps.core.shell_wrappers import WRAPPERS, Wrapper, wrapper_open
 from apps.projects.workspace import SANDBOX_ENVIRONMENT, SANDBOX_WORKSPACE
 
 #: Command lines within command lines that are looked into.
@@ -302,7 +303,8 @@ def _wrapper_assess(
         yield Part(text, frozenset({Risk.UNKNOWN}), inner.problem, variants, words[1:])
         return
     reads = name == "xargs" and any(re.match(r"-[A-Za-z0-9]*a|--a", word.text) for word in words[1:])
-    yield Part(text, wrapper.risks, "", variants, words[1:] if reads or not wrapper.risks <= {Risk.READ} else ())
+    risks = wrapper_risks(name)
+    yield Part(text, risks.own, "", variants, words[1:] if reads or not risks.own <= {Risk.READ} else ())
     for assigned, value in inner.assignments:
         yield from _assigned(assigned, value, exported=True)
     for script in inner.scripts:
@@ -311,8 +313,8 @@ def _wrapper_assess(
         return
     run = inner.words
     if not run:
-        if not inner.scripts and not wrapper.alone <= {Risk.READ}:
-            yield Part(text, wrapper.alone, f"{name} starts a shell", variants)
+        if not inner.scripts and not risks.alone <= {Risk.READ}:
+            yield Part(text, risks.alone, f"{name} starts a shell", variants)
         return
     if wrapper.appends:
         run = (*run, Word("{}", dynamic=True, splits=True, source="{}"))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from apps.agents.tools.base import Risk
-from apps.agents.tools.shell_parse_words import Word, words_set
+from apps.core.shell_parse_words import Word, words_set
 
 Judged = tuple[set[Risk], str]
 

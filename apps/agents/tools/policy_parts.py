@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from apps.agents.tools.base import Risk
-from apps.agents.tools.shell_parse_words import Word
+from apps.core.shell_parse_words import Word
 
 #: From the least to the worst. What runs code that nobody looked at is worse than what says what it does.
 SEVERITY: tuple[Risk, ...] = (

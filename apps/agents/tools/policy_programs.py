@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from apps.agents.tools.base import Risk
-from apps.agents.tools.shell_parse_words import Word, words_set
+from apps.core.shell_parse_words import Word, words_set
 
 Judged = tuple[set[Risk], str]
 

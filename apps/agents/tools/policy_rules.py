@@ -12,8 +12,8 @@ from functools import lru_cache
 
 from apps.agents.tools.policy_parts import Part
 from apps.agents.tools.policy_paths import WorktreePaths
-from apps.agents.tools.shell_parse_words import Word, words_set
 from apps.agents.types import PolicyEffect, PolicyRuleData, Risk
+from apps.core.shell_parse_words import Word, words_set
 from apps.projects.sandbox.path_pattern import path_matcher
 from apps.projects.workspace import WorkspaceError
 

@@ -1,200 +1,35 @@
-"""Programs that run another one, named in their own words: where that one begins."""
+"""What programs that run another one do by themselves."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from apps.agents.tools.base import Risk
-from apps.agents.tools.shell_parse_words import Word
+from apps.core.shell_parse_words import words_set
+
+_READS = frozenset({Risk.READ})
 
 
 @dataclass(frozen=True)
-class Wrapper:
-    """How its words are read until the command begins; ``risks`` are its own."""
+class WrapperRisks:
+    """What it may do whatever it runs, and what it does without a command."""
 
-    #: Letters and names of options that stand alone.
-    flags: str = ""
-    #: Letters and names of options that take a value, in the same word or the next.
-    values: str = ""
-    #: Words of its own before the command.
-    operands: int = 0
-    #: `NAME=value` may stand before the command.
-    assigns: bool = False
-    risks: frozenset[Risk] = frozenset({Risk.READ})
-    #: What it adds to the command's words from elsewhere.
-    appends: bool = False
-    #: The command's words are put together and read by a shell.
-    by_shell: bool = False
-    #: By letter or name, an option whose value is a command line.
-    script_options: frozenset[str] = frozenset()
-    #: Without a command it does nothing more than this.
-    alone: frozenset[Risk] = frozenset({Risk.READ})
+    own: frozenset[Risk] = _READS
+    alone: frozenset[Risk] = _READS
 
 
 _PRIVILEGED = frozenset({Risk.EXECUTE})
 _SHELL = frozenset({Risk.UNKNOWN})
-_SCRIPTS = frozenset({"c", "--command"})
-
-WRAPPERS: dict[str, Wrapper] = {
-    "sudo": Wrapper(
-        "A E H n S b k K P l v i s --preserve-env --non-interactive --set-home --stdin --background --login --shell",
-        "u g h p C r t T U D R --user --group --host --prompt --chdir --role --type",
-        assigns=True, risks=_PRIVILEGED, alone=_SHELL,
+_NONE = WrapperRisks()
+_RISKS: Mapping[str, WrapperRisks] = {
+    **dict.fromkeys(
+        words_set("sudo doas chroot unshare nsenter strace ltrace su runuser"), WrapperRisks(_PRIVILEGED, _SHELL)
     ),
-    "doas": Wrapper("n s L", "u C a", risks=_PRIVILEGED, alone=_SHELL),
-    "env": Wrapper("i 0 v - --ignore-environment --null --debug", "u C --unset --chdir", assigns=True),
-    "xargs": Wrapper(
-        "0 r t p x o --null --no-run-if-empty --verbose --interactive --exit --open-tty",
-        "I i n L l P s d a E e --replace --max-args --max-lines --max-procs --max-chars --delimiter --arg-file --eof",
-        appends=True,
-    ),
-    "timeout": Wrapper("f v p --foreground --preserve-status --verbose", "k s --kill-after --signal", 1),
-    "gtimeout": Wrapper("f v p --foreground --preserve-status --verbose", "k s --kill-after --signal", 1),
-    "nice": Wrapper("", "n --adjustment"),
-    "ionice": Wrapper("t --ignore", "c n --class --classdata"),
-    "chrt": Wrapper("b f i o r a v R --batch --fifo --idle --other --rr", "T P D", 1),
-    "taskset": Wrapper("a --all-tasks c --cpu-list", "", 1),
-    "nohup": Wrapper(),
-    "time": Wrapper("p v q --portability --verbose --quiet", "f --format"),
-    "stdbuf": Wrapper("", "i o e --input --output --error"),
-    "unbuffer": Wrapper("p"),
-    "setsid": Wrapper("c f w --ctty --fork --wait"),
-    "command": Wrapper("p v V"),
-    "builtin": Wrapper(),
-    "coproc": Wrapper(),
-    "exec": Wrapper("c l", "a"),
-    "catchsegv": Wrapper(),
-    "fakeroot": Wrapper("u --unknown-is-real", "l s i b", risks=_PRIVILEGED),
-    "chroot": Wrapper("--skip-chdir", "--groups --userspec", 1, risks=_PRIVILEGED, alone=_SHELL),
-    "unshare": Wrapper("m u i n p U C T f r c", "S G R w", risks=_PRIVILEGED, alone=_SHELL),
-    "nsenter": Wrapper("m u i n p U C a F Z", "t S G r w", risks=_PRIVILEGED, alone=_SHELL),
-    "setpriv": Wrapper("--no-new-privs --clear-groups --keep-groups", "--reuid --regid", risks=_PRIVILEGED),
-    "prlimit": Wrapper("", "--nofile --nproc --as --cpu --core"),
-    "strace": Wrapper("f ff c C q v y t T r", "e s P p u E", risks=_PRIVILEGED, alone=_SHELL),
-    "ltrace": Wrapper("f c C S t T r", "e s p u a", risks=_PRIVILEGED, alone=_SHELL),
-    "watch": Wrapper("b d e g t x c p", "n q --interval", by_shell=True),
-    "flock": Wrapper("s x e o u n F v", "w E c --timeout --command", 1, script_options=_SCRIPTS),
-    "script": Wrapper(
-        "a f q e", "c t I O B E --command", script_options=_SCRIPTS, risks=frozenset({Risk.WRITE}), alone=_SHELL
-    ),
-    "su": Wrapper("l m p P f", "c g G s w --command --shell", script_options=_SCRIPTS, risks=_PRIVILEGED, alone=_SHELL),
-    "runuser": Wrapper(
-        "l m p P f", "u c g G s w --command --shell", script_options=_SCRIPTS, risks=_PRIVILEGED, alone=_SHELL
-    ),
-    "busybox": Wrapper(),
-    "toybox": Wrapper(),
-}  # fmt: skip
-#: Options whose value, if they have one, stands in the same word.
-_OPTIONAL_VALUE = frozenset({"i", "l", "e", "--replace", "--max-lines", "--eof"})
-#: Options by which what comes from elsewhere takes the place of a text in the command's words.
-_REPLACED = frozenset({"I", "i", "--replace"})
-#: Options of these that have them run or do what their words don't tell.
-_NO_COMMAND = {"sudo": frozenset({"i", "s", "e"}), "su": frozenset({"s"}), "runuser": frozenset({"s"})}
+    **dict.fromkeys(words_set("fakeroot setpriv"), WrapperRisks(_PRIVILEGED)),
+    "script": WrapperRisks(frozenset({Risk.WRITE}), _SHELL),
+}
 
 
-@dataclass(frozen=True)
-class Inner:
-    """What a wrapper runs: words, or a command line; nothing where it only tells something."""
-
-    words: tuple[Word, ...] = ()
-    scripts: tuple[Word, ...] = ()
-    assignments: tuple[tuple[str, Word], ...] = ()
-    problem: str = ""
-    #: `command -v`: only asked where it is.
-    asks: bool = False
-
-
-_ASSIGNMENT = re.compile(r"(\w+)=(.*)", re.DOTALL)
-
-
-def wrapper_open(name: str, wrapper: Wrapper, arguments: Sequence[Word]) -> Inner:
-    """Where the command of a wrapper begins; with a problem where that can't be told."""
-    flags, values = set(wrapper.flags.split()), set(wrapper.values.split())
-    rest = list(arguments)
-    scripts: list[Word] = []
-    assignments: list[tuple[str, Word]] = []
-    asks, replaced = False, ""
-    while rest:
-        word = rest[0]
-        if not word.plain:
-            if word.may_be_option or not wrapper.assigns:
-                return Inner(problem=f"what {name} runs can't be told")
-            break
-        text = word.text
-        if text == "--":
-            rest.pop(0)
-            break
-        if not text.startswith("-") or (text == "-" and "-" not in flags):
-            break
-        rest.pop(0)
-        if text == "-":
-            continue
-        taken = _option_take(text, flags, values)
-        if taken is None and name == "nice" and re.fullmatch(r"-\d+", text):
-            continue
-        if taken is None:
-            return Inner(problem=f"the option {text} of {name} isn't known here")
-        option, value, takes = taken
-        if option in _NO_COMMAND.get(name, ()):
-            return Inner(problem=f"{name} {text} starts a shell")
-        asks = asks or (name == "command" and option in ("v", "V"))
-        if takes:
-            if value is None and option not in _OPTIONAL_VALUE and not rest:
-                return Inner(problem=f"{name} {text} lacks its value")
-            given = Word(value or "") if value is not None or option in _OPTIONAL_VALUE else rest.pop(0)
-            if option in wrapper.script_options:
-                scripts.append(given)
-            if option in _REPLACED:
-                replaced = given.text or "{}"
-    for _ in range(wrapper.operands):
-        if rest:
-            if rest[0].globbed or rest[0].splits:
-                return Inner(problem=f"what {name} runs can't be told")
-            rest.pop(0)
-    while wrapper.assigns and rest and (found := _ASSIGNMENT.match(rest[0].text)):
-        if rest[0].globbed or rest[0].splits:
-            return Inner(problem=f"what {name} runs can't be told")
-        assignments.append((found[1], Word(found[2], dynamic=rest[0].dynamic)))
-        rest.pop(0)
-    if name in ("su", "runuser", "script") and not scripts:
-        # Their options may also stand behind their operands.
-        return Inner(problem=f"{name} starts a shell")
-    if name == "flock" and rest and rest[0].text in ("-c", "--command"):
-        scripts += rest[1:2] or [Word("", dynamic=True)]
-    if replaced:
-        rest = [
-            replace(word, dynamic=True, source=word.source or word.text) if replaced in word.text else word
-            for word in rest
-        ]
-    if scripts:
-        return Inner(scripts=tuple(scripts), words=() if name in ("su", "runuser", "script", "flock") else tuple(rest))
-    return Inner(words=tuple(rest), assignments=tuple(assignments), asks=asks)
-
-
-def _option_take(text: str, flags: set[str], values: set[str]) -> tuple[str, str | None, bool] | None:
-    """The option, the value that stands in the same word, and whether it takes one; None where it isn't known."""
-    if text.startswith("--"):
-        name, separator, value = text.partition("=")
-        # Names may be cut short where they stay clear.
-        known = {option for option in flags | values if option.startswith("--") and option.startswith(name)}
-        if name in flags | values:
-            known = {name}
-        if len(known) != 1:
-            return None
-        option = known.pop()
-        if option in values:
-            return option, value if separator else None, True
-        return option, None, False
-    for position, letter in enumerate(text[1:], start=1):
-        if letter in values:
-            return letter, text[position + 1 :] or None, True
-        if letter not in flags:
-            return None
-    return text[-1] if len(text) == 2 else _worst_flag(text), None, False
-
-
-def _worst_flag(text: str) -> str:
-    """Of several flags in a word, the one that changes the most."""
-    return next((letter for letter in "sievV" if letter in text[1:]), text[-1])
+def wrapper_risks(name: str) -> WrapperRisks:
+    return _RISKS.get(name, _NONE)

@@ -1,6 +1,6 @@
 """Whether bash takes a command line at all: bash itself is asked, which reads it and runs nothing (``-n``).
 
-The grammar of :mod:`apps.agents.tools.shell_parse` refuses some lines that bash takes, and takes some that it refuses.
+The grammar of :mod:`apps.core.shell_parse` refuses some lines that bash takes, and takes some that it refuses.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import tree_sitter_bash
 from tree_sitter import Language, Node, Parser
 
-from apps.agents.tools.shell_parse_words import EXPANSIONS, Word, node_text, word_read, words_set
+from apps.core.shell_parse_words import EXPANSIONS, Word, node_text, word_read, words_set
 
 #: A longer line is not read.
 LENGTH = 30_000
@@ -84,8 +84,12 @@ class SimpleCommand:
     conditional: bool = False
     #: It is to fail (``!``).
     negated: bool = False
-    #: It runs in a shell of its own: where it goes, and what it sets, ends with that.
-    apart: bool = False
+    #: The shells of its own that it runs in, from the outermost: where it goes, and what it sets, ends with that.
+    shells: tuple[int, ...] = ()
+
+    @property
+    def apart(self) -> bool:
+        return bool(self.shells)
 
 
 @dataclass(frozen=True)
@@ -288,7 +292,7 @@ def _command_read(node: Node, reading: _Reading) -> None:
     conditional, negated = _standing(node)
     reading.commands.append(
         SimpleCommand(
-            tuple(words), tuple(assignments), _stdin(redirects), conditional, negated=negated, apart=_is_apart(node)
+            tuple(words), tuple(assignments), _stdin(redirects), conditional, negated=negated, shells=_shells(node)
         )
     )
 
@@ -296,7 +300,7 @@ def _command_read(node: Node, reading: _Reading) -> None:
 _BRANCHES = words_set(
     "if_statement while_statement for_statement c_style_for_statement case_statement function_definition"
 )
-_SHELLS_OF_THEIR_OWN = words_set("subshell pipeline command_substitution process_substitution")
+_SHELLS_OF_THEIR_OWN = words_set("subshell command_substitution process_substitution")
 #: All that these do is to fail.
 _FAILS = re.compile(r"(exit|return)( +[1-9]\d*)?|false|\{.*[;\n] *(exit|return) +[1-9]\d* *[;\n]\s*\}", re.DOTALL)
 
@@ -317,15 +321,17 @@ def _standing(node: Node) -> tuple[bool, bool]:
     return False, negated
 
 
-def _is_apart(node: Node) -> bool:
-    """Whether a command runs in a shell of its own: in parentheses, a pipe, a substitution or the background."""
+def _shells(node: Node) -> tuple[int, ...]:
+    """Where the shells begin that a command runs in: parentheses, parts of a pipe, substitutions, the background."""
+    found: list[int] = []
     each: Node | None = node
     while each is not None:
-        following = each.next_sibling
-        if each.type in _SHELLS_OF_THEIR_OWN or (following is not None and following.type == "&"):
-            return True
-        each = each.parent
-    return False
+        following, outer = each.next_sibling, each.parent
+        in_pipe = outer is not None and outer.type == "pipeline"
+        if in_pipe or each.type in _SHELLS_OF_THEIR_OWN or (following is not None and following.type == "&"):
+            found.append(each.start_byte)
+        each = outer
+    return tuple(reversed(found))
 
 
 def _has_arithmetic(node: Node) -> bool:
