@@ -175,6 +175,38 @@ def test_a_script_that_says_that_all_is_well_does_not_vouch_for_its_own_change(
     assert verification.reasons == (told if outcome == "unverified" else ())
 
 
+@pytest.mark.parametrize(
+    ("command", "before", "changed", "outcome"),
+    [
+        # It passed before, and does so no longer but for what was changed.
+        ("sh verify.sh", FIXED, "ci/lint.sh", "unverified"),
+        ("make verify", FIXED, "ci/lint.sh", "unverified"),
+        ("sh ci/check.sh", FIXED, "ci/check.sh", "unverified"),
+        # The tests as they were fail, as they did before.
+        ("sh ci/check.sh", BROKEN, "ci/check.sh", "failing"),
+        # What isn't a part of the checks by its name may be what they are about.
+        ("sh verify.sh", FIXED, "bin/tool.sh", "verified"),
+    ],
+)
+def test_scripts_that_a_check_calls_do_not_vouch_for_their_own_change(
+    source: Path, command: str, before: dict[str, str], changed: str, outcome: str
+) -> None:
+    looks = "python3 -c 'from calc import add; assert add(2, 1) == 3'\n"
+    scripts = {
+        "verify.sh": "set -e\nsh ci/lint.sh\nsh bin/tool.sh\n",
+        "Makefile": "verify:\n\tsh ci/lint.sh\n",
+        "ci/lint.sh": looks if changed == "ci/lint.sh" else "true\n",
+        "ci/check.sh": looks,
+        "bin/tool.sh": looks if changed == "bin/tool.sh" else "true\n",
+    }
+    spec = CheckSpec("verify", command, "command")
+    after = {**before, **scripts, "calc.py": BROKEN["calc.py"], changed: "true\n"}
+    verification = verify(source, {**before, **scripts}, after, NO_ENVIRONMENT, spec)
+    assert verification.outcome == outcome, verification.reasons
+    if outcome == "unverified":
+        assert verification.reasons == (f"verify: passes only since what it runs was changed: {changed}.",)
+
+
 def test_tests_that_a_change_removes_are_missed(source: Path, environment: Environment) -> None:
     fewer = {**FIXED, "tests/test_calc.py": "from calc import add\n\ndef test_add():\n    assert add(2, 2) == 4\n"}
     verification = verify(source, FIXED, fewer, environment)
