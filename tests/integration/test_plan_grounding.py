@@ -33,7 +33,22 @@ FILES = {
     "web/src/app.test.ts": "",
     "docs/übersicht.md": "",
 }
-PROGRAMS = SYSTEM | {"sudo", "python3", "pytest", "npm", "npx", "jest", "make", "go", "cargo", "node", "pip"}
+PROGRAMS = SYSTEM | {
+    "sudo",
+    "python3",
+    "pytest",
+    "npm",
+    "pnpm",
+    "yarn",
+    "bun",
+    "npx",
+    "jest",
+    "make",
+    "go",
+    "cargo",
+    "node",
+    "pip",
+}
 
 
 def _git(folder: Path, *arguments: str) -> str:
@@ -130,6 +145,7 @@ npm test && npm run test -- --ci && npm run nosuch --if-present && npm --prefix 
 npx jest web/src/app.test.ts app.test && npx --yes jest any.test.ts && jest src/new.test.ts
 make test && make -C web any && make
 timeout 5 env A=1 nice -n 3 python3 scripts/seed.py | xargs -n1 nosuch
+pnpm install; yarn install; bun test; pnpm nosuch; yarn jest; pnpm run a:b --if-present
 env -C web sh any.sh && sudo --chdir=web sh any.sh
 go version; cargo --version; cargo test --manifest-path x/Cargo.toml
 (cd web; ls) && sh -c 'python3 scripts/seed.py'
@@ -162,6 +178,8 @@ cd src && sh nothing.sh => there is no file nothing.sh
 node nothing.js => there is no file nothing.js
 npx jest src/nothing.test.ts => no file fits src/nothing.test.ts
 npm run nosuch => package.json has no script nosuch
+pnpm run test:all => package.json has no script test:all
+yarn run test:all => package.json has no script test:all
 go test ./... => go needs go.mod or go.work
 cargo test => cargo needs Cargo.toml
 coverage run -m pytest tests/nothing.py => there is no program coverage

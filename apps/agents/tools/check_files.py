@@ -14,6 +14,8 @@ from apps.projects.sandbox.gitignore import IgnoreRules
 from apps.projects.workspace import SANDBOX_WORKSPACE
 
 _READ_BYTES, _IGNORE_BYTES = 1_000_000, 100_000
+#: Manifests that are read for one check.
+_MANIFESTS = 50
 #: Folders that builds, installers and test runs make.
 _MADE_FOLDERS = words_set(
     "node_modules .venv venv .tox .nox target build dist out bin obj _build cmake-build-debug .gradle vendor coverage"
@@ -157,6 +159,31 @@ class CheckFiles:
                     continue
                 return ""
         return f"package.json has no script {name}"
+
+    def lone_script_lack(self, folders: Sequence[str], name: str) -> str:
+        """Why a manager that looks into all packages can't run a script; told where there is one package alone."""
+        known = (*self._paths.files, *self.made)
+        packages = [path for path in known if posixpath.basename(path) == "package.json"]
+        return self.script_lack(folders, name) if len(packages) == 1 and not self._has_modules() else ""
+
+    def cargo_lack(self, kind: str, name: str) -> str:
+        """Why cargo has no test or example of a name: none lies where it looks, and no manifest names any."""
+        known = (*self._paths.files, *self.made)
+        ends = (f"{kind}s/{name}.rs", f"{kind}s/{name}/main.rs")
+        if self._has_modules() or any(f"/{path}".endswith(f"/{end}") for path in known for end in ends):
+            return ""
+        if any(self._is_made(f"{kind}s/{name}") or posixpath.basename(path) == "Cargo.toml" for path in self.made):
+            return ""
+        manifests = [path for path in self._paths.files if posixpath.basename(path) == "Cargo.toml"]
+        if len(manifests) > _MANIFESTS or any(path.endswith(f"{kind}s") for path in self.made):
+            return ""
+        if any(kind in (self._paths.read(path, limit=_READ_BYTES) or kind) for path in manifests):
+            return ""
+        return f"cargo has no {kind} {name}"
+
+    def _has_modules(self) -> bool:
+        """Whether some of the files are in another repository."""
+        return self._paths.entry(".gitmodules") is not None
 
     def target_lack(self, folders: Sequence[str], name: str) -> str:
         """Why make can't make something: there is no makefile with it, nor a file that it could be made of."""

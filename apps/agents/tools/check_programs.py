@@ -18,9 +18,12 @@ class Wanted:
     `program`: one that can be run. `path`: a file or folder, by any of the endings. `folder`: somewhere to go.
     `pattern`: a path that this is a part of. `module`: a module of Python, or something in it. `manifest`: any of the
     endings as a name, in the folder or above. `script`: one of package.json. `target`: something that make can make.
+    `lone script`: one of the only package.json. `cargo target`: a test or an example of cargo, in the endings' first.
     """
 
-    kind: Literal["program", "path", "folder", "pattern", "module", "manifest", "script", "target"]
+    kind: Literal[
+        "program", "path", "folder", "pattern", "module", "manifest", "script", "lone script", "target", "cargo target"
+    ]
     name: str
     endings: tuple[str, ...] = ("",)
 
@@ -189,6 +192,18 @@ def _cargo(words: Sequence[Word]) -> Iterator[Wanted]:
     commands = words_set("test build check run clippy bench doc nextest fmt t b c r")
     if words and words[0].text in commands and not _has(words, "--manifest-path", "-C"):
         yield Wanted("manifest", "cargo", ("Cargo.toml",))
+        until = next((place for place, word in enumerate(words) if word.text == "--"), len(words))
+        for option, value in zip(words[1:until], words[2:until], strict=False):
+            if option.text in ("--test", "--example") and value.plain and re.fullmatch(r"\w[\w-]*", value.text):
+                yield Wanted("cargo target", value.text, (option.text.removeprefix("--"),))
+
+
+def _package_runner(words: Sequence[Word]) -> Iterator[Wanted]:
+    """Of pnpm, yarn and bun, which run programs by the same words: no program has a colon in its name."""
+    named = words[1:] if words and words[0].text == "run" else words
+    if named and named[0].plain and re.fullmatch(r"\w[\w.-]*(?::[\w.-]+)+", named[0].text):
+        if not any(word.text.startswith("--if-present") for word in words):
+            yield Wanted("lone script", named[0].text)
 
 
 def _npm(words: Sequence[Word]) -> Iterator[Wanted]:
@@ -243,6 +258,9 @@ _BY_NAME: dict[str, Callable[[Sequence[Word]], Iterator[Wanted]]] = {
     "go": _go,
     "cargo": _cargo,
     "npm": _npm,
+    "pnpm": _package_runner,
+    "yarn": _package_runner,
+    "bun": _package_runner,
     "make": _make,
     "mvn": _maven,
 }

@@ -160,6 +160,8 @@ def _words(words: Sequence[Word], line: _Line, levels: int, *, goes_on: bool) ->
             words = () if short == "xargs" else inner.words
             continue
         if (inner_words := runner_open(short, behind)) is not None:
+            for wanted in wanted_by(short, behind):
+                yield Need(wanted, _folders(line), line.makes_files)
             looked_up, words = False, inner_words
             line.makes_files = line.makes_files or not words
             continue

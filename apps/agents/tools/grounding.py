@@ -84,6 +84,10 @@ class RepositoryGrounding:
             return "" if found else f"{wanted.name} needs {' or '.join(wanted.endings)}, and there is none"
         if wanted.kind == "script":
             return there.script_lack(need.folders, wanted.name)
+        if wanted.kind == "lone script":
+            return there.lone_script_lack(need.folders, wanted.name)
+        if wanted.kind == "cargo target":
+            return there.cargo_lack(wanted.endings[0], wanted.name)
         if wanted.kind == "target":
             return there.target_lack(need.folders, wanted.name)
         if any(character in wanted.name for character in "*?[{"):

@@ -1,9 +1,9 @@
 """The files that a check runs by their names, where it is no call of a runner whose tests are known.
 
 Whoever changes one of these changes what the check asks for: ``sh verify.sh`` passes on anything once verify.sh says
-so. What such a file calls in turn may well be the code that is checked: of that, only scripts of the shell whose names
-say that they have to do with checks are followed (``sh ci/lint.sh``). The same holds for the recipe of a make target. In
-a repository of shell scripts, everything that its tests run would else count as a part of the tests.
+so. What such a file calls in turn may well be the code that is checked: of that, only scripts of the shell whose paths
+say that they have to do with checks are followed (``sh ci/lint.sh``), as of what a make target's recipe calls. In a
+repository of shell scripts, everything that its tests run would else count as a part of the tests.
 """
 
 from __future__ import annotations
