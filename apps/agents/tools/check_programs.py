@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from apps.agents.tools.policy_programs import python_module
@@ -193,7 +194,7 @@ def _cargo(words: Sequence[Word]) -> Iterator[Wanted]:
     if words and words[0].text in commands and not _has(words, "--manifest-path", "-C"):
         yield Wanted("manifest", "cargo", ("Cargo.toml",))
         until = next((place for place, word in enumerate(words) if word.text == "--"), len(words))
-        for option, value in zip(words[1:until], words[2:until], strict=False):
+        for option, value in pairwise(words[1:until]):
             if option.text in ("--test", "--example") and value.plain and re.fullmatch(r"\w[\w-]*", value.text):
                 yield Wanted("cargo target", value.text, (option.text.removeprefix("--"),))
 
@@ -201,9 +202,10 @@ def _cargo(words: Sequence[Word]) -> Iterator[Wanted]:
 def _package_runner(words: Sequence[Word]) -> Iterator[Wanted]:
     """Of pnpm, yarn and bun, which run programs by the same words: no program has a colon in its name."""
     named = words[1:] if words and words[0].text == "run" else words
-    if named and named[0].plain and re.fullmatch(r"\w[\w.-]*(?::[\w.-]+)+", named[0].text):
-        if not any(word.text.startswith("--if-present") for word in words):
-            yield Wanted("lone script", named[0].text)
+    if not named or any(word.text.startswith("--if-present") for word in words):
+        return
+    if named[0].plain and re.fullmatch(r"\w[\w.-]*(?::[\w.-]+)+", named[0].text):
+        yield Wanted("lone script", named[0].text)
 
 
 def _npm(words: Sequence[Word]) -> Iterator[Wanted]:
