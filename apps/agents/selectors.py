@@ -127,6 +127,12 @@ def snapshot_last(session_id: uuid.UUID, *, seq: int | None = None, lane: str = 
     return snapshots.order_by("seq", "id").last()
 
 
+def lanes_opened(session_id: uuid.UUID) -> list[str]:
+    """The names of all lanes that the session has had, whatever has become of them."""
+    lanes = FileSnapshot.objects.filter(session_id=session_id).exclude(lane="")
+    return list(lanes.order_by("lane").values_list("lane", flat=True).distinct())
+
+
 def session_diff(session: AgentSession, *, max_bytes: int = 1_000_000) -> dict[str, object]:
     """What the session's branch changes against the commit that it started from."""
     head = session.head_commit or session.base_commit

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
 from django.db.models import Exists, F, OuterRef, Q
 
-from apps.context.jobs import job_want, jobs_cancel_waiting
+from apps.context.jobs import job_want, jobs_cancel
 from apps.context.models import (
     ACTIVE_JOB_STATES,
     CodeIndex,
@@ -25,6 +25,7 @@ from apps.context.models import (
     Overlay,
     OverlayEntry,
 )
+from apps.context.types import WorkFiles
 from apps.context.walking import configuration_key
 from apps.core.errors import Conflict
 from apps.projects.models import Project, RepositoryState
@@ -82,13 +83,24 @@ def session_files_changed(*, project_id: uuid.UUID, session_id: uuid.UUID, tree:
             job_want(project=project, target=JobTarget.SESSION, session_id=session_id, revision=tree)
 
 
-def session_files_forget(*, session_id: uuid.UUID) -> None:
-    """A session's files are gone: so is what the index has of them."""
+def session_files_forget(*, session_id: uuid.UUID, lanes: Collection[str] = ()) -> None:
+    """A session's files are gone, those of its lanes too: so is what the index has of them."""
     with transaction.atomic():
-        overlays = Overlay.objects.filter(session_id=session_id)
+        jobs_cancel(session_id=session_id)
+        _overlays_delete([WorkFiles(session_id).key])
+        lanes_files_forget(session_id=session_id, lanes=lanes)
+
+
+def lanes_files_forget(*, session_id: uuid.UUID, lanes: Collection[str]) -> None:
+    """The files of these lanes of a session are gone: so is what the index has of them."""
+    _overlays_delete([WorkFiles(session_id, lane).key for lane in lanes])
+
+
+def _overlays_delete(keys: list[uuid.UUID]) -> None:
+    with transaction.atomic():
+        overlays = Overlay.objects.filter(session_id__in=keys)
         OverlayEntry.objects.filter(overlay_id__in=list(overlays.values_list("id", flat=True))).delete()
         overlays.delete()
-        jobs_cancel_waiting(session_id=session_id)
 
 
 @contextmanager

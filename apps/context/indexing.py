@@ -11,11 +11,10 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from django.db import close_old_connections, connection
+from django.db import close_old_connections
 
 from apps.context import writing
 from apps.context.jobs import (
@@ -29,18 +28,12 @@ from apps.context.jobs import (
     job_want,
     lease_renew,
 )
-from apps.context.models import AddedFile, CodeIndex, IndexJob, JobState, JobTarget, Overlay
+from apps.context.models import CodeIndex, IndexJob, JobState, JobTarget, Overlay
+from apps.context.overlays import FILL_TASK, Known, added_load, overlay_make, tree_known
 from apps.context.reading import FilesReader, WorkStopped
-from apps.context.types import IndexGivenUp, Lease, LeaseLost
+from apps.context.types import IndexGivenUp, Lease, LeaseLost, WorkFiles
 from apps.context.vectors import vectors_want
-from apps.context.walking import (
-    Added,
-    Change,
-    TreeFile,
-    configuration_key,
-    tree_changes,
-    tree_walk,
-)
+from apps.context.walking import Change, TreeFile, configuration_key, tree_changes, tree_walk
 from apps.context.writing import index_locked
 from apps.core.database import DATABASE_AWAY
 from apps.core.errors import ApplicationError, NotFound
@@ -56,7 +49,6 @@ _PROGRESS_SECONDS = 1.0
 #: Files after which statistics of the tables are taken anew.
 _MUCH_FILES = 500
 
-FILL_TASK = "apps.context.tasks.fill_vectors"
 LOCATE_TASK = "apps.context.tasks.prepare_locating"
 
 _stopping = threading.Event()
@@ -143,16 +135,6 @@ def job_run(lease: Lease, job: IndexJob) -> None:
             enqueue(LOCATE_TASK, project_id=str(run.project_id))
 
 
-@dataclass(frozen=True)
-class _Known:
-    """A path as the tree has it now."""
-
-    entry_id: int
-    file_id: int
-    blob: str
-    parser: int
-
-
 class _Run:
     """One job at work."""
 
@@ -187,7 +169,7 @@ class _Run:
             self._index.refresh_from_db()
         index = self._index
         self._configuration = f"{configuration_key()}{index.added_version}"
-        added = self._added()
+        added = added_load(index)
         same_rules = index.configuration_key == self._configuration
         if index.complete and index.commit == commit and same_rules:
             self._tell("ready", always=True)
@@ -208,17 +190,17 @@ class _Run:
                     }
                 )
             present = {file.path for file in walk.files}
-            known = self._known(None)
+            known = tree_known(index.id, None)
             changes = (
                 *(Change(file.path, file) for file in walk.files),
                 *(Change(path, None) for path in known if path not in present),
             )
         else:
-            known = self._known([change.path for change in changes])
+            known = tree_known(index.id, [change.path for change in changes])
         self._head_apply(commit, changes, known)
         return commit
 
-    def _head_apply(self, commit: str, changes: Sequence[Change], known: dict[str, _Known]) -> None:
+    def _head_apply(self, commit: str, changes: Sequence[Change], known: dict[str, Known]) -> None:
         index = self._index
         growing = not index.complete
         if growing:
@@ -275,69 +257,29 @@ class _Run:
         if self._reader.asked > _MUCH_FILES:
             writing.statistics_take()
 
-    def _known(self, paths: Sequence[str] | None) -> dict[str, _Known]:
-        """The paths (all of them, or these) as the tree has them."""
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT file.path, entry.id, file.id, file.blob, file.parser FROM context_treeentry AS entry"
-                " JOIN context_codefile AS file ON file.id = entry.file_id"
-                " WHERE entry.index_id = %s AND entry.until IS NULL AND file.index_id = %s"
-                + ("" if paths is None else " AND file.path = ANY(%s)"),
-                [self._index.id, self._index.id, *([] if paths is None else [list(paths)])],
-            )
-            return {row[0]: _Known(*row[1:]) for row in cursor.fetchall()}
-
-    def _added(self) -> dict[str, Added]:
-        rows = AddedFile.objects.filter(index=self._index)
-        return {row.path: Added(row.blob, row.size, row.hidden) for row in rows}
-
     # --- A session's files --------------------------------------------------------------------------------------------
 
     def session(self) -> str:
         """Have a session's overlay be what its files are; the commit that it lies on."""
-        index = self._index
-        if not index.complete:
+        if not self._index.complete:
             self.head()
-            index.refresh_from_db()
-        revision = self._job.revision
-        added = self._added()
-        changes = tree_changes(git_dir=self._git_dir, old=index.commit, new=revision, added=added)
-        if changes is None:
-            # It changed what is ignored: then all of it is compared.
-            walk = tree_walk(git_dir=self._git_dir, revision=revision, added=added, hold=self._hold)
-            known = self._known(None)
-            present = {file.path for file in walk.files}
-            changes = (
-                *(
-                    Change(file.path, file)
-                    for file in walk.files
-                    if (before := known.get(file.path)) is None
-                    or (before.blob, before.parser) != (file.blob, file.parser)
-                ),
-                *(Change(path, None) for path in known if path not in present),
-            )
-        wanted = [change.file for change in changes if change.file is not None]
-        files: dict[str, int | None] = {change.path: None for change in changes}
-        self._tally.files_total = len(wanted)
-
-        def read(cursor: Any, found: Sequence[tuple[int, TreeFile]]) -> None:
-            files.update({file.path: file_id for file_id, file in found})
-
-        self._reader.read(wanted, read)
-        with index_locked(self._lease) as cursor:
-            writing.overlay_write(
-                cursor,
-                lease=self._lease,
-                session_id=self._job.session_id,
-                generation=index.generation,
-                commit=index.commit,
-                revision=revision,
-                files=files,
-            )
-            self._vectors_want()
+            self._index.refresh_from_db()
+        assert self._job.session_id is not None, "the database has no job of a session without one"
+        overlay_make(
+            lease=self._lease,
+            index=self._index,
+            files=WorkFiles(self._job.session_id, tree=self._job.revision),
+            reader=self._reader,
+            hold=self._hold,
+            check=self._want_check,
+        )
         self._tell("ready", always=True)
         writing.segments_merge(lease=self._lease)
-        return index.commit
+        return self._index.commit
+
+    def _want_check(self) -> None:
+        if IndexJob.objects.filter(id=self._job.id, cancel_wanted=True).exists():
+            raise _Cancelled
 
     def _vectors_want(self) -> None:
         if self.has_read:

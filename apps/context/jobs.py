@@ -17,9 +17,9 @@ from django.utils import timezone
 
 from apps.context.models import ACTIVE_JOB_STATES, CodeIndex, IndexEvent, IndexJob, JobState, JobTarget
 from apps.context.types import Lease, LeaseLost
-from apps.context.writing import LEASE_SECONDS, lease_hold
+from apps.context.writing import lease_hold
 from apps.core.errors import ApplicationError, Conflict
-from apps.core.queue import enqueue_on_commit
+from apps.core.queue import enqueue, enqueue_on_commit
 from apps.core.realtime import publish_on_commit
 from apps.projects.models import Project, RepositoryState
 
@@ -106,11 +106,19 @@ def job_cancel(*, job: IndexJob) -> IndexJob:
     return locked
 
 
-def jobs_cancel_waiting(*, session_id: uuid.UUID) -> None:
-    """Nobody wants a session's files to be read any more."""
+def jobs_cancel(*, session_id: uuid.UUID) -> None:
+    """Nobody wants a session's files to be read any more; one that is at it writes nothing after this."""
+    jobs = IndexJob.objects.filter(session_id=session_id)
     with transaction.atomic():
-        for job in IndexJob.objects.select_for_update().filter(session_id=session_id, state=JobState.WAITING):
-            _cancel(job)
+        # Before the jobs, as whoever holds the lease locks it: what that one is writing now is there then.
+        running = jobs.filter(state=JobState.RUNNING).values("index_id")
+        list(CodeIndex.objects.select_for_update(no_key=True).filter(id__in=running))
+        for job in jobs.select_for_update().filter(state__in=ACTIVE_JOB_STATES):
+            if job.state == JobState.WAITING:
+                _cancel(job)
+            else:
+                job.cancel_wanted = True
+                job.save(update_fields=["cancel_wanted", "updated_at"])
 
 
 def _cancel(job: IndexJob) -> None:
@@ -120,12 +128,12 @@ def _cancel(job: IndexJob) -> None:
     event_add(job, "IndexCancelled", {})
 
 
-def index_claim(index_id: int) -> Lease | None:
-    """Take an index up, if nobody has it."""
+def index_claim(index_id: int, *, seconds: int = Lease.seconds) -> Lease | None:
+    """Take an index up, if nobody has it. Whoever dies with it holds others up for so many seconds."""
     with connection.cursor() as cursor:
-        cursor.execute(_CLAIM, [LEASE_SECONDS, index_id])
+        cursor.execute(_CLAIM, [seconds, index_id])
         row = cursor.fetchone()
-    return Lease(index_id, int(row[0])) if row else None
+    return Lease(index_id, int(row[0]), seconds) if row else None
 
 
 def index_release(lease: Lease) -> None:
@@ -207,6 +215,12 @@ def event_add(job: IndexJob, kind: str, payload: Mapping[str, Any]) -> None:
     IndexEvent.objects.create(job=job, seq=job.seq, type=kind, payload=dict(payload))
     project_id = CodeIndex.objects.values_list("project_id", flat=True).get(id=job.index_id)
     publish_on_commit(topic_of(project_id), {"job": str(job.id), "seq": job.seq})
+
+
+def jobs_wake(index_id: int) -> None:
+    """Have somebody look at the index's jobs: whoever was woken for them may have found it taken."""
+    if IndexJob.objects.filter(index_id=index_id, state__in=ACTIVE_JOB_STATES).exists():
+        enqueue(RUN_TASK, index_id=str(index_id))
 
 
 def jobs_wanted() -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from apps.context.places import files_locate
 from apps.context.searching.candidates import visible_condition
 from apps.context.searching.search import index_view
 from apps.context.tree_terms import tree_fingerprint
-from apps.context.types import IndexState, View
+from apps.context.types import IndexState, View, WorkFiles
 from apps.projects.models import Project
 from integrations.llm_providers.tokens import text_tokens
 
@@ -54,22 +53,20 @@ def tokens_count(text: str) -> int:
     return text_tokens(_ENCODING, text)
 
 
-def repository_map_make(
-    *, project: Project, budget: int, text: str = "", session_id: uuid.UUID | None = None
-) -> MapResult:
+def repository_map_make(*, project: Project, budget: int, text: str = "", files: WorkFiles | None = None) -> MapResult:
     """The map of a project, drawn towards what a task's text mentions, in so many tokens."""
-    view, state = index_view(project=project, session_id=session_id)
+    view, state = index_view(project=project, files=files)
     located: Sequence[Located] = ()
     if text.strip():
-        located = files_locate(project=project, text=text, session_id=session_id, limit=_LOCATED).located
+        located = files_locate(project=project, text=text, files=files, limit=_LOCATED).located
     return MapResult(_map(view, text, located, budget), state)
 
 
-def context_pack(*, project: Project, text: str, budget: int, session_id: uuid.UUID | None = None) -> PackResult:
+def context_pack(*, project: Project, text: str, budget: int, files: WorkFiles | None = None) -> PackResult:
     """Code for a prompt about a task: the project's rules, what fits, its neighbours and tests, and a map, in so many
     tokens and each piece with its source."""
-    found = files_locate(project=project, text=text, session_id=session_id, limit=_LOCATED)
-    view, state = index_view(project=project, session_id=session_id)
+    found = files_locate(project=project, text=text, files=files, limit=_LOCATED)
+    view, state = index_view(project=project, files=files)
     hits = _hits(view, found.located, state.commit)
     pieces = [*_rules(view, state.commit), *hits, *_neighbours(view, hits, state.commit)]
     drawn = _map(view, text, found.located, max(0, budget // 4))

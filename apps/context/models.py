@@ -3,7 +3,7 @@
 A file is a path with one content: branches and worktrees that have the same content at the same path share its row, its
 chunks and its symbols, and it is read once. A *tree* says which files a commit has; it is kept by generations, so that
 a new commit writes what changed and whoever reads the former one goes on doing so. An *overlay* is what a session's
-worktree has otherwise than one generation. Postings are what text search reads.
+worktree, or that of one of its lanes, has otherwise than one generation. Postings are what text search reads.
 
 The rows that come in thousands have no foreign keys in the database: they are written in bulk under the index's lease,
 and go by a trigger when the index does (migration 0001).
@@ -224,10 +224,11 @@ class AddedFile(BaseModel):
 
 
 class Overlay(models.Model):
-    """What a session's files are otherwise than one generation of the tree."""
+    """What a session's files, or those of one of its lanes, are otherwise than one generation of the tree."""
 
     id = models.BigAutoField(primary_key=True)
     index = _bulk_key(CodeIndex, related_name="overlays")
+    #: Whose files they are (``types.WorkFiles.key``): a session's id, or one of its own for each of its lanes.
     session_id = models.UUIDField()
     generation = models.PositiveBigIntegerField()
     #: The commit that this generation was of.

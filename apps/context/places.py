@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
@@ -25,7 +24,7 @@ from apps.context.locating.locate import Located, locate
 from apps.context.locating.memory import CommitMemory, MemoryTerms, MemoryView
 from apps.context.searching.search import index_view
 from apps.context.tree_terms import FILES_MOST, Key, terms_load, tree_fingerprint
-from apps.context.types import IndexState, View
+from apps.context.types import IndexState, View, WorkFiles
 from apps.core.errors import InvalidInput, Unavailable
 from apps.projects.models import Project
 
@@ -79,8 +78,8 @@ _lock = threading.Lock()
 _building = threading.Lock()
 
 
-def files_locate(*, project: Project, text: str, session_id: uuid.UUID | None = None, limit: int = 10) -> LocateResult:
-    """The files of a project (with a session: of its files) that the text leads to.
+def files_locate(*, project: Project, text: str, files: WorkFiles | None = None, limit: int = 10) -> LocateResult:
+    """The files of a project (or those of these) that the text leads to.
 
     Who may read the project is for the caller to see to. Raises IndexMissing where nothing was indexed yet.
     """
@@ -93,7 +92,7 @@ def files_locate(*, project: Project, text: str, session_id: uuid.UUID | None = 
             f"The text has {len(text)} characters; at most {TEXT_CHARACTERS} are read.",
             next_step="leave some of it out",
         )
-    view, state = index_view(project=project, session_id=session_id)
+    view, state = index_view(project=project, files=files)
     held = _hold(project, view, state, is_asked=True)
     notes = []
     if held.missing:

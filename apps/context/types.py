@@ -32,6 +32,8 @@ class Lease:
 
     index_id: int
     fence: int
+    #: How long it is held each time.
+    seconds: int = 60
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,29 @@ class JobHead:
 
 
 @dataclass(frozen=True)
+class WorkFiles:
+    """Files that are worked on: a session's own, or those of one of its lanes."""
+
+    session_id: uuid.UUID
+    #: The worktree beside the session's own; empty: its own.
+    lane: str = ""
+    #: The tree of the project's repository that they are, where that is known: what is found is held against it.
+    tree: str = ""
+
+    @property
+    def key(self) -> uuid.UUID:
+        """What the index has them by: the session's id, or one of its own for each lane."""
+        return uuid.uuid5(self.session_id, self.lane) if self.lane else self.session_id
+
+
+def session_files(session_id: uuid.UUID | None) -> WorkFiles | None:
+    """A session's own files, whatever they are now; None without one."""
+    return None if session_id is None else WorkFiles(session_id)
+
+
+@dataclass(frozen=True)
 class View:
-    """What a search looks at: one generation of the tree, and a session's overlay on it."""
+    """What a search looks at: one generation of the tree, and an overlay of files that are worked on."""
 
     index_id: int
     generation: int

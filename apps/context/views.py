@@ -19,7 +19,7 @@ from apps.context.overview import graph_svg, overview_make
 from apps.context.searching.projects import projects_search
 from apps.context.searching.search import index_view
 from apps.context.summaries import summary_want
-from apps.context.types import SearchFilters, SearchRequest
+from apps.context.types import SearchFilters, SearchRequest, session_files
 from apps.core.errors import NotFound
 from apps.core.pagination import PagedView
 from apps.projects.models import Project
@@ -103,7 +103,7 @@ class FileListView(PagedView):
         query.is_valid(raise_exception=True)
         asked: dict[str, Any] = query.validated_data
         project = project_get_for_user(user=request_user(request), project_id=asked["project"])
-        view, _ = index_view(project=project, session_id=asked.get("session"))
+        view, _ = index_view(project=project, files=session_files(asked.get("session")))
         files = selectors.files_visible(view)
         if "path" in asked:
             files = files.filter(path__startswith=asked["path"])

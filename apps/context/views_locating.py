@@ -13,6 +13,7 @@ from apps.authentication.bearer import request_user
 from apps.context import duplicates, maps, places
 from apps.context import serializers_locating as serializers
 from apps.context.searching.projects import session_check
+from apps.context.types import session_files
 from apps.projects.models import Project
 from apps.projects.selectors import project_get_for_user
 
@@ -32,7 +33,7 @@ class LocateView(APIView):
         found = places.files_locate(
             project=_project_of(request, fields),
             text=fields["text"],
-            session_id=fields.get("session"),
+            files=session_files(fields.get("session")),
             limit=fields["limit"],
         )
         return Response(serializers.LocateResultSerializer(found).data)
@@ -54,7 +55,7 @@ class RepositoryMapView(APIView):
             project=_project_of(request, fields),
             budget=fields["budget"],
             text=fields["text"],
-            session_id=fields.get("session"),
+            files=session_files(fields.get("session")),
         )
         return Response(serializers.MapResultSerializer(made).data)
 
@@ -75,7 +76,7 @@ class PackView(APIView):
             project=_project_of(request, fields),
             text=fields["text"],
             budget=fields["budget"],
-            session_id=fields.get("session"),
+            files=session_files(fields.get("session")),
         )
         return Response(serializers.PackResultSerializer(made).data)
 

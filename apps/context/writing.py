@@ -22,7 +22,6 @@ from apps.context.postings import RECORD_BYTES, records_unpack
 from apps.context.types import Lease, LeaseLost
 from apps.context.walking import TreeFile
 
-LEASE_SECONDS = 60
 #: Segments of a size are merged when there are so many of them; a size is a power of eight of chunks.
 _SEGMENTS_OF_A_SIZE = 8
 _SIZE_BASE = 8
@@ -63,7 +62,7 @@ def lease_hold(cursor: Any, lease: Lease) -> None:
     cursor.execute(
         "UPDATE context_codeindex SET lease_until = clock_timestamp() + make_interval(secs => %s)"
         " WHERE id = %s AND fence = %s",
-        [LEASE_SECONDS, lease.index_id, lease.fence],
+        [lease.seconds, lease.index_id, lease.fence],
     )
     if not cursor.rowcount:
         raise LeaseLost
@@ -313,13 +312,13 @@ def overlay_write(
     cursor: Any,
     *,
     lease: Lease,
-    session_id: object,
+    key: object,
     generation: int,
     commit: str,
     revision: str,
     files: Mapping[str, int | None],
 ) -> None:
-    """Have a session's files be those of the generation, but for these (None: gone)."""
+    """Have what is worked on under this key be the generation's files, but for these (None: gone)."""
     cursor.execute(
         """
         INSERT INTO context_overlay (index_id, session_id, generation, commit, revision, updated_at)
@@ -328,7 +327,7 @@ def overlay_write(
             revision = excluded.revision, updated_at = excluded.updated_at
         RETURNING id
         """,
-        [lease.index_id, session_id, generation, commit, revision, timezone.now()],
+        [lease.index_id, key, generation, commit, revision, timezone.now()],
     )
     overlay = int(cursor.fetchone()[0])
     cursor.execute("DELETE FROM context_overlayentry WHERE overlay_id = %s", [overlay])

@@ -13,7 +13,7 @@ from apps.context.indexing import index_run
 from apps.context.jobs import job_want
 from apps.context.models import IndexJob, JobTarget
 from apps.context.searching.search import code_search
-from apps.context.types import SearchFilters, SearchMode, SearchRequest, SearchResult
+from apps.context.types import SearchFilters, SearchMode, SearchRequest, SearchResult, session_files
 from apps.projects.git import git_run
 from apps.projects.models import Project
 from apps.projects.repository import repository_path
@@ -90,7 +90,7 @@ class Code:
         request = SearchRequest(
             query=query, mode=mode, filters=filters or SearchFilters(), explain=explain, limit=limit
         )
-        return code_search(project=self.project, request=request, session_id=session_id)  # type: ignore[arg-type]
+        return code_search(project=self.project, request=request, files=session_files(session_id))  # type: ignore[arg-type]
 
     def paths(self, query: str, mode: SearchMode = "text", **options: object) -> list[str]:
         return [hit.path for hit in self.search(query, mode, **options).hits]  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ from apps.context.models_locating import CommitHistory, ContentTerms
 from apps.context.places import files_locate, locating_forget, locating_prepare
 from apps.context.searching.search import index_view
 from apps.context.tree_terms import terms_prune
+from apps.context.types import WorkFiles
 from apps.core.database import AsyncDatabase
 from apps.core.errors import InvalidInput
 from apps.projects.services import project_delete
@@ -104,7 +105,9 @@ def test_a_session_has_its_own_files(code: Code) -> None:
     tree = tree_make(code, {"shop/wombat.py": "def wombat_feed():\n    pass\n"})
     code.index_session(session_id, tree)
     text = "feed the wombat"
-    assert files_locate(project=code.project, text=text, session_id=session_id).located[0].path == "shop/wombat.py"
+    assert (
+        files_locate(project=code.project, text=text, files=WorkFiles(session_id)).located[0].path == "shop/wombat.py"
+    )
     assert "shop/wombat.py" not in {each.path for each in files_locate(project=code.project, text=text).located}
 
 

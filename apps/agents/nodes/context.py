@@ -312,9 +312,15 @@ class RunContext:
 
     @property
     def code(self) -> CodeKnowledge:
-        """What the index knows; of a session that is what is in its own worktree, whatever a lane has done."""
-        facts = self.facts
-        return CodeKnowledge(self.ledger.database, project_id=facts.project_id, session_id=facts.session_id)
+        """What the index knows of the worktree that this is about: the session's own, or a lane's."""
+        facts, site = self.facts, self.site
+        return CodeKnowledge(
+            self.ledger.database,
+            project_id=facts.project_id,
+            session_id=facts.session_id,
+            lane=site.lane,
+            tree=site.files_tree,
+        )
 
     async def page_fetch(self, url: str) -> Fetched:
         """A web page from one of the hosts that the project allows."""

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 async def index_tell(context: RunContext, tree: str) -> None:
     """Have the index follow the session's files; what gets lost is made up for by the next call that changes some.
 
-    The index has one view of a session, which is that of its own worktree: a lane tells it nothing.
+    Agents don't wait for that: what they ask the index follows their files first. So a lane tells it nothing.
     """
     facts = context.facts
     if context.lane is not None:

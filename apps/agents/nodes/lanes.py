@@ -21,10 +21,11 @@ from apps.agents.nodes.lane_crew import Crew, Lane, task_current
 from apps.agents.nodes.lanes_choice import lanes_begun, tasks_startable
 from apps.agents.nodes.replan_choice import causes_open
 from apps.agents.nodes.task_rows import attempt_of, head_commit, is_reading, tasks_load
-from apps.agents.selectors import snapshot_last
+from apps.agents.selectors import lanes_opened, snapshot_last
 from apps.agents.services.ledger_records import Snapshot
 from apps.agents.services.sessions import StaleFence
 from apps.agents.types import Event, HandOver
+from apps.context.freshness import lanes_files_forget
 from apps.core.cancellation import uninterrupted
 from apps.core.errors import Conflict, NotFound
 from apps.core.kill_points import kill_point
@@ -183,10 +184,14 @@ async def _lane_open(context: RunContext, lane: Lane, kept: Snapshot) -> None:
 
 def _lane_clear(context: RunContext, name: str) -> None:
     facts = context.facts
+    # While its checkout stands, whoever comes after this worker finds that there is something to clear.
+    lanes_files_forget(session_id=facts.session_id, lanes=[name])
     lane_clear(project_id=facts.project_id, session_id=facts.session_id, branch=facts.branch, lane=name)
 
 
 def _lanes_sweep(context: RunContext) -> None:
-    """Remove the checkouts of lanes that are over; none is under way."""
-    for name in lanes_list(session_id=context.facts.session_id):
+    """Remove the checkouts of lanes that are over, and what the index has of them; none is under way."""
+    session_id = context.facts.session_id
+    lanes_files_forget(session_id=session_id, lanes=lanes_opened(session_id))
+    for name in lanes_list(session_id=session_id):
         _lane_clear(context, name)

@@ -7,6 +7,7 @@ from langgraph.runtime import Runtime
 from apps.agents.nodes.baseline import baseline_open, checks_brief
 from apps.agents.nodes.completion import session_complete
 from apps.agents.nodes.context import RunContext, SessionState
+from apps.agents.nodes.index_telling import index_tell
 from apps.agents.nodes.judging import FINAL_EFFECT, acceptance_final, checks_present, commit_judge
 from apps.agents.services.rebases import former_report
 from apps.agents.types import Event, Reason, SessionOutcome
@@ -22,6 +23,7 @@ async def rebase_verify(state: SessionState, runtime: Runtime[RunContext]) -> Se
     phase = Event("PhaseChanged", {"phase": "rebase"})
     await context.ledger.effect_record(context.facts.base_key("phase:rebase"), phase, result={})
     await context.site.branch_rebased(commit=rebase.head, expected=rebase.former_head)
+    await index_tell(context, await context.site.files_tree())
     baseline = await baseline_open(context)
     judged = await commit_judge(context, baseline, rebase.head)
     undone = await _no_longer_held(context, rebase.head)

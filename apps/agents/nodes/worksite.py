@@ -464,9 +464,7 @@ class WorkSite:
     async def files_keep(self) -> Snapshot | None:
         """Keep the files as they are now, for a rewind; None when they are as they were kept last."""
         worktree = await self.worktree()
-        if self._kept is None:
-            last = self._facts.kept or self._facts.start or self._facts.base_commit
-            self._kept = await self.tree(last)
+        known = await self.files_tree()
         if not self._tip:
             self._tip = await self.branch_tip()
         try:
@@ -475,16 +473,22 @@ class WorkSite:
                     snapshot_keep,
                     worktree=worktree,
                     session_id=self._facts.session_id,
-                    known=self._kept,
+                    known=known,
                     lane=self.lane,
                 )
         except WorkspaceError as error:
             self._kept = ""
             return Snapshot("", self._tip, str(error), self.lane)
-        if tree == self._kept:
+        if tree == known:
             return None
         self._kept = tree
         return Snapshot(tree, self._tip, lane=self.lane)
+
+    async def files_tree(self) -> str:
+        """The tree that the files were kept as last, which they are between calls; empty where they can't be kept."""
+        if self._kept is None:
+            self._kept = await self.tree(self._facts.kept or self._facts.start or self._facts.base_commit)
+        return self._kept
 
     def kept_as(self, commit: str) -> Snapshot:
         """The files as those of a commit that the branch is at."""

@@ -16,6 +16,7 @@ from apps.agents.graphs.lane import lane_graph
 from apps.agents.models import AgentSession
 from apps.agents.nodes.baseline import baseline_open
 from apps.agents.nodes.context import Rebase, RunContext, SessionFacts, SessionState, SessionSuspended
+from apps.agents.nodes.index_telling import index_tell
 from apps.agents.nodes.worksite import SiteFacts, WorkSite
 from apps.agents.selectors import plan_made, session_take_ups, snapshot_last
 from apps.agents.services.checkpoints import FencedSaver, thread_config
@@ -204,6 +205,7 @@ class SessionExecutor:
             if restore is not None:
                 # A rewind whose files nobody has put back yet.
                 await site.restore(tree=restore.tree, head=restore.head)
+                await index_tell(context, await site.files_tree())
                 async with ledger.transaction() as connection:
                     await ledger.session_update(connection, restore=None)
             if begun:

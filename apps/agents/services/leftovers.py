@@ -12,7 +12,9 @@ from django.db import connection
 from django.utils import timezone
 
 from apps.agents.models import AgentSession
+from apps.agents.selectors import lanes_opened
 from apps.agents.types import TERMINAL_STATUSES, SessionStatus
+from apps.context.freshness import lanes_files_forget
 from apps.projects.worktree import session_files_delete, session_files_list, tree_delete
 from apps.usage.models import Budget
 from apps.usage.services import reservations_expire
@@ -84,6 +86,8 @@ def session_files_prune() -> int:
 
 
 def _files_delete(session_id: uuid.UUID) -> None:
+    # Its branch stays, and can be searched; of lanes that were under way when it ended nobody asks any more.
+    lanes_files_forget(session_id=session_id, lanes=lanes_opened(session_id))
     try:
         session_files_delete(session_id=session_id)
     except OSError as error:

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.agents.models import AgentSession, ToolCall
-from apps.agents.selectors import session_get_for_user
+from apps.agents.selectors import lanes_opened, session_get_for_user
 from apps.agents.services.agent_profiles import agents_frozen
 from apps.agents.services.attachments import attachments_claim
 from apps.agents.services.plan_work import (
@@ -287,7 +287,7 @@ def session_discard(*, user: User, session_id: uuid.UUID) -> AgentSession:
             session_files_delete(session_id=session_id)
             snapshots_delete(project_id=session.project_id, session_id=session_id)
             lanes_delete(project_id=session.project_id, session_id=session_id, branch=session.branch)
-            session_files_forget(session_id=session_id)
+            session_files_forget(session_id=session_id, lanes=lanes_opened(session_id))
             session.discarded_at = timezone.now()
             session.save(update_fields=["discarded_at", "updated_at"])
             event_append(session_id=session_id, events=[Event("SessionDiscarded")])

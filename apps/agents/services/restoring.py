@@ -11,9 +11,12 @@ import logging
 import uuid
 from dataclasses import asdict, dataclass
 
+from django.db import OperationalError
+
 from apps.agents.models import AgentSession
 from apps.agents.types import SessionStatus
-from apps.core.errors import DiskFull
+from apps.context.freshness import session_files_changed
+from apps.core.errors import ApplicationError, DiskFull
 from apps.projects.git import GitError
 from apps.projects.worktree import worktree_create, worktree_path
 from apps.projects.worktree_snapshots import branch_put, worktree_restore, worktree_taken
@@ -66,4 +69,9 @@ def files_restore(session_id: uuid.UUID) -> bool:
             logger.warning("the files of session %s are left to its next worker: %s", session_id, error)
             return False
         AgentSession.objects.filter(id=session_id, restore=restore.as_dict()).update(restore=None)
-        return True
+    try:
+        # For people who search the session's files; its agents have the index follow these by themselves.
+        session_files_changed(project_id=session.project_id, session_id=session_id, tree=restore.tree)
+    except (ApplicationError, OperationalError) as error:
+        logger.warning("the index of session %s was not told of its files: %s", session_id, error)
+    return True

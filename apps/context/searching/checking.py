@@ -17,7 +17,7 @@ from django.db import connection
 from apps.context.models import AddedFile
 from apps.context.searching.candidates import Candidate
 from apps.context.terms import text_terms
-from apps.context.types import Hit, SearchRequest, Snippet
+from apps.context.types import Hit, SearchRequest, Snippet, WorkFiles
 from apps.context.walking import contents_read
 from apps.projects.git import git_run, path_decode, path_display
 from apps.projects.sandbox.files import FileTree
@@ -42,7 +42,8 @@ class Now:
     #: What the index has, and what the branch is at.
     commit: str
     head_commit: str
-    session_id: object = None
+    #: Whose checkout is looked into; None: nobody's.
+    files: WorkFiles | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def hits_check(*, candidates: Sequence[Candidate], limit: int, now: Now, request
                 stale += 1
                 continue
             placed, moved = found
-            commit = now.head_commit if moved and now.session_id is None else now.commit
+            commit = now.head_commit if moved and now.files is None else now.commit
             hits.append(_hit(placed, lines or [], weights, request, commit=commit, moved=moved))
     return Checked(_symbols_named(hits[:limit], candidates), stale)
 
@@ -87,8 +88,8 @@ def _current_blobs(now: Now, candidates: Sequence[Candidate]) -> dict[str, str]:
     """Paths that are otherwise now than the index has them, with what they are; empty: gone."""
     paths = sorted({candidate.path for candidate in candidates})
     known = {candidate.path: candidate.blob for candidate in candidates}
-    if now.session_id is not None:
-        return {path: blob for path, blob in _worktree_blobs(now.session_id, paths).items() if blob != known[path]}
+    if now.files is not None:
+        return {path: blob for path, blob in _worktree_blobs(now.files, paths).items() if blob != known[path]}
     if now.commit == now.head_commit or not now.head_commit:
         return {}
     listing = git_run(
@@ -105,9 +106,9 @@ def _current_blobs(now: Now, candidates: Sequence[Candidate]) -> dict[str, str]:
     return {path: present.get(path, "") for path in paths if present.get(path, "") != known[path]}
 
 
-def _worktree_blobs(session_id: object, paths: Sequence[str]) -> dict[str, str]:
-    """What a session's files are; of one whose checkout isn't here (any more) nothing can be said."""
-    root = worktree_path(session_id=session_id)
+def _worktree_blobs(files: WorkFiles, paths: Sequence[str]) -> dict[str, str]:
+    """What the files are; of those whose checkout isn't here (any more) nothing can be said."""
+    root = _checkout(files)
     if not root.is_dir():
         return {}
     found = {}
@@ -131,10 +132,10 @@ def _contents(
 ) -> dict[tuple[str, str], list[str]]:
     wanted = {(candidate.path, current.get(candidate.path, candidate.blob)) for candidate in candidates}
     contents: dict[tuple[str, str], list[str]] = {}
-    if now.session_id is not None:
+    if now.files is not None:
         # A content that was never kept in the repository is read from the checkout.
         changed = [(path, blob) for path, blob in wanted if blob and path in current]
-        contents.update(_worktree_contents(now.session_id, changed))
+        contents.update(_worktree_contents(now.files, changed))
     ordered = sorted((path, blob) for path, blob in wanted if blob and (path, blob) not in contents)
     blobs = [blob for _, blob in ordered]
     try:
@@ -150,11 +151,11 @@ def _contents(
     return contents
 
 
-def _worktree_contents(session_id: object, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
+def _worktree_contents(files: WorkFiles, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
     if not wanted:
         return {}
     found = {}
-    tree = FileTree(worktree_path(session_id=session_id))
+    tree = FileTree(_checkout(files))
     try:
         for path, blob in wanted:
             try:
@@ -166,6 +167,10 @@ def _worktree_contents(session_id: object, wanted: Sequence[tuple[str, str]]) ->
     finally:
         tree.close()
     return found
+
+
+def _checkout(files: WorkFiles) -> Path:
+    return worktree_path(session_id=files.session_id, name=files.lane or "main")
 
 
 def _lines(content: bytes) -> list[str]:

@@ -9,7 +9,7 @@ from apps.authentication.models import User
 from apps.context.models import IndexJob, Overlay
 from apps.context.searching.fusion import KindWeights, kind_weights, shares_sum
 from apps.context.searching.search import code_search
-from apps.context.types import FusedPart, Hit, IndexMissing, IndexState, SearchRequest
+from apps.context.types import FusedPart, Hit, IndexMissing, IndexState, SearchRequest, session_files
 from apps.core.errors import InvalidInput, NotFound
 from apps.projects.models import Project
 from apps.projects.selectors import project_get_for_user, project_list
@@ -93,7 +93,7 @@ def _session_is_of(project: Project, session_id: uuid.UUID) -> bool:
 
 def _one(user: User, project: Project, request: SearchRequest, session_id: uuid.UUID | None) -> ProjectsFound:
     payer = Payer(project_id=project.id, user_id=user.id)
-    found = code_search(project=project, request=request, session_id=session_id, payer=payer)
+    found = code_search(project=project, request=request, files=session_files(session_id), payer=payer)
     hits = tuple(ProjectHit(project.id, hit) for hit in found.hits)
     return ProjectsFound(hits, ((project.id, found.index),), found.notes, found.stale, found.truncated)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from apps.context.models import CodeIndex, IndexJob, JobState, JobTarget, Overlay
+from apps.context.models import ACTIVE_JOB_STATES, CodeIndex, IndexJob, JobState, JobTarget, Overlay
 from apps.context.searching.candidates import Candidate, Scope, scope_make
 from apps.context.searching.checking import Now, hits_check
 from apps.context.searching.fusion import (
@@ -25,7 +24,16 @@ from apps.context.searching.meaning import MeaningFound, meaning_lacks, meaning_
 from apps.context.searching.regex import regex_search
 from apps.context.searching.symbol import symbol_search
 from apps.context.searching.text import TextFound, terms_explain, text_search
-from apps.context.types import FusedPart, Hit, IndexMissing, IndexState, SearchRequest, SearchResult, View
+from apps.context.types import (
+    FusedPart,
+    Hit,
+    IndexMissing,
+    IndexState,
+    SearchRequest,
+    SearchResult,
+    View,
+    WorkFiles,
+)
 from apps.core.errors import InvalidInput, LimitReached
 from apps.core.storable import text_storable
 from apps.projects.models import Project, RepositoryState
@@ -55,17 +63,17 @@ class _Found:
 
 
 def code_search(
-    *, project: Project, request: SearchRequest, session_id: uuid.UUID | None = None, payer: Payer | None = None
+    *, project: Project, request: SearchRequest, files: WorkFiles | None = None, payer: Payer | None = None
 ) -> SearchResult:
-    """What answers the request in a project's code (with a session: in its files), held against the files.
+    """What answers the request in a project's code (or in these files of it), held against the files.
 
-    Who may read the project, and that the session is one of it (its checkout is found by its id alone), is for the
-    caller to see to. Raises IndexMissing where nothing was indexed yet, InvalidInput for a query that can't be
+    Who may read the project, and that the files are of a session of it (its checkout is found by its id alone), is for
+    the caller to see to. Raises IndexMissing where nothing was indexed yet, InvalidInput for a query that can't be
     understood.
     """
     _request_check(request)
     request = replace(request, query=text_storable(request.query))
-    view, state = index_view(project=project, session_id=session_id)
+    view, state = index_view(project=project, files=files)
     scope = scope_make(view=view, filters=request.filters)
     found = _found(scope, request, payer or Payer(project_id=project.id))
     now = Now(
@@ -73,7 +81,7 @@ def code_search(
         git_dir=repository_path(project_id=project.id),
         commit=state.commit,
         head_commit=state.head_commit,
-        session_id=session_id,
+        files=files,
     )
     checked = hits_check(candidates=found.candidates, limit=request.limit, now=now, request=request)
     notes = found.notes
@@ -89,8 +97,8 @@ def code_search(
     )
 
 
-def index_view(*, project: Project, session_id: uuid.UUID | None = None) -> tuple[View, IndexState]:
-    """What there is to search of a project, or of a session's files. Raises IndexMissing where there is nothing."""
+def index_view(*, project: Project, files: WorkFiles | None = None) -> tuple[View, IndexState]:
+    """What there is to search of a project, or of files that are worked on. Raises IndexMissing where nothing is."""
     state = index_state(project=project)
     index = CodeIndex.objects.filter(project=project).first()
     if index is None or not index.generation:
@@ -107,17 +115,21 @@ def index_view(*, project: Project, session_id: uuid.UUID | None = None) -> tupl
             ),
             state=state.state,
         )
-    if session_id is not None:
-        overlay = Overlay.objects.filter(index_id=index.id, session_id=session_id).first()
+    if files is not None:
+        overlay = Overlay.objects.filter(index_id=index.id, session_id=files.key).first()
         if overlay is not None:
-            behind = IndexJob.objects.filter(
-                index=index,
-                session_id=session_id,
-                target=JobTarget.SESSION,
-                state__in=[JobState.WAITING, JobState.RUNNING],
-            ).exists()
+            behind = _is_behind(overlay, files)
             return View(index.id, overlay.generation, overlay.id), replace(state, commit=overlay.commit, lagging=behind)
+        state = replace(state, lagging=state.lagging or bool(files.tree))
     return View(index.id, index.generation), state
+
+
+def _is_behind(overlay: Overlay, files: WorkFiles) -> bool:
+    """Whether the files are others by now than the overlay has."""
+    if files.tree:
+        return overlay.revision != files.tree
+    jobs = IndexJob.objects.filter(index_id=overlay.index_id, session_id=files.key, state__in=ACTIVE_JOB_STATES)
+    return jobs.exclude(revision=overlay.revision).exists()
 
 
 def index_state(*, project: Project) -> IndexState:
