@@ -11,6 +11,7 @@ from rest_framework import serializers
 from apps.agents.serializers_conversation import AttachmentSerializer, GoalMaterialSerializer
 from apps.agents.services.master_orchestrator import ANSWER_LIMIT, GOAL_LIMIT
 from apps.agents.types import AgentType, Review, Risk, SessionOutcome, SessionStatus
+from apps.core.serializers import StrictSerializer
 from apps.planning.serializers_versions import ProgressPlanSerializer
 from apps.planning.types import Intent, TaskAgent, TaskStatus
 from apps.projects.autonomy import Autonomy
@@ -27,7 +28,9 @@ CHECK_STATES = ["passed", "failed", "flaky"]
 EDIT_FORMATS = ["replace", "v4a", "unified", "whole"]
 
 
-class LimitsSerializer(serializers.Serializer[Any]):
+class LimitsSerializer(StrictSerializer):
+    """Strict above all: a misspelt limit would bound nothing."""
+
     cost_usd = serializers.DecimalField(
         max_digits=12,
         decimal_places=6,
@@ -43,7 +46,7 @@ class LimitsSerializer(serializers.Serializer[Any]):
     )
 
 
-class SessionCreateSerializer(GoalMaterialSerializer, ModelConfigurationFields):
+class SessionCreateSerializer(GoalMaterialSerializer, ModelConfigurationFields, StrictSerializer):
     project = serializers.UUIDField()
     goal = serializers.CharField(
         max_length=GOAL_LIMIT,
