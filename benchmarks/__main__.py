@@ -1,4 +1,4 @@
-"""``./archon bench NAME``: every module here is a benchmark with ``main(argv) -> exit code``; ``_`` is said as ``-``."""
+"""``./archon bench NAME``: every module here is a benchmark with ``main(argv) -> exit code``; ``_`` reads ``-``."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tests.fleet import Fleet, fleet_open, repository_make
 from tests.killing import Arrival, KillPoints, kill_points_open
 from tests.loopback.openai_server import OpenAIServer
 from tests.loopback.plan_players import FILES, Players
-from tests.plan_faults import Play, scenario_of
+from tests.plan_faults import Play, Spared, scenario_of
 from tests.plan_witness import Witness, fsck
 from tests.stacks import home_open
 
@@ -82,7 +82,12 @@ class _Table:
         self.ended = 0
         self._fleet = fleet
         self._players = players
-        self._new = {"project_id": project_id, "base_url": base_url, "patience": patience}
+        self._new: dict[str, Any] = {
+            "project_id": project_id,
+            "base_url": base_url,
+            "patience": patience,
+            "spared": Spared(),
+        }
         self._lock = threading.Lock()
         points.decide = self._decide
 
@@ -108,8 +113,7 @@ class _Table:
             wrong = list(play.wrong)
             if not wrong or play.status == "completed":
                 wrong += Witness(self._fleet, play.session_id, acknowledged=play.acknowledged).look()
-        # Whatever it is, it is of this plan, and the others go on.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is of this plan, and the others go on
             wrong = [f"{type(error).__name__}: {error}"]
         with self._lock:
             self.ended += play.status == "completed"

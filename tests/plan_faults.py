@@ -40,6 +40,25 @@ _EXPECTED = {"", "paused", "requested", "rewound", "plan_oscillates"}
 #: How long a process stands still for what a person does meanwhile; it may hold what that has to wait for.
 _HOLD_SECONDS = 1.0
 _OVER = ("completed", "failed", "cancelled")
+#: What dies more often than so in this time is given up by whoever starts it again, as it should be.
+_SERVICE_KILLS, _SERVICE_SECONDS = 4, 130.0
+
+
+@dataclass
+class Spared:
+    """The services of a fleet, which may die so often."""
+
+    _deaths: list[float] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def may_die(self) -> bool:
+        with self._lock:
+            now = time.monotonic()
+            self._deaths = [death for death in self._deaths if now - death < _SERVICE_SECONDS]
+            if len(self._deaths) >= _SERVICE_KILLS:
+                return False
+            self._deaths.append(now)
+            return True
 
 
 @dataclass(frozen=True)
@@ -127,6 +146,7 @@ class Play:
     project_id: str
     base_url: str
     patience: float
+    spared: Spared
     report: Callable[[str], None]
     session_id: str = ""
     status: str = ""
@@ -304,6 +324,8 @@ class Play:
             time.sleep(after)
             if self.status in _OVER:
                 return
+            if victim in ("postgres", "redis") and not self.spared.may_die():
+                victim = "worker"
             if (pid := self._pid(victim)) is not None:
                 self._kill(pid, victim)
 

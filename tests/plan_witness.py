@@ -87,6 +87,11 @@ class Witness:
         )
         return {row["key"]: row for row in rows}
 
+    @property
+    def _own(self) -> dict[str, dict[str, Any]]:
+        """Without follow-ups: words that came when nobody was left to hear them, and that nobody has to change for."""
+        return {key: row for key, row in self.tasks.items() if not key.startswith("follow-up")}
+
     @cached_property
     def versions(self) -> list[dict[str, Any]]:
         return self.fleet.rows(
@@ -116,7 +121,9 @@ class Witness:
     def _versions(self) -> None:
         numbers = [version["number"] for version in self.versions]
         [plan] = self.fleet.rows("SELECT * FROM planning_plan WHERE id = %s", (self.session["plan_id"],))
-        self._require(numbers == list(range(1, plan["version"] + 1)), f"versions {numbers}, the plan's {plan['version']}")
+        self._require(
+            numbers == list(range(1, plan["version"] + 1)), f"versions {numbers}, the plan's {plan['version']}"
+        )
         people = {version["number"] for version in self.versions if version["source"] == "person"}
         lost = set(self.acknowledged) - people
         self._require(not lost, f"versions {sorted(lost)} were answered for, and are no person's")
@@ -189,7 +196,8 @@ class Witness:
         extra = [commit for commit in commits if commit not in done]
         lost = {key for commit, key in done.items() if commit not in commits}
         self._require(not lost, f"{lost} are done and not on the branch")
-        self._require(len(done) == sum(row["status"] == "done" for row in self.tasks.values()), "two have one commit")
+        own = [row["commit"] for row in self._own.values() if row["status"] == "done"]
+        self._require(len(set(own)) == len(own), "two have one commit")
         self._require(not merges, f"merges {merges}")
         self._require(extra in ([], commits[:1]) and set(extra) <= set(failed), f"commits that are no task's: {extra}")
         self._require(not extra or not self._lanes, f"the commit of a failed task {extra} is on the branch of lanes")
@@ -213,7 +221,7 @@ class Witness:
         started = {
             event["payload"]["task"]: event["payload"]["title"] for event in self.live if event["type"] == "TaskStarted"
         }
-        slugs = {slug_of(started[row["id"]]): key for key, row in self.tasks.items() if row["status"] == "done"}
+        slugs = {slug_of(started[row["id"]]): key for key, row in self._own.items() if row["status"] == "done"}
         self._require(
             set(files) == {SHARED, "README", *(f"{slug}.txt" for slug in slugs)}, f"files {names}, done {slugs}"
         )
@@ -233,16 +241,23 @@ class Witness:
 
     def _spending(self) -> None:
         calls = self._rows("SELECT key, state FROM usage_modelcall WHERE scope_id = %s")
-        twice = [key for key, count in Counter(c["key"] for c in calls if c["state"] == "settled").items() if count > 1]
-        self._require(not twice, f"replies that were paid for twice: {twice}")
         held = [call["key"] for call in calls if call["state"] == "reserved"]
         self._require(not held, f"reservations that nobody settled: {held}")
-        [kept] = self._rows(
-            "SELECT count(*) AS replies FROM agents_executionmessage m JOIN agents_agentexecution e"
-            " ON e.id = m.execution_id WHERE e.session_id = %s AND m.message->>'type' = 'ai'"
+        kept = Counter(
+            f"{row['origin']}:{row['position']}"
+            for row in self._rows(
+                "SELECT coalesce(e.origin, e.id)::text AS origin, m.position FROM agents_executionmessage m"
+                " JOIN agents_agentexecution e ON e.id = m.execution_id"
+                " WHERE e.session_id = %s AND m.message->>'type' = 'ai'"
+            )
         )
-        settled = sum(call["state"] == "settled" for call in calls)
-        self._require(settled == kept["replies"], f"{settled} replies were paid for, {kept['replies']} are kept")
+        settled = Counter(call["key"].partition("@")[0] for call in calls if call["state"] == "settled")
+        self._require(not kept - settled, f"replies that nobody paid for: {dict(kept - settled)}")
+        # What came when its worker had lost the session, or the session its wish to run, is paid for and not kept.
+        stops = sum(event["type"] in ("SessionStarted", "SessionPaused", "SessionRewound") for event in self.events)
+        lost = sum((settled - kept).values())
+        most = (stops - 1) * self.session["lanes"]
+        self._require(lost <= most, f"{lost} replies were paid for in vain, over {stops} stops: {dict(settled - kept)}")
         [budget] = self._rows("SELECT reserved_steps, reserved_tokens FROM usage_budget WHERE scope_id = %s")
         self._require(not any(budget.values()), f"held at the end: {budget}")
 
@@ -251,7 +266,9 @@ class Witness:
         rows = self._rows("SELECT id::text, name, status FROM agents_toolcall WHERE session_id = %s")
         left = [row["name"] for row in rows if row["status"] != "finished"]
         self._require(not left, f"calls that did not end: {left}")
-        told = Counter((e["type"], e["payload"]["call"]) for e in self.events if e["type"] in ("ToolStarted", "ToolFinished"))
+        told = Counter(
+            (e["type"], e["payload"]["call"]) for e in self.events if e["type"] in ("ToolStarted", "ToolFinished")
+        )
         twice = {key: count for key, count in told.items() if count > 1 and key[0] == "ToolStarted"}
         self._require(not twice, f"told twice: {twice}")
         ends = Counter(
@@ -274,9 +291,7 @@ class Witness:
         folder = runtime_root(self.fleet.home) / "workspaces" / self.session_id
         lanes = [entry.name for entry in folder.iterdir() if entry.name.startswith("task-")] if folder.is_dir() else []
         refs = git(self.git_dir, "for-each-ref", "--format=%(refname:short)", "refs/heads/archon").splitlines()
-        [head] = self._rows(
-            "SELECT owner, lease_expires_at, wanted FROM agents_sessionhead WHERE session_id = %s"
-        )
+        [head] = self._rows("SELECT owner, lease_expires_at, wanted FROM agents_sessionhead WHERE session_id = %s")
         return {
             "worktrees": lanes,
             "branches": [ref for ref in refs if ref.startswith(f"{self.session['branch']}.")],

@@ -135,7 +135,7 @@ class Players:
                 tasks.append((feature, told[1], told[2]))
         failed = [(of, key) for of, key, status in tasks if status == "failed"]
         left = [(of, key) for of, key, status in tasks if status in ("pending", "blocked")]
-        new = [
+        new: list[tuple[str, dict[str, Any]]] = [
             (of, {"title": title_of(f"Instead {key}", number), "replaces": key, "depends_on": []}) for of, key in failed
         ]
         kept: list[tuple[str, dict[str, Any]]] = [(of, {"key": key}) for of, key in left]
