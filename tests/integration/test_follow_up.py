@@ -124,7 +124,7 @@ def test_a_follow_up_is_a_commit_more_in_the_same_conversation(scene: tuple[User
 
 def test_what_was_left_of_a_plan_is_left_after_a_follow_up(scene: tuple[User, Project]) -> None:
     user, _ = scene
-    tasks = [{"title": title, "depends_on": []} for title in ("Leave it", "Mend it")]
+    tasks: list[dict[str, Any]] = [{"title": title, "depends_on": []} for title in ("Leave it", "Mend it")]
     model = recording(
         entry("planner", ("submit_plan", {"summary": "p", "features": [{"title": "all", "tasks": tasks}]})),
         entry("replanner", ("keep_plan", {"reason": "it serves"})),
