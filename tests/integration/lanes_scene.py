@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+from django.db import connections
 
 from apps.agents.models import AgentSession, SessionEffect, ToolCall
 from apps.agents.types import ToolCallStatus
 from apps.planning.models import Task
 from apps.projects.git import git_run
 from apps.projects.repository import repository_path
+from apps.projects.worktree import worktree_path
 from apps.projects.worktree_lanes import lanes_list
 from apps.usage.models import Budget, ModelCall
 from tests.integration.session_scene import entry, events_of
@@ -23,6 +28,41 @@ FILES = {"numbers.txt": NUMBERS, "README": "Numbers.\n"}
 CHECK = "test -s numbers.txt"
 #: What is between the marks of a conflict stays, of both.
 MEND = ("run_command", {"command": "sed -i '/^<<<<<<< /d;/^=======$/d;/^>>>>>>> /d' numbers.txt; echo mended"})
+
+
+def held(until: str, then: str = "true") -> tuple[str, dict[str, Any]]:
+    """The call of a command that is under way until it is let go by this name (`letting_go`)."""
+    return "run_command", {"command": f"until test -e {until}; do sleep 0.1; done; rm {until}; {then}"}
+
+
+@contextmanager
+def letting_go(session: AgentSession, **when: Callable[[], object]) -> Iterator[None]:
+    """While this lasts, commands that are held by a name go on once what stands for it is true, in every lane."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        waited = dict(when)
+        try:
+            while waited and not ended.wait(0.1):
+                for name in [name for name, so in waited.items() if so()]:
+                    del waited[name]
+                    for lane in lanes_list(session_id=session.id):
+                        (worktree_path(session_id=session.id, name=lane) / name).touch()
+        finally:
+            connections.close_all()
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watching.join()
+
+
+def under_way(session: AgentSession) -> int:
+    """How many commands are."""
+    return ToolCall.objects.filter(session=session, name="run_command", status="open").count()
 
 
 def plan_beside(*titles: str, then: str = "") -> tuple[str, dict[str, Any]]:

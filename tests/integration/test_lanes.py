@@ -6,12 +6,11 @@ import asyncio
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connections
 
 from apps.agents.models import AgentSession, ToolCall
 from apps.agents.selectors import question_get
@@ -42,15 +41,17 @@ from tests.integration.lanes_scene import (
     conflicting,
     content_of,
     effects_of,
+    held,
+    letting_go,
     plan_beside,
     refs_of,
     subjects_of,
     two,
+    under_way,
     whole_require,
     writes,
 )
 from tests.integration.session_scene import (
-    Cut,
     entry,
     events_of,
     executor_open,
@@ -205,23 +206,27 @@ def test_a_question_in_one_lane(scene: tuple[User, Project]) -> None:
     ask = ("ask_user", {"question": "Which?"})
     note = ("write_file", {"path": "a.txt", "content": "{{wanted}}\n"})
     of, other = {"task": "^Task: Write a"}, {"task": "^Task: Write b"}
-    slow = ("run_command", {"command": "sleep 2; echo slept > b.txt"})
     entries = [
         entry("planner", plan_beside("Write a", "Write b")),
         entry("coder", DONE, **of, last_tool="write_file"),
         entry("coder", note, **of, last_tool="ask_user", last_result=r"(?P<wanted>\w+)"),
-        entry("coder", ask, **of),
+        entry("coder", ask, **of, last_tool="run_command"),
+        entry("coder", held("both"), **of),
         entry("coder", DONE, **other, last_tool="run_command"),
-        entry("coder", slow, **other),
+        entry("coder", held("asked", "echo slept > b.txt"), **other),
     ]
-    session = session_run(session_of(scene, entries).id)
+    session = session_of(scene, entries)
+    asked = ToolCall.objects.filter(session=session, name="ask_user")
+    with letting_go(session, both=lambda: under_way(session) == 2, asked=asked.exists):
+        session = session_run(session.id)
     assert session.status == "waiting_input"
-    calls = {call.name: call for call in ToolCall.objects.filter(session=session)}
-    assert (calls["ask_user"].status, calls["run_command"].status) == ("waiting", "finished")
+    question = asked.get()
+    calls = ToolCall.objects.filter(session=session).exclude(id=question.id)
+    assert (question.status, set(calls.values_list("status", flat=True))) == ("waiting", {"finished"})
     types = [event.type for event in events_of(session.id)]
-    # The planner's and the command's.
-    assert types[-1] == "QuestionAsked" and types.count("ToolFinished") == 2
-    session_answer(user=user, session_id=session.id, question_id=calls["ask_user"].id, answer="this")
+    # The planner's and the commands'.
+    assert types[-1] == "QuestionAsked" and types.count("ToolFinished") == 3
+    session_answer(user=user, session_id=session.id, question_id=question.id, answer="this")
     session = session_run(session.id)
     whole_require(session, {"a.txt": "this\n", "b.txt": "slept\n"}, "Write a", "Write b")
     assert not ToolCall.objects.filter(session=session, observation__contains="outcome is unknown").exists()
@@ -243,84 +248,60 @@ def test_a_budget_that_ends_in_the_middle(scene: tuple[User, Project]) -> None:
 
 @pytest.mark.slow
 def test_what_a_person_says_is_heard_in_each_lane(scene: tuple[User, Project]) -> None:
-    look = ("run_command", {"command": "sleep 2"})
     entries = [entry("planner", plan_beside("Write a", "Write b"))]
     for title in ("Write a", "Write b"):
         of = {"task": f"^Task: {title}"}
-        entries += [entry("coder", DONE, **of, last_tool="run_command"), entry("coder", look, **of)]
+        done = entry("coder", DONE, **of, last_result="exit code 0")
+        entries += [entry("coder", DONE, **of, user="Mind the gap"), done, entry("coder", held("said"), **of)]
     session = session_of(scene, entries, checks=["true"])
-    session_run(session.id, cut=Doing("ToolStarted", 2, session.id, lambda: steer(scene[0], session.id)))
-    session = AgentSession.objects.get(id=session.id)
+
+    def said() -> bool:
+        if both := under_way(session) == 2:
+            session_steer(user=scene[0], session_id=session.id, text="Mind the gap.")
+        return both
+
+    with letting_go(session, said=said):
+        session = session_run(session.id)
     assert session.status == "completed", session.reason
     assert len(said_to(session, "Mind the gap.")) == 2
     delivered = events_of(session.id, "SteeringDelivered")
     assert len({event.payload["execution"] for event in delivered}) == len(delivered) == 2
 
 
-def steer(user: User, session_id: Any) -> None:
-    session_steer(user=user, session_id=session_id, text="Mind the gap.")
-
-
 @pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_hands_over_between_two_steps(scene: tuple[User, Project]) -> None:
     """Of each lane: no command is cut, and no reply is paid for twice."""
-    look = ("run_command", {"command": "sleep 2; echo {{title}} > {{title}}.txt"})
+    look = held("told", "echo {{title}} > {{title}}.txt")
     entries = [entry("planner", plan_beside("Write a", "Write b"))]
     for title in ("a", "b"):
         of = {"task": rf"^Task: Write (?P<title>{title})"}
         entries += [entry("coder", DONE, **of, last_tool="run_command"), entry("coder", look, **of)]
     session = session_of(scene, entries)
+    both, told = threading.Event(), threading.Event()
+
+    def begun() -> bool:
+        if under_way(session) == 2:
+            both.set()
+        return told.is_set()
 
     async def main() -> None:
         async with executor_open() as executor:
             running = asyncio.ensure_future(executor.session_execute(session.id))
-            while await asyncio.to_thread(begun, session.id) < 2:
+            while not both.is_set():
                 await asyncio.sleep(0.05)
             executor.leave()
+            told.set()
             await running
             assert executor.handed_over == (session.id,)
 
-    asyncio.run(main())
+    with letting_go(session, told=begun):
+        asyncio.run(main())
     assert AgentSession.objects.get(id=session.id).status == "running"
     assert set(ToolCall.objects.filter(session=session).values_list("status", flat=True)) == {"finished"}
     ended = session_run(session.id)
     whole_require(ended, {"a.txt": "a\n", "b.txt": "b\n"}, "Write a", "Write b")
     assert not ToolCall.objects.filter(session=session, observation__contains="outcome is unknown").exists()
     assert set(ModelCall.objects.filter(budget_id=session.id).values_list("state", "attempt")) == {("settled", 1)}
-
-
-def begun(session_id: Any) -> int:
-    """How many commands are under way."""
-    try:
-        return ToolCall.objects.filter(session_id=session_id, name="run_command", status="open").count()
-    finally:
-        connections.close_all()
-
-
-class Doing(Cut):
-    """Does something once, when so many events of a type were written."""
-
-    def __init__(self, kind: str, count: int, session_id: Any, act: Callable[[], object]) -> None:
-        super().__init__()
-        self._look = (kind, count, session_id)
-        self._act: Callable[[], object] | None = act
-
-    def __call__(self) -> None:
-        super().__call__()
-        if self._act is not None:
-            acting = threading.Thread(target=self._do)
-            acting.start()
-            acting.join()
-
-    def _do(self) -> None:
-        kind, count, session_id = self._look
-        try:
-            tools = [event for event in events_of(session_id, kind) if event.payload["name"] != "submit_plan"]
-            if len(tools) >= count and self._act is not None:
-                act, self._act = self._act, None
-                act()
-        finally:
-            connections.close_all()
 
 
 @pytest.mark.slow
@@ -333,10 +314,12 @@ def test_a_session_that_was_cancelled_in_the_middle_goes_on_from_what_was_merged
         entry("coder", ("run_command", {"command": "cat b.txt > c.txt"}), **further),
         entry("planner", plan_beside("Write a", "Write b")),
         entry("coder", ask, **of, last_result="slept"),
-        entry("coder", ("run_command", {"command": "sleep 4; echo slept"}), **of),
+        entry("coder", held("merged", "echo slept"), **of),
         *writes("Write b", "b.txt", "b\n"),
     ]
-    session = session_run(session_of(scene, entries).id)
+    session = session_of(scene, entries)
+    with letting_go(session, merged=lambda: events_of(session.id, "TaskMerged")):
+        session = session_run(session.id)
     assert session.status == "waiting_input" and subjects_of(session) == ["Write b"]
     session_cancel(user=user, session_id=session.id)
     message_send(user=user, session_id=session.id, text="Copy it.", key="")
@@ -408,18 +391,19 @@ def test_reviews_in_lanes_and_a_person_who_decides(scene: tuple[User, Project]) 
     user = scene[0]
     finding = {"path": "a.txt", "line": 1, "severity": "major", "comment": "it says too little"}
     of, other = {"task": "Write a"}, {"task": "Write b"}
-    slow = ("run_command", {"command": "sleep 5; echo b > b.txt"})
     entries = [
         entry("planner", plan_beside("Write a", "Write b")),
         entry("reviewer", ("submit_review", {"summary": "no", "unresolved": ["1.1"]}), task=r"Write a[\s\S]*Found in"),
         entry("reviewer", ("submit_review", {"summary": "no", "findings": [finding]}), **of),
         entry("reviewer", ("submit_review", {"summary": "fine", "findings": []}), **other),
         entry("coder", DONE, **other, last_tool="run_command"),
-        entry("coder", slow, **other),
+        entry("coder", held("asked", "echo b > b.txt"), **other),
         *writes("Write a", "a.txt", "a\n"),
     ]
-    model = recording_write(entries)
-    session = session_run(session_make(user, scene[1], model, lanes=2, checks=[CHECK], review=Review.ALWAYS).id)
+    session = session_of(scene, entries, review=Review.ALWAYS)
+    reviewed = ToolCall.objects.filter(session=session, name="submit_review", status="finished")
+    with letting_go(session, asked=lambda: reviewed.count() == 2):
+        session = session_run(session.id)
     assert session.status == "waiting_input", (session.status, session.reason)
     question = question_get(session_id=session.id)
     assert question is not None and "Write a" in question.arguments["question"]

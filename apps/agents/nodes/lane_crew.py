@@ -146,19 +146,18 @@ class Crew:
         if others:
             await asyncio.wait(others)
 
-    def word_heard(self, execution_id: uuid.UUID) -> None:
-        """People's words were delivered to this execution; the others are to hear them too."""
+    def word_heard(self) -> int:
+        """People's words are delivered to one execution, and the others are to hear them too; how often so far."""
         self.words_heard += 1
-        if self.has_heard(execution_id, self.words_heard - 1):
-            self._heard[execution_id] = self.words_heard
+        return self.words_heard
 
     def heard(self, execution_id: uuid.UUID, count: int) -> None:
         """The execution has heard what was delivered by the time of this count."""
         self._heard[execution_id] = count
 
-    def has_heard(self, execution_id: uuid.UUID, count: int) -> bool:
-        """Whether it has; of one that has not been asked yet nobody knows."""
-        return self._heard.get(execution_id) == count
+    def has_heard(self, execution_id: uuid.UUID) -> bool:
+        """Whether it has heard all that was delivered; of one that has not been asked yet nobody knows."""
+        return self._heard.get(execution_id) == self.words_heard
 
     def _step_told(self) -> None:
         stepped, self._stepped = self._stepped, asyncio.Event()

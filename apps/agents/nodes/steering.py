@@ -24,41 +24,33 @@ async def steering_hear(
     What was said of a task is heard by the agent that works on it (``task_id``), and by no other. Where tasks are
     worked on side by side, each of their agents hears the rest: the first one has it delivered.
     """
-    if context.lane is not None:
-        await _others_heard(context, execution_id, transcript)
-    if context.ledger.steering_waits is False:
+    crew = context.lane.crew if context.lane is not None else None
+    if context.ledger.steering_waits is False and (crew is None or crew.has_heard(execution_id)):
         return
-    message, seq = None, 0
+    message, seq, heard = None, 0, 0
     async with context.ledger.transaction() as connection:
+        said: list[SteeringWaiting] = []
+        if crew is not None and not crew.has_heard(execution_id):
+            # Behind the head's lock: whoever was told of them a moment ago has committed it.
+            told = {word for message in transcript for word in message.additional_kwargs.get(_HEARD, ())}
+            since = await context.ledger.steering_since(connection, execution_id)
+            said += [each for each in since if str(each.id) not in told]
         waiting = await context.ledger.steering_load(connection, task_id=task_id)
-        if waiting:
-            message = _message(waiting)
-            seq = await context.ledger.append(connection, *_delivered(context, execution_id, waiting))
-            await context.ledger.steering_delivered(connection, [said.id for said in waiting])
+        said += waiting
+        if crew is not None:
+            # Before the ledger says that nothing waits any more: who looks at both in between misses nothing.
+            heard = crew.word_heard() if waiting else crew.words_heard
+        if said:
+            message = _message(said)
+            seq = await context.ledger.append(connection, *_delivered(context, execution_id, said))
+            if waiting:
+                await context.ledger.steering_delivered(connection, [each.id for each in waiting])
             await context.ledger.message_insert(connection, execution_id, len(transcript), message)
     if message is not None:
         context.ledger.live.ring(seq)
         transcript.append(message)
-        if context.lane is not None:
-            context.lane.crew.word_heard(execution_id)
-
-
-async def _others_heard(context: RunContext, execution_id: uuid.UUID, transcript: list[BaseMessage]) -> None:
-    """What the agent of another lane was the first to hear, since this one's work began."""
-    assert context.lane is not None
-    crew = context.lane.crew
-    known = crew.words_heard
-    if crew.has_heard(execution_id, known):
-        return
-    heard = {said for message in transcript for said in message.additional_kwargs.get(_HEARD, ())}
-    said_since = await context.ledger.steering_since(execution_id)
-    missed = [said for said in said_since if str(said.id) not in heard]
-    if missed:
-        message = _message(missed)
-        async with context.ledger.transaction(*_delivered(context, execution_id, missed)) as connection:
-            await context.ledger.message_insert(connection, execution_id, len(transcript), message)
-        transcript.append(message)
-    crew.heard(execution_id, known)
+    if crew is not None:
+        crew.heard(execution_id, heard)
 
 
 def _message(words: Sequence[SteeringWaiting]) -> HumanMessage:

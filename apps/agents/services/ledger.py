@@ -215,18 +215,16 @@ class Ledger:
         )
         return [SteeringWaiting(row["id"], row["text"]) for row in await cursor.fetchall()]
 
-    async def steering_since(self, execution_id: uuid.UUID) -> list[SteeringWaiting]:
+    async def steering_since(self, connection: Connection, execution_id: uuid.UUID) -> list[SteeringWaiting]:
         """What people said, of no task alone, that some agent has heard since this execution began, in order."""
-        async with self.database.pool.connection() as connection:
-            cursor = await connection.execute(
-                "SELECT said.id, said.text FROM agents_steering AS said"
-                " JOIN agents_agentexecution AS begun ON begun.id = %s"
-                " WHERE said.session_id = %s AND said.delivered_seq >= begun.seq AND said.retired IS NULL"
-                " AND said.task_id IS NULL ORDER BY said.seq",
-                (execution_id, self.session_id),
-            )
-            rows = await cursor.fetchall()
-        return [SteeringWaiting(row["id"], row["text"]) for row in rows]
+        cursor = await connection.execute(
+            "SELECT said.id, said.text FROM agents_steering AS said"
+            " JOIN agents_agentexecution AS begun ON begun.id = %s"
+            " WHERE said.session_id = %s AND said.delivered_seq >= begun.seq AND said.retired IS NULL"
+            " AND said.task_id IS NULL ORDER BY said.seq",
+            (execution_id, self.session_id),
+        )
+        return [SteeringWaiting(row["id"], row["text"]) for row in await cursor.fetchall()]
 
     async def steering_delivered(self, connection: Connection, steering_ids: Sequence[uuid.UUID]) -> None:
         """These are in a conversation, as of the transaction's last event."""
