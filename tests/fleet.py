@@ -113,6 +113,9 @@ class Fleet:
         self.api_process = self._spawn(log, "config.serve", str(descriptor), pass_fds=(descriptor,))
 
         def is_up() -> bool:
+            if self.api_process is None or self.api_process.poll() is not None:
+                # Killed while it starts; whoever looks after the fleet starts another one.
+                return True
             problem = api_problem(self.url)
             return problem is None or "worker" in problem
 

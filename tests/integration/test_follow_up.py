@@ -122,6 +122,24 @@ def test_a_follow_up_is_a_commit_more_in_the_same_conversation(scene: tuple[User
     assert len(log_of(third)) == 3
 
 
+def test_what_was_left_of_a_plan_is_left_after_a_follow_up(scene: tuple[User, Project]) -> None:
+    user, _ = scene
+    tasks: list[dict[str, Any]] = [{"title": title, "depends_on": []} for title in ("Leave it", "Mend it")]
+    model = recording(
+        entry("planner", ("submit_plan", {"summary": "p", "features": [{"title": "all", "tasks": tasks}]})),
+        entry("replanner", ("keep_plan", {"reason": "it serves"})),
+        entry("coder", ("report_blocked", {"reason": "no", "needs": "more"}), task="^Task: Leave it"),
+    )
+    first = ended(scene, model)
+    assert (first.status, first.outcome) == ("completed", "failing"), first.reason
+    say(user, first)
+    second = session_run(first.id)
+    assert second.status == "completed" and file_of(second, "NOTES.md") == "first"
+    assert second.plan is not None
+    assert [task.status for task in plan_progress(second.plan.id).tasks] == ["failed", "done", "done"]
+    assert second.plan.status == "failed", "one of its tasks can be tried again, so the plan is not done"
+
+
 def test_what_a_follow_up_breaks_is_seen(scene: tuple[User, Project]) -> None:
     user, _ = scene
     broken = ("write_file", {"path": "calc.py", "content": RIGHT + "# BROKEN\n"})

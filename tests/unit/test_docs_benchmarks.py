@@ -10,17 +10,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "reference" / "benchmarks.md").read_text()
-BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if not path.stem.startswith("_"))
+BENCHMARKS = sorted(
+    path.stem.replace("_", "-") for path in (ROOT / "benchmarks").glob("*.py") if not path.stem.startswith("_")
+)
 
 
 def _sections() -> dict[str, str]:
-    parts = re.split(r"^## `(\w+)`$", PAGE, flags=re.MULTILINE)[1:]
+    parts = re.split(r"^## `([\w-]+)`$", PAGE, flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def _keys(name: str) -> set[str]:
     """Of the largest dictionary that the benchmark writes out, which is its report."""
-    tree = ast.parse((ROOT / "benchmarks" / f"{name}.py").read_text())
+    tree = ast.parse((ROOT / "benchmarks" / f"{name.replace('-', '_')}.py").read_text())
     dictionaries = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
     largest = max(dictionaries, key=lambda node: len(node.keys))
     return {str(key.value) for key in largest.keys if isinstance(key, ast.Constant)}

@@ -20,7 +20,8 @@ async def plan_close(state: SessionState, runtime: Runtime[RunContext]) -> Sessi
     tasks = tasks_of(context, progress)
     if tasks_startable(tasks):
         return {"way": "tasks"}
-    failed = any(task.status not in SATISFIED for task in tasks)
+    # A follow-up is not all of the plan: what was left before it still is.
+    failed = any(task.status not in SATISFIED for task in progress.tasks)
     status = PlanStatus.FAILED if failed else PlanStatus.DONE
     plan_id, version = context.facts.plan_id, progress.version
     ended = await context.ledger.fenced(plan_end, plan_id=plan_id, version=version, status=status)

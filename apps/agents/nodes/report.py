@@ -66,8 +66,10 @@ async def report(state: SessionState, runtime: Runtime[RunContext]) -> SessionSt
     final = await context.ledger.effect_find(context.facts.turn_key(FINAL_EFFECT))
     if final is not None and final["reasons"]:
         outcome, reasons = SessionOutcome.FAILING, (*reasons, *final["reasons"])
+    # The plan is done once all of it is: whatever is left can be carried out again.
+    left = any(task.status not in SATISFIED for task in progress.tasks)
     await context.ledger.fenced(
-        plan_update_status, plan_id=progress.id, status=PlanStatus.FAILED if failed else PlanStatus.DONE
+        plan_update_status, plan_id=progress.id, status=PlanStatus.FAILED if left else PlanStatus.DONE
     )
     head = verified["commit"] or context.facts.base_commit
     await _complete(context, outcome, reasons, files=files, checks=verified["checks"], head_commit=head)
