@@ -57,6 +57,7 @@ KILL_POINTS = {
     "index.written": "files are written; those that come next are not",
     "index.read": "every file of a commit is written; the tree is still that of the one before",
     "index.taken": "the tree is the commit's; the job's row says that it runs",
+    "overlay.read": "what files of a session are otherwise than the commit is read; the index holds what it held",
     "vectors.embedded": "texts are embedded, and kept by the cache; the index has no vectors of them",
     "vectors.written": "the index has the vectors of some texts; others are missing",
 }
