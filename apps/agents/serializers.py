@@ -346,7 +346,7 @@ class AnswerSerializer(serializers.Serializer[Any]):
     answer = serializers.CharField(max_length=ANSWER_LIMIT)
 
 
-class ResumeSerializer(ModelConfigurationFields):
+class ResumeSerializer(ModelConfigurationFields, StrictSerializer):
     limits = LimitsSerializer(required=False, help_text="Limits to raise; the others stay.")
 
 

@@ -1,4 +1,4 @@
-"""Plans that are drawn by lot, with kills and people's edits in the middle: a few of those that the benchmark plays."""
+"""Plans that are drawn by lot, with kills and people's edits in the middle: one of those that the benchmark plays."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def test_a_seed_says_all_that_comes_over_a_plan() -> None:
 
 @pytest.mark.slow
 def test_what_was_drawn_holds_to_its_end() -> None:
-    command = [sys.executable, "-m", "benchmarks", "plan-faults", "--seed", "101", "--plans", "3", "--at-once", "3"]
+    command = [sys.executable, "-m", "benchmarks", "plan-faults", "--seed", "101", "--plans", "1"]
     played = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=False)
     report = json.loads(played.stdout or "{}")
-    assert (report.get("ended"), report.get("violations")) == (3, []), played.stderr[-8000:]
+    assert (report.get("ended"), report.get("violations")) == (1, []), played.stderr[-8000:]
     assert report["kills"] and report["acts"]

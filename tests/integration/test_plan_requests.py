@@ -255,3 +255,27 @@ def test_only_members_of_the_project_have_planners_think(scene: tuple[User, Proj
     assert post(viewer, f"{PLANS}generate/", body).status_code == 403
     assert post(stranger, f"{PLANS}generate/", body).status_code == 404
     assert post(user, f"{PLANS}generate/", {**body, "goal": " "}).status_code == 400
+
+
+def test_what_is_misspelt_is_refused_before_anything_begins(scene: tuple[User, Project]) -> None:
+    """A limit of another name would bound nothing."""
+    user, project = scene
+    made = generated(scene, "One")
+    session, feature = made.sessions.get(), Feature.objects.get(plan=made)
+    sessions = AgentSession.objects.count()
+    asked: dict[str, Any] = {"project": str(project.id), "goal": "x", "model": "scripted:none"}
+    seen: dict[str, Any] = {"version": 1, "comment": "otherwise"}
+    bodies = {
+        "/api/agents/sessions/": asked,
+        "/api/agents/sessions/run/": asked,
+        f"/api/agents/sessions/{session.id}/resume/": {},
+        f"{PLANS}generate/": asked,
+        f"{PLANS}{made.id}/revise/": seen,
+        f"/api/planning/features/{feature.id}/break-down/": seen,
+    }
+    for address, body in bodies.items():
+        for more, name in ({"limit": {"steps": 1}}, "limit"), ({"limits": {"cost": 1}}, "limits.cost"):
+            refused = post(user, address, {**body, **more})
+            assert (refused.status_code, list(refused.json()["errors"])) == (400, [name]), (address, refused.content)
+            assert "There is no such member" in refused.json()["errors"][name][0]
+    assert AgentSession.objects.count() == sessions
