@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import json
 import random
+import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from django.conf import settings
+from django.db import connections
 from django.utils import timezone
 from psycopg_pool import AsyncConnectionPool
 
@@ -56,6 +58,39 @@ class Cut:
         if self.points == self.at:
             self.dead = True
             raise Killed
+
+
+class Meddling(Cut):
+    """Lets somebody act at points of a run, as another process would.
+
+    The run waits for that where it is, but not for good: what they need may be locked by a part of the run that goes on
+    only with the others. They act as soon as it has let go then.
+    """
+
+    _WAIT_SECONDS = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._acting: threading.Thread | None = None
+
+    def meddle(self, act: Callable[[], object]) -> None:
+        """Have this done, unless what was begun before is still under way."""
+        if self._acting is None or not self._acting.is_alive():
+            self._acting = threading.Thread(target=self._do, args=[act])
+            self._acting.start()
+            self._acting.join(self._WAIT_SECONDS)
+
+    def over(self) -> None:
+        """Wait for what is under way."""
+        if self._acting is not None:
+            self._acting.join()
+
+    @staticmethod
+    def _do(act: Callable[[], object]) -> None:
+        try:
+            act()
+        finally:
+            connections.close_all()
 
 
 class CutPool(AsyncConnectionPool[Connection]):
@@ -184,6 +219,8 @@ def session_run(session_id: uuid.UUID, *, cut: Cut | None = None) -> AgentSessio
                 assert cut is not None and cut.dead
 
     asyncio.run(main())
+    if isinstance(cut, Meddling):
+        cut.over()
     return AgentSession.objects.select_related("head").get(id=session_id)
 
 

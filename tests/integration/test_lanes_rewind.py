@@ -34,6 +34,7 @@ from tests.integration.lanes_scene import (
 )
 from tests.integration.session_scene import (
     Cut,
+    Meddling,
     events_of,
     project_make,
     recording_write,
@@ -167,8 +168,8 @@ def test_back_to_before_a_conflict_and_to_after_it(scene: tuple[User, Project]) 
         assert sorted(line for line in found if "four" in line) == ["four erste", "four zweite"], seq
 
 
-class Pauser(Cut):
-    """Pauses the session at a point of its run, as another process would."""
+class Pauser(Meddling):
+    """Pauses the session at a point of its run."""
 
     def __init__(self, at: int, user: User, session_id: Any) -> None:
         super().__init__()
@@ -177,15 +178,7 @@ class Pauser(Cut):
     def __call__(self) -> None:
         super().__call__()
         if self.points == self._when:
-            acting = threading.Thread(target=self._pause)
-            acting.start()
-            acting.join()
-
-    def _pause(self) -> None:
-        try:
-            session_pause(user=self._user, session_id=self._session_id)
-        finally:
-            connections.close_all()
+            self.meddle(lambda: session_pause(user=self._user, session_id=self._session_id))
 
 
 def test_a_pause_in_the_middle_ends_all_lanes_at_once(scene: tuple[User, Project]) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connections
 
 from apps.agents.models import AgentSession, SessionHead, Steering
 from apps.agents.services.master_orchestrator import session_resume
@@ -30,6 +28,7 @@ from tests.api import client_for
 from tests.integration.plan_scene import begin, coded, plan
 from tests.integration.session_scene import (
     Cut,
+    Meddling,
     entry,
     events_of,
     messages_of,
@@ -73,7 +72,7 @@ def scene() -> Iterator[tuple[User, Project, str]]:
         yield *project_make(Path(folder) / "repository", FILES), recording()
 
 
-class Acts(Cut):
+class Acts(Meddling):
     """Does something once, as another process would, as soon as events of the session say that it is time."""
 
     def __init__(self, session: AgentSession, when: tuple[str, int], act: Callable[[], object]) -> None:
@@ -85,9 +84,7 @@ class Acts(Cut):
     def __call__(self) -> None:
         super().__call__()
         if not self.acted:
-            acting = threading.Thread(target=self._look)
-            acting.start()
-            acting.join()
+            self.meddle(self._look)
 
     def _look(self) -> None:
         kind, count = self._when
@@ -97,8 +94,6 @@ class Acts(Cut):
                 self._act()
         except ApplicationError as error:
             self.error = error
-        finally:
-            connections.close_all()
 
 
 def plan_of_session(session: AgentSession) -> Plan:

@@ -38,6 +38,7 @@ from apps.usage.models import Budget
 from tests.api import client_for
 from tests.integration.session_scene import (
     Cut,
+    Meddling,
     entry,
     events_of,
     lease_let_run_out,
@@ -443,7 +444,7 @@ def test_a_pause_in_the_middle_of_a_call_leaves_it_stopped(scene: tuple[User, Pr
         assert (paused.outcome, files_of(paused)) == ("verified", files)
 
 
-class Meddler(Cut):
+class Meddler(Meddling):
     """Does something at a point of the run, as another process would."""
 
     def __init__(self, at: int, act: Any) -> None:
@@ -453,17 +454,13 @@ class Meddler(Cut):
     def __call__(self) -> None:
         super().__call__()
         if self.points == self._when:
-            acting = threading.Thread(target=self._do)
-            acting.start()
-            acting.join()
+            self.meddle(self._try)
 
-    def _do(self) -> None:
+    def _try(self) -> None:
         try:
             self._act()
         except Conflict as error:
             assert error.extra["state"] in ("completed", "pending")
-        finally:
-            connections.close_all()
 
 
 def steered_at(scene: tuple[User, Project, str], at: int) -> AgentSession:
