@@ -116,3 +116,4 @@ def test_what_calls_itself_or_goes_deep_comes_to_an_end() -> None:
     assert named("make a", {"Makefile": "a: b\n\tmake a\nb: a\n\tsh check.sh\n", "check.sh": ""}) == ("check.sh",)
     assert named("npm test", {"package.json": '{"scripts": {"test": "npm test && npm run no"}}'}) == ()
     assert named("npm test", {"package.json": "[]"}) == named("npm test", {"package.json": "{"}) == ()
+    assert named("npm test", {"package.json": "[" * 100_000}) == ()

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from apps.core.shell_parse_words import words_set
 from apps.planning.paths import path_clean, path_fault
 from apps.projects.commit_paths import CommitPaths
+from apps.projects.ecosystems.make import MAKEFILES
 from apps.projects.sandbox.gitignore import IgnoreRules
 from apps.projects.workspace import SANDBOX_WORKSPACE
 
@@ -29,7 +30,6 @@ _DECIDES = re.compile(
     r"|composer\.(?:json|lock)|pom\.xml|(?:build|settings)\.gradle(?:\.kts)?|CMakeLists\.txt|Makefile|[\w.-]+\.csproj"
     r"|mise\.toml|\.tool-versions|Dockerfile)$"
 )
-_MAKEFILES = ("Makefile", "makefile", "GNUmakefile")
 #: Rules of a makefile: what stands in front of the colon at the beginning of a line.
 _RULE = re.compile(r"^ *([^\s#:=][^#:=\n]*?) *::?(?!=)", re.MULTILINE)
 #: What needs no rule to count as made.
@@ -193,7 +193,7 @@ class CheckFiles:
             start = "" if place in ("", ".") else f"{place}/"
             if name and self._may_be_made_of(f"{start}{name}", f"{start}{name.partition('.')[0]}."):
                 return ""
-            for each in _MAKEFILES:
+            for each in reversed(MAKEFILES):
                 path = path_inside(place, each)
                 if path is None or self.has(path):
                     if path is None or self._is_made(path) or not self._lacks_target(path, name):

@@ -1,14 +1,11 @@
-"""What make and npm are told to run: the recipe of a target, and a script of package.json, as lines for a shell."""
+"""What make is told to run: the recipes of targets, as lines for a shell."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-#: In the order in which make looks for them.
-MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
 _RULE = re.compile(r"([^\s#:=][^#:=]*?) *::?(?!=)([^#;=]*)(?:;(.*))?")
 _VARIABLE = re.compile(r"(\w+) *(?::{0,3}|\?)= *(.*?) *")
 _REFERENCE = re.compile(r"\$(?:\((\w+)\)|\{(\w+)\})")
@@ -63,18 +60,3 @@ def _expanded(line: str, variables: Mapping[str, str]) -> str:
     for _ in range(3):
         line = _REFERENCE.sub(lambda found: variables.get(found[1] or found[2], f"${found[1] or found[2]}"), line)
     return line.replace("$$", "$")
-
-
-def package_scripts(text: str) -> Mapping[str, str]:
-    """The scripts of a package.json, by name; none where it can't be read."""
-    try:
-        scripts = json.loads(text).get("scripts")
-    except (ValueError, AttributeError):
-        return {}
-    return dict(_texts(scripts)) if isinstance(scripts, dict) else {}
-
-
-def _texts(scripts: Mapping[object, object]) -> Iterator[tuple[str, str]]:
-    for name, script in scripts.items():
-        if isinstance(script, str):
-            yield str(name), script

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 
 from apps.core.shell_parse_words import Word
 from apps.projects.checks.calls import Call, calls_read, path_inside, places_of
-from apps.projects.checks.recipes import MAKEFILES, package_scripts, recipe_lines
+from apps.projects.checks.recipes import recipe_lines
 from apps.projects.checks.types import CheckSpec
+from apps.projects.ecosystems.make import MAKEFILES
+from apps.projects.ecosystems.node_scripts import scripts_read
 from apps.projects.ecosystems.registry import is_test_file
 from apps.projects.repository import commit_files, commit_paths
 
@@ -119,7 +121,7 @@ class _Walk:
             place = folder
             while not (text := self.read(path_inside(place, "package.json"))) and place:
                 place = posixpath.dirname(place)
-            scripts = package_scripts(text)
+            scripts = scripts_read(text)
             for name in (word for word in words if word in scripts):
                 # One that calls itself is not followed.
                 if ("script", place, name) not in self.seen:

@@ -9,12 +9,12 @@ from apps.projects.ecosystems.folders import text_of
 from apps.projects.ecosystems.types import CheckCommand, Ecosystem
 
 #: In the order in which make looks for them.
-_NAMES = ("GNUmakefile", "makefile", "Makefile")
+MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
 _TARGET = re.compile(r"^(test|check)\s*:(?!=)", re.MULTILINE)
 
 
 def _checks(checkout: Path, place: str) -> tuple[CheckCommand, ...]:
-    text = next((text_of(checkout / place / name) for name in _NAMES if (checkout / place / name).is_file()), "")
+    text = next((text_of(checkout / place / name) for name in MAKEFILES if (checkout / place / name).is_file()), "")
     targets = _TARGET.findall(text)
     if not targets:
         return ()

@@ -38,21 +38,22 @@ class Package:
 
 def package_read(folder: Path) -> Package | None:
     """None when there is no package.json that can be read."""
-    try:
-        plain = json.loads(text_read(folder / "package.json") or "null")
-    except (ValueError, RecursionError):
+    plain = _plain(text_read(folder / "package.json"))
+    if plain is None:
         return None
-    if not isinstance(plain, dict):
-        return None
-    scripts = {name: text for name, text in _table(plain, "scripts").items() if isinstance(text, str)}
     kinds = ("dependencies", "devDependencies", "optionalDependencies", "peerDependencies")
     manager = plain.get("packageManager")
     return Package(
-        scripts=scripts,
+        scripts=_scripts(plain),
         dependencies=frozenset(name for kind in kinds for name in _table(plain, kind)),
         workspaces=bool(plain.get("workspaces")) or (folder / "pnpm-workspace.yaml").is_file(),
         package_manager=manager if isinstance(manager, str) else "",
     )
+
+
+def scripts_read(text: str) -> Mapping[str, str]:
+    """The scripts of a package.json with this text, by name; none where it can't be read."""
+    return _scripts(_plain(text) or {})
 
 
 def script_runner(package: Package, name: str = "test") -> str:
@@ -76,6 +77,18 @@ def _runner(package: Package, name: str, seen: set[str]) -> str:
         if found := _runner(package, "test" if called in ("t", "tst") else called, seen):
             return found
     return ""
+
+
+def _plain(text: str) -> Mapping[str, Any] | None:
+    try:
+        plain = json.loads(text or "null")
+    except (ValueError, RecursionError):
+        return None
+    return plain if isinstance(plain, dict) else None
+
+
+def _scripts(plain: Mapping[str, Any]) -> Mapping[str, str]:
+    return {name: text for name, text in _table(plain, "scripts").items() if isinstance(text, str)}
 
 
 def _table(plain: Mapping[str, Any], name: str) -> Mapping[str, Any]:
