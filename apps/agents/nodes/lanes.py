@@ -183,9 +183,13 @@ async def _lane_open(context: RunContext, lane: Lane, kept: Snapshot) -> None:
 
 
 def _lane_clear(context: RunContext, name: str) -> None:
-    facts = context.facts
     # While its checkout stands, whoever comes after this worker finds that there is something to clear.
-    lanes_files_forget(session_id=facts.session_id, lanes=[name])
+    lanes_files_forget(session_id=context.facts.session_id, lanes=[name])
+    _checkout_clear(context, name)
+
+
+def _checkout_clear(context: RunContext, name: str) -> None:
+    facts = context.facts
     lane_clear(project_id=facts.project_id, session_id=facts.session_id, branch=facts.branch, lane=name)
 
 
@@ -194,4 +198,4 @@ def _lanes_sweep(context: RunContext) -> None:
     session_id = context.facts.session_id
     lanes_files_forget(session_id=session_id, lanes=lanes_opened(session_id))
     for name in lanes_list(session_id=session_id):
-        _lane_clear(context, name)
+        _checkout_clear(context, name)
