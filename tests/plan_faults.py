@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from apps.core.kill_points import KILL_POINTS
@@ -127,14 +128,12 @@ def scenario_of(seed: int) -> Scenario:
         lanes=draw.randint(1, 3),
         review=draw.choice(["never", "never", "never", "auto"]),
         moments=tuple(moments),
-        deeds=tuple(sorted(((draw.randint(4, 40 * count), act()) for _ in range(draw.randint(1, 7))), key=_first)),
+        deeds=tuple(
+            sorted(((draw.randint(4, 40 * count), act()) for _ in range(draw.randint(1, 7))), key=itemgetter(0))
+        ),
         strikes=tuple((draw.uniform(1.0, 7.0), draw.choice(VICTIMS)) for _ in range(draw.randint(0, 6))),
         again=Act("rewind", draw.randrange(2**32)) if draw.random() < 0.4 else None,
     )
-
-
-def _first(pair: tuple[int, Act]) -> int:
-    return pair[0]
 
 
 @dataclass
@@ -245,10 +244,9 @@ class Play:
     def _act(self, act: Act) -> None:
         with self._lock:
             self.acts[act.what] += 1
-            if act.what == "rewind":
-                self._rewind = act
-                self._tried(lambda: self.fleet.api.session_command(self.session_id, "pause"))
-            elif act.what == "pause":
+            if act.what in ("rewind", "pause"):
+                if act.what == "rewind":
+                    self._rewind = act
                 self._tried(lambda: self.fleet.api.session_command(self.session_id, "pause"))
             elif act.what == "steer":
                 said = {"text": f"Mind the number {act.seed}.", "key": str(act.seed)}
@@ -307,11 +305,11 @@ class Play:
     def decide(self, arrival: Arrival) -> None:
         """What becomes of a worker that stands at a point of this session."""
         with self._lock:
-            due = [m for m in self._moments if m.point == arrival.point and m.visit <= arrival.visit]
-            if not due:
+            due = (m for m in self._moments if m.point == arrival.point and m.visit <= arrival.visit)
+            moment = next(due, None)
+            if moment is None:
                 return
-            self._moments.remove(due[0])
-        [moment] = due[:1]
+            self._moments.remove(moment)
         if moment.act is not None:
             acting = threading.Thread(target=self._act, args=(moment.act,), daemon=True)
             acting.start()
